@@ -1,0 +1,135 @@
+"""Conformance checks of the optional abilities of `genbench.contract`; `genbench.check` lists them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.contract import ExactLikelihood, Steps, Translates
+from genbench.draw import CallCount
+from genbench.space import seeded
+from genbench.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
+
+SLACK = 20.0  # nats; see likelihood_is_normalised
+TOLERANCE = 1e-3
+
+
+def decodes_to_images(subject: Subject) -> str:
+    """decode(noise(n)) are images."""
+    images = decoded(subject, 4)
+    return shape_fault("decode(noise(4))", images, (4, *subject.data.shape)) or range_fault("decoded images", images)
+
+
+@torch.no_grad()
+def decoded(subject: Subject, n: int, first: int | None = None) -> Tensor:
+    """decode() of n latents, or only of the first of them."""
+    model = subject.model().eval()
+    return model.decode(model.noise(n, seeded(3))[:first])  # type: ignore[operator]
+
+
+def images_stand_alone(subject: Subject) -> str:
+    """decode(z[:1]) == decode(z)[:1]: an image does not depend on the others of its batch."""
+    gap = difference(decoded(subject, 4, first=1), decoded(subject, 4)[:1])
+    if gap <= 1e-4:
+        return ""
+    return f"decode(z[:1]) and decode(z)[:1] differ by {gap:.3g}; expected the same: batch norm not in eval mode?"
+
+
+@torch.no_grad()
+def codes_fit(subject: Subject) -> str:
+    """encode(x) looks like noise(n), so that decode can take it."""
+    model = subject.model().eval()
+    codes, noise = model.encode(subject.batch.x), model.noise(BATCH, seeded(3))  # type: ignore[operator]
+    fault = shape_fault(f"encode() of {BATCH} images", codes, tuple(noise.shape))
+    return fault and f"{fault}, the shape of noise({BATCH})"
+
+
+@torch.no_grad()
+def decode_inverts_encode(subject: Subject) -> str:
+    """A flow is a bijection: decode(encode(x)) is x."""
+    model = subject.model().eval()
+    gap = difference(model.decode(model.encode(subject.batch.x)), subject.batch.x)  # type: ignore[operator]
+    if gap <= TOLERANCE:
+        return ""
+    return f"decode(encode(x)) is {gap:.3g} from x; expected {TOLERANCE:g} at most: a layer's inverse is wrong?"
+
+
+@torch.no_grad()
+def likelihood(subject: Subject, pixels: Tensor, gen: Generator | None) -> Tensor:
+    """log_prob, or log_prob_bound where there is no exact one, of a fresh model in eval mode."""
+    model = subject.model().eval()
+    with fixed_global_randomness():
+        if isinstance(model, ExactLikelihood):
+            return model.log_prob(pixels, gen)
+        return model.log_prob_bound(pixels, gen)  # type: ignore[operator]
+
+
+def likelihood_has_a_value_an_image(subject: Subject) -> str:
+    """Shape (B,), finite."""
+    values = likelihood(subject, subject.unseen, seeded(3))
+    fault = shape_fault(f"log-likelihood of {BATCH} images", values, (BATCH,))
+    if fault:
+        return f"{fault}: nats per image, summed over all its dimensions"
+    return "" if torch.isfinite(values).all() else f"log-likelihoods are {values.tolist()}; expected finite numbers"
+
+
+def same_generator_same_likelihood(subject: Subject) -> str:
+    """A function of weights, pixels and generator; no generator means one seeded with 0."""
+    pixels = subject.unseen
+    if difference(likelihood(subject, pixels, seeded(3)), likelihood(subject, pixels, seeded(3))) > 0:
+        return "the same generator gave two log-likelihoods; expected one: noise not from gen?"
+    if difference(likelihood(subject, pixels, None), likelihood(subject, pixels, seeded(0))) > 0:
+        return "gen=None and a generator seeded with 0 gave different log-likelihoods; expected the same"
+    return ""
+
+
+def likelihood_is_normalised(subject: Subject) -> str:
+    """Random pixels are no likelier than under the uniform distribution.
+
+    With pixels uniform, E[P(x) levels^D] = sum_x P(x) <= 1, so by Markov's inequality log P(x) > -D ln(levels) + SLACK
+    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound.
+    """
+    values = likelihood(subject, subject.unseen, seeded(3)).flatten()
+    highest = float(values.nan_to_num(-math.inf).max())
+    uniform = -subject.data.dims * math.log(subject.data.levels)
+    if highest <= uniform + SLACK:
+        return ""
+    return (
+        f"random pixels have log-likelihood {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
+        "distribution's: sign, a mean instead of a sum, or -D ln(levels) of dequantisation forgotten?"
+    )
+
+
+def evaluations_are_counted(subject: Subject) -> str:
+    """`evaluations` is the number of the denoiser's calls in one sample()."""
+    model = subject.model().eval()
+    assert isinstance(model, Steps)
+    counter = CallCount(model.denoiser)
+    subject.draw(1, model=model)
+    counter.close()
+    if counter.calls == model.evaluations:
+        return ""
+    return f"evaluations says {model.evaluations}, denoiser was called {counter.calls} times; expected the same number"
+
+
+def condition_decides(subject: Subject) -> str:
+    """Asked for something else with the same noise, the model draws something else."""
+    if difference(subject.drawn, subject.draw(shift=1)) > 0:
+        return ""
+    return "other labels or texts with the same seed gave the same images; expected others: is condition used?"
+
+
+@torch.no_grad()
+def translations_are_images(subject: Subject) -> str:
+    """translate() gives images of the same shape, in range, both ways."""
+    model = subject.model().eval()
+    assert isinstance(model, Translates)
+    for direction in ("a_to_b", "b_to_a"):
+        y = model.translate(subject.batch.x, direction)
+        what = f"translate(x, '{direction}')"
+        fault = shape_fault(what, y, tuple(subject.batch.x.shape)) or range_fault(what, y)
+        if fault:
+            return fault
+    return ""

@@ -1,0 +1,127 @@
+"""The commands: each parses, calls, prints and exits. torch is imported only when a command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genbench.errors import GenbenchError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, e.g. suites/digits.yaml.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
+LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
+
+
+@app.callback()
+def about() -> None:
+    """Train, sample and score generative models of every family under one declared protocol."""
+
+
+@app.command()
+def run(
+    suite: SuitePath,
+    out: Annotated[Path | None, typer.Option(help="Where results go; default: reports/<suite>/.")] = None,
+    models: Annotated[str, typer.Option(help="Only these labels, separated by commas.")] = "",
+    seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
+    device: DeviceName = "auto",
+    limit_images: LimitImages = None,
+) -> None:
+    """Run SUITE, or continue it: train, sample, measure, and write the leaderboard. Done work is not repeated."""
+    from genbench import runner
+
+    result = runner.run(
+        suite, out=out, models=_list(models), seeds=_numbers(seeds), device=device, limit_images=limit_images
+    )
+    raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
+def plan(suite: SuitePath, device: DeviceName = "auto", limit_images: LimitImages = None) -> None:
+    """List the cells SUITE would run, what is there already, and what does not apply and why. Runs nothing."""
+    from genbench import listing
+
+    typer.echo(listing.plan(suite, device, limit_images))
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")]) -> None:
+    """Write tables, figures and the page of DIR again from its records."""
+    from genbench import report as renderer
+
+    for path in renderer.render(directory):
+        typer.echo(path)
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A zoo name, or model/dataset/s0 of a run.")],
+    suite: Annotated[Path | None, typer.Option(help="The suite that the cell belongs to.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("grid.png"),
+    device: DeviceName = "auto",
+) -> None:
+    """Draw a picture of N samples: of a trained cell with --suite, else of an untrained zoo model."""
+    from genbench import listing
+
+    typer.echo(listing.sample(model, suite, n, seed, out, device))
+
+
+@app.command("ls")
+def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, features or suites.")] = "models") -> None:
+    """List what there is."""
+    from genbench import listing
+
+    typer.echo(listing.ls(what))
+
+
+@app.command()
+def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False) -> None:
+    """Show what the artefact store holds, or free it."""
+    from genbench import listing
+
+    typer.echo(listing.cache(prune))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a suite, for editors."""
+    from genbench.suite import suite_json_schema
+
+    typer.echo(json.dumps(suite_json_schema(), indent=2))
+
+
+def main() -> None:
+    """The program: a user's mistake is one line and exit code 2, an interruption 130."""
+    try:
+        app()
+    except GenbenchError as error:
+        typer.echo(f"genbench: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("genbench: interrupted; the same command continues", err=True)
+        sys.exit(130)
+
+
+def _list(text: str) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] or None
+
+
+def _numbers(text: str) -> list[int] | None:
+    parts = _list(text)
+    if parts is None:
+        return None
+    for part in parts:
+        if not part.isdigit():
+            raise GenbenchError(f"--seeds: found '{part}', allowed: whole numbers separated by commas")
+    return [int(part) for part in parts]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What a dataset is: two named splits of uint8 grey levels, their shape, and a fingerprint of the pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from genbench.contract import DataSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split: pixels (N, C, H, W) uint8 grey-level indices, labels (N,) int64 or None."""
+
+    pixels: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits."""
+
+    name: str
+    spec: DataSpec
+    train: Split
+    test: Split
+    fingerprint: str
+
+
+def fingerprint(*splits: Split) -> str:
+    """SHA-256 (hex) over the shapes, pixels and labels of the splits, in order; the same on every machine."""
+    state = hashlib.sha256()
+    for split in splits:
+        state.update(f"{tuple(split.pixels.shape)} {split.labels is not None};".encode())
+        state.update(split.pixels.contiguous().numpy().data)
+        if split.labels is not None:
+            state.update(split.labels.numpy().astype("<i8").data)
+    return state.hexdigest()

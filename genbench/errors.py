@@ -1,0 +1,25 @@
+"""Errors that are shown to the user as one sentence, without a traceback."""
+
+
+class GenbenchError(Exception):
+    """A mistake in the user's input or surroundings: exit code 2 and one line on the screen."""
+
+
+class SuiteError(GenbenchError):
+    """A suite that cannot be run as written: file, line, key, what was found, what is allowed."""
+
+
+class ModelError(GenbenchError):
+    """A model that cannot be found, built or loaded for this data."""
+
+
+class DataError(GenbenchError):
+    """A dataset or a file of images that is missing or is not what it should be."""
+
+
+class StoreError(GenbenchError):
+    """An artefact or an output folder that cannot be read or written."""
+
+
+class CellFailure(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A cell that failed while running (NaN loss, out of memory, an exception); becomes a record, not an exit."""

@@ -1,0 +1,147 @@
+"""Precision and recall (Kynkaanniemi et al. 2019, eq. 1-2), density and coverage (Naeem et al. 2020, eq. 4-5).
+
+Every row has a ball that reaches to its k-th nearest neighbour within its own set, itself not counted.
+
+    precision   share of fake rows inside a ball of real       recall     share of real rows inside a ball of fake
+    density     balls of real around a fake row, mean / k      coverage   share of real balls that hold a fake row
+
+The sphere belongs to the ball.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genbench.errors import GenbenchError
+from genbench.metrics.arrays import Z95, Array, pair, with_normal_interval
+from genbench.metrics.base import FEATURES, Metric, Value
+
+BLOCK = 1024  # rows of the distance matrix held at a time
+NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
+
+
+class ManifoldScores(NamedTuple):
+    """Shares in 0..1, except density, which is at least 0 and about 1 where fake and real agree."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class Inside(NamedTuple):
+    """Points against balls: the balls around each point (N,), and the points inside each ball (M,)."""
+
+    balls_of_point: Array
+    points_of_ball: Array
+
+
+def squared_distances(x: Array, y: Array) -> Array:
+    """|x_i - y_j|^2 of rows x (N, D) and y (M, D): (N, M), never negative."""
+    squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)
+    return np.maximum(squares - 2 * (x @ y.T), 0.0)
+
+
+def squared_radii(rows: Array, k: int) -> Array:
+    """Squared distance of each row (M, D) to its k-th nearest other row: (M,)."""
+    radii = np.empty(len(rows))
+    for start in range(0, len(rows), BLOCK):
+        block = squared_distances(rows[start : start + BLOCK], rows)
+        local = np.arange(len(block))
+        block[local, start + local] = np.inf
+        radii[start : start + BLOCK] = np.partition(block, k - 1, axis=1)[:, k - 1]
+    return radii
+
+
+def inside(points: Array, centres: Array, k: int) -> Inside:
+    """Which points (N, D) lie in the k-neighbour balls of centres (M, D).
+
+    Distances by inner products err by rounding of the size of the centre's norm; the radius is widened by that much,
+    so that a point on the sphere, or on a duplicated centre, is always inside.
+    """
+    origin = centres.mean(axis=0)
+    points, centres = points - origin, centres - origin
+    radii = squared_radii(centres, k)
+    radii = radii * (1 + 1e-9) + 1e-12 * np.square(centres).sum(axis=1)
+    balls, held = [], np.zeros(len(centres))
+    for start in range(0, len(points), BLOCK):
+        within = squared_distances(points[start : start + BLOCK], centres) <= radii
+        balls.append(within.sum(axis=1))
+        held += within.sum(axis=0)
+    return Inside(np.concatenate(balls).astype(np.float64), held)
+
+
+def checked(fake: Any, real: Any, k: int) -> tuple[Array, Array]:
+    """Features as float64; raises as `arrays.pair`, and GenbenchError for k < 1 or fewer than k + 1 rows."""
+    if k < 1:
+        raise GenbenchError(f"k: found {k}, allowed: at least 1")
+    return pair(fake, real, least=k + 1)
+
+
+def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
+    """Precision, recall, density and coverage of features fake (N, D) and real (M, D), all four with the same k.
+
+    Raises GenbenchError for shapes that do not fit, k < 1 or fewer than k + 1 rows; CellFailure for values that are
+    not finite.
+    """
+    fake, real = checked(fake, real, k)
+    in_real, in_fake = inside(fake, real, k), inside(real, fake, k)
+    return ManifoldScores(
+        precision=float((in_real.balls_of_point > 0).mean()),
+        recall=float((in_fake.balls_of_point > 0).mean()),
+        density=float(in_real.balls_of_point.mean() / k),
+        coverage=float((in_real.points_of_ball > 0).mean()),
+    )
+
+
+def share(hits: NDArray[np.bool_], of: str) -> Value:
+    """The share of hits (N,) bool with Wilson's 95 % interval, which does not collapse at 0 or 1."""
+    n, p = len(hits), float(hits.mean())
+    centre, scale = (p + Z95**2 / (2 * n)), 1 + Z95**2 / n
+    half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+    lo, hi = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return Value(p, float(min(lo, p)), float(max(hi, p)), f"Wilson 95 % over {of}")
+
+
+def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"]) -> Value:
+    """Share of fake samples inside a ball of the reference."""
+    fake, real = checked(fake, real, k)
+    return share(inside(fake, real, k).balls_of_point > 0, "generated samples, the reference's balls fixed")
+
+
+def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
+    """Share of reference samples inside a ball of the fake ones."""
+    fake, real = checked(fake, real, k)
+    return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
+
+
+def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"]) -> Value:
+    """Mean number of the reference's balls around a fake sample, over k."""
+    fake, real = checked(fake, real, k)
+    scores = inside(fake, real, k).balls_of_point / k
+    how = "over generated samples, the reference's balls fixed"
+    return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
+
+
+def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"]) -> Value:
+    """Share of the reference's balls that hold a fake sample."""
+    fake, real = checked(fake, real, k)
+    return share(inside(fake, real, k).points_of_ball > 0, "reference samples, the generated samples fixed")
+
+
+MANIFOLD = tuple(
+    Metric(
+        name=name,
+        title=name.capitalize(),
+        version=1,
+        better="higher",
+        unit="balls / k" if name == "density" else "share",
+        reads=FEATURES,
+        compute=compute,
+        protocol={"k": NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
+    )
+    for name, compute in {"precision": precision, "recall": recall, "density": density, "coverage": coverage}.items()
+)

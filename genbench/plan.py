@@ -1,0 +1,303 @@
+"""From a suite to its cells: what each trains, draws and measures, under which key, and what does not apply and why.
+
+Keys form a chain, each the hash of all that a result depends on:
+    weights <- code, config, recipe, budget, seed, data;  samples <- weights, sampler, count;  features <- samples,
+    extractor;  value <- features, reference, metric.
+So a changed metric measures again and never trains again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from genbench import data, features, metrics, scale
+from genbench.build import code_hash
+from genbench.contract import DataSpec, Model, Recipe, abilities, override
+from genbench.draw import DRAW_VERSION
+from genbench.errors import DataError, ModelError, SuiteError
+from genbench.metrics.base import COST, FEATURES, LIKELIHOOD, PROBABILITIES, Metric
+from genbench.records import digest, slug
+from genbench.registry import nearest, resolve_model
+from genbench.store import content_hash, file_hash
+from genbench.suite import ModelEntry, Suite, check_options
+from genbench.train import TRAIN_VERSION
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """The suite's dataset: its entry, where relative paths start, shape, fingerprint, and the reference split."""
+
+    entry: dict[str, Any]
+    folder: Path
+    spec: DataSpec
+    fingerprint: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which class with which options; plain data, so that it travels to a worker."""
+
+    name: str
+    source: str | None
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+
+    def resolve(self) -> type[Model]:
+        """The class."""
+        return resolve_model(self.name, self.source, self.folder)
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """One training, which several cells may share; key: the hash of all that the weights depend on."""
+
+    key: str
+    label: str
+    network: Network
+    recipe: Recipe
+    images: int
+    seed: int
+    precision: str
+    compile: bool
+
+
+@dataclass(frozen=True)
+class MetricPlan:
+    """One number to measure; reason says why it does not apply ("" when it does)."""
+
+    name: str
+    key: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one dataset with one seed: what to load or train, draw and measure.
+
+    role: "model" or "scale". Exactly one source of samples: fit (weights trained here), weights (a file), samples (a
+    file), or a scale row of that label.
+    """
+
+    label: str
+    role: str
+    seed: int
+    data: DataPlan
+    n: int
+    block: int
+    precision: str
+    extractor: str
+    metrics: tuple[MetricPlan, ...]
+    samples_key: str
+    weights_key: str = ""
+    network: Network | None = None
+    fit: FitPlan | None = None
+    weights: Path | None = None
+    samples: Path | None = None
+    likelihood_images: int | None = None
+    speed_batch: int = 64
+    speed_seconds: float = 3.0
+
+    @property
+    def id(self) -> str:
+        """model/dataset/seed, as in the records."""
+        return f"{self.label}/{self.data.entry['name']}/s{self.seed}"
+
+    @property
+    def slug(self) -> str:
+        """The cell's name in file names."""
+        return f"{slug(self.label)}-s{self.seed}"
+
+    @property
+    def family(self) -> str:
+        """What the model is registered as."""
+        return self.network.name if self.network else ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's cells in order, and the trainings they need."""
+
+    suite: Suite
+    data: DataPlan
+    cells: tuple[Cell, ...]
+
+    @property
+    def fits(self) -> list[FitPlan]:
+        """Every training once."""
+        return list({c.fit.key: c.fit for c in self.cells if c.fit is not None}.values())
+
+
+def make_plan(
+    suite: Suite,
+    *,
+    models: Collection[str] | None = None,
+    seeds: Collection[int] | None = None,
+    limit_images: int | None = None,
+    machine: str = "",
+) -> Plan:
+    """The cells of a suite.
+
+    models, seeds: only these labels and seeds. limit_images: cap on every budget and on the number of samples and
+    held-out images. machine: what timings depend on. Raises SuiteError for what cannot be run.
+    """
+    suite = _limited(suite, limit_images)
+    labels = [entry.label for entry in suite.models]
+    for label in models or ():
+        if label not in labels:
+            raise SuiteError(f"--models: unknown '{label}'{nearest(label, labels)} allowed: {', '.join(labels)}")
+    dataset = _plan_data(suite)
+    planner = _Planner(suite, dataset, limit_images, machine)
+    planner.refuse_impossible_metrics()
+    wanted = [i for i, label in enumerate(labels) if models is None or label in models]
+    chosen = [s for s in suite.seeds if s in seeds] if seeds else suite.seeds
+    if not chosen:
+        raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
+    cells = [planner.model_cell(i, seed) for i in wanted for seed in chosen]
+    cells += [planner.scale_cell(label, chosen[0]) for label in scale.ROWS]
+    return Plan(suite, dataset, tuple(cells))
+
+
+def _limited(suite: Suite, limit: int | None) -> Suite:
+    if limit is None:
+        return suite
+    held_out = min(limit, suite.likelihood_images or limit)
+    return suite.model_copy(update={"samples": min(limit, suite.samples), "likelihood_images": held_out})
+
+
+def _plan_data(suite: Suite) -> DataPlan:
+    entry = suite.dataset.model_dump(exclude_none=True)
+    try:
+        spec, fingerprint = data.describe(entry, suite.folder)
+        features.identity(suite.features, suite.dataset.name)
+    except DataError as error:
+        raise suite.error(("dataset",), str(error)) from None
+    return DataPlan(entry, suite.folder, spec, fingerprint, suite.reference)
+
+
+class _Planner:
+    def __init__(self, suite: Suite, dataset: DataPlan, limit: int | None, machine: str) -> None:
+        self.suite, self.data, self.limit, self.machine = suite, dataset, limit, machine
+        self.metrics = [metrics.get(name) for name in suite.metrics]
+        self.extractor = features.identity(suite.features, suite.dataset.name)
+        self.kinds = [self._kind(i, e) for i, e in enumerate(suite.models)]
+
+    def refuse_impossible_metrics(self) -> None:
+        for i, metric in enumerate(self.metrics):
+            reasons = [self._reason(metric, kind) for kind in self.kinds]
+            if all(reasons):
+                raise self.suite.error(
+                    ("metrics", i), f"{metric.name}: no model of this suite can give it; {reasons[0]}"
+                )
+
+    def model_cell(self, index: int, seed: int) -> Cell:
+        entry, kind = self.suite.models[index], self.kinds[index]
+        if entry.samples is not None:
+            file = self.suite.path(entry.samples)
+            return self._cell(entry, seed, kind, digest({"file": content_hash(file)}), samples=file)
+        assert kind is not None
+        network, owner = self._network(index), self._trained(index)
+        fit, given = self._fit(owner, seed), self.suite.models[owner].weights
+        path = self.suite.path(given) if given else None
+        weights_key = fit.key if fit else digest({"file": file_hash(path)}) if path else ""
+        sampler = asdict(override(kind.Sampler(), network.sampler))
+        key = digest({
+            "draw": DRAW_VERSION, "weights": weights_key, "code": code_hash(kind), "sampler": sampler, "seed": seed,
+            "config": network.config, "n": self.suite.samples, "block": self.suite.block,
+            "precision": self.suite.precision, "spec": asdict(self.data.spec),
+        })  # fmt: skip
+        return self._cell(entry, seed, kind, key, network=network, fit=fit, weights=path, weights_key=weights_key)
+
+    def scale_cell(self, label: str, seed: int) -> Cell:
+        key = digest({
+            "scale": scale.SCALE_VERSION, "row": label, "data": self.data.fingerprint, "n": self.suite.samples,
+            "seed": seed,
+        })  # fmt: skip
+        planned = tuple(self._metric(m, key, key, self._scale_reason(m, label)) for m in self.metrics)
+        return self._base(label, "scale", seed, planned, key)
+
+    def _cell(self, entry: ModelEntry, seed: int, kind: type[Model] | None, key: str, **more: Any) -> Cell:
+        weights_key = more.get("weights_key", "")
+        planned = tuple(self._metric(m, key, weights_key, self._reason(m, kind)) for m in self.metrics)
+        cell = self._base(entry.label, "model", seed, planned, key)
+        return replace(cell, **more)
+
+    def _base(self, label: str, role: str, seed: int, planned: tuple[MetricPlan, ...], key: str) -> Cell:
+        s = self.suite
+        return Cell(
+            label, role, seed, self.data, s.samples, s.block, s.precision, s.features, planned, key,
+            likelihood_images=s.likelihood_images, speed_batch=s.speed.batch, speed_seconds=s.speed.seconds,
+        )  # fmt: skip
+
+    def _metric(self, metric: Metric, samples_key: str, weights_key: str, reason: str) -> MetricPlan:
+        depends: dict[str, Any] = {"metric": metric.name, "version": metric.version, "protocol": metric.protocol}
+        depends["data"] = self.data.fingerprint
+        if metric.reads in (FEATURES, PROBABILITIES):
+            depends |= {"samples": samples_key, "reference": self.data.reference, "extractor": self.extractor}
+        if metric.reads == LIKELIHOOD:
+            depends |= {"weights": weights_key, "samples": samples_key, "images": self.suite.likelihood_images}
+        if metric.reads == COST:
+            depends |= {"samples": samples_key, "machine": self.machine, "speed": self.suite.speed.model_dump()}
+        return MetricPlan(metric.name, digest(depends), reason)
+
+    def _reason(self, metric: Metric, kind: type[Model] | None) -> str:
+        if metric.reads == PROBABILITIES and not features.has_probabilities(self.suite.features):
+            return f"features '{self.suite.features}' give no class probabilities"
+        if kind is None and metric.reads in (LIKELIHOOD, COST):
+            return "samples only: no network to ask"
+        if kind is None or not metric.abilities or set(metric.abilities) & set(abilities(kind)):
+            return ""
+        has = ", ".join(abilities(kind)) or "none"
+        return f"needs {' or '.join(metric.abilities)}; {kind.__name__} has: {has}"
+
+    def _scale_reason(self, metric: Metric, label: str) -> str:
+        if metric.reads == COST:
+            return "a scale row has no network"
+        if metric.reads == LIKELIHOOD and scale.ROWS[label].log_prob is None:
+            return f"{label} has no likelihood"
+        return self._reason(metric, None) if metric.reads != LIKELIHOOD else ""
+
+    def _kind(self, index: int, entry: ModelEntry) -> type[Model] | None:
+        if entry.samples is not None:
+            return None
+        try:
+            kind: type[Model] = resolve_model(entry.name, entry.source, self.suite.folder)
+            preset = kind.preset(self.data.spec)
+        except ModelError as error:
+            raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
+        except ValueError as error:
+            raise self.suite.error(("models", index), str(error)) from None
+        check_options(self.suite, ("models", index, "config"), entry.config, type(preset))
+        check_options(self.suite, ("models", index, "sampler"), entry.sampler, kind.Sampler)
+        return kind
+
+    def _trained(self, index: int) -> int:
+        of = self.suite.models[index].weights_of
+        return index if of is None else [e.label for e in self.suite.models].index(of)
+
+    def _network(self, index: int) -> Network:
+        entry, owner = self.suite.models[index], self.suite.models[self._trained(index)]
+        config = {**owner.config, **entry.config}
+        return Network(entry.name, entry.source, self.suite.folder, config, entry.sampler)
+
+    def _fit(self, index: int, seed: int) -> FitPlan | None:
+        suite, entry, kind = self.suite, self.suite.models[index], self.kinds[index]
+        assert kind is not None
+        if entry.weights is not None:
+            return None
+        recipe = override(kind.recipe(self.data.spec), entry.train.changes())
+        images = min(suite.images(entry) or recipe.images, self.limit or math.inf)
+        config = asdict(override(kind.preset(self.data.spec), entry.config))
+        key = digest({
+            "train": TRAIN_VERSION, "code": code_hash(kind), "config": config, "recipe": asdict(recipe),
+            "images": images, "seed": seed, "precision": suite.precision, "compile": suite.compile,
+            "data": self.data.fingerprint,
+        })  # fmt: skip
+        network = Network(entry.name, entry.source, suite.folder, entry.config)
+        label = entry.label
+        return FitPlan(key, label, network, recipe, int(images), seed, suite.precision, suite.compile)

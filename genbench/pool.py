@@ -1,0 +1,179 @@
+"""Tasks side by side in worker processes, each in a fresh process that can die without taking the run along.
+
+Workers are forked from one clean server process that has imported torch, so starting one costs milliseconds. On a
+CPU several one-thread workers do more work than one many-thread process; what is timed runs alone with every core.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from genbench.progress import Progress
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """run(*args, report) in a worker; needs: names of tasks that come first; alone: nothing else runs meanwhile."""
+
+    name: str
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    needs: frozenset[str] = frozenset()
+    alone: bool = False
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: its result, or why it failed."""
+
+    result: Any = None
+    failure: str = ""
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: BaseProcess
+    connection: Connection
+    threads: int
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Pool:
+    """Runs tasks on `cores` cores with at most `workers` at a time; explain turns an exception into a sentence."""
+
+    workers: int
+    cores: int
+    prepare: Callable[[int], None]
+    explain: Callable[[BaseException], str]
+    preload: tuple[str, ...] = ()
+    running: dict[str, _Running] = field(default_factory=dict)
+    ended: dict[str, Outcome] = field(default_factory=dict)
+
+    def run(
+        self,
+        tasks: Iterable[Task],
+        on_progress: Callable[[Task, Progress], None],
+        on_end: Callable[[Task, Outcome], None],
+    ) -> None:
+        """Until all have ended; one whose need failed ends with that failure. Kills what runs when interrupted."""
+        waiting = sorted(tasks, key=lambda t: -t.first)
+        context = _context(self.preload)
+        try:
+            while waiting or self.running:
+                waiting = self._drop_hopeless(waiting, on_end)
+                waiting = self._start(waiting, context)
+                self._listen(on_progress, on_end)
+        finally:
+            for entry in self.running.values():
+                entry.process.kill()
+
+    def _drop_hopeless(self, waiting: list[Task], on_end: Callable[[Task, Outcome], None]) -> list[Task]:
+        failed = {name for name, outcome in self.ended.items() if outcome.failure}
+        for task in [t for t in waiting if t.needs & failed]:
+            reason = self.ended[min(task.needs & failed)].failure
+            self.ended[task.name] = Outcome(failure=reason)
+            on_end(task, self.ended[task.name])
+        return [t for t in waiting if t.name not in self.ended]
+
+    def _start(self, waiting: list[Task], context: BaseContext) -> list[Task]:
+        ready = [t for t in waiting if t.needs <= self.ended.keys() and not t.alone]
+        if not ready and not self.running:
+            ready = [t for t in waiting if t.needs <= self.ended.keys()][:1]
+        slots = self.workers - len(self.running)
+        chosen = ready[: max(0, slots)]
+        for place, task in enumerate(chosen):
+            free = self.cores - sum(r.threads for r in self.running.values())
+            self._launch(task, max(1, free // (len(chosen) - place)), context)
+        return [t for t in waiting if t not in chosen]
+
+    def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, task, threads, self.prepare, self.explain)
+        process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        theirs.close()
+        self.running[task.name] = _Running(task, process, ours, threads)
+
+    def _listen(self, on_progress: Callable[[Task, Progress], None], on_end: Callable[[Task, Outcome], None]) -> None:
+        connections = {r.connection: r for r in self.running.values()}
+        for connection in wait(list(connections), timeout=0.5):
+            entry = connections[connection]  # type: ignore[index]
+            message = _receive(entry)
+            if isinstance(message, Progress):
+                on_progress(entry.task, message)
+                continue
+            del self.running[entry.task.name]
+            self.ended[entry.task.name] = message
+            on_end(entry.task, message)
+
+
+def _receive(entry: _Running) -> Progress | Outcome:
+    try:
+        message: Progress | Outcome = entry.connection.recv()
+    except EOFError:
+        entry.process.join()
+        return Outcome(failure=_death(entry.process.exitcode))
+    if isinstance(message, Outcome):
+        entry.process.join()
+    return message
+
+
+def _death(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "its worker was killed (signal 9): most likely out of memory"
+    return f"its worker died (exit code {code})"
+
+
+def _context(preload: tuple[str, ...]) -> BaseContext:
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context
+
+
+def _work(
+    connection: Connection,
+    task: Task,
+    threads: int,
+    prepare: Callable[[int], None],
+    explain: Callable[[BaseException], str],
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare(threads)
+
+    def report(progress: Progress) -> None:
+        try:
+            connection.send(progress)
+        except BrokenPipeError:
+            os._exit(1)
+
+    try:
+        outcome = Outcome(task.run(*task.args, report))
+    except Exception as error:
+        outcome = Outcome(failure=explain(error))
+    connection.send(outcome)
+
+
+def cores_available() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def worker_count(device_type: str, cores: int) -> int:
+    """Workers side by side: one for an accelerator, else one a core."""
+    return 1 if device_type != "cpu" else min(cores, MOST_WORKERS)

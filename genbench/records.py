@@ -1,0 +1,148 @@
+"""The record: one measured number with everything needed to trust or refuse it, one JSON line each.
+
+A number is comparable with another when their `protocol_hash` agrees: the hash is over the protocol without
+MODEL_SIDE, the fields by which models are meant to differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import StoreError
+
+SCHEMA = 1
+OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
+EXACT, BOUND, ESTIMATE = "=", "<=", "~"
+MODEL_SIDE = frozenset({"sampler", "steps", "evaluations", "ema", "precision", "images_seen", "parameters", "config"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One metric of one cell.
+
+    role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
+    value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
+    kind: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
+    protocol: how it was measured; seconds: what measuring took; device: where it was measured.
+    """
+
+    suite: str
+    suite_version: int
+    cell: str
+    model: str
+    dataset: str
+    seed: int
+    metric: str
+    metric_version: int
+    status: str = OK
+    value: float | None = None
+    reason: str = ""
+    unit: str = ""
+    better: str = "lower"
+    kind: str = EXACT
+    lo: float | None = None
+    hi: float | None = None
+    interval: str = ""
+    n_fake: int | None = None
+    n_real: int | None = None
+    protocol: dict[str, Any] = field(default_factory=dict)
+    protocol_hash: str = ""
+    seconds: float = 0.0
+    device: str = ""
+    role: str = "model"
+    family: str = ""
+    key: str = ""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.status == OK and (self.value is None or not math.isfinite(self.value)):
+            raise ValueError(f"{self.cell} {self.metric}: a record that is ok needs a finite value, found {self.value}")
+        if self.status != OK and (self.value is not None or not self.reason):
+            raise ValueError(f"{self.cell} {self.metric}: a record that is {self.status} needs a reason and no value")
+
+
+def digest(data: Any) -> str:
+    """SHA-256 (hex) of plain data as canonical JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def protocol_hash(protocol: dict[str, Any]) -> str:
+    """Twelve hex digits over the protocol without MODEL_SIDE: equal hashes may be ranked together."""
+    return digest({k: v for k, v in protocol.items() if k not in MODEL_SIDE})[:12]
+
+
+def slug(label: str) -> str:
+    """A label as part of a file name: letters, digits, dot, dash and underscore are kept."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-") or "unnamed"
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Replaces a JSONL file by these records, atomically."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    lines = (json.dumps(asdict(r), sort_keys=True, allow_nan=False) + "\n" for r in records)
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def append_records(path: Path, records: Iterable[Record]) -> None:
+    """Adds records to a JSONL file and flushes them to the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(r), sort_keys=True, allow_nan=False) + "\n" for r in records)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a JSONL file, in order; a last line cut short by a kill is left out.
+
+    Raises StoreError for a missing file, a line that is no record, or another schema number.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    known = {f.name for f in fields(Record)}
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            data = json.loads(line)
+            if data.get("schema") != SCHEMA:
+                raise StoreError(f"{path}:{number}: schema: found {data.get('schema')!r}, allowed: {SCHEMA}")
+            records.append(Record(**{k: v for k, v in data.items() if k in known}))
+        except (json.JSONDecodeError, TypeError, ValueError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise StoreError(f"{path}:{number}: not a record: {error}") from None
+    return records
+
+
+def environment() -> dict[str, Any]:
+    """Machine and library versions, as kept in environment.json."""
+    names = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
+    return {
+        "genbench": metadata.version("genbench"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in names},
+    }
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,281 @@
+"""Records to leaderboards: one entry per row and metric, means over seeds, and which models share the best mark."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from genbench.metrics import names
+from genbench.records import BOUND, ESTIMATE, EXACT, FAILED, NOT_APPLICABLE, OK, Record
+from genbench.report.guard import comparable, differences
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One metric of one row, over its seeds.
+
+    value, lo, hi: null unless status is ok; interval says how lo..hi was got. reason: why there is no value.
+    seeds: those that the value rests on. missing: which seeds gave none and why, "" when all did.
+    record: one of the records behind the entry, for its protocol.
+    """
+
+    status: str
+    record: Record
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    interval: str = ""
+    kind: str = EXACT
+    reason: str = ""
+    seeds: tuple[int, ...] = ()
+    missing: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value."""
+        return self.status == OK
+
+    @property
+    def low(self) -> float:
+        """The interval's lower end, or the value where there is no interval."""
+        return self.number if self.lo is None else self.lo
+
+    @property
+    def high(self) -> float:
+        """The interval's upper end, or the value where there is no interval."""
+        return self.number if self.hi is None else self.hi
+
+    @property
+    def number(self) -> float:
+        """The value of an entry that is ok."""
+        assert self.value is not None
+        return self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model (or a scale row) on one dataset; entries by metric."""
+
+    model: str
+    dataset: str
+    role: str
+    family: str
+    seeds: tuple[int, ...]
+    entries: dict[str, Entry]
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the row may be ranked."""
+        return self.role == "model"
+
+    def protocol_value(self, name: str) -> Any:
+        """The first value that the row's records give for a field of the protocol, or None."""
+        found = (e.record.protocol.get(name) for e in self.entries.values())
+        return next((value for value in found if value is not None), None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric down the rows.
+
+    extractor: the feature extractor that every value shares, "" for none or several. unranked: a sentence saying why
+    the models may not be ranked, "" when they may. notes: further sentences a reader needs. best: the models that
+    share the best mark.
+    """
+
+    metric: str
+    better: str
+    unit: str
+    extractor: str
+    unranked: str
+    notes: tuple[str, ...]
+    best: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The leaderboard of one dataset: model rows in order of appearance, then scale rows."""
+
+    dataset: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def models(self) -> tuple[Row, ...]:
+        """The rows that may be ranked."""
+        return tuple(r for r in self.rows if r.is_model)
+
+    @property
+    def scale(self) -> tuple[Row, ...]:
+        """The rows that show the range of each metric."""
+        return tuple(r for r in self.rows if not r.is_model)
+
+
+def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
+    """A row per model and dataset, in order of appearance, scale rows last.
+
+    Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
+    `<metric>_hi` (float, NaN where n/a) and `<metric>_kind` ("=", "<=" or "~").
+    """
+    found = boards(records)
+    metrics = metric_order(c.metric for board in found for c in board.columns)
+    data = [_flat(row, metrics) for board in found for row in board.rows]
+    columns = ["model", "dataset", "role", "family", "seeds"]
+    columns += [f"{metric}{end}" for metric in metrics for end in ("", "_lo", "_hi", "_kind")]
+    frame = pd.DataFrame(data, columns=columns)
+    return frame.astype({c: _dtype(c) for c in columns[5:]} | dict.fromkeys(columns[:4], "string") | {"seeds": "int64"})
+
+
+def _dtype(column: str) -> str:
+    return "string" if column.endswith("_kind") else "float64"
+
+
+def _flat(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    data: dict[str, Any] = {"model": row.model, "dataset": row.dataset, "role": row.role, "family": row.family}
+    data["seeds"] = len(row.seeds)
+    for metric in metrics:
+        entry = row.entries.get(metric)
+        if entry is not None and entry.ok:
+            data |= {metric: entry.value, f"{metric}_lo": entry.lo, f"{metric}_hi": entry.hi}
+            data[f"{metric}_kind"] = entry.kind
+    return data
+
+
+def boards(records: Iterable[Record]) -> list[Board]:
+    """One leaderboard per dataset, in order of appearance; of two records of one measurement the later counts."""
+    latest = {(r.dataset, r.model, r.seed, r.metric): r for r in records}
+    by_dataset: dict[str, list[Record]] = {}
+    for record in latest.values():
+        by_dataset.setdefault(record.dataset, []).append(record)
+    return [_board(dataset, found) for dataset, found in by_dataset.items()]
+
+
+def _board(dataset: str, records: list[Record]) -> Board:
+    by_model: dict[str, list[Record]] = {}
+    for record in records:
+        by_model.setdefault(record.model, []).append(record)
+    rows = sorted((_row(found) for found in by_model.values()), key=lambda r: not r.is_model)
+    metrics = metric_order(r.metric for r in records)
+    return Board(dataset, tuple(rows), tuple(_column(metric, rows) for metric in metrics))
+
+
+def metric_order(metrics: Iterable[str]) -> list[str]:
+    """Each metric once: the known ones in the order of genbench.metrics, then others as they came."""
+    rank = {metric: place for place, metric in enumerate(names())}
+    return sorted(dict.fromkeys(metrics), key=lambda m: rank.get(m, len(rank)))
+
+
+def _row(records: list[Record]) -> Row:
+    first = records[0]
+    by_metric: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: r.seed):
+        by_metric.setdefault(record.metric, []).append(record)
+    seeds = tuple(sorted({r.seed for r in records}))
+    entries = {metric: combine(found) for metric, found in by_metric.items()}
+    family = next((r.family for r in records if r.family), "")
+    return Row(first.model, first.dataset, first.role, family, seeds, entries)
+
+
+def combine(records: Sequence[Record]) -> Entry:
+    """One metric of one row over its seeds: the mean with a t interval, or a single seed's value with its own.
+
+    There is no value when no seed has one, or when the seeds were measured under different protocols.
+    """
+    good = [r for r in records if r.status == OK]
+    if not good:
+        status = FAILED if any(r.status == FAILED for r in records) else NOT_APPLICABLE
+        return Entry(status, records[0], reason=_reasons(records))
+    if len({comparable(r) for r in good}) > 1:
+        found = "; ".join(differences([(f"seed {r.seed}", r) for r in good]))
+        return Entry(NOT_APPLICABLE, good[0], reason=f"its seeds were measured under different protocols: {found}")
+    value, lo, hi, interval = _mean(good)
+    kind = max((r.kind for r in good), key=(EXACT, BOUND, ESTIMATE).index)
+    seeds = tuple(r.seed for r in good)
+    missing = _reasons([r for r in records if r.status != OK], named=True)
+    return Entry(OK, good[0], value, lo, hi, interval, kind, seeds=seeds, missing=missing)
+
+
+def _reasons(records: Sequence[Record], named: bool = False) -> str:
+    """Every reason once, with the seeds it holds for where they differ or where `named`."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        seeds.setdefault((record.status, record.reason), []).append(str(record.seed))
+    if len(seeds) == 1 and not named:
+        return records[0].reason
+    return "; ".join(f"{_seeds(found)} {status}: {reason}" for (status, reason), found in seeds.items())
+
+
+def _seeds(found: Sequence[str]) -> str:
+    return f"seed {found[0]}" if len(found) == 1 else f"seeds {', '.join(found)}"
+
+
+def _mean(records: Sequence[Record]) -> tuple[float, float | None, float | None, str]:
+    if len(records) == 1:
+        only = records[0]
+        assert only.value is not None
+        return only.value, only.lo, only.hi, only.interval
+    values = [r.value for r in records if r.value is not None]
+    half = t_half_width(values)
+    mean = statistics.fmean(values)
+    return mean, mean - half, mean + half, f"t {100 * LEVEL:.0f} % over {len(values)} seeds"
+
+
+def t_half_width(values: Sequence[float]) -> float:
+    """Half the width of Student's 95 % interval for the mean of n >= 2 values: t_(0.975, n-1) s / sqrt(n)."""
+    quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _column(metric: str, rows: Sequence[Row]) -> Column:
+    first = next(r.entries[metric].record for r in rows if metric in r.entries)
+    good = [(r, r.entries[metric]) for r in rows if metric in r.entries and r.entries[metric].ok]
+    models = [(r.model, e) for r, e in good if r.is_model]
+    unranked = _why_unranked(models)
+    best = frozenset[str]() if unranked else _best(models, good[0][1].record.better if good else "lower")
+    extractors = {e.record.protocol.get("extractor", "") for _, e in good}
+    extractor = str(extractors.pop()) if len(extractors) == 1 else ""
+    record = good[0][1].record if good else first
+    return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), best)
+
+
+def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
+    if len({comparable(e.record) for _, e in models}) > 1:
+        found = "; ".join(differences([(model, e.record) for model, e in models]))
+        return f"not ranked, its rows were measured under different protocols: {found}."
+    kinds = {e.kind for _, e in models}
+    if ESTIMATE in kinds and len(kinds) > 1:
+        return "not ranked, an estimate (~) can be on either side of the true value and does not rank with = or <=."
+    return ""
+
+
+def _best(models: Sequence[tuple[str, Entry]], better: str) -> frozenset[str]:
+    """The best model and all whose intervals overlap its own; a model with a failed seed is no candidate."""
+    candidates = [(model, e) for model, e in models if not e.missing]
+    if len(models) < 2 or not candidates:
+        return frozenset()
+    if better == "lower":
+        edge = min(candidates, key=lambda c: c[1].number)[1].high
+        return frozenset(model for model, e in candidates if e.low <= edge)
+    edge = max(candidates, key=lambda c: c[1].number)[1].low
+    return frozenset(model for model, e in candidates if e.high >= edge)
+
+
+def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
+    notes = [f"{row.model}: {e.missing}; the mean leaves it out, so it takes no mark." for row, e in good if e.missing]
+    models = {comparable(e.record): e.record for row, e in good if row.is_model}
+    if len(models) != 1:
+        return tuple(notes)
+    (key, reference), *_ = models.items()
+    for row, e in good:
+        if comparable(e.record) != key:
+            found = "; ".join(differences([("the models", reference), (row.model, e.record)]))
+            notes.append(f"the scale row {row.model} was measured under another protocol: {found}.")
+    return tuple(notes)

@@ -1,0 +1,259 @@
+"""The leaderboard as one offline HTML page: nothing is fetched, and everything from the records is escaped.
+
+The page's own content security policy allows its one style sheet, its one script and inlined pictures, by hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import StoreError
+from genbench.records import FAILED, MODEL_SIDE, OK, Record
+from genbench.report import tables
+from genbench.report.aggregate import Board, Column, Row
+from genbench.report.cards import PNG, cards, data_uri, plain
+from genbench.report.figures import Picture
+from genbench.report.guard import listed, short
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows beside numbers: sample grids by slug, loss curves by label, quality-speed by dataset."""
+
+    samples: Mapping[str, tuple[int, Path]]
+    losses: Mapping[str, Picture]
+    speed: Mapping[str, Picture | None]
+
+    def drawn(self) -> list[Path]:
+        """The files that the report itself drew."""
+        found = [*self.losses.values(), *(p for p in self.speed.values() if p is not None)]
+        return [path for picture in found for path in (picture.light, picture.dark)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: text, and what it sorts by (None goes last)."""
+
+    text: str
+    spread: str = ""
+    sign: str = ""
+    best: bool = False
+    order: float | None = None
+    hint: str = ""
+    why: str = ""
+    starred: bool = False
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Why a row has no value for some metrics."""
+
+    anchor: str
+    model: str
+    status: str
+    reason: str
+    metrics: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one metric was measured: lines of (field, value), or (field, value, who) where rows differ."""
+
+    title: str
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+
+def page(directory: Path, records: Sequence[Record], boards: Sequence[Board], pictures: Pictures) -> str:
+    """The whole page as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    jinja = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    css, js = (Markup((TEMPLATES / f"leaderboard.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
+    environment = _environment(directory / "environment.json")
+    suite = directory / "suite.yaml"
+    return jinja.get_template("leaderboard.html.j2").render(
+        css=css, js=js, css_hash=_source_hash(css), js_hash=_source_hash(js),
+        suite=records[0].suite, versions=listed(sorted({str(r.suite_version) for r in records})),
+        boards=[_board_view(board, pictures, number) for number, board in enumerate(boards, start=1)],
+        failures=len({r.cell for r in records if r.status == FAILED}),
+        losses=[(label, _inlined(p)) for label, p in pictures.losses.items()],
+        hardware=_hardware(environment, records), when=_when(environment),
+        command=str(environment.get("command", "")), environment=list(_flat(environment)),
+        suite_text=suite.read_text(encoding="utf-8") if suite.is_file() else "",
+        csv=data_uri(directory / "leaderboard.csv", "text/csv"),
+    )  # fmt: skip
+
+
+def _source_hash(text: str) -> str:
+    """A source expression of a content security policy: sha256-<base64>."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inlined(picture: Picture) -> dict[str, Any]:
+    return {"light": data_uri(picture.light, PNG), "dark": data_uri(picture.dark, PNG), "width": picture.width}
+
+
+# --- one dataset
+
+
+def _board_view(board: Board, pictures: Pictures, number: int) -> dict[str, Any]:
+    absences = list(_absences(board, number))
+    first = _first_column(board)
+    models = sorted(board.models, key=lambda row: _place(row, first))
+    speed = pictures.speed.get(board.dataset)
+    return {
+        "number": number,
+        "dataset": board.dataset,
+        "fingerprint": _fingerprint(board),
+        "seeds": listed([str(s) for s in sorted({s for r in board.models for s in r.seeds})] or ["none"]),
+        "columns": [_column_view(board, column, first) for column in board.columns],
+        "models": [_row_view(board, row, absences) for row in models],
+        "scale": [_row_view(board, row, absences) for row in board.scale],
+        "notes": list(tables.notes(board)),
+        "cards": cards([*models, *board.scale], pictures.samples),
+        "speed": _inlined(speed) if speed else None,
+        "not_drawn": "" if speed else _why_not_drawn(board),
+        "absences": absences,
+        "protocols": [_protocol(board, column) for column in board.columns],
+    }
+
+
+def _first_column(board: Board) -> Column | None:
+    """The column that the table is sorted by at first: the first one in which models may be ranked."""
+    return next((c for c in board.columns if c.best), None)
+
+
+def _place(row: Row, column: Column | None) -> float:
+    entry = row.entries.get(column.metric) if column else None
+    if column is None or entry is None or not entry.ok:
+        return float("inf") if column else 0.0
+    return entry.number if column.better == "lower" else -entry.number
+
+
+def _why_not_drawn(board: Board) -> str:
+    axes = [c for c in board.columns if c.metric in ("fid", "images_per_second")]
+    unranked = [tables.name_of(c.metric) for c in axes if c.unranked]
+    return f"Not drawn: {listed(unranked)} cannot be ranked here." if len(axes) == 2 and unranked else ""
+
+
+def _fingerprint(board: Board) -> str:
+    """The dataset's fingerprint as the protocols state it, "" when none does."""
+    protocols = [e.record.protocol for r in board.rows for e in r.entries.values()]
+    found = (str(p[key]) for p in protocols for key in p if key.endswith(("fingerprint", "reference_hash")))
+    return next(found, "")
+
+
+def _column_view(board: Board, column: Column, first: Column | None) -> dict[str, Any]:
+    name, _, beside = tables.title(column).partition(" (")
+    up = "ascending" if column.better == "lower" else "descending"
+    return {
+        "name": name,
+        "beside": f"({beside}" if beside else "",
+        "arrow": tables.ARROWS[column.better],
+        "better": column.better,
+        "unit": column.unit,
+        "sortable": not column.unranked,
+        "sorted": up if column is first else "none",
+    }
+
+
+def _row_view(board: Board, row: Row, absences: Sequence[Absence]) -> dict[str, Any]:
+    cells = [_cell(board, column, row, absences) for column in board.columns]
+    return {"name": row.model, "family": row.family if row.family != row.model else "", "cells": cells}
+
+
+def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -> Cell:
+    entry = row.entries.get(column.metric)
+    if entry is None:
+        return Cell("—", hint="not measured")
+    if not entry.ok:
+        why = next(
+            a.anchor for a in absences if (a.model, a.status, a.reason) == (row.model, entry.status, entry.reason)
+        )
+        return Cell(entry.status, hint=entry.reason, why=why)
+    text = tables.written(entry)
+    sign = tables.KIND_SIGNS[entry.kind] if tables.shows_kind(board, column) else ""
+    hint = f"{entry.value!r}" + (f", {entry.interval}: {entry.lo!r} to {entry.hi!r}" if entry.interval else "")
+    value, spread = (t.replace("-", "\N{MINUS SIGN}") for t in (text.value, text.spread))
+    return Cell(value, spread, sign, row.model in column.best, entry.value, hint, starred=bool(entry.missing))
+
+
+def _absences(board: Board, number: int) -> Iterator[Absence]:
+    for place, (row, status, reason, metrics) in enumerate(tables.without_value(board), start=1):
+        names = listed([tables.name_of(m) for m in metrics])
+        yield Absence(f"why-{number}-{place}", row.model, status, reason, names)
+
+
+# --- protocols and surroundings
+
+
+def _protocol(board: Board, column: Column) -> Protocol:
+    """Every field of the metric's protocol; where rows differ, each value with the rows that have it."""
+    entries = [(r.model, r.entries[column.metric]) for r in board.rows if column.metric in r.entries]
+    records = [(model, e.record) for model, e in entries if e.record.status == OK]
+    stated = {"unit": column.unit, "better": column.better}
+    lines = [(name, value) for name, value in stated.items() if value]
+    fields = [(model, _stated(record)) for model, record in records]
+    for name in dict.fromkeys(key for _, found in fields for key in found):
+        holders: dict[str, list[str]] = {}
+        for model, found in fields:
+            holders.setdefault(plain(found[name]) if name in found else "not stated", []).append(model)
+        lines.append((name, "; ".join(_held(value, who, len(holders)) for value, who in holders.items())))
+    return Protocol(tables.title(column), lines)
+
+
+def _stated(record: Record) -> dict[str, Any]:
+    compared = {k: v for k, v in record.protocol.items() if k not in MODEL_SIDE}
+    counts = {"n_fake": record.n_fake, "n_real": record.n_real}
+    versions = {"metric version": record.metric_version, "protocol hash": record.protocol_hash}
+    where = {"measured on": record.device, "interval of one seed": record.interval}
+    return {k: v for k, v in (counts | compared | versions | where).items() if v not in (None, "")}
+
+
+def _held(value: str, who: Sequence[str], groups: int) -> str:
+    return value if groups == 1 else f"{short(value)} ({listed(who)})"
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """environment.json, or nothing when there is no such file. Raises StoreError when it is not a JSON object."""
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path}: found {type(data).__name__}, allowed: a JSON object")
+    return data
+
+
+def _when(environment: Mapping[str, Any]) -> str:
+    when = next((str(environment[k]) for k in ("finished", "when", "started") if environment.get(k)), "")
+    seconds = environment.get("seconds")
+    return ", ".join(t for t in (when, f"in {seconds:,.0f} s" if isinstance(seconds, int | float) else "") if t)
+
+
+def _hardware(environment: Mapping[str, Any], records: Sequence[Record]) -> str:
+    names = {str(environment.get("processor", "")): None} | {r.device: None for r in records}
+    cores = f"{environment['cores']} cores" if environment.get("cores") else ""
+    return ", ".join(text for text in (*names, cores) if text)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", plain(value)

@@ -1,0 +1,256 @@
+"""Leaderboards as files: csv and parquet for programs, Markdown and LaTeX for people; and how a number is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from genbench.metrics import METRICS
+from genbench.records import BOUND, ESTIMATE, EXACT, NOT_APPLICABLE
+from genbench.report.aggregate import Board, Column, Entry, Row
+from genbench.report.guard import listed
+
+UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
+INCOMPLETE = "incomplete"
+ARROWS = {"lower": "↓", "higher": "↑"}
+KIND_SIGNS = {EXACT: "=", BOUND: "≤", ESTIMATE: "~"}
+KIND_WORDS = {
+    EXACT: "= is exact",
+    BOUND: "≤ is an upper bound, the true value may be lower, so a bound that loses is not shown to be worse",
+    ESTIMATE: "~ is an estimate",
+}
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+TEX_SIGNS = {EXACT: "=", BOUND: r"\le", ESTIMATE: r"\approx"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A number as text: its value, and its interval as "± 1.2" or "1.1 to 2.5" ("" where there is none)."""
+
+    value: str
+    spread: str
+
+
+def written(entry: Entry) -> Written:
+    """The value to the second significant digit of its interval's half width, or to four where there is none.
+
+    An interval that is not even around the value is written by its ends, to at most four places.
+    """
+    value = entry.number
+    half = (entry.high - entry.low) / 2
+    if half == 0:
+        return Written(_fixed(value, _decimals(value, 4)), "")
+    decimals = _decimals(half, 2)
+    if abs((entry.high - value) - (value - entry.low)) <= 0.2 * half:
+        return Written(_fixed(value, decimals), f"± {_fixed(half, decimals)}")
+    places = min(4, decimals)
+    return Written(_fixed(value, places), f"{_fixed(entry.low, places)} to {_fixed(entry.high, places)}")
+
+
+def _decimals(number: float, digits: int) -> int:
+    """Decimal places that show `digits` significant digits of a number, 0 to 6."""
+    if number == 0 or (float(number).is_integer() and digits == 4):
+        return 0
+    exponent = int(f"{number:.{digits - 1}e}".partition("e")[2])
+    return min(6, max(0, digits - 1 - exponent))
+
+
+def _fixed(number: float, decimals: int) -> str:
+    text = f"{number:,.{decimals}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+
+
+def name_of(metric: str) -> str:
+    """The metric's name for a reader."""
+    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+
+
+def title(column: Column) -> str:
+    """The metric's name with what a reader must see beside it: whose features a FID is on, the unit of a cost."""
+    name = name_of(column.metric)
+    beside = column.extractor if column.metric == "fid" else column.unit if column.unit in UNITS_SHOWN else ""
+    return f"{name} ({beside})" if beside else name
+
+
+def shows_kind(board: Board, column: Column) -> bool:
+    """Whether =, <= or ~ stands before the values: for likelihoods, and wherever a value is not exact."""
+    kinds = {r.entries[column.metric].kind for r in board.rows if column.metric in r.entries}
+    return column.unit == "bits/dim" or column.metric == "bits_per_dim" or kinds != {EXACT}
+
+
+def notes(board: Board) -> Iterator[str]:
+    """What a reader of the table must know, a sentence each."""
+    yield "Bold is best; models whose intervals overlap the best one's share the mark. Scale rows are not ranked."
+    yield from _extractor_notes(board)
+    for column in board.columns:
+        name = name_of(column.metric)
+        entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]
+        yield from (f"{name}: {text}" for text in (column.unranked, *column.notes) if text)
+        if entries and shows_kind(board, column):
+            yield f"{name}: " + "; ".join(KIND_WORDS[k] for k in KIND_WORDS if k in {e.kind for e in entries}) + "."
+        if column.metric == "kid" and any(e.number < 0 for e in entries):
+            yield "KID: an unbiased estimate falls below 0 by chance when two sets are alike; read it as 0."
+    yield from _interval_notes(board)
+
+
+def _interval_notes(board: Board) -> Iterator[str]:
+    how: dict[str, list[str]] = {}
+    for column in board.columns:
+        found = {r.entries[column.metric].interval for r in board.rows if column.metric in r.entries}
+        for interval in merged(found - {""}):
+            how.setdefault(interval, []).append(name_of(column.metric))
+    if how:
+        yield (
+            "Intervals: "
+            + "; ".join(f"{text.replace('+-', '±')} ({listed(names)})" for text, names in how.items())
+            + "."
+        )
+
+
+def merged(texts: Iterable[str]) -> list[str]:
+    """Texts that differ in numbers alone as one, "of 3 to 12 repeats" for "of 3 repeats" and "of 12 repeats"."""
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
+    for text in sorted(texts):
+        parts = re.split(r"(\d+)", text)
+        groups.setdefault(tuple(parts[::2]), []).append(parts[1::2])
+    return [_woven(words, numbers) for words, numbers in groups.items()]
+
+
+def _woven(words: Sequence[str], numbers: Sequence[Sequence[str]]) -> str:
+    """Words with, between each two, the number there or the range of the numbers there."""
+    ends = [(min(found, key=int), max(found, key=int)) for found in zip(*numbers, strict=True)]
+    ranges = [lo if lo == hi else f"{lo} to {hi}" for lo, hi in ends]
+    return words[0] + "".join(number + word for number, word in zip(ranges, words[1:], strict=True))
+
+
+def _extractor_notes(board: Board) -> Iterator[str]:
+    fid = next((c for c in board.columns if c.metric == "fid"), None)
+    if fid is not None and fid.extractor and "inception" not in fid.extractor:
+        yield (
+            f"FID here is the Frechet distance on features of {fid.extractor}. It cannot be compared with an "
+            "Inception FID, such as papers report, nor with a FID on any other features."
+        )
+
+
+def without_value(board: Board) -> list[tuple[Row, str, str, list[str]]]:
+    """What failed, wholly or in some seeds (INCOMPLETE), then what did not apply: (row, status, reason, metrics).
+
+    Metrics of a row that share a reason share a line.
+    """
+    found: dict[tuple[str, str, str], tuple[Row, list[str]]] = {}
+    for row in board.rows:
+        for column in board.columns:
+            entry = row.entries.get(column.metric)
+            if entry is not None and (entry.reason or entry.missing):
+                status = INCOMPLETE if entry.ok else entry.status
+                key = (row.model, status, entry.reason or entry.missing)
+                found.setdefault(key, (row, []))[1].append(column.metric)
+    lines = [(row, status, reason, metrics) for (_, status, reason), (row, metrics) in found.items()]
+    return sorted(lines, key=lambda line: line[1] == NOT_APPLICABLE)
+
+
+def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
+    """leaderboard.csv and leaderboard.parquet."""
+    csv, parquet = directory / "leaderboard.csv", directory / "leaderboard.parquet"
+    frame.to_csv(csv, index=False)
+    frame.to_parquet(parquet, index=False)
+    return [csv, parquet]
+
+
+# --- Markdown
+
+
+def markdown(boards: Sequence[Board]) -> str:
+    """The leaderboards as Markdown; each n/a has a footnote with its reason."""
+    reasons: dict[str, int] = {}
+    parts = [_markdown_board(board, reasons) for board in boards]
+    parts += [f"[^{number}]: {reason}" for reason, number in reasons.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_board(board: Board, reasons: dict[str, int]) -> str:
+    heads = ["model", *(f"{title(c)} {ARROWS[c.better]}" for c in board.columns)]
+    lines = [_markdown_line(_md(h) for h in heads), _markdown_line(["---", *("---:" for _ in board.columns)])]
+    for row in board.rows:
+        name = _md(row.model) if row.is_model else f"*scale: {_md(row.model)}*"
+        lines.append(_markdown_line([name, *(_markdown_cell(board, c, row, reasons) for c in board.columns)]))
+    return "\n".join([f"## {_md(board.dataset)}", "", *lines, "", *(f"- {_md(n)}" for n in notes(board))])
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, int]) -> str:
+    entry = row.entries.get(column.metric)
+    if entry is None:
+        return "—"
+    if not entry.ok:
+        number = reasons.setdefault(_md(entry.reason), len(reasons) + 1)
+        return f"{entry.status}[^{number}]"
+    text = written(entry)
+    sign = f"{KIND_SIGNS[entry.kind]} " if shows_kind(board, column) else ""
+    value = f"{sign}{text.value}"
+    value = f"**{value}**" if row.model in column.best else value
+    return f"{value} {text.spread}".strip()
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+# --- LaTeX
+
+
+def latex(boards: Sequence[Board]) -> str:
+    """The leaderboards as booktabs tables; notes and reasons are comments above each."""
+    return "\n\n".join(_latex_board(board) for board in boards) + "\n"
+
+
+def _latex_board(board: Board) -> str:
+    arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
+    heads = ["model", *(f"{_tex(title(c))} {arrows[c.better]}" for c in board.columns)]
+    why = [f"{row.model}, {listed(metrics)}: {status}, {text}" for row, status, text, metrics in without_value(board)]
+    lines = [f"% {' '.join(note.split())}" for note in (board.dataset, *notes(board), *why)]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(board.columns)}}}", r"\toprule", _latex_line(heads), r"\midrule"]
+    lines += [_latex_row(board, row) for row in board.models]
+    if board.models and board.scale:
+        lines.append(r"\midrule")
+    lines += [_latex_row(board, row) for row in board.scale]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_row(board: Board, row: Row) -> str:
+    name = _tex(row.model) if row.is_model else rf"\emph{{{_tex(row.model)}}}"
+    return _latex_line([name, *(_latex_cell(board, c, row) for c in board.columns)])
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(board: Board, column: Column, row: Row) -> str:
+    entry = row.entries.get(column.metric)
+    if entry is None:
+        return "---"
+    if not entry.ok:
+        return entry.status
+    text = written(entry)
+    value = text.value.replace(",", "{,}")
+    value = rf"\mathbf{{{value}}}" if row.model in column.best else value
+    sign = f"{TEX_SIGNS[entry.kind]} " if shows_kind(board, column) else ""
+    spread = text.spread.replace("± ", r" \pm ").replace(" to ", r"\mbox{ to }").replace(",", "{,}")
+    if r"\mbox" in spread:
+        spread = rf"\;({spread})"
+    return f"${sign}{value}{spread}$"
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(c, c) for c in " ".join(text.split()))

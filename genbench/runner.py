@@ -1,0 +1,228 @@
+"""Runs a suite: what is missing is done, side by side where that is faster; every number becomes a record at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import yaml
+
+from genbench import data, metrics, report
+from genbench.errors import GenbenchError
+from genbench.metrics.base import COST
+from genbench.plan import Cell, FitPlan, MetricPlan, Plan, make_plan
+from genbench.pool import Outcome, Pool, Task, cores_available, worker_count
+from genbench.records import FAILED, OK, Record, append_records, environment, processor_name, write_records
+from genbench.report.grids import save_grid
+from genbench.screen import Screen, duration
+from genbench.store import SAMPLES, WEIGHTS, Store, make_folder
+from genbench.suite import Suite, read_suite
+from genbench.work import (
+    device_name,
+    evaluate_task,
+    explain,
+    failed_record,
+    stored_record,
+    train_task,
+    use_threads,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: where it is, its records in the suite's order, and how many of them were measured now."""
+
+    directory: Path
+    records: tuple[Record, ...]
+    measured: int
+
+    @property
+    def failed(self) -> list[Record]:
+        """Records of what failed."""
+        return [r for r in self.records if r.status == FAILED]
+
+    @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """A row per model and dataset; columns as in leaderboard.csv."""
+        return report.leaderboard(list(self.records))
+
+
+def run(
+    suite: Path | str | Suite,
+    *,
+    out: Path | str | None = None,
+    models: Collection[str] | None = None,
+    seeds: Collection[int] | None = None,
+    device: str = "auto",
+    limit_images: int | None = None,
+    screen: Screen | None = None,
+) -> Result:
+    """Runs or continues a suite and writes its folder (default reports/<suite>/); done work is never repeated.
+
+    models, seeds: only these. device: auto, cpu, cuda or mps. limit_images: cap on budgets, samples and held-out
+    images, to try a suite out. Raises GenbenchError for a mistake of the user's; what fails while running becomes a
+    record. Call it below `if __name__ == "__main__":` in a script, as it starts worker processes.
+    """
+    suite = suite if isinstance(suite, Suite) else read_suite(Path(suite))
+    place = choose_device(device)
+    directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
+    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=machine(place))
+    store = Store()
+    with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
+        return _Run(plan, store, directory, place, shown).go()
+
+
+def choose_device(name: str) -> str:
+    """cpu, cuda or mps; auto takes the fastest there is. Raises GenbenchError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(kind for kind, here in there.items() if here)
+    if name.split(":")[0] not in there:
+        raise GenbenchError(f"--device: found '{name}', allowed: auto, {', '.join(there)}")
+    if not there[name.split(":")[0]]:
+        raise GenbenchError(f"--device: '{name}' is not available here; allowed: auto, cpu")
+    return name
+
+
+def machine(device: str) -> str:
+    """What a timing depends on: device, processor, cores and torch's version."""
+    return f"{device_name(device)}, {processor_name()}, {cores_available()} cores, torch {torch.__version__}"
+
+
+class _Run:
+    def __init__(self, plan: Plan, store: Store, directory: Path, device: str, screen: Screen) -> None:
+        self.plan, self.store, self.directory, self.device, self.screen = plan, store, directory, device, screen
+        self.suite = (plan.suite.suite, plan.suite.version)
+        self.records: dict[tuple[str, str], Record] = {}
+        self.cells = {c.id: c for c in plan.cells}
+        self.measured = 0
+
+    def go(self) -> Result:
+        start = time.perf_counter()
+        self._collect_stored()
+        write_records(self.path, self.records.values())
+        tasks = self.tasks()
+        if tasks:
+            self._work(tasks)
+        ordered = tuple(self.records[c.id, m.name] for c in self.plan.cells for m in c.metrics)
+        write_records(self.path, ordered)
+        self._write_folder(bool(tasks), time.perf_counter() - start)
+        result = Result(self.directory, ordered, self.measured)
+        self._say_end(result, time.perf_counter() - start)
+        return result
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "records.jsonl"
+
+    def tasks(self) -> list[Task]:
+        """What is missing: trainings, then evaluations, then timings."""
+        tasks: list[Task] = []
+        for cell in self.plan.cells:
+            costs, others = self._missing(cell, True), self._missing(cell, False)
+            needs = frozenset({f"{cell.fit.label} s{cell.seed} train"} if self._must_fit(cell) and cell.fit else ())
+            if others:
+                tasks.append(self._evaluation(cell, False, needs))
+            if costs:
+                tasks.append(self._evaluation(cell, True, needs))
+        needed = {name for task in tasks for name in task.needs}
+        fits = [(fit, f"{fit.label} s{fit.seed} train") for fit in self.plan.fits]
+        return [self._training(fit, name) for fit, name in fits if name in needed] + tasks
+
+    def _training(self, fit: FitPlan, name: str) -> Task:
+        users = sum(c.fit is not None and c.fit.key == fit.key for c in self.plan.cells)
+        return Task(name, train_task, (fit, self.plan.data, self.store.root, self.device), first=10 * users)
+
+    def _evaluation(self, cell: Cell, costs: bool, needs: frozenset[str]) -> Task:
+        name = f"{cell.label} s{cell.seed} {'speed' if costs else 'evaluate'}"
+        arguments = (cell, costs, self.suite, self.store.root, self.device)
+        return Task(name, evaluate_task, arguments, needs, alone=costs, first=5 if cell.fit else 1)
+
+    def _must_fit(self, cell: Cell) -> bool:
+        return cell.fit is not None and not self.store.intact(WEIGHTS, cell.fit.key)
+
+    def _missing(self, cell: Cell, costs: bool) -> list[MetricPlan]:
+        absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
+        return [m for m in absent if (metrics.get(m.name).reads == COST) == costs]
+
+    def _collect_stored(self) -> None:
+        for cell in self.plan.cells:
+            for planned in cell.metrics:
+                record = stored_record(cell, planned, self.suite, self.store)
+                if record is not None:
+                    self.records[cell.id, planned.name] = record
+
+    def _work(self, tasks: list[Task]) -> None:
+        cores, preload = cores_available(), ("genbench.work", *data.imports(self.plan.data.entry))
+        pool = Pool(worker_count(torch.device(self.device).type, cores), cores, use_threads, explain, preload)
+        pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
+
+    def _ended(self, task: Task, outcome: Outcome) -> None:
+        if task.run is train_task:
+            self.screen.end(task.name, outcome.failure or outcome.result, bool(outcome.failure))
+            return
+        cell, costs = task.args[0], task.args[1]
+        new = outcome.result or [
+            failed_record(cell, m, self.suite, outcome.failure) for m in self._missing(cell, costs)
+        ]
+        fresh = [r for r in new if (r.cell, r.metric) not in self.records]
+        append_records(self.path, fresh)
+        self.records |= {(r.cell, r.metric): r for r in fresh}
+        self.measured += sum(r.status == OK for r in fresh)
+        bad = [r for r in fresh if r.status == FAILED]
+        self.screen.end(task.name, bad[0].reason if bad else _headline(fresh), bool(bad))
+
+    def _write_folder(self, worked: bool, seconds: float) -> None:
+        self._write_pictures()
+        page = self.directory / "leaderboard.html"
+        stamp = self.directory / "environment.json"
+        if worked or not stamp.is_file():
+            facts = environment() | {"device": device_name(self.device), "machine": machine(self.device)}
+            facts |= {"seconds": round(seconds, 1), "command": " ".join(["genbench", *sys.argv[1:]])}
+            stamp.write_text(json.dumps(facts, indent=1))
+            as_run = self.plan.suite.model_dump(mode="json", exclude_unset=True)
+            (self.directory / "suite.yaml").write_text(yaml.safe_dump(as_run, sort_keys=False), encoding="utf-8")
+        if worked or not page.is_file():
+            report.render(self.directory)
+
+    def _write_pictures(self) -> None:
+        for cell in self.plan.cells:
+            grid = make_folder(self.directory / "figures") / f"samples-{cell.slug}.png"
+            if self._newer(SAMPLES, cell.samples_key, grid):
+                pixels = np.load(self.store.path(SAMPLES, cell.samples_key) / "pixels.npy", mmap_mode="r")
+                save_grid(np.asarray(pixels[:100]), self.plan.data.spec.levels, grid)
+            curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
+            if cell.fit is not None and self._newer(WEIGHTS, cell.fit.key, curve):
+                shutil.copyfile(self.store.path(WEIGHTS, cell.fit.key) / "curves.csv", curve)
+
+    def _newer(self, kind: str, key: str, path: Path) -> bool:
+        if not self.store.has(kind, key):
+            return False
+        made = (self.store.path(kind, key) / "meta.json").stat().st_mtime
+        return not path.is_file() or path.stat().st_mtime < made
+
+    def _say_end(self, result: Result, seconds: float) -> None:
+        page = self.directory / "leaderboard.html"
+        values = sum(r.status == OK for r in result.records)
+        if not self.measured and not result.failed:
+            self.screen.say(f"everything was there: {len(self.plan.cells)} cells, {values} values; {page}")
+            return
+        failed = f", {len(result.failed)} failed" if result.failed else ""
+        self.screen.say(f"{values} values{failed} in {duration(seconds)}; {page}")
+
+
+def _headline(records: list[Record]) -> str:
+    shown = [f"{r.metric} {r.value:.4g}" for r in records if r.status == OK and r.value is not None]
+    return ", ".join(shown[:6]) or "nothing to measure"

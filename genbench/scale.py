@@ -1,0 +1,139 @@
+"""Rows that show what a metric's numbers mean on a dataset: real images it has not seen, noise, and one Gaussian.
+
+Each row draws pixels as a model does and says their log-likelihood where it has one; it is not trained and not ranked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genbench.space import density_to_mass, dequantise, seeded
+
+if TYPE_CHECKING:
+    from genbench.contract import DataSpec
+    from genbench.data import Dataset
+
+SCALE_VERSION = 1
+SCALE_VERSION = 1  # bumped whenever a row may draw or say something else
+BLOCK = 10_000  # images turned to float64 at a time
+
+
+@dataclass(frozen=True)
+class ScaleRow:
+    """One row.
+
+    samples(dataset, n, seed): at most n images (., C, H, W) uint8 grey levels.
+    log_prob(dataset, pixels, seed): nats (N,) float64 of discrete pixels (N, C, H, W) uint8, exact; None: it has none.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    samples: Callable[[Dataset, int, int], Tensor]
+    log_prob: Callable[[Dataset, Tensor, int], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, root root') on [0, 1)^D: mean (D,), root (D, D) lower triangular, float64."""
+
+    mean: Tensor
+    root: Tensor
+
+    def log_density(self, y: Tensor) -> Tensor:
+        """Log density in nats of rows y (N, D): (N,) float64."""
+        z = torch.linalg.solve_triangular(self.root, (y.double() - self.mean).T, upper=False)
+        log_volume = self.root.diagonal().log().sum() + 0.5 * len(self.mean) * math.log(2 * math.pi)
+        return -0.5 * z.square().sum(0) - log_volume
+
+    def draw(self, n: int, seed: int) -> Tensor:
+        """Draws n rows (n, D) float64."""
+        noise = torch.randn(n, len(self.mean), generator=seeded(seed), dtype=torch.float64)
+        return self.mean + noise @ self.root.T
+
+
+def fit_gaussian(pixels: Tensor, levels: int) -> Gaussian:
+    """The Gaussian of maximum likelihood for dequantised pixels (N, C, H, W), averaged over the dequantisation noise.
+
+    y = (k + u) / L has mean (E k + 1/2) / L and covariance (Cov k + I/12) / L^2, divided by N as maximum likelihood
+    has it. The noise term makes it positive definite for any data.
+    """
+    rows = pixels.cpu().flatten(1)
+    dims = rows.shape[1]
+    mean = rows.sum(0, dtype=torch.int64).double() / len(rows)
+    cov = torch.eye(dims, dtype=torch.float64) / 12
+    for block in rows.split(BLOCK):
+        centred = block.double() - mean
+        cov += centred.T @ centred / len(rows)
+    return Gaussian((mean + 0.5) / levels, torch.linalg.cholesky(cov / levels**2))
+
+
+def held_out_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """Picks n different test images in random order; all of them when there are fewer."""
+    pixels = dataset.test.pixels
+    return pixels[torch.randperm(len(pixels), generator=seeded(seed))[:n].to(pixels.device)]
+
+
+def noise_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """Draws n images of independent pixels, each grey level equally likely."""
+    spec = dataset.spec
+    return torch.randint(spec.levels, (n, *spec.shape), generator=seeded(seed), dtype=torch.uint8)
+
+
+def noise_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
+    """-D ln L for every image: log2(L) bits/dim."""
+    density = torch.zeros(len(pixels), dtype=torch.float64)
+    return density_to_mass(density, dataset.spec.dims, dataset.spec.levels)
+
+
+def gaussian_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """Draws n images from the train split's Gaussian; values outside [0, 1) take the nearest level."""
+    spec = dataset.spec
+    y = fit_gaussian(dataset.train.pixels, spec.levels).draw(n, seed)
+    return quantise(y, spec)
+
+
+def quantise(y: Tensor, spec: DataSpec) -> Tensor:
+    """Rows y (N, D) of dequantised pixels as images (N, C, H, W) uint8: floor(y L), clipped."""
+    return (y * spec.levels).floor().clamp(0, spec.levels - 1).to(torch.uint8).reshape(-1, *spec.shape)
+
+
+def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
+    """Log-likelihood of pixels under the train split's Gaussian, dequantised with noise from `seed`."""
+    spec = dataset.spec
+    gaussian = fit_gaussian(dataset.train.pixels, spec.levels)
+    y = dequantise(pixels.cpu(), spec.levels, seeded(seed)).flatten(1)
+    return density_to_mass(gaussian.log_density(y), spec.dims, spec.levels)
+
+
+ROWS: dict[str, ScaleRow] = {
+    row.name: row
+    for row in (
+        ScaleRow(
+            "held-out real",
+            "Held-out real images",
+            "The test split itself: what a perfect model scores with as many samples.",
+            held_out_samples,
+        ),
+        ScaleRow(
+            "uniform noise",
+            "Uniform noise",
+            "Every pixel at random: what knowing nothing scores; log2(levels) bits/dim.",
+            noise_samples,
+            noise_log_prob,
+        ),
+        ScaleRow(
+            "gaussian",
+            "One Gaussian",
+            "One full-covariance Gaussian fitted to the train pixels: what the first two moments alone score.",
+            gaussian_samples,
+            gaussian_log_prob,
+        ),
+    )
+}

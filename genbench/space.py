@@ -1,0 +1,56 @@
+"""The only place where pixels change scale: grey levels, [-1, 1], [0, 1) and bits per dimension.
+
+A dataset with L grey levels stores k in {0, .., L-1} as uint8.
+
+    to_unit_range   x = 2 k / (L - 1) - 1              in [-1, 1]: level 0 at -1, level L-1 at 1, spacing 2 / (L - 1)
+    to_pixels       k = round((x + 1) (L - 1) / 2)     clamped: the nearest level
+    dequantise      y = (k + u) / L, u ~ U[0, 1)       in [0, 1): a density of y integrates over a cell of volume L^-D
+
+so log P(k) >= E_u log p(y) - D ln L, with equality when p is constant on each cell (Theis et al. 2016,
+section 3.1), and
+
+    bits/dim = -log P(k) / (D ln 2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+MAX_LEVELS = 256
+
+
+def to_unit_range(pixels: Tensor, levels: int) -> Tensor:
+    """Grey levels (..., uint8) as float32 in [-1, 1]."""
+    return pixels.float().mul(2.0 / (levels - 1)).sub(1.0)
+
+
+def to_pixels(x: Tensor, levels: int) -> Tensor:
+    """Images in [-1, 1] as the nearest grey level, uint8; values outside are clamped, NaN becomes level 0."""
+    scaled = (torch.nan_to_num(x.float(), nan=-1.0) + 1.0) * ((levels - 1) / 2)
+    return scaled.round().clamp(0, levels - 1).to(torch.uint8)
+
+
+def dequantise(pixels: Tensor, levels: int, gen: Generator | None = None) -> Tensor:
+    """(pixels + u) / levels in [0, 1), float32; u is uniform noise from gen (None: a generator seeded with 0)."""
+    gen = seeded(0, pixels.device) if gen is None else gen
+    u = torch.rand(pixels.shape, generator=gen, device=gen.device).to(pixels.device)
+    y = (pixels.float() + u) / levels
+    return y.clamp_max(torch.nextafter(y.new_ones(()), y.new_zeros(())))
+
+
+def density_to_mass(log_density: Tensor, dims: int, levels: int) -> Tensor:
+    """Log p(y) of the dequantised image in nats (B,) as log mass of its cell: minus dims * ln(levels)."""
+    return log_density - dims * math.log(levels)
+
+
+def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
+    """-log P / (dims ln 2) of discrete log-probabilities in nats (B,), float64."""
+    return -log_prob.double() / (dims * math.log(2.0))
+
+
+def seeded(seed: int, device: torch.device | str = "cpu") -> Generator:
+    """A fresh generator on the device."""
+    return Generator(device=device).manual_seed(seed)

@@ -1,0 +1,123 @@
+"""What the conformance checks look at: fresh models of one class, what they are fed, and how faults are worded."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.build import build
+from genbench.contract import Batch, ClassConditional, Condition, DataSpec, Loss, Model, TextConditional
+from genbench.space import seeded, to_unit_range
+
+BATCH = 8
+DRAWN = 3
+WAKING = 0.01  # weights are moved by noise of this size, as a layer that starts at zero hides what is behind it
+
+
+class Subject:
+    """A model class on one kind of data: builds models of it, ready to be looked at, and what they are fed."""
+
+    def __init__(
+        self, kind: type[Model], data: DataSpec, config: dict[str, Any] | None, sampler: dict[str, Any] | None
+    ) -> None:
+        self.kind, self.data, self.config, self.sampler = kind, data, config or {}, sampler or {}
+        self.original = self.build(0)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Uniform random pixels, and labels where the data has them."""
+        labels = torch.randint(0, self.data.classes, (BATCH,), generator=seeded(1)) if self.data.classes else None
+        pixels = self.random_pixels(1)
+        return Batch(to_unit_range(pixels, self.data.levels), pixels, labels)
+
+    @cached_property
+    def unseen(self) -> Tensor:
+        """Uniform random pixels that no model was prepared with."""
+        return self.random_pixels(6)
+
+    def random_pixels(self, seed: int) -> Tensor:
+        """BATCH images (BATCH, C, H, W) of independent uniform grey levels, uint8."""
+        shape = (BATCH, *self.data.shape)
+        return torch.randint(0, self.data.levels, shape, generator=seeded(seed)).to(torch.uint8)
+
+    def build(self, seed: int) -> Model:
+        """A model in training mode, prepared with the batch as the trainer does, and woken (WAKING)."""
+        with fixed_global_randomness():
+            model = build(self.kind, self.data, self.config, self.sampler, seed).train()
+            model.prepare(self.batch, seeded(seed))
+            gen = seeded(seed)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(WAKING * torch.randn(parameter.shape, generator=gen))
+        return model
+
+    def model(self) -> Model:
+        """A copy of the model of seed 0, in training mode."""
+        return copy.deepcopy(self.original)
+
+    def losses(self, model: Model) -> Iterator[tuple[str, Loss]]:
+        """Each turn's player and its loss, each turn with a generator of its own."""
+        for stage in model.stages:
+            for player in stage.turns:
+                yield player, model.loss(self.batch, player, 0, seeded(2))
+
+    def condition(self, n: int, shift: int = 0) -> Condition | None:
+        """What a conditional model is asked for; another shift asks for something else."""
+        if issubclass(self.kind, ClassConditional):
+            return Condition(labels=(torch.arange(n) + shift) % max(self.data.classes, 1))
+        if issubclass(self.kind, TextConditional):
+            return Condition(texts=tuple(f"a picture of {'cats' if shift else 'dogs'}" for _ in range(n)))
+        return None
+
+    def draw(self, n: int = DRAWN, seed: int = 3, model: Model | None = None, shift: int = 0) -> Tensor:
+        """Samples (n, C, H, W) of the model (default: a fresh one) in eval mode, as the harness draws them."""
+        model = (self.model() if model is None else model).eval()
+        with torch.inference_mode(), fixed_global_randomness():
+            return model.sample(n, seeded(seed), self.condition(n, shift))
+
+    @cached_property
+    def drawn(self) -> Tensor:
+        """DRAWN samples with seed 3."""
+        return self.draw()
+
+    @cached_property
+    def repeat_gap(self) -> float:
+        """Largest difference between two draws with seed 3."""
+        return difference(self.drawn, self.draw())
+
+
+@contextmanager
+def fixed_global_randomness() -> Iterator[None]:
+    """Global random numbers seeded within and restored after, so that only one check sees a model that uses them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """Largest absolute difference, infinite when the shapes differ; non-finite values count as equal to themselves."""
+    if a.shape != b.shape:
+        return math.inf
+    return float((a.nan_to_num(0.0) - b.nan_to_num(0.0)).abs().max())
+
+
+def shape_fault(what: str, found: Tensor, expected: tuple[int, ...]) -> str:
+    """A complaint when the shape is not the expected one."""
+    if tuple(found.shape) == expected:
+        return ""
+    return f"{what} has shape {tuple(found.shape)}; expected {expected}"
+
+
+def range_fault(what: str, x: Tensor) -> str:
+    """A complaint when finite values leave [-1, 1]."""
+    x = x[torch.isfinite(x)].float()
+    if len(x) == 0 or float(x.abs().max()) <= 1 + 1e-4:
+        return ""
+    return f"{what} span {float(x.min()):.4g} .. {float(x.max()):.4g}; expected [-1, 1]: tanh, clamp, or wrong scale?"

@@ -1,0 +1,240 @@
+"""Training: the only code with optimisers. Players take turns, each on its own loss and its own parameters.
+
+The budget is images seen, so that families are compared at equal data. A checkpoint holds all that the rest of the
+run depends on: a run cut in two gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from genbench.batches import Batches
+from genbench.contract import Batch, Loss, Model, Recipe
+from genbench.ema import MovingAverage
+from genbench.errors import CellFailure
+from genbench.progress import Progress, Report, Throttle, silent
+from genbench.seeds import stream_seed
+from genbench.space import seeded
+
+TRAIN_VERSION = 1
+CURVE_POINTS = 200
+REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How long and how precisely to train: images seen, seed, "fp32" or "bf16", torch.compile of the networks."""
+
+    images: int
+    seed: int
+    precision: str = "fp32"
+    compile: bool = False
+    checkpoint_seconds: float = 15.0
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The mean of one loss term over the steps since the point before."""
+
+    stage: str
+    step: int
+    images: int
+    seconds: float
+    name: str
+    value: float
+
+
+@dataclass
+class Fitted:
+    """What training took: steps, images seen, seconds at work (over all parts of a continued run), loss curves."""
+
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    curves: list[CurvePoint] = field(default_factory=list)
+
+
+def fit(
+    model: Model,
+    batches: Batches,
+    recipe: Recipe,
+    options: FitOptions,
+    scratch: Path | None = None,
+    report: Report = silent,
+) -> Fitted:
+    """Trains the model in place and leaves it in eval mode with its averaged weights.
+
+    scratch: a folder for checkpoints; a checkpoint found there is continued. Raises CellFailure when a loss is not
+    finite, naming the player, term and step.
+    """
+    model.to(model.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options.compile:
+        for child in model.children():
+            child.compile()
+    training = Training(model, batches, recipe, options)
+    if scratch is not None:
+        training.resume(scratch / "checkpoint.pt")
+    training.run(scratch, report)
+    training.average.copy_to(model)
+    model.eval()
+    return training.fitted
+
+
+class Training:
+    """The state of a training run and its loop."""
+
+    def __init__(self, model: Model, batches: Batches, recipe: Recipe, options: FitOptions) -> None:
+        self.model, self.batches, self.recipe, self.options = model, batches, recipe, options
+        self.gen = seeded(stream_seed(options.seed, "train"), model.device)
+        self.fitted = Fitted()
+        self.players = model.players()
+        self.optimisers = {name: self._optimiser(parameters) for name, parameters in self.players.items()}
+        self.average = MovingAverage(model, recipe.ema)
+        shares = sum(stage.share for stage in model.stages)
+        self.stage_ends = _ends([math.ceil(options.images * s.share / shares / recipe.batch) for s in model.stages])
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages together."""
+        return self.stage_ends[-1]
+
+    def run(self, scratch: Path | None, report: Report) -> None:
+        """Steps until the budget is spent; keeps checkpoints in scratch."""
+        show, keep = Throttle(REPORT_SECONDS), Throttle(self.options.checkpoint_seconds)
+        every = max(1, self.total_steps // CURVE_POINTS)
+        self.model.train()
+        clock, first = time.perf_counter(), self.fitted.steps
+        while self.fitted.steps < self.total_steps:
+            self.step()
+            now = time.perf_counter()
+            self.fitted.seconds, clock = self.fitted.seconds + now - clock, now
+            if self.fitted.steps % every == 0 or self.fitted.steps == self.total_steps:
+                self.flush()
+            if scratch is not None and keep.due():
+                self.checkpoint(scratch / "checkpoint.pt")
+            if show.due():
+                report(self._progress(first))
+        report(self._progress(first))
+
+    def step(self) -> None:
+        """One batch, every player's turn."""
+        stage_index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
+        stage_step = self.fitted.steps - ([0, *self.stage_ends][stage_index])
+        batch = self.batches.next(self.recipe.batch, self.gen)
+        batch = Batch(batch.x.contiguous(memory_format=torch.channels_last), batch.pixels, batch.labels)
+        if self.fitted.steps == 0:
+            self.model.prepare(batch, self.gen)
+            self.average = MovingAverage(self.model, self.recipe.ema)
+        for player in self.model.stages[stage_index].turns:
+            self.turn(batch, player, stage_step)
+        self.average.update(self.model, self.fitted.steps)
+        self.fitted.steps += 1
+        self.fitted.images += len(batch)
+
+    def turn(self, batch: Batch, player: str, step: int) -> None:
+        """One update of one player."""
+        optimiser, parameters = self.optimisers[player], self.players[player]
+        for group in optimiser.param_groups:
+            group["lr"] = self.learning_rate(player)
+        loss = self.loss(batch, player, step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.total.backward(inputs=parameters)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        optimiser.step()
+        self._log(player, loss)
+
+    def loss(self, batch: Batch, player: str, step: int) -> Loss:
+        """The player's loss in the precision asked for."""
+        if self.options.precision == "fp32":
+            return self.model.loss(batch, player, step, self.gen)
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            return self.model.loss(batch, player, step, self.gen)
+
+    def learning_rate(self, player: str) -> float:
+        """The step size now: linear warm-up, then constant or a half cosine to 0 at the end."""
+        step, recipe = self.fitted.steps, self.recipe
+        rate = dict(recipe.lrs).get(player, recipe.lr)
+        if step < recipe.warmup:
+            return rate * (step + 1) / recipe.warmup
+        if recipe.decay == "cosine":
+            return rate * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+        return rate
+
+    def flush(self) -> None:
+        """Turns the sums since the last point into points of the curves; CellFailure if one is not finite."""
+        index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps <= end)
+        fitted, stage = self.fitted, self.model.stages[index].name
+        for name, total in self.sums.items():
+            value = float(total) / self.counts[name]
+            if not math.isfinite(value):
+                raise CellFailure(f"loss '{name}' became {value} by step {fitted.steps} ({fitted.images:,} images)")
+            point = CurvePoint(stage, fitted.steps, fitted.images, round(fitted.seconds, 3), name, value)
+            fitted.curves.append(point)
+        self.sums, self.counts = {}, {}
+
+    def checkpoint(self, path: Path) -> None:
+        """Writes the whole state, atomically."""
+        self.flush()
+        partial = path.with_suffix(".partial")
+        torch.save(self.state(), partial)
+        partial.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Takes up the state of a checkpoint, if there is one."""
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.average.load(state["average"])
+        self.batches.taken = state["taken"]
+        self.gen.set_state(state["gen"].cpu())
+        points = [CurvePoint(*point) for point in state["curves"]]
+        self.fitted = Fitted(state["steps"], state["images"], state["seconds"], points)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, as tensors and plain data."""
+        fitted = self.fitted
+        return {
+            "model": self.model.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "average": self.average.state(),
+            "taken": self.batches.taken,
+            "gen": self.gen.get_state(),
+            "steps": fitted.steps,
+            "images": fitted.images,
+            "seconds": fitted.seconds,
+            "curves": [(p.stage, p.step, p.images, p.seconds, p.name, p.value) for p in fitted.curves],
+        }
+
+    def _optimiser(self, parameters: list[nn.Parameter]) -> AdamW:
+        r = self.recipe
+        return AdamW(parameters, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True)
+
+    def _log(self, player: str, loss: Loss) -> None:
+        terms = loss.terms or {player: loss.total}
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def _progress(self, first: int) -> Progress:
+        fitted = self.fitted
+        recent = {p.name: p.value for p in fitted.curves[-8:]}
+        rate = fitted.images / fitted.seconds if fitted.seconds else 0.0
+        return Progress("train", fitted.images, self.total_steps * self.recipe.batch, "images", rate, recent)
+
+
+def _ends(lengths: list[int]) -> list[int]:
+    return [sum(lengths[: i + 1]) for i in range(len(lengths))]

@@ -1,0 +1,325 @@
+"""YAML text to plain data and the line of every key, and any mistake in it to one sentence with file, line and key.
+
+YAML is read as PyYAML's SafeLoader reads it, with these differences: `1e-3` is a number (YAML 1.2 says so, YAML 1.1
+wants `1.0e-3`), a date is text, and refused are: a key given twice, a key that is not text, tags (`!!set`), an anchor
+that contains itself.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from genbench.errors import SuiteError
+from genbench.registry import nearest
+
+Loc = tuple[str | int, ...]
+Problem = tuple[Loc, str]
+
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+TEXT, DATE, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge"
+EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+DEEPEST = 50
+LARGEST = 2**63
+UNIONS = (Union, UnionType)
+NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("text", "texts"),
+         bool: ("true or false", "true or false"), dict: ("a mapping", "mappings")}  # fmt: skip
+BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
+SHOWN = reprlib.Repr()
+SHOWN.maxstring = 60
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The line on which a value starts, or its key where it has one, and the same of every value inside it."""
+
+    line: int = 1
+    inside: dict[str | int, Lines] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a suite came from: a YAML file, or Python (path None: messages then start with the key)."""
+
+    path: Path | None = None
+    data: Any = None
+    lines: Lines = field(default_factory=Lines)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start: the file's folder, or the current one."""
+        return self.path.parent if self.path else Path()
+
+    def line(self, loc: Loc) -> int:
+        """The line of the key at loc, or of the nearest one above it that is in the file."""
+        place = self.lines
+        for part in loc:
+            if part not in place.inside:
+                break
+            place = place.inside[part]
+        return place.line
+
+    def where(self, loc: Loc) -> str:
+        """`suites/x.yaml:14: models[2].levls`, without the file where there is none."""
+        parts = ([f"{self.path}:{self.line(loc)}"] if self.path else []) + ([spell(loc)] if loc else [])
+        return ": ".join(parts) or "suite"
+
+    def error(self, problems: Iterable[Problem]) -> SuiteError:
+        """The first problem as an error, with the number of the others."""
+        (loc, message), *others = problems
+        more = f" (and {len(others)} more)" if others else ""
+        return SuiteError(f"{self.where(loc)}: {message}{more}")
+
+
+def spell(loc: Loc) -> str:
+    """("models", 2, "levls") as `models[2].levls`."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p if p.isprintable() else repr(p)}" for p in loc)
+    return text.removeprefix(".")
+
+
+def choice(word: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'levels'? allowed: name, levels, steps`, the question only where a name is near."""
+    names = list(allowed)
+    return f"{nearest(word, names) or ';'} allowed: {', '.join(names) or 'none'}"
+
+
+def read_source(path: Path) -> Source:
+    """The data of a YAML file with the lines of its keys. Raises SuiteError for anything that is not plain YAML."""
+    try:
+        if not path.is_file():
+            raise SuiteError(f"{path}: {_absence(path)}")
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SuiteError(f"{path}:{line}: found a byte that is not UTF-8, allowed: UTF-8 text") from None
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Source:
+    """The data of YAML text; path is what messages call it. Raises SuiteError."""
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise SuiteError(f"{path}:1: found an empty file, allowed: a mapping of keys to values")
+        problems = list(_problems(node))
+        if problems:
+            line, loc, message = problems[0]
+            raise SuiteError(": ".join(filter(None, (f"{path}:{line}", spell(loc), message))))
+        data = loader.construct_document(node)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SuiteError(f"{path}:{line}: found character U+{error.character:04X}, allowed: printable text") from None
+    except yaml.MarkedYAMLError as error:
+        raise SuiteError(f"{path}:{_syntax(error)}") from None
+    return Source(path, data, _lines(node, {}))
+
+
+class Refusal(yaml.MarkedYAMLError):
+    """YAML that is well-formed but not for suites."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+class Loader(yaml.SafeLoader):
+    """SafeLoader with the differences that the module's docstring lists."""
+
+    depth = 0
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node and all inside it, refusing tags and deep nesting."""
+        event = self.peek_event()
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            raise Refusal("found a tag, allowed: plain values", event.start_mark)
+        if self.depth >= DEEPEST:
+            raise Refusal(f"found more than {DEEPEST} levels of nesting, allowed: fewer", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """An integer of at most 64 bits."""
+        try:
+            value = super().construct_yaml_int(node)
+        except ValueError:  # "0x_", or more digits than int() takes
+            value = LARGEST
+        if abs(value) >= LARGEST:
+            raise Refusal(f"found {node.value[:20]}, allowed: an integer of at most 64 bits", node.start_mark)
+        return value
+
+
+Loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789"))
+Loader.add_constructor(INT, Loader.construct_yaml_int)
+
+
+def _absence(path: Path) -> str:
+    if path.is_dir():
+        return "found a folder, allowed: a YAML file"
+    beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    return f"not found{nearest(path.name, beside)}"
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    start = f"{error.context} begun on line {begun.line + 1}" if error.context and begun else error.context
+    kind = "" if isinstance(error, Refusal) else "not valid YAML: "
+    return f"{mark.line + 1 if mark else 1}: {kind}{', '.join(filter(None, (start, error.problem)))}"
+
+
+def _problems(root: yaml.Node) -> Iterator[tuple[int, Loc, str]]:
+    """(line, loc, message) of keys that are double or not text and of anchors inside themselves; each node once."""
+    open_nodes: set[int] = set()
+    done: set[int] = set()
+
+    def walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[int, Loc, str]]:
+        if id(node) in open_nodes:
+            yield node.start_mark.line + 1, loc, "found an anchor that contains itself, allowed: plain values"
+        if id(node) in done or id(node) in open_nodes:
+            return
+        open_nodes.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield from _key_problems(node, loc)
+        for part, value in _items(node):
+            yield from walk(value, (*loc, part))
+        open_nodes.discard(id(node))
+        done.add(id(node))
+
+    return walk(root, ())
+
+
+def _key_problems(node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[int, Loc, str]]:
+    first: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in (TEXT, MERGE):
+            found = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+            yield line, loc, f"found {found or 'nothing'} as a key, allowed: text (put it in quotes)"
+        elif key.value in first:
+            yield line, (*loc, key.value), f"duplicate key, first on line {first[key.value]}; allowed: once"
+        else:
+            first[key.value] = line
+
+
+def _items(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node]]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from enumerate(node.value)
+    elif isinstance(node, yaml.MappingNode):
+        yield from ((str(key.value), value) for key, value in node.value)
+
+
+def _lines(node: yaml.Node, seen: dict[int, Lines]) -> Lines:
+    """Lines of a node whose merge keys are resolved; an anchor's are made once."""
+    if id(node) in seen:
+        return seen[id(node)]
+    lines = Lines(node.start_mark.line + 1)
+    seen[id(node)] = lines
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines.inside[key.value] = replace(_lines(value, seen), line=key.start_mark.line + 1)
+        return lines
+    lines.inside.update((part, _lines(value, seen)) for part, value in _items(node))
+    return lines
+
+
+def refusal(error: ValidationError, model: type[BaseModel], source: Source, above: Loc = ()) -> SuiteError:
+    """A failed validation of the value at `above` against `model`, in our words.
+
+    The first mistake in the file counts, a missing key only after the others: a misspelt one may explain it.
+    """
+    found = sorted(
+        ((tuple(e["loc"]), e["type"], e.get("input")) for e in error.errors(include_url=False)),
+        key=lambda e: (e[1] == "missing", source.line((*above, *e[0]))),
+    )
+    problems = (_problem(loc, kind, value, model) for loc, kind, value in found)
+    return source.error(dict.fromkeys(((*above, *loc), message) for loc, message in problems))
+
+
+def _problem(loc: Loc, kind: str, value: Any, model: type[BaseModel]) -> Problem:
+    if kind == "extra_forbidden":
+        owner = hint_at(model, loc[:-1])[1]
+        return loc, f"unknown key{choice(str(loc[-1]), owner.model_fields)}"
+    if kind == "invalid_key" or (kind == "string_type" and loc[-1] == "[key]"):
+        return loc[: -1 if kind == "invalid_key" else -2], f"found {shown(value)} as a key, allowed: text"
+    loc, hint, extra = hint_at(model, loc)
+    allowed = words(hint, extra)
+    if kind == "missing":
+        return loc, f"missing key, allowed: {allowed}"
+    near = nearest(value, map(str, get_args(hint))) if kind == "literal_error" and isinstance(value, str) else ""
+    return loc, f"found {shown(value)}{near or ','} allowed: {allowed}"
+
+
+def shown(value: Any) -> str:
+    """A value and its type in at most a line: `'a' (str)`; `nothing` for null."""
+    return "nothing" if value is None else f"{SHOWN.repr(value)} ({type(value).__name__})"
+
+
+def hint_at(model: Any, loc: Loc) -> tuple[Loc, Any, list[Any]]:
+    """The loc as far as types are single (pydantic goes on into the members of a union), its type, what is asked."""
+    hint, extra = _bare(model)
+    for depth, part in enumerate(loc):
+        if get_origin(hint) in UNIONS:
+            return loc[:depth], hint, extra
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            info = hint.model_fields[str(part)]
+            hint, more = _bare(info.annotation)
+            extra = [*info.metadata, *more]
+        else:
+            hint, extra = _bare(next((a for a in reversed(get_args(hint)) if a is not Ellipsis), Any))
+    return loc, hint, extra
+
+
+def words(hint: Any, extra: Iterable[Any] = (), number: int = 0) -> str:
+    """A type in words, `a list of integers`; a text in Annotated[..., "text"] says it instead. number: 1 for plural."""
+    hint, more = _bare(hint)
+    asked = [*extra, *more]
+    spoken = next((m for m in asked if isinstance(m, str)), None)
+    if spoken is not None:
+        return spoken
+    empty = any(isinstance(m, MinLen) for m in asked)
+    noun = _noun(hint, number).replace("a list", "a non-empty list" if empty else "a list", 1)
+    return noun + "".join(
+        f", {text} {getattr(m, name)}" for m in asked for kind, name, text in BOUNDS if isinstance(m, kind)
+    )
+
+
+def _noun(hint: Any, number: int) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(str, args))
+    if origin in (list, tuple):
+        length = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""
+        return f"{('a list', 'lists')[number]} of {length}{words(args[0], number=1)}"
+    if origin in UNIONS:
+        return " or ".join(words(a, number=number) for a in args)
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}"
+    name = getattr(hint, "__name__", str(hint))
+    return NOUNS.get(origin or hint, (name, name))[number]
+
+
+def _bare(hint: Any) -> tuple[Any, list[Any]]:
+    """A type without Annotated and None, and what Annotated said."""
+    if get_origin(hint) is Annotated:
+        inner, *extra = get_args(hint)
+        bare, more = _bare(inner)
+        return bare, [m for e in extra for m in (e.metadata if isinstance(e, FieldInfo) else [e])] + more
+    members = [a for a in get_args(hint) if a is not NoneType] if get_origin(hint) in UNIONS else []
+    return _bare(members[0]) if len(members) == 1 else (hint, [])

@@ -1,0 +1,121 @@
+"""Frechet distance against closed forms (Gaussians with exact moments), known bias, and torch-fidelity."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics import METRICS, frechet_distance
+
+
+def normal(seed, n, d):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def with_moments(seed, n, mean, root):
+    """n rows whose sample mean and covariance are exactly mean and root' root."""
+    rows = normal(seed, n, len(mean))
+    q, _ = np.linalg.qr(rows - rows.mean(axis=0))
+    return np.asarray(mean) + np.sqrt(n - 1) * q @ root
+
+
+def reference_fid(fake, real):
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = [fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (fake, real)]
+    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+def test_isotropic_gaussians():
+    d, shift = 6, np.linspace(-1, 2, 6)
+    fake, real = with_moments(0, 100, shift, 1.5 * np.eye(d)), with_moments(1, 80, np.zeros(d), 0.4 * np.eye(d))
+    expected = np.square(shift).sum() + d * (1.5 - 0.4) ** 2
+    assert frechet_distance(fake=fake, real=real) == pytest.approx(expected, rel=1e-12)
+
+
+def test_commuting_covariances():
+    a, b = np.array([0.1, 1.0, 3.0]), np.array([2.0, 0.5, 3.0])  # standard deviations along shared axes
+    axes, _ = np.linalg.qr(normal(3, 3, 3))
+    fake, real = (
+        with_moments(0, 50, np.zeros(3), np.diag(a) @ axes),
+        with_moments(1, 60, np.zeros(3), np.diag(b) @ axes),
+    )
+    assert frechet_distance(fake=fake, real=real) == pytest.approx(np.square(a - b).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(500, 16), (10, 64), (2, 3)])
+def test_identical_sets_are_at_distance_zero(n, d):
+    x = normal(0, n, d) * np.logspace(0, -6, d) + 100
+    assert frechet_distance(fake=x, real=x) == pytest.approx(0, abs=1e-9)
+
+
+def test_fewer_samples_than_dimensions_is_exact():
+    """Rank-one covariances: tr (S_f S_r)^(1/2) = |a' b| of the two directions."""
+    a, b = normal(0, 1, 40)[0], normal(1, 1, 40)[0]
+    fake, real = np.stack([a, -a]) / np.sqrt(2), np.stack([b, -b]) / np.sqrt(2)
+    expected = a @ a + b @ b - 2 * abs(a @ b)
+    assert frechet_distance(fake=fake, real=real) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 300), (2000, 1437)])
+def test_agrees_with_torch_fidelity(n, m):
+    scale = 1 / np.arange(1, 65)
+    fake, real = (normal(0, n, 64) * scale + 0.05).astype(np.float32), (normal(1, m, 64) * scale).astype(np.float32)
+    assert frechet_distance(fake=fake, real=real) == pytest.approx(reference_fid(fake, real), rel=1e-6)
+
+
+@given(st.integers(0, 10_000), st.floats(-1e4, 1e4))
+@settings(max_examples=15, deadline=None)
+def test_invariant_to_rotation_shift_and_order_and_quadratic_in_scale(seed, shift):
+    fake, real = normal(seed, 40, 5) * 1.3 + 0.2, normal(seed + 1, 30, 5)
+    turn, _ = np.linalg.qr(normal(seed + 2, 5, 5))
+    distance = frechet_distance(fake=fake, real=real)
+    assert frechet_distance(fake=fake @ turn + shift, real=real @ turn + shift) == pytest.approx(distance, rel=1e-6)
+    assert frechet_distance(fake=3 * fake[::-1], real=3 * real) == pytest.approx(9 * distance, rel=1e-9)
+    assert frechet_distance(fake=real, real=fake) == pytest.approx(distance, rel=1e-9)
+
+
+def test_small_sample_bias_is_the_known_one():
+    """Two samples of N(0, I_d) of size N: about 2 d / N + (d^2 + d) / (2 N)."""
+    d, n = 32, 2000
+    found = [frechet_distance(fake=normal(2 * s, n, d), real=normal(2 * s + 1, n, d)) for s in range(20)]
+    assert np.mean(found) == pytest.approx(2 * d / n + (d * d + d) / (2 * n), rel=0.02)
+
+
+def test_interval_has_the_spread_of_repeated_draws():
+    real = normal(0, 1000, 16)
+    values = [METRICS["fid"].compute(fake=1.5 * normal(s, 600, 16) + 0.3, real=real) for s in range(1, 201)]
+    spread = np.std([v.value for v in values])
+    assert np.mean([(v.hi - v.value) / 1.96 for v in values]) == pytest.approx(spread, rel=0.2)
+    assert all(v.lo < v.value < v.hi for v in values)
+    assert "reference fixed" in values[0].interval
+
+
+def test_interval_is_the_derivative_in_the_weights_of_the_samples():
+    """Infinitesimal jackknife: moving weight to one row changes the distance at the rate of its influence."""
+    from genbench.metrics.frechet import moments, with_influence
+
+    fake, real, copies = 1.5 * normal(0, 20, 3) + 0.3, normal(1, 30, 3), 2000
+    _, effects = with_influence(fake, moments(real))
+    effects = effects - effects.mean()
+    many = np.tile(fake, (copies, 1))
+    base = frechet_distance(fake=many, real=real)
+    for i in (0, 7):
+        moved = frechet_distance(fake=np.vstack([many, np.tile(fake[i], (10, 1))]), real=real) - base
+        assert moved == pytest.approx(effects[i] * 10 / len(many), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fake", "real", "error", "message"),
+    [
+        (np.zeros(5), np.zeros((5, 2)), GenbenchError, r"fake: found an array of shape \(5,\), allowed: \(N, D\)"),
+        (np.zeros((1, 2)), np.zeros((5, 2)), GenbenchError, "fake: found 1 rows, allowed: at least 2"),
+        (np.zeros((3, 2)), np.zeros((5, 3)), GenbenchError, "fake has 2 features a row and real 3"),
+        (np.zeros((3, 2)), np.full((5, 2), np.nan), CellFailure, "real: 5 of 5 rows hold a value that is not finite"),
+    ],
+)
+def test_refuses_what_has_no_distance(fake, real, error, message):
+    with pytest.raises(error, match=message):
+        frechet_distance(fake=fake, real=real)

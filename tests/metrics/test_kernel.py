@@ -1,0 +1,88 @@
+"""Kernel distance against its population value, a plain double sum, and torch-fidelity's subsets."""
+
+import numpy as np
+import pytest
+import torch
+
+from genbench.errors import GenbenchError
+from genbench.metrics import METRICS, kernel, kernel_distance
+
+
+def normal(seed, n, d):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def expected_kernel(m1, m2):
+    """E k(x, y) of independent x ~ N(m1, I), y ~ N(m2, I), from the moments of s = x'y."""
+    d, c, squares = len(m1), m1 @ m2, m1 @ m1 + m2 @ m2
+    second, third = c**2 + squares + d, c**3 + 3 * c * (squares + d) + 6 * c
+    return third / d**3 + 3 * second / d**2 + 3 * c / d + 1
+
+
+def test_population_value_of_two_gaussians():
+    d = 8
+    origin, moved = np.zeros(d), np.full(d, 0.5)
+    population = expected_kernel(origin, origin) + expected_kernel(moved, moved) - 2 * expected_kernel(origin, moved)
+    assert population == pytest.approx(1.1171875, rel=1e-12)
+    found = [kernel_distance(fake=normal(2 * s, 500, d) + moved, real=normal(2 * s + 1, 400, d)) for s in range(60)]
+    assert np.mean(found) == pytest.approx(population, abs=4 * np.std(found) / np.sqrt(len(found)))
+
+
+def test_unbiased_at_equal_distributions():
+    found = np.array([kernel_distance(fake=normal(2 * s, 40, 4), real=normal(2 * s + 1, 30, 4)) for s in range(400)])
+    assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
+    assert (found < 0).any()
+
+
+def test_identical_arrays_give_the_known_negative_value():
+    """KD(X, X) = 2 / m (mean of k off the diagonal - mean of k on it)."""
+    x = normal(0, 50, 8)
+    k = (x @ x.T / 8 + 1) ** 3
+    off = (k.sum() - np.trace(k)) / (50 * 49)
+    found = kernel_distance(fake=x, real=x)
+    assert found == pytest.approx(2 / 50 * (off - np.trace(k) / 50), rel=1e-10)
+    assert found <= 0
+
+
+def test_equals_the_double_sum_for_any_block_size(monkeypatch):
+    fake, real = normal(0, 23, 5), normal(1, 17, 5) + 0.5
+    within = [
+        np.mean([(a @ b / 5 + 1) ** 3 for i, a in enumerate(x) for j, b in enumerate(x) if i != j])
+        for x in (fake, real)
+    ]
+    across = np.mean([(a @ b / 5 + 1) ** 3 for a in fake for b in real])
+    monkeypatch.setattr(kernel, "BLOCK", 7)
+    assert kernel_distance(fake=fake, real=real) == pytest.approx(sum(within) - 2 * across, rel=1e-10)
+
+
+def test_subsets_agree_with_torch_fidelity():
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    fake, real = normal(0, 700, 64) * 1.1, normal(1, 500, 64)
+    options = {"kid_subsets": 12, "kid_subset_size": 200, "rng_seed": 2020, "verbose": False}
+    theirs = kid_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)[KEY_METRIC_KID_MEAN]
+    ours = kernel_distance(fake=fake, real=real, subsets=12, subset_size=200, seed=2020)
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_full_estimate_agrees_with_torch_fidelity_on_whole_sets():
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    fake, real = normal(0, 400, 64) + 0.1, normal(1, 400, 64)
+    options = {"kid_subsets": 1, "kid_subset_size": 400, "verbose": False}
+    theirs = kid_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)[KEY_METRIC_KID_MEAN]
+    assert kernel_distance(fake=fake, real=real) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_interval_has_the_spread_of_repeated_draws():
+    real = normal(0, 400, 8)
+    values = [METRICS["kid"].compute(fake=normal(s, 300, 8) + 0.3, real=real) for s in range(1, 121)]
+    assert np.mean([(v.hi - v.value) / 1.96 for v in values]) == pytest.approx(
+        np.std([v.value for v in values]), rel=0.2
+    )
+
+
+@pytest.mark.parametrize("options", [{"subset_size": 31}, {"subset_size": 1}, {"subsets": 0, "subset_size": 5}])
+def test_refuses_subsets_that_cannot_be_drawn(options):
+    with pytest.raises(GenbenchError, match=r"allowed: subsets of at least 1, subset_size 2\.\.30"):
+        kernel_distance(fake=normal(0, 30, 2), real=normal(1, 40, 2), **{"subsets": 3, **options})

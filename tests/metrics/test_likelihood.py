@@ -1,0 +1,53 @@
+"""Bits per dimension against known entropies."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics import METRICS
+
+compute = METRICS["bits_per_dim"].compute
+
+
+@pytest.mark.parametrize("levels", [2, 17, 32, 256])
+def test_uniform_model_costs_log2_of_the_levels(levels):
+    log_probs = np.full(5, -64 * math.log(levels))
+    value = compute(log_probs=log_probs, dims=64, kind="=")
+    assert value.value == pytest.approx(math.log2(levels), rel=1e-14)
+    assert value.lo == pytest.approx(value.hi, rel=1e-14)
+
+
+@pytest.mark.parametrize(("pmf", "entropy"), [((1 / 2, 1 / 4, 1 / 8, 1 / 8), 1.75), ((0.3, 0.7), 0.881290899)])
+def test_true_model_of_independent_pixels_attains_the_entropy(pmf, entropy):
+    pixels = np.random.default_rng(0).choice(len(pmf), size=(4000, 36), p=pmf)
+    value = compute(log_probs=np.log(pmf)[pixels].sum(axis=1), dims=36, kind="=")
+    assert value.lo < entropy < value.hi
+    assert value.value == pytest.approx(entropy, rel=5e-3)
+
+
+def test_interval_is_the_standard_error_over_images():
+    bits = np.array([1.0, 2.0, 4.0])
+    value = compute(log_probs=-bits * 8 * math.log(2), dims=8, kind="<=")
+    half = 1.959964 * bits.std(ddof=1) / math.sqrt(3)
+    assert (value.value, value.lo, value.hi) == pytest.approx((7 / 3, 7 / 3 - half, 7 / 3 + half), rel=1e-6)
+    assert value.kind == "<="
+    assert "over images" in value.interval
+
+
+def test_one_image_has_no_interval():
+    value = compute(log_probs=torch.tensor([-8.0]), dims=8, kind="~")
+    assert (value.lo, value.hi, value.interval, value.kind) == (None, None, "", "~")
+
+
+def test_items_that_are_not_finite_fail_the_value_and_are_counted():
+    log_probs = np.array([-1.0, np.nan, -np.inf, -2.0])
+    with pytest.raises(CellFailure, match="2 of 4 images is not finite"):
+        compute(log_probs=log_probs, dims=4, kind="=")
+
+
+def test_refuses_anything_but_one_number_an_image():
+    with pytest.raises(GenbenchError, match=r"found shape \(2, 3\), allowed: \(N,\)"):
+        compute(log_probs=np.zeros((2, 3)), dims=4, kind="=")

@@ -1,0 +1,45 @@
+"""The table of metrics: names, lookup, and what importing it costs."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from genbench import contract, metrics
+from genbench.errors import GenbenchError
+
+
+def test_names():
+    assert metrics.names() == (
+        "fid", "kid", "is", "precision", "recall", "density", "coverage", "bits_per_dim",
+        "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
+    )  # fmt: skip
+    assert all(name == metric.name for name, metric in metrics.METRICS.items())
+
+
+def test_unknown_name_gets_the_nearest():
+    with pytest.raises(GenbenchError, match="unknown metric 'recal'; did you mean 'recall'\\? allowed: fid, kid"):
+        metrics.get("recal")
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS.values(), ids=lambda m: m.name)
+def test_every_metric_is_declared_in_full(metric):
+    inputs = {
+        "features": {"fake", "real"},
+        "probabilities": {"probabilities"},
+        "likelihood": {"log_probs", "dims", "kind"},
+        "cost": {"cost"},
+    }
+    taken = inspect.signature(metric.compute).parameters
+    assert {name for name, p in taken.items() if p.default is p.empty} == inputs[metric.reads]
+    assert all(p.kind is p.KEYWORD_ONLY for p in taken.values())
+    assert metric.better in ("lower", "higher")
+    assert metric.unit
+    assert set(metric.abilities) <= {a.__name__ for a in contract.ABILITIES}
+
+
+def test_reading_the_table_loads_no_torch():
+    code = "import sys, genbench.metrics; print([m for m in ('torch', 'torch_fidelity', 'scipy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,91 @@
+"""Scale rows: their likelihoods in closed form, and that they draw what they say."""
+
+import math
+
+import pytest
+import torch
+
+from genbench.contract import DataSpec
+from genbench.data import Dataset, Split
+from genbench.scale import ROWS, fit_gaussian, quantise
+from genbench.space import bits_per_dim, dequantise, seeded
+
+
+def dataset(train, test, levels):
+    spec = DataSpec(*train.shape[1:], levels=levels)
+    return Dataset(name="toy", spec=spec, train=Split(train, None), test=Split(test, None), fingerprint="")
+
+
+def images(n, levels, seed, shape=(1, 3, 4)):
+    return torch.randint(levels, (n, *shape), generator=seeded(seed), dtype=torch.uint8)
+
+
+TOY = dataset(images(400, 17, 0), images(60, 17, 1), 17)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_draw_pixels_that_depend_on_the_seed_alone(name):
+    draw = ROWS[name].samples
+    first = draw(TOY, 50, 3)
+    assert first.shape == (50, 1, 3, 4)
+    assert first.dtype == torch.uint8
+    assert first.max() < 17
+    assert torch.equal(first, draw(TOY, 50, 3))
+    assert not torch.equal(first, draw(TOY, 50, 4))
+
+
+def test_held_out_real_never_repeats_an_image():
+    drawn = ROWS["held-out real"].samples(TOY, 2000, 0)
+    assert sorted(map(tuple, drawn.flatten(1).tolist())) == sorted(map(tuple, TOY.test.pixels.flatten(1).tolist()))
+
+
+def test_uniform_noise_is_uniform_and_costs_log2_levels():
+    row = ROWS["uniform noise"]
+    counts = torch.bincount(row.samples(TOY, 5000, 0).flatten().long(), minlength=17)
+    mean = 5000 * 12 / 17
+    assert (counts - mean).abs().max() < 5 * math.sqrt(mean)
+    bits = bits_per_dim(row.log_prob(TOY, TOY.test.pixels, 0), TOY.spec.dims)
+    assert bits.tolist() == pytest.approx([math.log2(17)] * 60, rel=1e-14)
+
+
+def test_gaussian_moments_are_those_of_many_dequantised_copies():
+    gaussian = fit_gaussian(TOY.train.pixels, 17)
+    copies = torch.cat([dequantise(TOY.train.pixels, 17, seeded(s)).flatten(1) for s in range(200)]).double()
+    assert torch.allclose(gaussian.mean, copies.mean(0), atol=5e-4)
+    assert torch.allclose(gaussian.root @ gaussian.root.T, copies.T.cov(correction=0), atol=5e-4)
+
+
+def test_gaussian_log_prob_is_the_multivariate_normal_minus_the_cell_volume():
+    gaussian = fit_gaussian(TOY.train.pixels, 17)
+    y = dequantise(TOY.test.pixels, 17, seeded(5)).flatten(1).double()
+    normal = torch.distributions.MultivariateNormal(gaussian.mean, scale_tril=gaussian.root)
+    found = ROWS["gaussian"].log_prob(TOY, TOY.test.pixels, 5)
+    assert found.dtype == torch.float64
+    assert torch.allclose(found, normal.log_prob(y) - 12 * math.log(17), rtol=1e-10)
+
+
+def test_gaussian_on_gaussian_data_costs_its_entropy():
+    """Fine levels: bits/dim of N(m, S) is log2(levels) + (1/2 log det 2 pi e S) / (D ln 2)."""
+    root = torch.tensor([[0.08, 0.0], [0.05, 0.04]], dtype=torch.float64)
+    noise = torch.randn(40_000, 2, generator=seeded(0), dtype=torch.float64)
+    spec = DataSpec(1, 1, 2, levels=256)
+    pixels = quantise(0.5 + noise @ root.T, spec)
+    data = dataset(pixels[:20_000], pixels[20_000:], 256)
+    bits = bits_per_dim(ROWS["gaussian"].log_prob(data, data.test.pixels, 0), 2)
+    entropy = math.log(2 * math.pi * math.e) + root.diagonal().log().sum().item()
+    expected = math.log2(256) + entropy / (2 * math.log(2))
+    assert bits.mean().item() == pytest.approx(expected, abs=4 * bits.std().item() / math.sqrt(20_000))
+
+
+def test_gaussian_samples_have_the_train_moments():
+    narrow = dataset(images(2000, 5, 0) + 6, images(10, 5, 1), 17)  # levels 6..10 of 17: nothing is clipped
+    drawn = ROWS["gaussian"].samples(narrow, 20_000, 0).double()
+    assert drawn.mean().item() == pytest.approx(narrow.train.pixels.double().mean().item(), abs=0.02)
+    assert drawn.var().item() == pytest.approx(narrow.train.pixels.double().var().item() + 2 / 12, rel=0.03)
+
+
+def test_constant_pixels_and_few_images_still_have_a_density():
+    data = dataset(torch.zeros(3, 1, 3, 4, dtype=torch.uint8), torch.zeros(200, 1, 3, 4, dtype=torch.uint8), 17)
+    bits = bits_per_dim(ROWS["gaussian"].log_prob(data, data.test.pixels, 0), 12)
+    expected = 0.5 * math.log2(2 * math.pi * math.e / 12)  # N(1/2, 1/12) on one cell: entropy of its normal
+    assert bits.mean().item() == pytest.approx(expected, abs=4 * bits.std().item() / math.sqrt(200))

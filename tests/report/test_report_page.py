@@ -1,0 +1,159 @@
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from genbench.errors import StoreError
+from genbench.records import write_records
+from genbench.report import render, save_grid
+
+VOID = {"meta", "img", "source", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text outside style and script, and what was never closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def result(digits, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("result")
+    write_records(tmp_path / "records.jsonl", digits)
+    environment = {"processor": "A <fast> one", "cores": 2, "finished": "2026-01-02", "packages": {"torch": "2.15.0"}}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    (tmp_path / "suite.yaml").write_text("suite: digits # </pre><script>alert(2)</script>\n")
+    (tmp_path / "curves").mkdir()
+    rows = "".join(f"{t},{t * 100},{t},{n},{1 / (t + 1)}\n" for t in range(60) for n in ("$a_", "b"))
+    (tmp_path / "curves" / "vae-s0.csv").write_text("step,images,seconds,name,value\n" + rows)
+    for label in ("real", "vae"):
+        save_grid(np.zeros((4, 1, 8, 8), dtype=np.uint8), 17, tmp_path / "figures" / f"samples-{label}-s0.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def html(result):
+    render(result)
+    return (result / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_render_writes_everything_it_returns(result):
+    names = {str(p.relative_to(result)) for p in render(result)}
+    assert names >= {f"leaderboard.{end}" for end in ("csv", "parquet", "md", "tex", "html")}
+    assert names >= {"figures/loss-vae.png", "figures/loss-vae-dark.png", "figures/quality-speed.png"}
+    assert all((result / name).stat().st_size for name in names)
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(html):
+    page = Page(html)
+    assert page.open == []
+    addresses = [a[k] for _, a in page.tags for k in ("src", "srcset", "href") if k in a]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_nothing_from_the_records_becomes_markup(html):
+    page = Page(html)
+    assert [t for t, _ in page.tags].count("script") == 1
+    assert not [a for _, a in page.tags for k in a if k.startswith("on") or k == "style"]
+    text = " ".join(page.text)
+    assert "<script>alert('x')</script>|_" in text
+    assert "loss is NaN <img src=x onerror=alert(1)>" in text
+    assert "A <fast> one" in text
+
+
+def test_the_security_policy_allows_just_this_style_and_script(html):
+    policy = next(a["content"] for t, a in Page(html).tags if a.get("http-equiv") == "Content-Security-Policy")
+    for tag in ("style", "script"):
+        source = re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_links_to_reasons_have_their_targets(html):
+    page = Page(html)
+    ids = {a["id"] for _, a in page.tags if "id" in a}
+    links = [a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")]
+    assert len(links) == 6
+    assert set(links) <= ids
+
+
+def test_the_table_is_sorted_by_fid_with_best_marked_and_scale_rows_apart(html):
+    names = re.findall(r'<th scope="row" data-order="([^"]*)"', html)
+    assert names[:3] == ["flow", "gan", "vae"]
+    assert names[-2:] == ["real", "noise"]
+    assert html.index('<tbody class="scale">') < html.index('data-order="real"')
+    assert html.count('<td class="best"') == 5
+    assert 'aria-sort="ascending" data-better="lower"' in html
+
+
+def test_the_page_says_what_a_reader_must_know(html):
+    text = " ".join(" ".join(Page(html).text).split())
+    assert "(digits-classifier)" in text
+    assert "cannot be compared with an Inception FID" in text
+    assert "gan , Bits/dim: n/a , gan has no likelihood" in text
+    assert "ab" * 32 in text
+    assert "1 network evaluation an image · 0.41 M parameters" in text
+    assert "1 cell failed" in text
+
+
+def test_columns_that_may_not_be_ranked_cannot_be_sorted(digits, record, tmp_path):
+    other = record("vae", "fid", 118.0, protocol={"extractor": "digits-classifier", "resize": "32"})
+    write_records(tmp_path / "records.jsonl", [*digits, other])
+    render(tmp_path)
+    html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert len(re.findall("<th[^>]*><button", html)) == 4
+    assert "resize is none for gan and flow, 32 for vae" in html
+    assert "Not drawn: FID cannot be ranked here." in html
+
+
+def test_records_alone_are_enough(digits, tmp_path):
+    write_records(tmp_path / "records.jsonl", digits)
+    render(tmp_path)
+    assert "no grid was drawn" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_no_records_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match=r"records\.jsonl: not found"):
+        render(tmp_path)
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(StoreError, match=r"^[^\n]*records\.jsonl: found no records; `genbench run SUITE` writes them$"):
+        render(tmp_path)
+
+
+def test_a_broken_environment_is_named(digits, tmp_path):
+    write_records(tmp_path / "records.jsonl", digits)
+    (tmp_path / "environment.json").write_text("{")
+    with pytest.raises(StoreError, match=r"environment\.json:1: not JSON"):
+        render(tmp_path)
+
+
+def test_rendering_imports_neither_torch_nor_pyplot():
+    code = "import sys, genbench.report.html, genbench.report.figures as f; f._figure(1, 1);"
+    code += "print(sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

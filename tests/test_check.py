@@ -1,0 +1,477 @@
+"""Sound models pass every check; a model with one planted fault fails the check for that fault and no other."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from genbench.check import CHECKS, check_model
+from genbench.contract import (
+    ClassConditional,
+    Condition,
+    DataSpec,
+    Decodes,
+    Encodes,
+    ExactLikelihood,
+    LikelihoodBound,
+    Loss,
+    Model,
+    Stage,
+    Steps,
+    TextConditional,
+    Translates,
+)
+from genbench.errors import ModelError
+from genbench.registry import model_names, resolve_model
+from genbench.space import density_to_mass, dequantise
+
+SMALL = DataSpec(1, 4, 4, 17, 10)
+LATENT = 5
+
+
+# ---- sound models -----------------------------------------------------------------------------------------------
+
+
+class Gan(Model, Decodes):
+    stages = (Stage("fit", turns=("critic", "generator")),)
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.generator = nn.Sequential(nn.Linear(LATENT, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, data.dims))
+        self.critic = nn.Linear(data.dims, 1)
+
+    def players(self):
+        return {"critic": list(self.critic.parameters()), "generator": list(self.generator.parameters())}
+
+    def loss(self, batch, player, step, gen):
+        fake = self.decode(self.noise(len(batch), gen))
+        if player == "generator":
+            return Loss(F.softplus(-self.critic(fake.flatten(1))).mean())
+        real_term = F.softplus(-self.critic(batch.x.flatten(1))).mean()
+        fake_term = F.softplus(self.critic(fake.detach().flatten(1))).mean()
+        return Loss(real_term + fake_term, {"real": real_term.detach()})
+
+    def noise(self, n, gen):
+        return torch.randn(n, LATENT, generator=gen)
+
+    def decode(self, z):
+        return self.generator(z).tanh().unflatten(1, self.data.shape)
+
+    def sample(self, n, gen, condition=None):
+        return self.decode(self.noise(n, gen))
+
+
+class Flow(Model, ExactLikelihood, Encodes, Decodes):
+    """z = (logit y - shift) exp(-scale) on pixels dequantised to y in (0, 1)."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.scale, self.shift = (nn.Parameter(torch.zeros(data.dims)) for _ in range(2))
+
+    def loss(self, batch, player, step, gen):
+        return Loss(-self.log_prob(batch.pixels, gen).mean())
+
+    def log_prob(self, pixels, gen=None):
+        y = dequantise(pixels, self.data.levels, gen).flatten(1).clamp(1e-6, 1 - 1e-6)
+        z = (y.logit() - self.shift) * (-self.scale).exp()
+        normal = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+        density = normal - self.scale - y.log() - (1 - y).log()
+        return density_to_mass(density.sum(1), self.data.dims, self.data.levels)
+
+    def encode(self, x):
+        y = ((x + 1) * (self.data.levels - 1) / 2 + 0.5) / self.data.levels
+        return (y.flatten(1).logit() - self.shift) * (-self.scale).exp()
+
+    def noise(self, n, gen):
+        return torch.randn(n, self.data.dims, generator=gen)
+
+    def decode(self, z):
+        y = (z * self.scale.exp() + self.shift).sigmoid().unflatten(1, self.data.shape)
+        return ((y * self.data.levels - 0.5) * 2 / (self.data.levels - 1) - 1).clamp(-1, 1)
+
+    def sample(self, n, gen, condition=None):
+        return self.decode(self.noise(n, gen))
+
+
+class Chain(Model, Steps, LikelihoodBound):
+    """Three evaluations of one network, and a uniform "bound"."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.net = nn.Linear(data.dims, data.dims)
+
+    @property
+    def denoiser(self):
+        return self.net
+
+    @property
+    def evaluations(self):
+        return 3
+
+    def loss(self, batch, player, step, gen):
+        noise = torch.randn(len(batch), self.data.dims, generator=gen)
+        return Loss((self.net(batch.x.flatten(1) + noise) - noise).square().mean())
+
+    def sample(self, n, gen, condition=None):
+        x = torch.randn(n, self.data.dims, generator=gen)
+        for _ in range(3):
+            x = x - 0.1 * self.net(x)
+        return x.clamp(-1, 1).unflatten(1, self.data.shape)
+
+    def log_prob_bound(self, pixels, gen=None):
+        noise = dequantise(pixels, self.data.levels, gen).flatten(1).sum(1)
+        return density_to_mass(-noise, self.data.dims, self.data.levels)
+
+
+class Labelled(Model, ClassConditional):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.means = nn.Embedding(data.classes, data.dims)
+
+    def loss(self, batch, player, step, gen):
+        return Loss((self.means(batch.labels) - batch.x.flatten(1)).square().mean())
+
+    def sample(self, n, gen, condition=None):
+        noise = torch.randn(n, self.data.dims, generator=gen)
+        return (self.means(condition.labels) + noise).tanh().unflatten(1, self.data.shape)
+
+
+class Texted(Labelled, TextConditional):
+    def sample(self, n, gen, condition=None):
+        labels = condition.labels if condition.texts is None else torch.tensor([len(t) % 10 for t in condition.texts])
+        return super().sample(n, gen, Condition(labels=labels))
+
+
+class Translator(Gan, Translates):
+    def translate(self, x, direction):
+        return -x
+
+
+SOUND = [Gan, Flow, Chain, Labelled, Texted, Translator]
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_sound_models_pass_every_check(kind):
+    assert [r for r in check_model(kind, SMALL) if not r.passed] == []
+
+
+def test_every_check_applies_to_a_sound_model():
+    run = {result.name for kind in SOUND for result in check_model(kind, SMALL)}
+    assert run == {check.name for check in CHECKS}
+
+
+# ---- one fault each ---------------------------------------------------------------------------------------------
+
+
+class OrphanParameter(Gan):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.spare = nn.Linear(2, 2)
+
+
+class IdlePlayer(Gan):
+    def players(self):
+        return super().players() | {"refiner": []}
+
+
+class NanLoss(Gan):
+    def loss(self, batch, player, step, gen):
+        return Loss(super().loss(batch, player, step, gen).total * torch.inf)
+
+
+class LossPerImage(Flow):
+    def loss(self, batch, player, step, gen):
+        return Loss(-self.log_prob(batch.pixels, gen))
+
+
+class AttachedTerm(Flow):
+    def loss(self, batch, player, step, gen):
+        loss = super().loss(batch, player, step, gen)
+        return Loss(loss.total, {"nats": loss.total})
+
+
+class UnreachedLayer(Flow):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.spare = nn.Linear(2, 2)
+
+
+class DetachedLoss(Chain):
+    def loss(self, batch, player, step, gen):
+        return Loss(super().loss(batch, player, step, gen).total.detach())
+
+
+class ZeroGradient(Flow):
+    def loss(self, batch, player, step, gen):
+        return Loss(super().loss(batch, player, step, gen).total * 0 + 1)
+
+
+class OwnBackward(Gan):
+    def loss(self, batch, player, step, gen):
+        super().loss(batch, "generator", step, gen).total.backward()
+        return super().loss(batch, player, step, gen)
+
+
+class OwnUpdate(Gan):
+    def loss(self, batch, player, step, gen):
+        with torch.no_grad():
+            self.critic.weight.clamp_(-1e-3, 1e-3)
+        return super().loss(batch, player, step, gen)
+
+
+class MemoryInLoss(Flow):
+    calls = 0
+
+    def loss(self, batch, player, step, gen):
+        MemoryInLoss.calls += 1
+        return Loss(super().loss(batch, player, step, gen).total * (1 + MemoryInLoss.calls))
+
+
+class GlobalDropout(Chain):
+    def loss(self, batch, player, step, gen):
+        loss = super().loss(batch, player, step, gen)
+        return Loss(loss.total + F.dropout(self.net.weight, 0.5).sum())
+
+
+class GlobalNoise(Gan):
+    def sample(self, n, gen, condition=None):
+        return super().sample(n, gen) * (1 - 0.1 * torch.rand(()))
+
+
+class SqueezedSample(Gan):
+    def sample(self, n, gen, condition=None):
+        return super().sample(n, gen).squeeze()
+
+
+class ByteSample(Gan):
+    def sample(self, n, gen, condition=None):
+        return (super().sample(n, gen) * 100).round().char().clamp(-1, 1)
+
+
+class NanSample(Gan):
+    def sample(self, n, gen, condition=None):
+        x = super().sample(n, gen)
+        return torch.where(x == x.max(), torch.nan, x)
+
+
+class ByteRange(Gan):
+    def sample(self, n, gen, condition=None):
+        return (super().sample(n, gen) + 1) * 127.5
+
+
+class MemoryInSample(Gan):
+    calls = 0
+
+    def sample(self, n, gen, condition=None):
+        MemoryInSample.calls += 1
+        return super().sample(n, gen) / MemoryInSample.calls
+
+
+class FixedSeed(Gan):
+    def sample(self, n, gen, condition=None):
+        return super().sample(n, torch.Generator().manual_seed(0))
+
+
+class OneNoiseForAll(Gan):
+    def sample(self, n, gen, condition=None):
+        return super().sample(1, gen).expand(n, -1, -1, -1)
+
+
+class UnsavedMask(Gan):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.register_buffer("mask", torch.rand(data.shape), persistent=False)
+
+    def decode(self, z):
+        return super().decode(z) * self.mask
+
+
+class TrainsWhileSampling(Gan):
+    def sample(self, n, gen, condition=None):
+        x = super().sample(n, gen)
+        self.train()
+        return x
+
+
+class CountsSamples(Gan):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.register_buffer("count", torch.zeros(()))
+
+    def sample(self, n, gen, condition=None):
+        self.count += n
+        return super().sample(n, gen)
+
+
+class FlatDecode(Gan):
+    def decode(self, z):
+        return super().decode(z).flatten(1)
+
+    def sample(self, n, gen, condition=None):
+        return super().decode(self.noise(n, gen))
+
+
+class BatchStatisticsInEval(Gan):
+    def decode(self, z):
+        z = z - z.mean(0)
+        return super().decode(z)
+
+
+class ImageShapedCode(Translator, Encodes):
+    def encode(self, x):
+        return x
+
+
+class WrongInverse(Flow):
+    def encode(self, x):
+        return super().encode(x) * 1.1
+
+
+class MeanLikelihood(Flow):
+    def log_prob(self, pixels, gen=None):
+        return super().log_prob(pixels, gen).mean()
+
+
+class NanLikelihood(Chain):
+    def log_prob_bound(self, pixels, gen=None):
+        return super().log_prob_bound(pixels, gen) * torch.nan
+
+
+class OwnDequantisation(Flow):
+    def log_prob(self, pixels, gen=None):
+        if gen is None:
+            gen = torch.Generator().manual_seed(1)
+        return super().log_prob(pixels, gen)
+
+
+class NatsPerDim(Chain):
+    def log_prob_bound(self, pixels, gen=None):
+        return super().log_prob_bound(pixels, gen) / self.data.dims
+
+
+class NegativeLogLikelihood(Chain):
+    def log_prob_bound(self, pixels, gen=None):
+        return -super().log_prob_bound(pixels, gen)
+
+
+class NoDequantisationTerm(Chain):
+    def log_prob_bound(self, pixels, gen=None):
+        return super().log_prob_bound(pixels, gen) - density_to_mass(0, self.data.dims, self.data.levels)
+
+
+class Miscounted(Chain):
+    @property
+    def evaluations(self):
+        return 2
+
+
+class DeafToLabels(Labelled):
+    def sample(self, n, gen, condition=None):
+        return super().sample(n, gen, Condition(labels=torch.zeros(n, dtype=torch.long)))
+
+
+class TranslatesOutOfRange(Translator):
+    def translate(self, x, direction):
+        return x * 2 if direction == "b_to_a" else x
+
+
+PLANTED = [
+    (OrphanParameter, "players share the parameters", "'spare.weight' belongs to no player"),
+    (IdlePlayer, "players share the parameters", "players() has ['critic', 'generator', 'refiner']"),
+    (NanLoss, "losses are finite", "total is inf"),
+    (LossPerImage, "losses are finite", "shape (8,); expected a scalar"),
+    (AttachedTerm, "losses are finite", "term 'nats' carries a graph"),
+    (UnreachedLayer, "gradients reach their player", "does not reach spare.weight (2 such)"),
+    (DetachedLoss, "gradients reach their player", "does not depend on any parameter"),
+    (ZeroGradient, "gradients reach their player", "sums to 0"),
+    (OwnBackward, "losses leave weights alone", "left a gradient at 'generator.0.weight'"),
+    (OwnUpdate, "losses leave weights alone", "changed 'critic.weight'"),
+    (MemoryInLoss, "same generator, same loss", "randomness of its own?"),
+    (GlobalDropout, "no global randomness", "loss() moved torch's global generator"),
+    (GlobalNoise, "no global randomness", "sample() moved torch's global generator"),
+    (SqueezedSample, "samples have the data's shape", "has shape (3, 4, 4); expected (3, 1, 4, 4)"),
+    (ByteSample, "samples have the data's shape", "torch.int8; expected floats"),
+    (NanSample, "samples are finite", "1 of 48 sampled values"),
+    (ByteRange, "samples are in range", "expected [-1, 1]"),
+    (MemoryInSample, "same generator, same images", "the same seed gave images that differ"),
+    (FixedSeed, "other seed, other images", "seeds 3 and 4 gave the same images"),
+    (OneNoiseForAll, "other seed, other images", "images 0 and 1 of a block are the same"),
+    (UnsavedMask, "weights tell all", "unsaved random state?"),
+    (TrainsWhileSampling, "sampling changes nothing", "the model was in training mode"),
+    (CountsSamples, "sampling changes nothing", "sample() changed 'count'"),
+    (FlatDecode, "decodes to images", "has shape (4, 16); expected (4, 1, 4, 4)"),
+    (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode?"),
+    (ImageShapedCode, "codes fit", "has shape (8, 1, 4, 4); expected (8, 5)"),
+    (WrongInverse, "decode inverts encode", "a layer's inverse is wrong?"),
+    (MeanLikelihood, "likelihood has a value an image", "has shape (); expected (8,)"),
+    (NanLikelihood, "likelihood has a value an image", "expected finite numbers"),
+    (OwnDequantisation, "same generator, same likelihood", "gen=None and a generator seeded with 0"),
+    (NatsPerDim, "likelihood is normalised", "a mean instead of a sum"),
+    (NegativeLogLikelihood, "likelihood is normalised", "sign"),
+    (NoDequantisationTerm, "likelihood is normalised", "expected at most -45.33 nats"),
+    (Miscounted, "evaluations are counted", "evaluations says 2, denoiser was called 3 times"),
+    (DeafToLabels, "condition decides", "is condition used?"),
+    (TranslatesOutOfRange, "translations are images", "'b_to_a') span -2 .. 2"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "words"), PLANTED, ids=[kind.__name__ for kind, *_ in PLANTED])
+def test_a_fault_is_caught_by_its_own_check_and_named(kind, name, words):
+    failed = {result.name: result.message for result in check_model(kind, SMALL) if not result.passed}
+    assert list(failed) == [name], failed
+    assert words in failed[name]
+
+
+def test_every_check_catches_a_planted_fault():
+    assert {name for _, name, _ in PLANTED} == {check.name for check in CHECKS}
+
+
+def test_an_exception_is_the_checks_failure_and_the_rest_still_runs():
+    class Raises(Gan):
+        def sample(self, n, gen, condition=None):
+            raise KeyError("width")
+
+    results = {result.name: result for result in check_model(Raises, SMALL)}
+    assert results["samples are finite"].message == "raised KeyError: 'width'"
+    assert results["losses are finite"].passed
+
+
+def test_a_model_that_cannot_be_built_is_the_users_error():
+    @dataclass(frozen=True)
+    class Sizes:
+        width: int = 8
+
+    class Sized(Gan):
+        Config = Sizes
+
+    with pytest.raises(ModelError, match=r"Sized: .*'widht'"):
+        check_model(Sized, SMALL, config={"widht": 4})
+
+
+def test_checking_leaves_global_randomness_alone():
+    before = torch.get_rng_state()
+    check_model(GlobalNoise, SMALL)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# ---- the zoo ----------------------------------------------------------------------------------------------------
+
+DIFFUSION = {"steps": 4, "channels": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4, "attention": []}
+TINY = {
+    "vae": {"channels": 4, "hidden": 16, "latent": 4},
+    "dcgan": {"width": 4, "critic_width": 4, "latent": 8},
+    "realnvp": {"channels": 4, "blocks": 1, "couplings": 1, "final": 2},
+    "ddpm": DIFFUSION,
+    "ddim": DIFFUSION,
+}
+TINY_SAMPLER = {"ddim": {"steps": 2}}
+DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
+
+
+@pytest.mark.parametrize("data", DATA, ids=["8x8", "28x28"])
+@pytest.mark.parametrize("name", sorted(model_names()))
+def test_zoo_models_conform(name, data):
+    results = check_model(resolve_model(name), data, TINY.get(name), TINY_SAMPLER.get(name))
+    assert [r for r in results if not r.passed] == []

@@ -1,0 +1,351 @@
+"""The VAE against what is known: linear-Gaussian evidence, sums over all images, Monte Carlo, quadrature."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from genbench.contract import Batch, DataSpec
+from genbench.errors import ModelError
+from genbench.space import seeded, to_pixels, to_unit_range
+from zoo.vae import (
+    LIKELIHOODS,
+    SMALLEST_LOG_SCALE,
+    VAE,
+    Likelihood,
+    VAEConfig,
+    VAESampler,
+    kl_to_prior,
+    log_mean_exp,
+    logistic_log_interval,
+    normal_log_interval,
+)
+
+TINY = VAEConfig(latent=1, channels=4, halvings=1, hidden=8)
+LOG_2PI = math.log(2 * math.pi)
+
+
+@pytest.fixture(autouse=True)
+def _same_initial_weights():
+    torch.manual_seed(0)
+
+
+def all_images(data):
+    """Every image of a tiny dataset: (levels^D, C, H, W)."""
+    values = torch.tensor(list(product(range(data.levels), repeat=data.dims)), dtype=torch.uint8)
+    return values.view(-1, *data.shape)
+
+
+def shaken(model, seed, size=0.5):
+    """The model with all weights moved by noise, in eval mode."""
+    gen = seeded(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=gen, dtype=parameter.dtype))
+    return model.eval()
+
+
+def batch_of(pixels, levels):
+    return Batch(to_unit_range(pixels, levels), pixels)
+
+
+# --- KL ---------------------------------------------------------------------------------------------------------------
+
+
+def test_kl_is_zero_at_the_prior_and_sums_over_latents():
+    assert kl_to_prior(torch.zeros(2, 5), torch.zeros(2, 5)).tolist() == [0, 0]
+    one = kl_to_prior(torch.full((1, 1), 0.7), torch.full((1, 1), -1.0))
+    assert one.item() == pytest.approx(0.5 * (0.49 + math.exp(-1) - 1 + 1))
+    assert torch.allclose(kl_to_prior(torch.full((1, 6), 0.7), torch.full((1, 6), -1.0)), 6 * one)
+
+
+def test_kl_agrees_with_monte_carlo():
+    mean, log_var = torch.tensor([[0.5, -1.0, 0.0]]), torch.tensor([[-1.0, 0.5, 0.3]])
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    z = mean + (0.5 * log_var).exp() * torch.randn(200_000, 3, generator=seeded(0))
+    gaps = (q.log_prob(z) - torch.distributions.Normal(0.0, 1.0).log_prob(z)).sum(1)
+    assert gaps.mean().item() == pytest.approx(kl_to_prior(mean, log_var).item(), abs=4 * gaps.std().item() / 447)
+
+
+# --- likelihoods ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["logistic", "gaussian"])
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize(
+    ("location", "log_scale"), [(0.1, -1.5), (-1.3, -3.0), (0.9999, -7.0), (5.0, -7.0), (0.0, 3.0)]
+)
+def test_discretised_mass_sums_to_one(name, levels, location, log_scale):
+    likelihood = LIKELIHOODS[name](DataSpec(1, 1, 1, levels)).double()
+    nn.init.constant_(likelihood.log_scale, log_scale)
+    pixels = torch.arange(levels, dtype=torch.uint8).view(-1, 1, 1, 1)
+    log_mass = likelihood.log_prob(pixels, torch.full((levels, 1, 1, 1), location, dtype=torch.float64))
+    assert torch.isfinite(log_mass).all()
+    assert log_mass.exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("log_interval", "cdf"), [(logistic_log_interval, torch.sigmoid), (normal_log_interval, torch.special.ndtr)]
+)
+def test_log_interval_is_the_difference_of_cdfs_and_survives_the_tails(log_interval, cdf):
+    low = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    assert torch.allclose(log_interval(low, low + 0.3), (cdf(low + 0.3) - cdf(low)).log(), rtol=1e-9, atol=0)
+    far = torch.tensor([-1000.0, -30.0, 30.0, 1000.0], requires_grad=True)
+    values = log_interval(far, far + 0.3)
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(far.grad).all()
+
+
+@pytest.mark.parametrize("name", ["logistic", "gaussian"])
+def test_draws_have_the_frequencies_of_the_mass(name):
+    data = DataSpec(1, 1, 1, 5)
+    likelihood = LIKELIHOODS[name](data)
+    nn.init.constant_(likelihood.log_scale, -0.7)
+    n, output = 40_000, torch.full((40_000, 1, 1, 1), 0.6)
+    drawn = to_pixels(likelihood.draw(output, seeded(0)), 5).flatten().bincount(minlength=5) / n
+    mass = likelihood.log_prob(torch.arange(5, dtype=torch.uint8).view(-1, 1, 1, 1), output[:5]).exp()
+    assert torch.allclose(drawn, mass, atol=4 * 0.5 / math.sqrt(n))
+
+
+def test_bernoulli_sums_to_one_over_all_images_and_draws_its_mean():
+    data = DataSpec(1, 2, 3, 2)
+    likelihood = LIKELIHOODS["bernoulli"](data)
+    output = torch.randn(1, 1, 2, 3, generator=seeded(0))
+    total = likelihood.log_prob(all_images(data), output.expand(64, -1, -1, -1)).exp().sum()
+    assert total.item() == pytest.approx(1, abs=1e-6)
+    drawn = likelihood.draw(output.expand(40_000, -1, -1, -1), seeded(1))
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    assert torch.allclose(drawn.mean(0, keepdim=True), likelihood.mean(output), atol=0.02)
+    assert torch.allclose(likelihood.mean(likelihood.output_for(torch.tensor(0.3))), torch.tensor(0.3))
+
+
+def test_log_prob_is_a_sum_over_pixels():
+    one, two = DataSpec(1, 2, 2, 17), DataSpec(1, 2, 4, 17)
+    pixels = torch.randint(0, 17, (3, 1, 2, 2), generator=seeded(0)).to(torch.uint8)
+    output = torch.randn(3, 1, 2, 2, generator=seeded(1))
+    single = LIKELIHOODS["logistic"](one).log_prob(pixels, output)
+    tiled = LIKELIHOODS["logistic"](two).log_prob(pixels.repeat(1, 1, 1, 2), output.repeat(1, 1, 1, 2))
+    assert torch.allclose(tiled, 2 * single)
+
+
+def test_bernoulli_refuses_grey_levels():
+    with pytest.raises(ModelError) as error:
+        VAE(DataSpec(1, 8, 8, 17), VAEConfig(likelihood="bernoulli"))
+    assert str(error.value) == (
+        "vae: config.likelihood is 'bernoulli', a probability of 2 grey levels, and the data have 17; "
+        "allowed: logistic, gaussian"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: VAEConfig(likelihood="poisson"),
+            "vae: config.likelihood is 'poisson'; allowed: logistic, gaussian, bernoulli",
+        ),
+        (lambda: VAEConfig(latent=0), "vae: config.latent is 0; allowed: at least 1"),
+        (lambda: VAESampler(output="mode"), "vae: sampler.output is 'mode'; allowed: mean, sample"),
+    ],
+)
+def test_bad_options_name_what_is_allowed(make, message):
+    with pytest.raises(ModelError) as error:
+        make()
+    assert str(error.value) == message
+
+
+# --- linear-Gaussian world: z ~ N(0, I), x | z ~ N(Wz + mu, s^2 I) ----------------------------------------------------
+
+
+class Density(Likelihood):
+    """N(output, s^2 I) as a density of to_unit_range(pixels)."""
+
+    def __init__(self, std):
+        super().__init__()
+        self.std = std
+
+    def log_prob(self, pixels, output):
+        x = to_unit_range(pixels, 256).double()
+        return (-0.5 * ((x - output) / self.std) ** 2 - math.log(self.std) - 0.5 * LOG_2PI).flatten(1).sum(1)
+
+
+class LinearDecoder(nn.Module):
+    def __init__(self, weight, mu):
+        super().__init__()
+        self.weight, self.mu = weight, mu
+
+    def forward(self, z):
+        return (z.double() @ self.weight.T + self.mu).view(-1, 1, 2, 2)
+
+
+class GaussianEncoder(nn.Module):
+    """N(gain (x - mu), variances), the mean-field posterior of the linear world when the gain is its own."""
+
+    def __init__(self, gain, mu, variances):
+        super().__init__()
+        self.gain, self.mu, self.log_var = gain, mu, variances.log()
+
+    def forward(self, x):
+        mean = (x.double().flatten(1) - self.mu) @ self.gain.T
+        return mean, self.log_var.expand_as(mean)
+
+
+class LinearWorld:
+    """A VAE with exact linear parts, its evidence and its true posterior, float64."""
+
+    def __init__(self, weight, std=0.2):
+        self.weight, self.std = weight.double(), std
+        self.mu = torch.tensor([0.1, -0.2, 0.0, 0.3], dtype=torch.float64)
+        precision = torch.eye(2, dtype=torch.float64) + self.weight.T @ self.weight / std**2
+        self.cov = torch.linalg.inv(precision)
+        self.gain = self.cov @ self.weight.T / std**2
+        self.model = VAE(DataSpec(1, 2, 2, 256), VAEConfig(latent=2, channels=1, halvings=0, hidden=1)).double()
+        self.model.decoder, self.model.likelihood = LinearDecoder(self.weight, self.mu), Density(std)
+        self.encode_with(self.cov.diagonal())
+        self.pixels = torch.tensor([[90, 140, 130, 170], [150, 60, 120, 200]], dtype=torch.uint8).view(2, 1, 2, 2)
+
+    def encode_with(self, variances, gain=None):
+        self.model.encoder = GaussianEncoder(self.gain if gain is None else gain, self.mu, variances)
+
+    def evidence(self):
+        cov = self.weight @ self.weight.T + self.std**2 * torch.eye(4, dtype=torch.float64)
+        return MultivariateNormal(self.mu, cov).log_prob(to_unit_range(self.pixels, 256).double().flatten(1))
+
+
+ORTHOGONAL = torch.tensor([[0.5, 0.3], [0.5, -0.3], [-0.2, 0.4], [-0.2, -0.4]])
+SKEWED = torch.tensor([[0.5, 0.4], [0.3, 0.6], [-0.2, 0.1], [0.1, 0.2]])
+
+
+def test_bound_at_the_exact_posterior_is_the_evidence_whatever_k_and_z():
+    world = LinearWorld(ORTHOGONAL)
+    assert abs(world.cov[0, 1].item()) < 1e-15
+    for k, seed in [(1, 0), (1, 1), (7, 2)]:
+        assert torch.allclose(world.model.iwae(world.pixels, k, seeded(seed)), world.evidence(), atol=1e-10)
+
+
+def test_bound_on_average_is_the_evidence_at_the_exact_posterior():
+    world = LinearWorld(ORTHOGONAL)
+    draws = world.model.log_prob_bound(world.pixels[:1].expand(50_000, -1, -1, -1), seeded(0))
+    assert draws.mean().item() == pytest.approx(world.evidence()[0].item(), abs=4 * draws.std().item() / 223)
+
+
+def test_gap_of_the_best_mean_field_is_its_kl_to_the_posterior():
+    world = LinearWorld(SKEWED)
+    variances = 1 / torch.linalg.inv(world.cov).diagonal()
+    world.encode_with(variances)
+    q = MultivariateNormal(torch.zeros(2, dtype=torch.float64), torch.diag(variances))
+    gap = torch.distributions.kl_divergence(q, MultivariateNormal(torch.zeros(2, dtype=torch.float64), world.cov))
+    assert gap.item() > 0.05
+    draws = world.model.log_prob_bound(world.pixels[:1].expand(50_000, -1, -1, -1), seeded(0))
+    assert (world.evidence()[0] - draws.mean()).item() == pytest.approx(gap.item(), abs=4 * draws.std().item() / 223)
+
+
+def test_iwae_rises_with_k_towards_the_evidence():
+    world = LinearWorld(SKEWED, std=0.5)
+    world.encode_with(torch.ones(2, dtype=torch.float64), gain=torch.zeros(2, 4, dtype=torch.float64))  # the prior
+    pixels = world.pixels[:1].expand(2_000, -1, -1, -1)
+    averages = [world.model.iwae(pixels, k, seeded(k)).mean().item() for k in (1, 5, 50, 300)]
+    evidence = world.evidence()[0].item()
+    assert averages == sorted(averages)
+    assert averages[-1] == pytest.approx(evidence, abs=0.02)
+    assert averages[0] < evidence - 0.3
+
+
+def test_iwae_is_the_log_of_the_mean_of_weights():
+    assert torch.allclose(log_mean_exp(torch.full((50, 3), -2.5)), torch.full((3,), -2.5))
+    assert log_mean_exp(torch.tensor([[0.0], [math.log(3)]])).item() == pytest.approx(math.log(2))
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("likelihood", "levels"), [("bernoulli", 2), ("logistic", 3), ("gaussian", 3)])
+def test_evidence_of_all_images_sums_to_one_and_bounds_stay_below(likelihood, levels):
+    data = DataSpec(1, 2, 2, levels)
+    model = shaken(
+        VAE(data, VAEConfig(latent=1, channels=4, halvings=1, hidden=8, likelihood=likelihood)), seed=0, size=0.2
+    )
+    pixels = all_images(data)
+    z = torch.linspace(-8, 8, 801)
+    with torch.no_grad():
+        outputs = model.decoder(z[:, None])
+        log_joint = torch.stack([model.likelihood.log_prob(p.expand(801, -1, -1, -1), outputs) for p in pixels])
+        log_p = (log_joint.double() - 0.5 * z**2 - 0.5 * LOG_2PI).logsumexp(1) + math.log(0.02)
+        copies = pixels.repeat(20, 1, 1, 1)
+        bounds = model.log_prob_bound(copies, seeded(0), samples=50).view(20, -1).mean(0)
+        tight = model.iwae(copies, 50, seeded(1)).view(20, -1).mean(0)
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    evidence, lower, tighter = ((log_p.exp() * v).sum().item() for v in (log_p, bounds, tight))
+    assert lower < tighter < evidence + 0.01
+    assert tighter == pytest.approx(evidence, abs=0.05)
+
+
+def test_loss_is_a_sum_over_pixels_and_latents_and_a_mean_over_the_batch():
+    data = DataSpec(1, 8, 8, 17)
+    model = shaken(VAE(data, TINY), seed=0, size=0.1)
+    with torch.no_grad():
+        model.encoder.layers[-1].bias[1] = -60.0  # the only log-variance: z is its mean
+        model.encoder.layers[-1].weight[1] = 0.0
+    pixels = torch.randint(0, 17, (1, 1, 8, 8), generator=seeded(0)).to(torch.uint8)
+    one = model.loss(batch_of(pixels, 17), "all", 0, seeded(1))
+    copies = model.loss(batch_of(pixels.expand(6, -1, -1, -1), 17), "all", 0, seeded(2))
+    assert copies.total.item() == pytest.approx(one.total.item(), rel=1e-6)
+    assert one.total.item() == pytest.approx(-model.log_prob_bound(pixels, seeded(3)).item(), rel=1e-6)
+    assert one.terms["bits_per_dim"].item() == pytest.approx(one.total.item() / (64 * math.log(2)), rel=1e-6)
+
+
+def test_beta_weighs_the_kl_in_the_loss_and_nothing_in_the_bound():
+    data = DataSpec(1, 8, 8, 17)
+    plain, heavy = VAE(data, TINY), VAE(data, VAEConfig(latent=1, channels=4, halvings=1, hidden=8, beta=4.0))
+    heavy.load_state_dict(plain.state_dict())
+    pixels = torch.randint(0, 17, (5, 1, 8, 8), generator=seeded(0)).to(torch.uint8)
+    losses = [m.loss(batch_of(pixels, 17), "all", 0, seeded(1)) for m in (plain, heavy)]
+    assert (losses[1].total - losses[0].total).item() == pytest.approx(3 * losses[0].terms["kl"].item(), rel=1e-3)
+    assert torch.equal(plain.log_prob_bound(pixels, seeded(2)), heavy.log_prob_bound(pixels, seeded(2)))
+
+
+def test_bound_of_an_image_does_not_depend_on_its_batch():
+    model = shaken(VAE(DataSpec(1, 8, 8, 17), TINY), seed=0, size=0.1)
+    pixels = torch.randint(0, 17, (4, 1, 8, 8), generator=seeded(0)).to(torch.uint8)
+    alone, together = model.log_prob_bound(pixels[:1], seeded(1)), model.log_prob_bound(pixels, seeded(1))
+    assert alone[0].item() == pytest.approx(together[0].item(), rel=1e-5)
+    assert torch.equal(model.log_prob_bound(pixels), model.log_prob_bound(pixels, seeded(0)))
+
+
+def test_bias_starts_at_the_mean_picture():
+    model = VAE(DataSpec(1, 8, 8, 17))
+    pixels = torch.randint(0, 17, (4, 1, 8, 8), generator=seeded(0)).to(torch.uint8)
+    model.prepare(batch_of(pixels, 17), seeded(0))
+    assert torch.allclose(model.decoder.bias[0], to_unit_range(pixels, 17).mean(0), atol=1e-6)
+
+
+def test_sampler_draws_the_mean_or_a_sample_around_it():
+    model = shaken(VAE(DataSpec(1, 8, 8, 17), TINY), seed=0, size=0.1)
+    mean = model.sample(3, seeded(5))
+    assert torch.equal(mean, model.decode(model.noise(3, seeded(5))))
+    nn.init.constant_(model.likelihood.log_scale, SMALLEST_LOG_SCALE - 1)
+    model.sampler = VAESampler(output="sample")
+    drawn = model.sample(3, seeded(5))
+    assert not torch.equal(drawn, mean)
+    assert (drawn - mean).abs().max() < 15 * math.exp(SMALLEST_LOG_SCALE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [DataSpec(1, 8, 8, 17), DataSpec(1, 28, 28), DataSpec(3, 32, 32), DataSpec(2, 7, 9, 4), DataSpec(1, 8, 8, 2)],
+    ids=str,
+)
+def test_presets_fit_any_shape(data):
+    model = VAE(data)
+    pixels = torch.randint(0, data.levels, (2, *data.shape), generator=seeded(0)).to(torch.uint8)
+    model.prepare(batch_of(pixels, data.levels), seeded(0))
+    loss = model.loss(batch_of(pixels, data.levels), "all", 0, seeded(1)).total
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert model.sample(2, seeded(2)).shape == (2, *data.shape)
+    assert model.decode(model.encode(to_unit_range(pixels, data.levels))).abs().max() <= 1

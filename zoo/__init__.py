@@ -1,0 +1,1 @@
+"""Reference implementations, one readable file a system."""

@@ -1,0 +1,136 @@
+"""Denoising diffusion implicit models (Song, Meng and Ermon, ICLR 2021, arXiv:2010.02502).
+
+Implemented: generation along a subsequence of the T steps with the family of variances between eta = 0 (deterministic,
+the DDIM) and eta = 1 (as DDPM with the small variance) (eq. 12 and 16), the paper's two subsequences (appendix D.2),
+and the deterministic process run from an image to its noise (section 4.3). Training, network and weights are DDPM's
+(section 3.1: the same L_simple serves every eta), so a DDIM draws from a DDPM's weights unchanged.
+
+Deviations
+- "uniform" is floor(i T / S), which is the released code's range(0, T, T // S) where S divides T and has exactly S
+  steps where it does not.
+- "quadratic" is floor(0.8 T (i / (S - 1))^2) as in the released code, but a repeated time is visited once: at eta = 0
+  the repetition would do nothing and cost an evaluation.
+- "trailing", which starts from t = T - 1, is from Lin et al. 2023 (arXiv:2305.08891, section 3.3). It is not for the
+  cosine schedule: at its last step alpha is so small that errors of eps come back multiplied by thousands.
+- Samples are clamped to [-1, 1] at the end; the x_0 predicted on the way is not, as in the paper.
+
+A DDIM claims no bound: DDPM's is the bound of its own chain, and a deterministic chain has none.
+
+Symbols (those of zoo.ddpm, where alpha_bar is what this paper calls alpha)
+    paper           here                            shape
+    tau, S          times, len(times)               list of int, rising
+    alpha_tau_i     alpha                           (S,)
+    alpha_tau_i-1   before                          (S,), 1 at the start
+    sigma_tau_i     sigma                           (S,)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.contract import Condition, DataSpec
+from genbench.errors import ModelError
+from zoo.ddpm import Denoiser, Diffusion, Schedule, gaussian_noise
+
+SPACINGS = ("uniform", "quadratic", "trailing")
+
+
+@dataclass(frozen=True)
+class ImplicitSampler:
+    """How DDIM draws.
+
+    steps: S, at most T. eta: noise, from 0 (none; the paper's DDIM) to 1 (as much as DDPM's small variance). spacing:
+    "uniform" (the paper's for all but CIFAR-10), "quadratic" (its CIFAR-10) or "trailing" (starts at t = T - 1).
+    """
+
+    steps: int = 50
+    eta: float = 0.0
+    spacing: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ModelError(f"ddim: sampler.steps is {self.steps}; allowed: 1 or more, up to config.steps")
+        if not 0 <= self.eta <= 1:
+            raise ModelError(f"ddim: sampler.eta is {self.eta}; allowed: 0 to 1")
+        if self.spacing not in SPACINGS:
+            raise ModelError(f"ddim: sampler.spacing is {self.spacing!r}; allowed: {', '.join(SPACINGS)}")
+
+
+def timesteps(total: int, steps: int, spacing: str) -> list[int]:
+    """The rising subsequence tau of 0 .. total-1 (appendix D.2); integers throughout, so nothing rounds."""
+    if spacing == "trailing":
+        return [(i + 1) * total // steps - 1 for i in range(steps)]
+    if spacing == "quadratic":
+        return sorted({4 * total * i**2 // (5 * max(steps - 1, 1) ** 2) for i in range(steps)})
+    return [i * total // steps for i in range(steps)]
+
+
+def moves(start: Tensor, end: Tensor, sigma: Tensor) -> tuple[list[float], list[float]]:
+    """Factors of x and of eps in the step from alpha `start` to `end` (eq. 12 without its noise); all (S,) float64."""
+    of_x = (end / start).sqrt()
+    of_eps = (1 - end - sigma.square()).sqrt() - of_x * (1 - start).sqrt()
+    return of_x.tolist(), of_eps.tolist()
+
+
+def ladder(schedule: Schedule, times: list[int]) -> tuple[Tensor, Tensor]:
+    """Returns alpha at each time and at the one before it in the list, 1 before the first: two (S,) float64."""
+    alpha = schedule.alpha_bar[times]
+    return alpha, torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
+
+
+@torch.no_grad()
+def implicit(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int], eta: float, gen: Generator) -> Tensor:
+    """Runs the generative process along rising `times` from its end (eq. 12): x (B, ...) ~ N(0, I) to (B, ...)."""
+    alpha, before = ladder(schedule, times)
+    sigma = eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()  # eq. 16
+    of_x, of_eps = moves(alpha, before, sigma)
+    noise, t = sigma.tolist(), torch.tensor(times, device=x.device)[:, None].expand(-1, len(x))
+    for i in reversed(range(len(times))):
+        x = (x * of_x[i]).add_(eps(x, t[i]), alpha=of_eps[i])
+        if noise[i] > 0:
+            x = x.add_(gaussian_noise(x.shape, gen), alpha=noise[i])
+    return x
+
+
+@torch.no_grad()
+def inverted(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int]) -> Tensor:
+    """Runs the deterministic process backwards, from images x (B, ...) to their noise (B, ...) (section 4.3, eq. 14).
+
+    An Euler step of the same differential equation the other way: `implicit` returns to x within O(1 / S).
+    """
+    alpha, before = ladder(schedule, times)
+    of_x, of_eps = moves(before, alpha, torch.zeros_like(alpha))
+    t = torch.tensor([times[0], *times[:-1]], device=x.device)[:, None].expand(-1, len(x))
+    for i in range(len(times)):
+        x = (x * of_x[i]).add_(eps(x, t[i]), alpha=of_eps[i])
+    return x
+
+
+class DDIM(Diffusion):
+    """Draws along a subsequence of the steps, from the weights of a DDPM or its own."""
+
+    Sampler = ImplicitSampler
+
+    def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
+        super().__init__(data, config, sampler)
+        if self.sampler.steps > self.config.steps:
+            raise ModelError(f"ddim: sampler.steps is {self.sampler.steps}; allowed: 1 to {self.config.steps}")
+        self.times = timesteps(self.config.steps, self.sampler.steps, self.sampler.spacing)
+
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """Draws n images (n, C, H, W) in [-1, 1]."""
+        x = gaussian_noise((n, *self.data.shape), gen)
+        return implicit(self.network, self.schedule, x, self.times, self.sampler.eta, gen).clamp(-1, 1)
+
+    def invert(self, x: Tensor) -> Tensor:
+        """The noise (B, C, H, W) from which the sampler with eta = 0 draws images x in [-1, 1], within O(1 / S)."""
+        return inverted(self.network, self.schedule, x, self.times)
+
+    @property
+    def evaluations(self) -> int:
+        """Steps really taken: S, or less where "quadratic" repeats times."""
+        return len(self.times)

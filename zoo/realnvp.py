@@ -1,0 +1,407 @@
+"""RealNVP (Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", ICLR 2017, arXiv:1605.08803).
+
+Implemented: affine couplings with checkerboard and channel masks, squeezing, the multi-scale architecture that factors
+out half of the dimensions at every scale, residual networks for s and t with weight normalisation and a learned scale
+on tanh(s), batch normalisation as a layer of the flow, and the logit transform of dequantised pixels. The likelihood
+is exact.
+
+Deviations
+- The pixels are standardised before the first coupling by one shift and scale per pixel, set from the first batch and
+  then learned: pixels that hardly vary (the rim of a digit) otherwise cost thousands of steps.
+- The networks of s and t have no batch normalisation inside, so that the density never depends on the batch, and add a
+  learned bias per position to their first layer, as few images leave no time to infer positions from the padding.
+- Batch normalisation in the flow takes statistics per pixel and channel, from the batch while training and running
+  averages otherwise; the paper trains with the running averages too (appendix E).
+- The last layer of the networks starts at zero, so an untrained flow is a Gaussian in standardised logit space.
+- The constraint before the logit is symmetric, 0.05 + 0.9 y, as in the released code; section 4.1 has 0.05 + 0.95 y.
+- Squeezing orders the four pixels of a 2x2 block as its two diagonals, so a channel mask and the factoring out both
+  take one diagonal; the released code has another order for each.
+- No weight decay on the weight-norm magnitudes, no horizontal flips.
+
+Symbols
+    paper        here                   shape
+    x            y                      (B, C, H, W), dequantised pixels in [0, 1)
+    b            mask                   (1, C, H, W) or what broadcasts to it; 1 = kept
+    s, t         log_s, t               (B, C, H, W), 0 where kept
+    f            flow.forward           (B, C, H, W) -> (B, D)
+    h^(i)        h                      what is left after i scales
+    z^(i), z     z, latents             (B, D), D = C H W
+    log |det|    log_det                (B,), nats
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from genbench.contract import Batch, Condition, DataSpec, Decodes, Encodes, ExactLikelihood, Loss, Model, Recipe
+from genbench.errors import ModelError
+from genbench.space import density_to_mass, dequantise
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class RealNVPConfig:
+    """Sizes and constants; the defaults are the paper's for CIFAR-10.
+
+    scales: resolutions; all but the last end in a squeeze and give half of their dimensions away, 2. couplings: with
+    each kind of mask at one scale, 3. final: couplings of the last scale, checkerboards only, 4. channels: features of
+    the residual networks, 64. blocks: their residual blocks, 8. batch_norm: after every coupling, True. constraint:
+    share of (0, 1) that pixels are pressed into before the logit, 0.9.
+    """
+
+    scales: int = 2
+    couplings: int = 3
+    final: int = 4
+    channels: int = 64
+    blocks: int = 8
+    batch_norm: bool = True
+    constraint: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, least in (("scales", 1), ("couplings", 2), ("final", 2), ("channels", 1), ("blocks", 0)):
+            if getattr(self, name) < least:
+                raise ModelError(f"realnvp: config.{name} is {getattr(self, name)}; allowed: at least {least}")
+        if not 0 < self.constraint < 1:
+            raise ModelError(
+                f"realnvp: config.constraint is {self.constraint}; allowed: between 0 and 1, both excluded"
+            )
+
+
+@dataclass(frozen=True)
+class RealNVPSampler:
+    """temperature: standard deviation of the latents; 1 draws from the model whose likelihood is measured."""
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ModelError(f"realnvp: sampler.temperature is {self.temperature}; allowed: above 0")
+
+
+class Layer(nn.Module):
+    """A bijection of images. forward(x) -> (z, log_det); inverse(z) -> (x, log_det of the inverse), log_det (B,)."""
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What forward maps to z, and the inverse's log-determinant, the negative of forward's there."""
+        raise NotImplementedError
+
+
+class Logit(Layer):
+    """z = logit(p), p = (1 - c) / 2 + c y, with y in [0, 1): no pixel is at infinity (section 4.1).
+
+    dz/dy = c / (p (1 - p)), so log dz/dy = log c + softplus(z) + softplus(-z).
+    """
+
+    def __init__(self, constraint: float) -> None:
+        super().__init__()
+        self.constraint = constraint
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        p = (1 - self.constraint) / 2 + self.constraint * y
+        z = p.log() - (-p).log1p()
+        return z, self.log_derivative(z)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        return (z.sigmoid() - (1 - self.constraint) / 2) / self.constraint, -self.log_derivative(z)
+
+    def log_derivative(self, z: Tensor) -> Tensor:
+        """Sum over the image of log dz/dy: (B,)."""
+        return (F.softplus(z) + F.softplus(-z) + math.log(self.constraint)).flatten(1).sum(1)
+
+
+class Standardise(Layer):
+    """z = (x - shift) exp(-log_scale), one learned shift and scale per pixel and channel."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1, *shape))
+        self.log_scale = nn.Parameter(torch.zeros(1, *shape))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Sets shift and scale so that x has mean 0 and standard deviation 1 everywhere."""
+        self.shift.copy_(x.mean(0, keepdim=True))
+        self.log_scale.copy_(x.std(0, keepdim=True, unbiased=False).clamp_min(1e-2).log())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        return (x - self.shift) * (-self.log_scale).exp(), -self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        return z * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(z))
+
+
+class BatchNorm(Layer):
+    """z = (x - mean) / sqrt(var + eps), so log_det = -1/2 sum log(var + eps) (section 3.7).
+
+    Mean and variance are the batch's while training, running averages in eval mode and in inverse().
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, shape: Shape, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("mean", torch.zeros(1, *shape))
+        self.register_buffer("var", torch.ones(1, *shape))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        mean, var = self.statistics(x) if self.training else (self.mean, self.var)
+        return (x - mean) * (var + self.eps).rsqrt(), -0.5 * (var + self.eps).log().sum().expand(len(x))
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        var = self.var + self.eps
+        return z * var.sqrt() + self.mean, 0.5 * var.log().sum().expand(len(z))
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch's mean and variance, which also enter the running averages."""
+        mean, var = x.mean(0, keepdim=True), x.var(0, keepdim=True, unbiased=False)
+        self.mean.lerp_(mean.detach(), self.momentum)
+        self.var.lerp_(var.detach(), self.momentum)
+        return mean, var
+
+
+class AffineCoupling(Layer):
+    """Scales and shifts one half of the dimensions by functions of the other (eq. 9; log-determinant eq. 6)."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, network: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.network = network
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        log_s, t = self.scale_and_shift(x)
+        return x * log_s.exp() + t, log_s.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        log_s, t = self.scale_and_shift(z)
+        return (z - t) * (-log_s).exp(), -log_s.flatten(1).sum(1)
+
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log_s = scale tanh(.) and t of the kept half of x, both 0 where kept."""
+        raw, t = self.network(self.mask * x).to(x.dtype).chunk(2, dim=1)
+        return (1 - self.mask) * self.scale * raw.tanh(), (1 - self.mask) * t
+
+
+class Squeeze(Layer):
+    """(B, C, H, W) to (B, 4C, H/2, W/2): every 2x2 block becomes four channels, one diagonal before the other."""
+
+    CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        return torch.cat([x[:, :, i::2, j::2] for i, j in self.CORNERS], dim=1), x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As in Layer."""
+        b, c, h, w = z.shape
+        x = z.new_empty(b, c // 4, 2 * h, 2 * w)
+        for (i, j), corner in zip(self.CORNERS, z.chunk(4, dim=1), strict=True):
+            x[:, :, i::2, j::2] = corner
+        return x, z.new_zeros(b)
+
+
+def checkerboard_mask(shape: Shape, turn: int) -> Tensor:
+    """1 where row + column + turn is odd (figure 3): (1, 1, H, W)."""
+    _, h, w = shape
+    return ((torch.arange(h)[:, None] + torch.arange(w) + turn) % 2).float()[None, None]
+
+
+def channel_mask(shape: Shape, turn: int) -> Tensor:
+    """1 for the second half of the channels, in odd turns for the first (figure 3): (1, C, 1, 1)."""
+    second = torch.arange(shape[0]) >= shape[0] // 2
+    return (second if turn % 2 == 0 else ~second).float()[None, :, None, None]
+
+
+class ResidualNetwork(nn.Module):
+    """The network of s and t: (B, C, H, W) to (B, 2C, H, W), zero at first."""
+
+    def __init__(self, shape: Shape, config: RealNVPConfig) -> None:
+        super().__init__()
+        c, h, w = shape
+        self.first = nn.Conv2d(c, config.channels, 3, padding=1)
+        self.position = nn.Parameter(torch.zeros(1, config.channels, h, w))
+        self.blocks = nn.Sequential(*[ResidualBlock(config.channels) for _ in range(config.blocks)])
+        self.last = nn.Conv2d(config.channels, 2 * c, 3, padding=1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The raw scale and the shift of every dimension: (B, 2C, H, W)."""
+        return self.last(F.relu(self.blocks(self.first(x) + self.position)))
+
+
+class ResidualBlock(nn.Module):
+    """h + conv(relu(conv(relu(h)))), both convolutions weight-normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = weight_norm(nn.Conv2d(channels, channels, 3, padding=1))
+        self.second = weight_norm(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Features (B, channels, H, W)."""
+        return h + self.second(F.relu(self.first(F.relu(h))))
+
+
+def couplings(count: int, mask: Callable[[Shape, int], Tensor], shape: Shape, config: RealNVPConfig) -> Iterable[Layer]:
+    """Couplings whose masks alternate, each followed by batch normalisation where the config has it."""
+    for turn in range(count):
+        yield AffineCoupling(mask(shape, turn), ResidualNetwork(shape, config), shape[0])
+        if config.batch_norm:
+            yield BatchNorm(shape)
+
+
+class Flow(nn.Module):
+    """The multi-scale flow (section 3.6): dequantised pixels (B, C, H, W) in [0, 1) to latents (B, D) and back."""
+
+    def __init__(self, shape: Shape, config: RealNVPConfig) -> None:
+        super().__init__()
+        self.logit, self.standardise = Logit(config.constraint), Standardise(shape)
+        self.scales = nn.ModuleList()
+        self.shapes: list[Shape] = []  # of the latents that each scale gives
+        for _ in range(config.scales - 1):
+            c, h, w = shape
+            squeezed = (4 * c, h // 2, w // 2)
+            before = couplings(config.couplings, checkerboard_mask, shape, config)
+            after = couplings(config.couplings, channel_mask, squeezed, config)
+            self.scales.append(nn.ModuleList([*before, Squeeze(), *after]))
+            shape = (2 * c, h // 2, w // 2)
+            self.shapes.append(shape)
+        self.scales.append(nn.ModuleList(couplings(config.final, checkerboard_mask, shape, config)))
+        self.shapes.append(shape)
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, D) of pixels y (B, C, H, W) in [0, 1), and log |det dz/dy| (B,)."""
+        h, log_det = through([self.logit, self.standardise], y)
+        latents = []
+        for scale, shape in zip(self.scales, self.shapes, strict=True):
+            h, change = through(scale, h)
+            log_det = log_det + change
+            latents.append(h[:, : shape[0]].flatten(1))
+            h = h[:, shape[0] :]
+        return torch.cat(latents, dim=1), log_det
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Images y (B, C, H, W) of latents z (B, D), and log |det dy/dz| (B,)."""
+        parts = z.split([math.prod(shape) for shape in self.shapes], dim=1)
+        h, log_det = z.new_empty(len(z), 0, *self.shapes[-1][1:]), z.new_zeros(len(z))
+        for scale, shape, part in reversed(list(zip(self.scales, self.shapes, parts, strict=True))):
+            h, change = back(scale, torch.cat([part.unflatten(1, shape), h], dim=1))
+            log_det = log_det + change
+        y, change = back([self.logit, self.standardise], h)
+        return y, log_det + change
+
+
+def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The image of x under all layers in order, and the sum of their log-determinants (B,)."""
+    total = x.new_zeros(len(x))
+    for layer in layers:
+        x, log_det = layer(x)
+        total = total + log_det
+    return x, total
+
+
+def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+    """What the layers map to z, and the log-determinant of the inverse (B,)."""
+    total = z.new_zeros(len(z))
+    for layer in reversed(list(layers)):
+        z, log_det = layer.inverse(z)
+        total = total + log_det
+    return z, total
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """Log density of N(0, I) at z (B, D): (B,), nats."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+
+
+class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
+    """A multi-scale flow of affine couplings; trained by maximum likelihood (eq. 3).
+
+    log p(y) = log N(f(y); 0, I) + log |det df/dy|. The latents are (B, D), as many as pixels: decode(encode(x)) is x.
+    """
+
+    Config = RealNVPConfig
+    Sampler = RealNVPSampler
+
+    def __init__(
+        self, data: DataSpec, config: RealNVPConfig | None = None, sampler: RealNVPSampler | None = None
+    ) -> None:
+        super().__init__(data, config, sampler)
+        factor = 2 ** (self.config.scales - 1)
+        if data.height % factor or data.width % factor:
+            raise ModelError(
+                f"realnvp: images are {data.height}x{data.width}; height and width must be multiples of {factor} "
+                f"for scales={self.config.scales}"
+            )
+        self.flow = Flow(data.shape, self.config)
+
+    @classmethod
+    def preset(cls, data: DataSpec) -> RealNVPConfig:
+        """Small networks; as many scales as the size allows, 2 up to 16x16 pixels and 3 above."""
+        small = max(data.height, data.width) <= 16
+        scales = next(
+            n for n in ((2, 1) if small else (3, 2, 1)) if data.height % 2 ** (n - 1) == data.width % 2 ** (n - 1) == 0
+        )
+        return RealNVPConfig(scales=scales, channels=32, blocks=1 if small else 2, batch_norm=False)
+
+    @classmethod
+    def recipe(cls, data: DataSpec) -> Recipe:
+        """Adam at 4e-3 with a cosine decay and an average of the weights; the paper has 1e-3 and neither."""
+        return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=38_400)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, gen: Generator) -> None:
+        """Sets the standardisation from the first batch."""
+        y = dequantise(batch.pixels, self.data.levels, gen)
+        self.flow.standardise.fit(self.flow.logit(y)[0])
+
+    def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
+        """Log-probability in nats of the discrete pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
+        z, log_det = self.flow(dequantise(pixels, self.data.levels, gen))
+        return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
+
+    def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
+        """Mean bits per dimension of the batch, dequantised anew."""
+        bits = -self.log_prob(batch.pixels, gen).mean() / (self.data.dims * math.log(2))
+        return Loss(bits, {"bits_per_dim": bits.detach()})
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents (B, D) of images x in [-1, 1], taken at the centres of their grey levels' cells."""
+        level = (x + 1) * ((self.data.levels - 1) / 2)
+        return self.flow((level + 0.5) / self.data.levels)[0]
+
+    def noise(self, n: int, gen: Generator) -> Tensor:
+        """Latents from N(0, I): (n, D)."""
+        return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [-1, 1] of latents (B, D); the nearest grey level is the cell that y lies in."""
+        level = self.flow.inverse(z)[0] * self.data.levels - 0.5
+        return (level * (2 / (self.data.levels - 1)) - 1).clamp(-1, 1)
+
+    @torch.no_grad()
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1]."""
+        return self.decode(self.sampler.temperature * self.noise(n, gen))
