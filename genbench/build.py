@@ -77,14 +77,14 @@ def read_weights(model: Model, path: Path) -> None:
 
 
 def code_hash(kind: type[Model]) -> str:
-    """SHA-256 over the source files that define the class: its bases' and what these import from their own package.
+    """SHA-256 over the class's name and source files: its own, its bases', what these import from their package.
 
     Editing a model's file trains it again; editing the harness or a library does not.
     """
     modules = {sys.modules[c.__module__] for c in kind.__mro__ if _counts(c.__module__)}
     for module in list(modules):
         modules |= _siblings(module)
-    texts = sorted(inspect.getsource(m) for m in modules)
+    texts = [kind.__qualname__, *sorted(inspect.getsource(m) for m in modules)]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

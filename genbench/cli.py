@@ -73,6 +73,20 @@ def sample(
     typer.echo(listing.sample(model, suite, n, seed, out, device))
 
 
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name, module:Class or path/to/file.py:Class.")],
+    shape: Annotated[str, typer.Option(help="Channels x height x width of the images to try.")] = "1x8x8",
+    levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
+) -> None:
+    """Try MODEL against the contract: each promise that a model makes, and what is wrong where one is broken."""
+    from genbench import listing
+
+    text, passed = listing.check(model, shape, levels)
+    typer.echo(text)
+    raise typer.Exit(0 if passed else 1)
+
+
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, features or suites.")] = "models") -> None:
     """List what there is."""

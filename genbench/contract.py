@@ -111,8 +111,10 @@ class Model(nn.Module, ABC):
     Config: frozen dataclass of sizes and constants; changing it means training again.
     Sampler: frozen dataclass of what may be chosen when drawing (steps, eta, temperature, ...), weights unchanged.
     stages: the training algorithm as data; the trainer differentiates each turn's loss for that player's parameters.
+    family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
     """
 
+    family: ClassVar[str] = ""
     Config: ClassVar[type] = NoOptions
     Sampler: ClassVar[type] = NoOptions
     stages: ClassVar[tuple[Stage, ...]] = (Stage("fit", turns=("all",)),)

@@ -112,6 +112,23 @@ def size(count: int) -> str:
     return f"{value:.4g} GiB"
 
 
+def check(name: str, shape: str, levels: int) -> tuple[str, bool]:
+    """A line for each conformance check of a model, and whether all passed."""
+    from genbench.check import check_model
+    from genbench.contract import DataSpec
+    from genbench.registry import resolve_model
+
+    sizes = shape.split("x")
+    if len(sizes) != 3 or not all(part.isdigit() and int(part) for part in sizes):
+        raise GenbenchError(f"--shape: found '{shape}', allowed: channels x height x width, e.g. 1x8x8")
+    channels, height, width = map(int, sizes)
+    kind = resolve_model(name, name if ":" in name else None)
+    results = check_model(kind, DataSpec(channels, height, width, levels, classes=10))
+    lines = [f"{'ok    ' if r.passed else 'FAILED'} {r.name}{': ' + r.message if r.message else ''}" for r in results]
+    passed = sum(r.passed for r in results)
+    return "\n".join([*lines, f"{name}: {passed} of {len(results)} checks passed"]), passed == len(results)
+
+
 def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: str) -> str:
     """Writes a grid of samples and says what it shows."""
     from genbench.build import load_model

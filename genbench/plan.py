@@ -99,6 +99,7 @@ class Cell:
     fit: FitPlan | None = None
     weights: Path | None = None
     samples: Path | None = None
+    family: str = ""
     likelihood_images: int | None = None
     speed_batch: int = 64
     speed_seconds: float = 3.0
@@ -112,11 +113,6 @@ class Cell:
     def slug(self) -> str:
         """The cell's name in file names."""
         return f"{slug(self.label)}-s{self.seed}"
-
-    @property
-    def family(self) -> str:
-        """What the model is registered as."""
-        return self.network.name if self.network else ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ def make_plan(
     labels = [entry.label for entry in suite.models]
     for label in models or ():
         if label not in labels:
-            raise SuiteError(f"--models: unknown '{label}'{nearest(label, labels)} allowed: {', '.join(labels)}")
+            raise SuiteError(f"--models: unknown '{label}'{nearest(label, labels) or ';'} allowed: {', '.join(labels)}")
     dataset = _plan_data(suite)
     planner = _Planner(suite, dataset, limit_images, machine)
     planner.refuse_impossible_metrics()
@@ -211,7 +207,10 @@ class _Planner:
             "config": network.config, "n": self.suite.samples, "block": self.suite.block,
             "precision": self.suite.precision, "spec": asdict(self.data.spec),
         })  # fmt: skip
-        return self._cell(entry, seed, kind, key, network=network, fit=fit, weights=path, weights_key=weights_key)
+        return self._cell(
+            entry, seed, kind, key,
+            network=network, fit=fit, weights=path, weights_key=weights_key, family=kind.family,
+        )  # fmt: skip
 
     def scale_cell(self, label: str, seed: int) -> Cell:
         key = digest({
@@ -272,9 +271,16 @@ class _Planner:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
         except ValueError as error:
             raise self.suite.error(("models", index), str(error)) from None
-        check_options(self.suite, ("models", index, "config"), entry.config, type(preset))
-        check_options(self.suite, ("models", index, "sampler"), entry.sampler, kind.Sampler)
+        self._check(index, "config", entry.config, preset)
+        self._check(index, "sampler", entry.sampler, kind.Sampler())
         return kind
+
+    def _check(self, index: int, key: str, changes: dict[str, Any], options: Any) -> None:
+        check_options(self.suite, ("models", index, key), changes, type(options))
+        try:
+            override(options, changes)
+        except (ModelError, ValueError) as error:
+            raise self.suite.error(("models", index, key), str(error)) from None
 
     def _trained(self, index: int) -> int:
         of = self.suite.models[index].weights_of

@@ -71,6 +71,8 @@ class Pool:
     ) -> None:
         """Until all have ended; one whose need failed ends with that failure. Kills what runs when interrupted."""
         waiting = sorted(tasks, key=lambda t: -t.first)
+        unknown = {need for t in waiting for need in t.needs} - {t.name for t in waiting}
+        assert not unknown, f"tasks need what is not there: {unknown}"
         context = _context(self.preload)
         try:
             while waiting or self.running:

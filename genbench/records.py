@@ -23,7 +23,9 @@ from genbench.errors import StoreError
 SCHEMA = 1
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 EXACT, BOUND, ESTIMATE = "=", "<=", "~"
-MODEL_SIDE = frozenset({"sampler", "steps", "evaluations", "ema", "precision", "images_seen", "parameters", "config"})
+MODEL_SIDE = frozenset(
+    {"config", "sampler", "evaluations", "ema", "precision", "images_seen", "weights_file", "non_finite_samples"}
+)
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,19 @@ def slug(label: str) -> str:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Replaces a JSONL file by these records, atomically."""
+    """Replaces a JSONL file by these records, atomically; one that holds just these is left alone."""
+    text = "".join(_line(r) for r in records)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    lines = (json.dumps(asdict(r), sort_keys=True, allow_nan=False) + "\n" for r in records)
-    partial.write_text("".join(lines), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
     """Adds records to a JSONL file and flushes them to the disk."""
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(r), sort_keys=True, allow_nan=False) + "\n" for r in records)
+        file.writelines(_line(r) for r in records)
         file.flush()
         os.fsync(file.fileno())
 
@@ -123,6 +127,10 @@ def read_records(path: Path) -> list[Record]:
                 break
             raise StoreError(f"{path}:{number}: not a record: {error}") from None
     return records
+
+
+def _line(record: Record) -> str:
+    return json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n"
 
 
 def environment() -> dict[str, Any]:

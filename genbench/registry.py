@@ -47,11 +47,14 @@ def resolve_model(name: str, source: str | None = None, folder: Path | None = No
 
     names = model_names()
     if source is None and name not in names:
-        raise ModelError(f"unknown model '{name}'{nearest(name, names)} allowed: {', '.join(sorted(names))}, or source")
+        raise ModelError(
+            f"unknown model '{name}'{nearest(name, names) or ';'} allowed: {', '.join(sorted(names))}, or source"
+        )
     target = source or names[name]
     found = load_object(target, folder)
     if not (isinstance(found, type) and issubclass(found, Model)):
-        raise ModelError(f"'{target}' is {type(found).__name__}, not a subclass of genbench.contract.Model")
+        what = "a class that is not a" if isinstance(found, type) else f"{type(found).__name__}, not a"
+        raise ModelError(f"'{target}' is {what} genbench.contract.Model")
     return found
 
 
@@ -60,10 +63,10 @@ def load_object(target: str, folder: Path | None = None) -> Any:
     place, _, attribute = target.rpartition(":")
     if not place or not attribute:
         raise ModelError(f"'{target}': found no object name, allowed: module:Class or path/to/file.py:Class")
-    module = _load_file((folder or Path()) / place) if place.endswith(".py") else _load_module(place)
+    module = _load_file((folder or Path()) / Path(place).expanduser()) if place.endswith(".py") else _load_module(place)
     if not hasattr(module, attribute):
         names = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
-        raise ModelError(f"'{place}' has no '{attribute}'{nearest(attribute, names)} it has: {', '.join(names)}")
+        raise ModelError(f"'{place}' has no '{attribute}'{nearest(attribute, names) or ';'} it has: {', '.join(names)}")
     return getattr(module, attribute)
 
 

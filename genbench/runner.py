@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,9 +113,9 @@ class _Run:
     def go(self) -> Result:
         start = time.perf_counter()
         self._collect_stored()
-        write_records(self.path, self.records.values())
         tasks = self.tasks()
         if tasks:
+            write_records(self.path, self.records.values())
             self._work(tasks)
         ordered = tuple(self.records[c.id, m.name] for c in self.plan.cells for m in c.metrics)
         write_records(self.path, ordered)
@@ -129,29 +130,24 @@ class _Run:
 
     def tasks(self) -> list[Task]:
         """What is missing: trainings, then evaluations, then timings."""
+        fits = {fit.key: self._training(fit) for fit in self.plan.fits if not self.store.intact(WEIGHTS, fit.key)}
         tasks: list[Task] = []
         for cell in self.plan.cells:
-            costs, others = self._missing(cell, True), self._missing(cell, False)
-            needs = frozenset({f"{cell.fit.label} s{cell.seed} train"} if self._must_fit(cell) and cell.fit else ())
-            if others:
-                tasks.append(self._evaluation(cell, False, needs))
-            if costs:
-                tasks.append(self._evaluation(cell, True, needs))
+            training = fits.get(cell.fit.key) if cell.fit else None
+            needs = frozenset({training.name} if training else ())
+            tasks += [self._evaluation(cell, costs, needs) for costs in (False, True) if self._missing(cell, costs)]
         needed = {name for task in tasks for name in task.needs}
-        fits = [(fit, f"{fit.label} s{fit.seed} train") for fit in self.plan.fits]
-        return [self._training(fit, name) for fit, name in fits if name in needed] + tasks
+        return [task for task in fits.values() if task.name in needed] + tasks
 
-    def _training(self, fit: FitPlan, name: str) -> Task:
+    def _training(self, fit: FitPlan) -> Task:
         users = sum(c.fit is not None and c.fit.key == fit.key for c in self.plan.cells)
+        name = f"{fit.label} s{fit.seed} train"
         return Task(name, train_task, (fit, self.plan.data, self.store.root, self.device), first=10 * users)
 
     def _evaluation(self, cell: Cell, costs: bool, needs: frozenset[str]) -> Task:
         name = f"{cell.label} s{cell.seed} {'speed' if costs else 'evaluate'}"
         arguments = (cell, costs, self.suite, self.store.root, self.device)
         return Task(name, evaluate_task, arguments, needs, alone=costs, first=5 if cell.fit else 1)
-
-    def _must_fit(self, cell: Cell) -> bool:
-        return cell.fit is not None and not self.store.intact(WEIGHTS, cell.fit.key)
 
     def _missing(self, cell: Cell, costs: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
@@ -191,10 +187,11 @@ class _Run:
         if worked or not stamp.is_file():
             facts = environment() | {"device": device_name(self.device), "machine": machine(self.device)}
             facts |= {"seconds": round(seconds, 1), "command": " ".join(["genbench", *sys.argv[1:]])}
+            facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             stamp.write_text(json.dumps(facts, indent=1))
             as_run = self.plan.suite.model_dump(mode="json", exclude_unset=True)
             (self.directory / "suite.yaml").write_text(yaml.safe_dump(as_run, sort_keys=False), encoding="utf-8")
-        if worked or not page.is_file():
+        if not page.is_file() or page.stat().st_mtime < self.path.stat().st_mtime:
             report.render(self.directory)
 
     def _write_pictures(self) -> None:

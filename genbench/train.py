@@ -27,6 +27,8 @@ from genbench.space import seeded
 TRAIN_VERSION = 1
 CURVE_POINTS = 200
 REPORT_SECONDS = 0.5
+CHECKPOINT_SECONDS = 2.0
+CHECKPOINT_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class FitOptions:
     seed: int
     precision: str = "fp32"
     compile: bool = False
-    checkpoint_seconds: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def fit(
         training.resume(scratch / "checkpoint.pt")
     training.run(scratch, report)
     training.average.copy_to(model)
+    model.settle(seeded(stream_seed(options.seed, "settle"), model.device))
     model.eval()
     return training.fitted
 
@@ -110,7 +112,7 @@ class Training:
 
     def run(self, scratch: Path | None, report: Report) -> None:
         """Steps until the budget is spent; keeps checkpoints in scratch."""
-        show, keep = Throttle(REPORT_SECONDS), Throttle(self.options.checkpoint_seconds)
+        show, keep = Throttle(REPORT_SECONDS), Throttle(CHECKPOINT_SECONDS)
         every = max(1, self.total_steps // CURVE_POINTS)
         self.model.train()
         clock, first = time.perf_counter(), self.fitted.steps
@@ -121,7 +123,10 @@ class Training:
             if self.fitted.steps % every == 0 or self.fitted.steps == self.total_steps:
                 self.flush()
             if scratch is not None and keep.due():
+                written = time.perf_counter()
                 self.checkpoint(scratch / "checkpoint.pt")
+                cost = time.perf_counter() - written
+                keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
                 report(self._progress(first))
         report(self._progress(first))

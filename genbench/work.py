@@ -214,7 +214,8 @@ class CellWork:
     def cost(self) -> Any:
         """Throughput, latency and memory of sampling."""
         cell = self.cell
-        return measure_cost(self.model, seed=cell.seed, batch=cell.speed_batch, seconds=cell.speed_seconds)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=cell.precision == "bf16"):
+            return measure_cost(self.model, seed=cell.seed, batch=cell.speed_batch, seconds=cell.speed_seconds)
 
     def protocol(self, metric: Metric, n_fake: int | None, n_real: int | None) -> dict[str, Any]:
         """Everything that decides the number; records.MODEL_SIDE fields are those in which models may differ."""
@@ -228,9 +229,8 @@ class CellWork:
         if metric.reads == LIKELIHOOD:
             protocol |= {"split": "test", "n_real": n_real, "levels": plan.spec.levels, "dims": plan.spec.dims}
         if metric.reads == COST:
-            protocol |= {"device": device_name(self.device), "threads": torch.get_num_threads(),
-                         "batch": cell.speed_batch, "torch": torch.__version__}  # fmt: skip
-        return {**protocol, **metric.protocol, **self._model_side()}
+            protocol |= {"torch": torch.__version__, **self.cost.protocol}
+        return {**protocol, **metric.protocol, **self._model_side(), **self._non_finite()}
 
     def _model_side(self) -> dict[str, Any]:
         cell = self.cell
@@ -243,6 +243,11 @@ class CellWork:
             return {**side, "weights_file": file_hash(cell.weights) if cell.weights else ""}
         seen = self.store.meta(WEIGHTS, cell.weights_key)["images"]
         return {**side, "ema": cell.fit.recipe.ema, "images_seen": seen}
+
+    def _non_finite(self) -> dict[str, Any]:
+        key = self.cell.samples_key
+        bad = self.store.meta(SAMPLES, key).get("non_finite", 0) if self.store.has(SAMPLES, key) else 0
+        return {"non_finite_samples": bad} if bad else {}
 
 
 def evaluate(

@@ -462,7 +462,7 @@ DIFFUSION = {"steps": 4, "channels": 8, "multipliers": [1, 2], "blocks": 1, "gro
 TINY = {
     "vae": {"channels": 4, "hidden": 16, "latent": 4},
     "dcgan": {"width": 4, "critic_width": 4, "latent": 8},
-    "realnvp": {"channels": 4, "blocks": 1, "couplings": 1, "final": 2},
+    "realnvp": {"channels": 4, "blocks": 1, "couplings": 2, "final": 2},
     "ddpm": DIFFUSION,
     "ddim": DIFFUSION,
 }

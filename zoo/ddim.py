@@ -10,18 +10,21 @@ Deviations
   steps where it does not.
 - "quadratic" is floor(0.8 T (i / (S - 1))^2) as in the released code, but a repeated time is visited once: at eta = 0
   the repetition would do nothing and cost an evaluation.
-- "trailing", which starts from t = T - 1, is from Lin et al. 2023 (arXiv:2305.08891, section 3.3). It is not for the
-  cosine schedule: at its last step alpha is so small that errors of eps come back multiplied by thousands.
-- Samples are clamped to [-1, 1] at the end; the x_0 predicted on the way is not, as in the paper.
+- "trailing", which starts from t = T - 1, is from Lin et al. 2023 (arXiv:2305.08891, section 3.3).
+- clip: the predicted x_0 is kept within [-1, 1] as DDPM does; the paper does not (clip = False). With the cosine
+  schedule alpha_T is so small that errors of eps come back multiplied by thousands: unclipped chains that start at
+  t = T - 1 fail there.
+- Samples are clamped to [-1, 1] at the end.
 
 A DDIM claims no bound: DDPM's is the bound of its own chain, and a deterministic chain has none.
 
 Symbols (those of zoo.ddpm, where alpha_bar is what this paper calls alpha)
     paper           here                            shape
     tau, S          times, len(times)               list of int, rising
-    alpha_tau_i     alpha                           (S,)
-    alpha_tau_i-1   before                          (S,), 1 at the start
-    sigma_tau_i     sigma                           (S,)
+    alpha_tau_i     alpha[i]                        (S,)
+    alpha_tau_i-1   before[i]                       (S,), 1 at the start
+    sigma_tau_i     sigma[i]                        (S,)
+    f_theta         x_0                             (B, C, H, W)
 """
 
 from __future__ import annotations
@@ -45,11 +48,13 @@ class ImplicitSampler:
 
     steps: S, at most T. eta: noise, from 0 (none; the paper's DDIM) to 1 (as much as DDPM's small variance). spacing:
     "uniform" (the paper's for all but CIFAR-10), "quadratic" (its CIFAR-10) or "trailing" (starts at t = T - 1).
+    clip: keep the predicted x_0 within [-1, 1].
     """
 
     steps: int = 50
     eta: float = 0.0
     spacing: str = "uniform"
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -69,13 +74,6 @@ def timesteps(total: int, steps: int, spacing: str) -> list[int]:
     return [i * total // steps for i in range(steps)]
 
 
-def moves(start: Tensor, end: Tensor, sigma: Tensor) -> tuple[list[float], list[float]]:
-    """Factors of x and of eps in the step from alpha `start` to `end` (eq. 12 without its noise); all (S,) float64."""
-    of_x = (end / start).sqrt()
-    of_eps = (1 - end - sigma.square()).sqrt() - of_x * (1 - start).sqrt()
-    return of_x.tolist(), of_eps.tolist()
-
-
 def ladder(schedule: Schedule, times: list[int]) -> tuple[Tensor, Tensor]:
     """Returns alpha at each time and at the one before it in the list, 1 before the first: two (S,) float64."""
     alpha = schedule.alpha_bar[times]
@@ -83,14 +81,25 @@ def ladder(schedule: Schedule, times: list[int]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def implicit(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int], eta: float, gen: Generator) -> Tensor:
-    """Runs the generative process along rising `times` from its end (eq. 12): x (B, ...) ~ N(0, I) to (B, ...)."""
+def implicit(
+    eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int], sampler: ImplicitSampler, gen: Generator
+) -> Tensor:
+    """Runs the generative process along rising `times` from their end (eq. 12): x (B, ...) ~ N(0, I) to (B, ...).
+
+    eps in eq. 12 is the noise that x_t and the predicted x_0 imply, which is eps_theta unless x_0 was clipped.
+    """
     alpha, before = ladder(schedule, times)
-    sigma = eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()  # eq. 16
-    of_x, of_eps = moves(alpha, before, sigma)
-    noise, t = sigma.tolist(), torch.tensor(times, device=x.device)[:, None].expand(-1, len(x))
+    sigma = sampler.eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()  # eq. 16
+    of_x_t = ((1 - before - sigma.square()) / (1 - alpha)).sqrt()
+    of_x_0 = (before.sqrt() - of_x_t * alpha.sqrt()).tolist()
+    from_x, from_eps = alpha.rsqrt().tolist(), (1 / alpha - 1).sqrt().tolist()
+    of_x, noise = of_x_t.tolist(), sigma.tolist()
+    t = torch.tensor(times, device=x.device)[:, None].expand(-1, len(x))
     for i in reversed(range(len(times))):
-        x = (x * of_x[i]).add_(eps(x, t[i]), alpha=of_eps[i])
+        x_0 = x * from_x[i] - eps(x, t[i]) * from_eps[i]  # eq. 9
+        if sampler.clip:
+            x_0 = x_0.clamp_(-1, 1)
+        x = x_0.mul_(of_x_0[i]).add_(x, alpha=of_x[i])
         if noise[i] > 0:
             x = x.add_(gaussian_noise(x.shape, gen), alpha=noise[i])
     return x
@@ -100,13 +109,15 @@ def implicit(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int], eta
 def inverted(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int]) -> Tensor:
     """Runs the deterministic process backwards, from images x (B, ...) to their noise (B, ...) (section 4.3, eq. 14).
 
-    An Euler step of the same differential equation the other way: `implicit` returns to x within O(1 / S).
+    An Euler step of the same differential equation the other way: `implicit` without clipping returns to x within
+    O(1 / S).
     """
     alpha, before = ladder(schedule, times)
-    of_x, of_eps = moves(before, alpha, torch.zeros_like(alpha))
+    of_x = (alpha / before).sqrt()
+    of_eps = ((1 - alpha).sqrt() - of_x * (1 - before).sqrt()).tolist()
     t = torch.tensor([times[0], *times[:-1]], device=x.device)[:, None].expand(-1, len(x))
-    for i in range(len(times)):
-        x = (x * of_x[i]).add_(eps(x, t[i]), alpha=of_eps[i])
+    for i, factor in enumerate(of_x.tolist()):
+        x = (x * factor).add_(eps(x, t[i]), alpha=of_eps[i])
     return x
 
 
@@ -124,7 +135,7 @@ class DDIM(Diffusion):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
         x = gaussian_noise((n, *self.data.shape), gen)
-        return implicit(self.network, self.schedule, x, self.times, self.sampler.eta, gen).clamp(-1, 1)
+        return implicit(self.network, self.schedule, x, self.times, self.sampler, gen).clamp(-1, 1)
 
     def invert(self, x: Tensor) -> Tensor:
         """The noise (B, C, H, W) from which the sampler with eta = 0 draws images x in [-1, 1], within O(1 / S)."""

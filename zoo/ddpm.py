@@ -19,7 +19,7 @@ Symbols
     t               t, counted from 0               (B,) or int: t here is t - 1 there
     x_0, x_t        x_0, x_t                        (B, C, H, W)
     beta_t          schedule.beta[t]                (T,)
-    alpha_bar_t     schedule.alpha_bar[t]           (T,)
+    alpha_bar_t     schedule.alpha_bar[t]           (T,), its root is signal, the root of its rest spread
     beta_tilde_t    schedule.posterior_variance[t]  (T,)
     sigma_t^2       exp(log_variance[t])            (T,)
     eps_theta       network                         (B, C, H, W), (B,) -> (B, C, H, W)
@@ -126,6 +126,16 @@ class Schedule:
         return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
 
     @cached_property
+    def signal(self) -> Tensor:
+        """sqrt(alpha_bar): factor of x_0 in x_t (eq. 4)."""
+        return self.alpha_bar.sqrt()
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """sqrt(1 - alpha_bar): factor of the noise in x_t. In float32 the difference would lose half its digits."""
+        return (1 - self.alpha_bar).sqrt()
+
+    @cached_property
     def posterior_variance(self) -> Tensor:
         """beta_tilde of q(x_{t-1} | x_t, x_0) (eq. 7); 0 at t = 0."""
         return self.beta * (1 - self.alpha_bar_before) / (1 - self.alpha_bar)
@@ -150,14 +160,14 @@ def make_schedule(config: Config) -> Schedule:
     return Schedule(linear_betas(config.steps, config.beta_first, config.beta_last))
 
 
-def q_sample(x_0: Tensor, noise: Tensor, alpha_bar_t: Tensor) -> Tensor:
-    """x_t ~ q(x_t | x_0) (eq. 4) of noise like x_0; alpha_bar_t broadcasts, e.g. (B, 1, 1, 1)."""
-    return alpha_bar_t.sqrt() * x_0 + (1 - alpha_bar_t).sqrt() * noise
+def q_sample(x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
+    """x_t ~ q(x_t | x_0) (eq. 4) of noise like x_0; signal and spread of time t broadcast, e.g. (B, 1, 1, 1)."""
+    return signal * x_0 + spread * noise
 
 
-def predict_x_0(x_t: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
+def predict_x_0(x_t: Tensor, eps: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
     """The x_0 that x_t and its noise imply (eq. 4 solved for x_0)."""
-    return (x_t - (1 - alpha_bar_t).sqrt() * eps) / alpha_bar_t.sqrt()
+    return (x_t - spread * eps) / signal
 
 
 def gaussian_noise(shape: torch.Size | tuple[int, ...], gen: Generator) -> Tensor:
@@ -172,7 +182,7 @@ def ancestral(eps: Denoiser, schedule: Schedule, x: Tensor, sampler: AncestralSa
     The mean is that of q(x_{t-1} | x_t, x_0) at the predicted x_0, which equals eq. 11 unless x_0 was clipped.
     """
     of_x_0, of_x_t = (c.tolist() for c in schedule.posterior_mean)
-    from_x, from_eps = schedule.alpha_bar.rsqrt().tolist(), (1 / schedule.alpha_bar - 1).sqrt().tolist()
+    from_x, from_eps = (1 / schedule.signal).tolist(), (schedule.spread / schedule.signal).tolist()
     sigma = schedule.log_variance(sampler.variance).mul(0.5).exp().tolist()
     times = torch.arange(len(sigma), device=x.device)[:, None].expand(-1, len(x))
     for t in reversed(range(len(sigma))):
@@ -188,14 +198,14 @@ def ancestral(eps: Denoiser, schedule: Schedule, x: Tensor, sampler: AncestralSa
 def discretised_gaussian(x: Tensor, mean: Tensor, std: float, levels: int) -> Tensor:
     """Log P of grey levels x in [-1, 1] under N(mean, std^2) integrated over each level's bin (eq. 13), in nats.
 
-    x, mean, result: (...). The lowest bin reaches to -inf and the highest to inf, so P sums to 1 over the levels.
-    Intervals above the mean are mirrored below it, where differences of the distribution function keep their digits.
+    x, mean, result: (...), float64 for the result. Neighbouring bins share their edge, the lowest reaches to -inf and
+    the highest to inf, so P sums to 1 over the levels. Bins above the mean are mirrored below it, where differences of
+    the distribution function keep their digits.
     """
-    half = 1 / (levels - 1)
-    low = ((x - half - mean) / std).masked_fill(x < -1 + half, -math.inf)
-    high = ((x + half - mean) / std).masked_fill(x > 1 - half, math.inf)
-    above = x > mean
-    low, high = torch.where(above, -high, low), torch.where(above, -low, high)
+    level = ((x.double() + 1) * ((levels - 1) / 2)).round()
+    low = (((2 * level - 1) / (levels - 1) - 1 - mean) / std).masked_fill(level == 0, -math.inf)
+    high = (((2 * level + 1) / (levels - 1) - 1 - mean) / std).masked_fill(level == levels - 1, math.inf)
+    low, high = torch.where(x > mean, -high, low), torch.where(x > mean, -low, high)
     log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
     return log_high + (-(log_low - log_high).exp()).log1p()
 
@@ -215,12 +225,12 @@ def denoised(eps: Denoiser, schedule: Schedule, x_0: Tensor, times: Tensor, clip
 
     float64 on the CPU, where all further arithmetic of the bound is done; the network sees float32 on its device.
     """
-    alpha_bar_t = schedule.alpha_bar[times].view(-1, 1, 1, 1, 1)
+    scales = [v[times].view(-1, 1, 1, 1, 1) for v in (schedule.signal, schedule.spread)]
     noise = gaussian_noise((len(times), *x_0.shape), gen)
-    x_t = q_sample(x_0, noise, alpha_bar_t.float().to(x_0.device))
+    x_t = q_sample(x_0, noise, *(scale.to(x_0) for scale in scales))
     t = times.to(x_0.device).repeat_interleave(len(x_0))
     predicted_noise = eps(x_t.flatten(0, 1), t).view_as(x_t)
-    predicted = predict_x_0(*(tensor.to("cpu", torch.float64) for tensor in (x_t, predicted_noise)), alpha_bar_t)
+    predicted = predict_x_0(*(tensor.to("cpu", torch.float64) for tensor in (x_t, predicted_noise)), *scales)
     return predicted.clamp(-1, 1) if clip else predicted
 
 
@@ -253,19 +263,21 @@ class Diffusion(Model, Steps):
     """
 
     Config = Config
-    alpha_bar: Tensor
+    signal: Tensor
+    spread: Tensor
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
         super().__init__(data, config, sampler)
         c = self.config
         self.schedule = make_schedule(c)
-        self.register_buffer("alpha_bar", self.schedule.alpha_bar.float(), persistent=False)
+        self.register_buffer("signal", self.schedule.signal.float(), persistent=False)
+        self.register_buffer("spread", self.schedule.spread.float(), persistent=False)
         self.network = UNet(
             data.shape, c.channels, c.multipliers, c.blocks, c.attention, c.dropout, c.groups, EMBEDDED_STEPS / c.steps
         )
 
     @classmethod
-    def preset(cls, data: DataSpec) -> Config:
+    def preset(cls, data: DataSpec) -> Any:
         """From 32x32 up the paper's; smaller ones for a CPU. Fewer resolutions where the sides cannot be halved."""
         depth = 1 + halvings(data.height, data.width)
         side = min(data.height, data.width)
@@ -291,7 +303,7 @@ class Diffusion(Model, Steps):
         """L_simple (eq. 14), mean over pixels and images: about 1 before training, when eps_theta is 0."""
         t = torch.randint(self.config.steps, (len(batch.x),), generator=gen, device=gen.device)
         noise = gaussian_noise(batch.x.shape, gen)
-        x_t = q_sample(batch.x, noise, self.alpha_bar[t].view(-1, 1, 1, 1))
+        x_t = q_sample(batch.x, noise, *(v[t].view(-1, 1, 1, 1) for v in (self.signal, self.spread)))
         error = (self.network(x_t, t, gen if self.training else None) - noise).square().mean()
         return Loss(error, {"mse": error.detach()})
 

@@ -127,12 +127,35 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class Level(nn.Module):
-    """The blocks at one resolution and the change to the next one, None after the last."""
+class Down(nn.Module):
+    """The blocks at one resolution of the way down and the halving after them, None at the lowest."""
 
     def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.resize = nn.ModuleList(blocks), resize
+
+    def forward(self, x: Tensor, emb: Tensor, gen: Generator | None = None) -> list[Tensor]:
+        """The features after each block and after the halving."""
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1], emb, gen))
+        if self.resize is not None:
+            outputs.append(self.resize(outputs[-1]))
+        return outputs[1:]
+
+
+class Up(nn.Module):
+    """The blocks at one resolution of the way up and the doubling after them, None at the highest."""
+
+    def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks, self.resize = nn.ModuleList(blocks), resize
+
+    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, gen: Generator | None = None) -> Tensor:
+        """Features at the next resolution; takes one skip for every block off the end of the list."""
+        for block in self.blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), emb, gen)
+        return x if self.resize is None else self.resize(x)
 
 
 class UNet(nn.Module):
@@ -173,12 +196,12 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, (before, width) in enumerate(pairwise([channels, *widths])):
             half = scaled(nn.Conv2d(width, width, 3, stride=2, padding=1)) if i < len(widths) - 1 else None
-            self.down.append(Level(column([before, *[width] * (blocks - 1)], i), half))
+            self.down.append(Down(column([before, *[width] * (blocks - 1)], i), half))
         self.middle = nn.ModuleList([block(widths[-1], widths[-1], attending) for attending in (True, False)])
         for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
             carried = [before, *[widths[i]] * blocks]
             inputs = [h + skips.pop() for h in carried]
-            self.up.append(Level(column(inputs, i), Upsample(widths[i]) if i else None))
+            self.up.append(Up(column(inputs, i), Upsample(widths[i]) if i else None))
         self.norm = group_norm(channels * multipliers[0], groups)
         self.last = scaled(nn.Conv2d(channels * multipliers[0], colours, 3, padding=1), 0.0)
         self.to(memory_format=torch.channels_last)  # halves the time of small convolutions on a CPU
@@ -186,22 +209,14 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, gen: Generator | None = None) -> Tensor:
         """Images (B, C, H, W) and times (B,) to (B, C, H, W); gen: for dropout, in training only."""
         emb = self.embed(t)
-        h = self.first(x)
-        skips = [h]
+        skips = [self.first(x)]
         for level in self.down:
-            for block in level.blocks:
-                h = block(h, emb, gen)
-                skips.append(h)
-            if level.resize is not None:
-                h = level.resize(h)
-                skips.append(h)
+            skips += level(skips[-1], emb, gen)
+        h = skips[-1]
         for block in self.middle:
             h = block(h, emb, gen)
         for level in self.up:
-            for block in level.blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), emb, gen)
-            if level.resize is not None:
-                h = level.resize(h)
+            h = level(h, skips, emb, gen)
         return self.last(F.silu(self.norm(h)))
 
 

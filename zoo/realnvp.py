@@ -7,9 +7,10 @@ is exact.
 
 Deviations
 - The pixels are standardised before the first coupling by one shift and scale per pixel, set from the first batch and
-  then learned: pixels that hardly vary (the rim of a digit) otherwise cost thousands of steps.
+  then learned: training starts at the data's own scale (digits: 2.006 bits/dim with it, 2.012 without).
 - The networks of s and t have no batch normalisation inside, so that the density never depends on the batch, and add a
-  learned bias per position to their first layer, as few images leave no time to infer positions from the padding.
+  learned bias per position to their first layer, as an image's rim differs from its middle (digits: 2.02 bits/dim with
+  it, 2.04 without).
 - Batch normalisation in the flow takes statistics per pixel and channel, from the batch while training and running
   averages otherwise; the paper trains with the running averages too (appendix E).
 - The last layer of the networks starts at zero, so an untrained flow is a Gaussian in standardised logit space.
@@ -342,6 +343,7 @@ class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
     log p(y) = log N(f(y); 0, I) + log |det df/dy|. The latents are (B, D), as many as pixels: decode(encode(x)) is x.
     """
 
+    family = "flow"
     Config = RealNVPConfig
     Sampler = RealNVPSampler
 
@@ -359,7 +361,10 @@ class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> RealNVPConfig:
-        """Small networks; as many scales as the size allows, 2 up to 16x16 pixels and 3 above."""
+        """Small networks without batch norm, which gained nothing on the digits and fits no average of the weights.
+
+        As many scales as the size allows, 2 up to 16x16 pixels and 3 above.
+        """
         small = max(data.height, data.width) <= 16
         scales = next(
             n for n in ((2, 1) if small else (3, 2, 1)) if data.height % 2 ** (n - 1) == data.width % 2 ** (n - 1) == 0
@@ -368,8 +373,13 @@ class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam at 4e-3 with a cosine decay and an average of the weights; the paper has 1e-3 and neither."""
-        return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=38_400)
+        """Adam with a cosine decay and an average of the weights; the paper has 1e-3 throughout, batches of 64.
+
+        The small networks of 8x8 images bear a large step, and a thousand of them fit the 1,437 digits.
+        """
+        if max(data.height, data.width) <= 16:
+            return Recipe(lr=8e-3, batch=32, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=32_000)
+        return Recipe(lr=2e-3, batch=64, warmup=200, decay="cosine", clip=1.0, ema=0.999, images=200_000)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, gen: Generator) -> None:

@@ -276,6 +276,7 @@ class Decoder(nn.Module):
 class VAE(Model, LikelihoodBound, Reconstructs):
     """A latent Gaussian code, a decoder of independent pixels, and an encoder that is trained with it."""
 
+    family = "vae"
     Config = VAEConfig
     Sampler = VAESampler
 
@@ -286,16 +287,19 @@ class VAE(Model, LikelihoodBound, Reconstructs):
 
     @classmethod
     def preset(cls, data: DataSpec) -> VAEConfig:
-        """16 latents up to 16x16 pixels, 32 above; halved until about 4 to 7 pixels are left."""
-        small = max(data.height, data.width) <= 16
-        halvings = max(0, int(math.log2(min(data.height, data.width) / 4)))
+        """Two halvings and half the width up to 16x16 pixels; above, halvings until 4 to 7 pixels are left."""
         likelihood = "bernoulli" if data.levels == 2 else "logistic"
-        return VAEConfig(latent=16 if small else 32, halvings=halvings, likelihood=likelihood)
+        if max(data.height, data.width) <= 16:
+            return VAEConfig(latent=16, channels=16, halvings=2, hidden=128, likelihood=likelihood)
+        halvings = max(0, int(math.log2(min(data.height, data.width) / 4)))
+        return VAEConfig(latent=32, channels=32, halvings=halvings, hidden=256, likelihood=likelihood)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
         """Adam with a cosine decay and an average of the weights."""
-        return Recipe(lr=1e-3, batch=64, warmup=50, decay="cosine", ema=0.999, images=100_000)
+        if max(data.height, data.width) <= 16:
+            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", ema=0.999, images=96_000)
+        return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Starts the output's bias at the batch's mean picture."""

@@ -275,9 +275,9 @@ def test_evidence_of_all_images_sums_to_one_and_bounds_stay_below(likelihood, le
         outputs = model.decoder(z[:, None])
         log_joint = torch.stack([model.likelihood.log_prob(p.expand(801, -1, -1, -1), outputs) for p in pixels])
         log_p = (log_joint.double() - 0.5 * z**2 - 0.5 * LOG_2PI).logsumexp(1) + math.log(0.02)
-        copies = pixels.repeat(20, 1, 1, 1)
-        bounds = model.log_prob_bound(copies, seeded(0), samples=50).view(20, -1).mean(0)
-        tight = model.iwae(copies, 50, seeded(1)).view(20, -1).mean(0)
+        copies = pixels.repeat(10, 1, 1, 1)
+        bounds = model.log_prob_bound(copies, seeded(0), samples=50).view(10, -1).mean(0)
+        tight = model.iwae(copies, 50, seeded(1)).view(10, -1).mean(0)
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
     evidence, lower, tighter = ((log_p.exp() * v).sum().item() for v in (log_p, bounds, tight))
     assert lower < tighter < evidence + 0.01

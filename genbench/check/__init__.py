@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from genbench import check_abilities as abilities
+from genbench.check import abilities as abilities
+from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import (
     ClassConditional,
     DataSpec,
@@ -28,7 +29,6 @@ from genbench.contract import (
     Translates,
 )
 from genbench.space import seeded
-from genbench.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from genbench.check.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import ExactLikelihood, Steps, Translates
 from genbench.draw import CallCount
 from genbench.space import seeded
-from genbench.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 
 SLACK = 20.0  # nats; see likelihood_is_normalised
 TOLERANCE = 1e-3

@@ -1,0 +1,17 @@
+"""Every test has an artefact store of its own, and no more threads than the machine has to spare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path_factory.mktemp("store")))

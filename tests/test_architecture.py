@@ -1,0 +1,78 @@
+"""The house plan: imports run downward only, and light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [
+    "cli", "listing", "runner", "pool", "work", "check", "plan", "report", "screen", "build", "draw", "train", "ema",
+    "batches", "scale", "metrics", "features", "data", "suite", "yaml_source", "store", "seeds", "records", "registry",
+    "contract", "space", "progress", "errors",
+]  # fmt: skip
+ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
+ZOO_SIBLINGS = {"ddim": {"nets", "ddpm"}, "nets": set()}
+HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT / "genbench").with_suffix("").parts
+    return parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that the file's import statements name, wherever they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_imported(path: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("genbench.")}
+    return {name for name in names if name in FLOORS}
+
+
+FILES = sorted(p for p in (ROOT / "genbench").rglob("*.py") if p != ROOT / "genbench" / "__init__.py")
+
+
+def test_every_room_has_a_floor():
+    assert {room(p) for p in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downward(path: Path):
+    own = room(path)
+    above = [name for name in rooms_imported(path) - {own} if FLOORS.index(name) < FLOORS.index(own)]
+    assert not above, f"{path}: {own} must not import {above}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_genbench_never_imports_the_zoo(path: Path):
+    assert not {name for name in imported(path) if name.split(".")[0] == "zoo"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "zoo").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_zoo_stands_on_contract_and_space_alone(path: Path):
+    modules = {n for n in imported(path) if n.startswith("genbench.") and n.count(".") == 1}
+    assert modules <= ZOO_MAY_IMPORT
+    siblings = {n.split(".")[1] for n in imported(path) if n.startswith("zoo.")}
+    assert siblings <= ZOO_SIBLINGS.get(path.stem, {"nets"})
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom genbench.cli import app\n"
+        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

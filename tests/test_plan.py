@@ -1,0 +1,152 @@
+"""Plans: what each key depends on, what does not apply and why, and refusals with a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from genbench.build import load_model
+from genbench.contract import DataSpec
+from genbench.errors import SuiteError
+from genbench.plan import make_plan
+from genbench.suite import Suite, read_suite
+
+TOYS = Path(__file__).parent / "toys.py"
+
+
+def suite(**more) -> Suite:
+    models = [{"name": "toy", "source": f"{TOYS}:Diagonal"}]
+    base = {"suite": "s", "dataset": {"name": "digits"}, "models": models, "metrics": ["fid", "bits_per_dim"]}
+    return Suite.model_validate({**base, **more})
+
+
+def toy(**more) -> dict:
+    return {"name": "toy", "source": f"{TOYS}:Diagonal", **more}
+
+
+def keys(s: Suite, cell: int = 0, **more):
+    found = make_plan(s, **more).cells[cell]
+    return found.weights_key, found.samples_key, {m.name: m.key for m in found.metrics}
+
+
+def test_a_changed_metric_measures_again_and_nothing_else():
+    before, after = keys(suite()), keys(suite(metrics=["fid", "bits_per_dim", "kid"]))
+    assert before[:2] == after[:2]
+    assert before[2].items() < after[2].items()
+
+
+def test_other_features_change_values_but_not_samples():
+    before, after = keys(suite()), keys(suite(features="pixels"))
+    assert before[:2] == after[:2]
+    assert before[2]["fid"] != after[2]["fid"]
+    assert before[2]["bits_per_dim"] == after[2]["bits_per_dim"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models": [toy(config={"scale": 0.3})]},
+        {"models": [toy(train={"lr": 0.5})]},
+        {"budget": {"images": 32}},
+        {"seeds": [1]},
+        {"precision": "bf16"},
+    ],
+)
+def test_what_training_depends_on_changes_every_key(change):
+    before, after = keys(suite()), keys(suite(**change))
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert not set(before[2].values()) & set(after[2].values())
+
+
+def test_more_samples_keep_the_weights():
+    before, after = keys(suite()), keys(suite(samples=100))
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_a_file_of_ones_own_is_part_of_the_key(tmp_path):
+    copy = tmp_path / "mine.py"
+    copy.write_text(TOYS.read_text())
+    first = keys(suite(models=[{"name": "toy", "source": f"{copy}:Diagonal"}]))
+    other = tmp_path / "edited.py"
+    other.write_text(TOYS.read_text() + "\nEDITED = True\n")
+    assert keys(suite(models=[{"name": "toy", "source": f"{other}:Diagonal"}]))[0] != first[0]
+
+
+def test_ddim_draws_from_the_weights_of_ddpm():
+    models = [{"name": "ddpm"}, {"name": "ddim", "weights_of": "ddpm", "sampler": {"steps": 10}}]
+    plan = make_plan(suite(models=models))
+    ddpm, ddim = plan.cells[:2]
+    assert len(plan.fits) == 1
+    assert ddpm.weights_key == ddim.weights_key
+    assert ddpm.samples_key != ddim.samples_key
+
+
+def test_scale_rows_stand_in_every_plan():
+    cells = [c for c in make_plan(suite()).cells if c.role == "scale"]
+    assert [c.label for c in cells] == ["held-out real", "uniform noise", "gaussian"]
+    reasons = {c.label: {m.name: m.reason for m in c.metrics} for c in cells}
+    assert reasons["gaussian"]["bits_per_dim"] == ""
+    assert reasons["held-out real"]["bits_per_dim"] == "held-out real has no likelihood"
+
+
+def test_samples_from_elsewhere_get_the_metrics_they_can_have(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8))
+    models = [toy(), {"name": "theirs", "samples": str(tmp_path / "x.npz")}]
+    cell = make_plan(suite(models=models, metrics=["fid", "bits_per_dim", "latency"])).cells[1]
+    assert [m.reason for m in cell.metrics] == ["", *["samples only: no network to ask"] * 2]
+    assert cell.fit is None
+
+
+def test_a_weights_file_is_not_trained(tmp_path):
+    spec = DataSpec(1, 8, 8, 17, 10)
+    model = load_model("toy", data=spec, source=f"{TOYS}:Diagonal")
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    cell = make_plan(suite(models=[toy(weights=str(tmp_path / "w.safetensors"))])).cells[0]
+    assert cell.fit is None
+    assert cell.weights == tmp_path / "w.safetensors"
+
+
+def refused(tmp_path: Path, models: str, metrics: str = "[fid]") -> str:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"suite: s\ndataset: {{name: digits}}\nmodels:\n{models}\nmetrics: {metrics}\n")
+    with pytest.raises(SuiteError) as caught:
+        make_plan(read_suite(path))
+    return str(caught.value).replace(str(tmp_path), "")
+
+
+def test_a_metric_that_no_model_can_give(tmp_path):
+    assert refused(tmp_path, "  - {name: dcgan}", "[fid, bits_per_dim]") == (
+        "/s.yaml:5: metrics[1]: bits_per_dim: no model of this suite can give it; "
+        "needs ExactLikelihood or LikelihoodBound; DCGAN has: Decodes"
+    )
+
+
+def test_an_option_that_the_model_does_not_have(tmp_path):
+    text = refused(tmp_path, "  - {name: ddpm, config: {chanels: 32}}")
+    assert text.startswith("/s.yaml:4: models[0].config.chanels: unknown key; did you mean 'channels'? allowed: steps,")
+    text = refused(tmp_path, "  - name: ddpm\n    sampler:\n      variance: huge")
+    assert text == "/s.yaml:5: models[0].sampler: ddpm: sampler.variance is 'huge'; allowed: large, small"
+
+
+def test_a_source_that_is_not_a_model(tmp_path):
+    text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:NotAModel'}}")
+    assert text.endswith("'" + f"{TOYS}:NotAModel' is a class that is not a genbench.contract.Model")
+    text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:Diagnal'}}")
+    assert "has no 'Diagnal'; did you mean 'Diagonal'? it has:" in text
+
+
+def test_labels_and_seeds_of_the_command_line():
+    with pytest.raises(SuiteError, match=r"--models: unknown 'toi'; did you mean 'toy'\? allowed: toy"):
+        make_plan(suite(), models=["toi"])
+    with pytest.raises(SuiteError, match="--seeds: none of them is in the suite; allowed: 0"):
+        make_plan(suite(), seeds=[7])
+
+
+def test_limit_images_caps_budget_samples_and_held_out_images():
+    cell = make_plan(suite(), limit_images=50).cells[0]
+    assert (cell.fit.images, cell.n, cell.likelihood_images) == (50, 50, 50)

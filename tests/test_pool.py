@@ -1,0 +1,89 @@
+"""Workers: order, failures, deaths, and what runs alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from genbench.pool import Outcome, Pool, Task
+from genbench.progress import Progress
+
+
+def prepare(threads: int) -> None:
+    os.environ["TEST_THREADS"] = str(threads)
+
+
+def explain(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def echo(value, report):
+    report(Progress("echo", 1, 1))
+    return value, int(os.environ["TEST_THREADS"])
+
+
+def fail(report):
+    raise ValueError("planted")
+
+
+def die(how, report):
+    os.kill(os.getpid(), how) if how else os._exit(3)
+
+
+def clock(report):
+    start = time.monotonic()
+    time.sleep(0.3)
+    return start, time.monotonic()
+
+
+def run(tasks, workers=2, cores=2) -> tuple[dict[str, Outcome], list[str]]:
+    ended: dict[str, Outcome] = {}
+    seen: list[str] = []
+    pool = Pool(workers, cores, prepare, explain)
+    pool.run(tasks, lambda task, _: seen.append(task.name), lambda task, outcome: ended.update({task.name: outcome}))
+    return ended, seen
+
+
+def test_results_come_back_with_progress():
+    ended, seen = run([Task("a", echo, (1,)), Task("b", echo, (2,))])
+    assert {name: o.result[0] for name, o in ended.items()} == {"a": 1, "b": 2}
+    assert set(seen) == {"a", "b"}
+
+
+def test_cores_are_shared_out_and_a_lone_task_gets_them_all():
+    ended, _ = run([Task("a", echo, (1,)), Task("b", echo, (2,))], cores=4)
+    assert [o.result[1] for o in ended.values()] == [2, 2]
+    ended, _ = run([Task("a", echo, (1,))], cores=4)
+    assert ended["a"].result[1] == 4
+
+
+def test_a_need_comes_first_and_its_failure_is_passed_on():
+    tasks = [
+        Task("late", echo, (1,), needs=frozenset({"early"})),
+        Task("early", echo, (0,)),
+        Task("hopeless", echo, (1,), needs=frozenset({"bad"})),
+        Task("bad", fail, ()),
+    ]
+    ended, _ = run(tasks)
+    assert list(ended).index("early") < list(ended).index("late")
+    assert ended["bad"].failure == ended["hopeless"].failure == "ValueError: planted"
+    assert ended["late"].result[0] == 1
+
+
+@pytest.mark.parametrize(("how", "words"), [(signal.SIGKILL, "out of memory"), (0, "exit code 3")])
+def test_a_worker_that_dies_does_not_take_the_run_along(how, words):
+    ended, _ = run([Task("dies", die, (how,)), Task("lives", echo, (5,))])
+    assert words in ended["dies"].failure
+    assert ended["lives"].result[0] == 5
+
+
+def test_what_runs_alone_overlaps_with_nothing():
+    tasks = [Task(f"t{i}", clock, (), alone=i % 2 == 0) for i in range(4)]
+    ended, _ = run(tasks)
+    spans = {name: outcome.result for name, outcome in ended.items()}
+    for alone in ("t0", "t2"):
+        for other in set(spans) - {alone}:
+            assert spans[alone][1] <= spans[other][0] or spans[other][1] <= spans[alone][0]

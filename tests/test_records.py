@@ -1,0 +1,69 @@
+"""Records: null with a reason, a torn last line, and which protocol differences forbid a comparison."""
+
+from __future__ import annotations
+
+import pytest
+
+from genbench.errors import StoreError
+from genbench.records import FAILED, Record, append_records, protocol_hash, read_records, write_records
+
+
+def record(**more) -> Record:
+    facts = {"suite": "s", "suite_version": 1, "cell": "m/d/s0", "model": "m", "dataset": "d", "seed": 0}
+    return Record(**{**facts, "metric": "fid", "metric_version": 1, "value": 1.5, **more})
+
+
+def test_round_trip_and_order(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record(), record(metric="is")])
+    append_records(path, [record(metric="kid", status=FAILED, value=None, reason="why")])
+    assert [r.metric for r in read_records(path)] == ["fid", "is", "kid"]
+    assert read_records(path)[0] == record()
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record()])
+    with path.open("a") as file:
+        file.write('{"schema": 1, "sui')
+    assert read_records(path) == [record()]
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record()])
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(StoreError, match=r"records.jsonl:1: not a record"):
+        read_records(path)
+
+
+def test_another_schema_and_a_missing_file_are_refused(tmp_path):
+    path = tmp_path / "records.jsonl"
+    with pytest.raises(StoreError, match="not found"):
+        read_records(path)
+    write_records(path, [record(schema=99), record()])
+    with pytest.raises(StoreError, match="schema: found 99, allowed: 1"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"value": None}, {"value": float("nan")}, {"status": FAILED}, {"status": FAILED, "value": None}]
+)
+def test_a_value_is_finite_or_null_with_a_reason(wrong):
+    with pytest.raises(ValueError, match="needs a"):
+        record(**wrong)
+
+
+def test_models_may_differ_in_how_they_sample_but_not_in_how_they_are_measured():
+    base = {"extractor": "a", "n_fake": 2000, "sampler": {"steps": 50}, "ema": 0.99}
+    assert protocol_hash(base) == protocol_hash({**base, "sampler": {"steps": 10}, "ema": 0.0})
+    assert protocol_hash(base) != protocol_hash({**base, "extractor": "b"})
+    assert protocol_hash(base) != protocol_hash({**base, "n_fake": 500})
+
+
+def test_rewriting_the_same_records_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record()])
+    before = path.stat().st_mtime_ns
+    write_records(path, [record()])
+    assert path.stat().st_mtime_ns == before

@@ -1,0 +1,80 @@
+"""The artefact store: whole or absent, checked before use, one writer at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from genbench.errors import StoreError
+from genbench.store import SAMPLES, WEIGHTS, Store, content_hash
+
+
+def put(store: Store, key: str = "k", text: str = "hello") -> None:
+    with store.writing(WEIGHTS, key, {"n": 1}) as folder:
+        (folder / "a.txt").write_text(text)
+
+
+def test_what_was_written_is_there(tmp_path):
+    store = Store(tmp_path)
+    assert not store.has(WEIGHTS, "k")
+    put(store)
+    assert store.intact(WEIGHTS, "k")
+    assert store.meta(WEIGHTS, "k") == {"n": 1}
+    assert (store.path(WEIGHTS, "k") / "a.txt").read_text() == "hello"
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.writing(WEIGHTS, "k", {}) as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError
+    assert not store.has(WEIGHTS, "k")
+    assert store.entries() == []
+
+
+def test_a_damaged_artefact_is_removed(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    (store.path(WEIGHTS, "k") / "a.txt").write_text("hellp")
+    assert not store.intact(WEIGHTS, "k")
+    assert not store.has(WEIGHTS, "k")
+
+
+def test_scratch_survives_until_the_artefact_is_whole(tmp_path):
+    store = Store(tmp_path)
+    (store.scratch(WEIGHTS, "k") / "checkpoint.pt").write_text("state")
+    assert (store.scratch(WEIGHTS, "k") / "checkpoint.pt").is_file()
+    put(store)
+    assert not (tmp_path / "scratch" / WEIGHTS / "k").exists()
+
+
+def test_the_lock_keeps_a_second_writer_out(tmp_path):
+    store = Store(tmp_path)
+    with store.lock(SAMPLES, "k"), pytest.raises(StoreError, match="another process"), store.lock(SAMPLES, "k", 0):
+        pass
+
+
+def test_entries_and_prune_count_bytes(tmp_path):
+    store = Store(tmp_path)
+    put(store, "a", "x" * 100)
+    (store.scratch(SAMPLES, "b") / "part").write_text("y" * 50)
+    kinds = {(e.kind, e.key, e.finished) for e in store.entries()}
+    assert kinds == {(WEIGHTS, "a", True), (SAMPLES, "b", False)}
+    assert store.prune() >= 150
+    assert store.entries() == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be made"):
+        Store(tmp_path / "file" / "x").scratch(WEIGHTS, "k")
+
+
+def test_content_hash_sees_names_and_bytes(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    first = content_hash(folder)
+    (folder / "a").rename(folder / "b")
+    second = content_hash(folder)
+    (folder / "b").write_text("2")
+    assert len({first, second, content_hash(folder)}) == 3

@@ -1,0 +1,134 @@
+"""Training: continuing equals not stopping, players touch only their own, the average has its closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import toys
+
+from genbench.batches import Batches
+from genbench.contract import DataSpec, Recipe
+from genbench.ema import MovingAverage
+from genbench.errors import CellFailure
+from genbench.progress import Progress
+from genbench.space import seeded
+from genbench.train import FitOptions, Training, fit
+
+SPEC = DataSpec(1, 4, 4, 17)
+
+
+def batches(n: int = 100, seed: int = 0) -> Batches:
+    pixels = torch.randint(17, (n, *SPEC.shape), generator=seeded(1), dtype=torch.uint8)
+    return Batches(pixels, torch.arange(n), 17, seed)
+
+
+def test_an_epoch_shows_every_image_once_and_epochs_differ():
+    stream, gen = batches(10), seeded(0)
+    epochs = [stream.next(10, gen).labels.tolist() for _ in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_the_stream_is_a_function_of_seed_and_place():
+    one, two = batches(), batches()
+    for _ in range(5):
+        one.next(32, seeded(0))
+    two.taken = one.taken
+    assert torch.equal(one.next(32, seeded(0)).labels, two.next(32, seeded(0)).labels)
+    other = batches(seed=1)
+    other.taken = two.taken = 0
+    assert not torch.equal(other.next(32, seeded(0)).labels, two.next(32, seeded(0)).labels)
+
+
+def test_labels_stay_with_their_images_and_flips_mirror():
+    pixels = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1).expand(6, 1, 2, 2).clone()
+    pixels[:, :, :, 1] += 8
+    batch = Batches(pixels, torch.arange(6), 17, 0, flip=True).next(60, seeded(3))
+    smallest = batch.pixels.amin(dim=(1, 2, 3)).long()
+    assert torch.equal(smallest, batch.labels)
+    mirrored = batch.pixels[:, 0, 0, 0] > batch.pixels[:, 0, 0, 1]
+    assert 15 < int(mirrored.sum()) < 45
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_a_run_cut_in_two_gives_the_same_weights(tmp_path, decay):
+    recipe, options = Recipe(lr=1e-2, batch=16, ema=decay, warmup=5, decay="cosine"), FitOptions(images=640, seed=3)
+    whole, cut, rest = (toys.Diagonal(SPEC) for _ in range(3))
+    fit(whole, batches(), recipe, options)
+    first = Training(cut, batches(), recipe, options)
+    for _ in range(17):
+        first.step()
+    first.checkpoint(tmp_path / "checkpoint.pt")
+    fitted = fit(rest, batches(), recipe, options, scratch=tmp_path)
+    assert fitted.steps == 40
+    assert fitted.images == 640
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, rest.state_dict()[name]), name
+    assert not torch.equal(cut.mean, rest.mean)
+
+
+def test_a_player_moves_only_its_own_parameters_and_stages_share_the_budget():
+    model = toys.TwoPlayers(SPEC)
+    fitted = fit(model, batches(), Recipe(lr=0.1, batch=10), FitOptions(images=80, seed=0))
+    assert fitted.steps == 8  # 2 with both players, then 6 with b alone
+    assert model.a.item() == pytest.approx(-0.2, rel=1e-4)
+    assert model.b.item() == pytest.approx(-0.8, rel=1e-4)
+    assert {p.stage for p in fitted.curves if p.name == "b"} == {"first", "second"}
+    assert {p.stage for p in fitted.curves if p.name == "a"} == {"first"}
+
+
+def test_average_of_a_constant_weight():
+    model = toys.TwoPlayers(SPEC)
+    average = MovingAverage(model, 0.9)
+    with torch.no_grad():
+        model.a.fill_(1.0)
+    kept = 1.0
+    for step in range(50):
+        average.update(model, step)
+        kept *= min(0.9, (1 + step) / (10 + step))
+    average.copy_to(model)
+    assert model.a.item() == pytest.approx(1 - kept, abs=1e-6)
+
+
+def test_learning_rate_warms_up_and_follows_the_cosine():
+    recipe = Recipe(lr=1.0, lrs=(("b", 0.5),), batch=10, warmup=4, decay="cosine")
+    training = Training(toys.TwoPlayers(SPEC), batches(), recipe, FitOptions(images=400, seed=0))
+    rates = []
+    for step in range(40):
+        training.fitted.steps = step
+        rates.append(training.learning_rate("a"))
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[20] == pytest.approx(0.5)
+    assert rates[39] == pytest.approx(0.5 * (1 + math.cos(math.pi * 39 / 40)))
+    assert training.learning_rate("b") == pytest.approx(rates[39] / 2)
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for():
+    recipe = Recipe(lr=1e-2, batch=16, clip=1e-3)
+    training = Training(toys.Diagonal(SPEC), batches(), recipe, FitOptions(images=16, seed=0))
+    training.step()
+    norm = torch.cat([p.grad.flatten() for p in training.players["all"]]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_cell():
+    with pytest.raises(CellFailure, match=r"loss 'nll' became nan by step \d+"):
+        fit(toys.TurnsNaN(SPEC), batches(), Recipe(batch=16), FitOptions(images=3200, seed=0))
+
+
+def test_training_reaches_the_maximum_likelihood_of_its_data():
+    stream = batches(500)
+    model = toys.Diagonal(SPEC)
+    fit(model, stream, Recipe(lr=2e-2, batch=100, ema=0.99), FitOptions(images=40_000, seed=0))
+    truth = (stream.pixels.float().mean(0) + 0.5) / 17
+    assert (model.mean - truth).abs().max() < 0.02
+
+
+def test_bf16_trains_and_the_last_report_is_complete():
+    seen: list[Progress] = []
+    fitted = fit(toys.Diagonal(SPEC), batches(), Recipe(batch=16), FitOptions(64, 0, "bf16"), report=seen.append)
+    assert (seen[-1].done, seen[-1].total) == (64, 64)
+    assert fitted.curves[-1].images == 64
+    assert math.isfinite(fitted.curves[-1].value)
