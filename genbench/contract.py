@@ -155,6 +155,11 @@ class Model(nn.Module, ABC):
         """N images (n, C, H, W), float in [-1, 1]; all randomness from gen, which lives on the model's device."""
 
     @property
+    def caveat(self) -> str:
+        """What a reader of its numbers must know about its samples, as a sentence for the page; "" for nothing."""
+        return ""
+
+    @property
     def evaluations(self) -> int:
         """Network evaluations per image when sampling (NFE)."""
         return 1

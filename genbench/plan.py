@@ -18,7 +18,7 @@ from genbench import data, features, metrics, scale
 from genbench.build import code_hash
 from genbench.contract import DataSpec, Model, Recipe, abilities, override
 from genbench.draw import DRAW_VERSION
-from genbench.errors import DataError, ModelError, SuiteError
+from genbench.errors import CellFailure, DataError, ModelError, SuiteError
 from genbench.metrics.base import COST, FEATURES, LIKELIHOOD, PROBABILITIES, Metric
 from genbench.records import digest, slug
 from genbench.registry import nearest, resolve_model
@@ -40,17 +40,21 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Network:
-    """Which class with which options; plain data, so that it travels to a worker."""
+    """Which class with which options; plain data, so that it travels to a worker. code: the hash of its source."""
 
     name: str
     source: str | None
     folder: Path
     config: dict[str, Any] = field(default_factory=dict)
     sampler: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
 
     def resolve(self) -> type[Model]:
-        """The class."""
-        return resolve_model(self.name, self.source, self.folder)
+        """The class; CellFailure when its source is no longer what was planned with."""
+        kind = resolve_model(self.name, self.source, self.folder)
+        if code_hash(kind) != self.code:
+            raise CellFailure(f"the code of {self.name} changed while the run was going; run it again")
+        return kind
 
 
 @dataclass(frozen=True)
@@ -289,7 +293,12 @@ class _Planner:
     def _network(self, index: int) -> Network:
         entry, owner = self.suite.models[index], self.suite.models[self._trained(index)]
         config = {**owner.config, **entry.config}
-        return Network(entry.name, entry.source, self.suite.folder, config, entry.sampler)
+        return Network(entry.name, entry.source, self.suite.folder, config, entry.sampler, self._code(index))
+
+    def _code(self, index: int) -> str:
+        kind = self.kinds[index]
+        assert kind is not None
+        return code_hash(kind)
 
     def _fit(self, index: int, seed: int) -> FitPlan | None:
         suite, entry, kind = self.suite, self.suite.models[index], self.kinds[index]
@@ -304,6 +313,6 @@ class _Planner:
             "images": images, "seed": seed, "precision": suite.precision, "compile": suite.compile,
             "data": self.data.fingerprint,
         })  # fmt: skip
-        network = Network(entry.name, entry.source, suite.folder, entry.config)
+        network = Network(entry.name, entry.source, suite.folder, entry.config, code=self._code(index))
         label = entry.label
         return FitPlan(key, label, network, recipe, int(images), seed, suite.precision, suite.compile)

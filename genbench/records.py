@@ -24,7 +24,7 @@ SCHEMA = 1
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 EXACT, BOUND, ESTIMATE = "=", "<=", "~"
 MODEL_SIDE = frozenset(
-    {"config", "sampler", "evaluations", "ema", "precision", "images_seen", "weights_file", "non_finite_samples"}
+    "config sampler steps evaluations parameters ema precision images_seen weights_file non_finite_samples caveat".split()
 )
 
 

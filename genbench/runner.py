@@ -78,8 +78,8 @@ def run(
     """
     suite = suite if isinstance(suite, Suite) else read_suite(Path(suite))
     place = choose_device(device)
-    directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
     plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=machine(place))
+    directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
     store = Store()
     with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
         return _Run(plan, store, directory, place, shown).go()

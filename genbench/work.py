@@ -239,6 +239,7 @@ class CellWork:
             return {}
         side |= {"config": asdict(self.model.config), "sampler": asdict(self.model.sampler)}
         side |= {"evaluations": self.model.evaluations}
+        side |= {"caveat": self.model.caveat} if self.model.caveat else {}
         if cell.fit is None:
             return {**side, "weights_file": file_hash(cell.weights) if cell.weights else ""}
         seen = self.store.meta(WEIGHTS, cell.weights_key)["images"]

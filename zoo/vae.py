@@ -355,6 +355,13 @@ class VAE(Model, LikelihoodBound, Reconstructs):
         """The mean pictures of latents (B, J): (B, C, H, W) in [-1, 1]."""
         return self.likelihood.mean(self.decoder(z))
 
+    @property
+    def caveat(self) -> str:
+        """That the pictures are means, where they are."""
+        if self.sampler.output == "sample":
+            return ""
+        return "What is shown and scored is the mean of p(x|z), a blurred picture; a draw from p(x|z) scores worse."
+
     @torch.no_grad()
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Pictures (n, C, H, W) in [-1, 1]: p(x|z)'s mean or a draw from it, as the sampler says."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
-from genbench.records import read_records
-from genbench.report.aggregate import boards, leaderboard
-from genbench.report.grids import save_grid
+from genbench.records import Record, read_records
 
-__all__ = ["leaderboard", "render", "save_grid"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["leaderboard", "render"]
+
+
+def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
+    """A row per model and dataset; columns as in leaderboard.csv."""
+    from genbench.report.aggregate import leaderboard as frame
+
+    return frame(records)
 
 
 def render(directory: Path) -> list[Path]:
@@ -18,6 +28,7 @@ def render(directory: Path) -> list[Path]:
     Reads DIR/records.jsonl and, where they are there, environment.json, suite.yaml, curves/*.csv and
     figures/samples-*.png. Raises StoreError when there are no records or a file cannot be written.
     """
+    from genbench.report.aggregate import boards
     from genbench.report.cards import sample_grids
     from genbench.report.figures import loss_curves, quality_speed, read_curves
     from genbench.report.html import Pictures, page

@@ -26,6 +26,7 @@ class Card:
     facts: list[str]
     image: str
     seed: int
+    caveat: str = ""
     failed: str = ""
 
 
@@ -50,7 +51,8 @@ def cards(rows: Sequence[Row], grids: Mapping[str, tuple[int, Path]]) -> list[Ca
 def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
     seed, image = (grid[0], data_uri(grid[1], PNG)) if grid else (0, "")
     failed = next((e.reason for e in row.entries.values() if e.status == FAILED), "")
-    return Card(row.model, row.role, list(_facts(row)), image, seed, failed)
+    caveat = str(row.protocol_value("caveat") or "")
+    return Card(row.model, row.role, list(_facts(row)), image, seed, caveat, failed)
 
 
 def _facts(row: Row) -> Iterator[str]:

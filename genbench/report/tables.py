@@ -89,15 +89,24 @@ def notes(board: Board) -> Iterator[str]:
     """What a reader of the table must know, a sentence each."""
     yield "Bold is best; models whose intervals overlap the best one's share the mark. Scale rows are not ranked."
     yield from _extractor_notes(board)
+    yield from _protocol_notes(board)
     for column in board.columns:
         name = name_of(column.metric)
         entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]
-        yield from (f"{name}: {text}" for text in (column.unranked, *column.notes) if text)
         if entries and shows_kind(board, column):
             yield f"{name}: " + "; ".join(KIND_WORDS[k] for k in KIND_WORDS if k in {e.kind for e in entries}) + "."
         if column.metric == "kid" and any(e.number < 0 for e in entries):
             yield "KID: an unbiased estimate falls below 0 by chance when two sets are alike; read it as 0."
     yield from _interval_notes(board)
+
+
+def _protocol_notes(board: Board) -> Iterator[str]:
+    """What is not ranked or measured otherwise, a sentence once for all the metrics it is true of."""
+    said: dict[str, list[str]] = {}
+    for column in board.columns:
+        for text in filter(None, (column.unranked, *column.notes)):
+            said.setdefault(text, []).append(name_of(column.metric))
+    yield from (f"{listed(names)}: {text}" for text, names in said.items())
 
 
 def _interval_notes(board: Board) -> Iterator[str]:

@@ -11,7 +11,8 @@ import pytest
 
 from genbench.errors import StoreError
 from genbench.records import write_records
-from genbench.report import render, save_grid
+from genbench.report import render
+from genbench.report.grids import save_grid
 
 VOID = {"meta", "img", "source", "br"}
 

@@ -1,0 +1,110 @@
+"""The program as a user meets it: one line and exit code 2 for a mistake, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = """suite: s
+dataset: {name: digits}
+models:
+  - {name: vae}
+metrics: [fid]
+"""
+
+
+def genbench(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "genbench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment})
+
+
+CASES = {
+    "unknown key": (
+        SUITE + "metrcs: [fid]\n",
+        "s.yaml:6: metrcs: unknown key; did you mean 'metrics'?",
+    ),
+    "wrong type": (SUITE + "samples: many\n", "s.yaml:6: samples: found 'many' (str), allowed: an integer"),
+    "unknown model": (
+        SUITE.replace("vae", "vea"),
+        "s.yaml:4: models[0].name: unknown model 'vea'; did you",
+    ),
+    "duplicate key": (SUITE + "suite: t\n", "s.yaml:6: suite: duplicate key, first on line 1; allowed: once"),
+    "empty file": ("", "s.yaml:1: found an empty file"),
+    "impossible metric": (
+        SUITE.replace("vae", "dcgan").replace("[fid]", "[bits_per_dim]"),
+        "s.yaml:5: metrics[0]: bits_per_dim: no model of this suite can give it; needs ExactLikelihood or",
+    ),
+    "unknown metric": (SUITE.replace("[fid]", "[fdi]"), "s.yaml:5: metrics[0]: found 'fdi' (str); did you mean 'fid'?"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_in_a_suite_is_one_line(tmp_path, name):
+    text, message = CASES[name]
+    (tmp_path / "s.yaml").write_text(text)
+    done = genbench("run", "s.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"genbench: {message}"), done.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
+    done = genbench("run", tmp_path / "no.yaml")
+    assert (done.returncode, done.stderr) == (2, f"genbench: {tmp_path}/no.yaml: not found\n")
+    (tmp_path / "s.yaml").write_text(SUITE)
+    (tmp_path / "taken").write_text("")
+    done = genbench("run", tmp_path / "s.yaml", "--out", tmp_path / "taken")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"genbench: {tmp_path}/taken: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "s.yaml", "--device", "tpu"], "--device: found 'tpu', allowed: auto, cuda, mps, cpu"),
+        (["run", "s.yaml", "--seeds", "one"], "--seeds: found 'one', allowed: whole numbers separated by commas"),
+        (["run", "s.yaml", "--models", "vea"], "--models: unknown 'vea'; did you mean 'vae'? allowed: vae"),
+        (["ls", "model"], "ls: unknown 'model'; did you mean 'models'? allowed: models, datasets,"),
+        (["check", "vea"], "unknown model 'vea'; did you mean 'vae'? allowed: dcgan,"),
+        (["report", "."], "records.jsonl: not found; `genbench run SUITE` writes it"),
+        (["sample", "vae", "--suite", "s.yaml"], "vae: not trained yet; `genbench run s.yaml` does"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "s.yaml").write_text(SUITE)
+    done = genbench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"genbench: {message}"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_plan_runs_nothing_and_tells_what_does_not_apply(tmp_path):
+    (tmp_path / "s.yaml").write_text(SUITE.replace("- {name: vae}", "- {name: vae}\n  - {name: dcgan}")
+                                     .replace("[fid]", "[fid, bits_per_dim]"))  # fmt: skip
+    done = genbench("plan", tmp_path / "s.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "vae/digits/s0" in done.stdout
+    assert "n/a: dcgan: bits_per_dim: needs ExactLikelihood or LikelihoodBound; DCGAN has: Decodes" in done.stdout
+    assert not (tmp_path / "reports").exists()
+
+
+def test_listings_schema_and_cache(tmp_path):
+    assert "realnvp" in genbench("ls", "models").stdout
+    assert "fashion-mnist" in genbench("ls", "datasets").stdout
+    assert "bits_per_dim" in genbench("ls", "metrics").stdout
+    assert json.loads(genbench("schema").stdout)["properties"]["models"]
+    assert "0 B" in genbench("cache").stdout
+    assert "freed" in genbench("cache", "--prune").stdout
+
+
+def test_an_untrained_picture(tmp_path):
+    done = genbench("sample", "dcgan", "-n", "4", "--out", tmp_path / "grid.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
