@@ -23,9 +23,10 @@ from genbench.errors import StoreError
 SCHEMA = 1
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 EXACT, BOUND, ESTIMATE = "=", "<=", "~"
-MODEL_SIDE = frozenset(
-    "config sampler steps evaluations parameters ema precision images_seen weights_file non_finite_samples caveat".split()
-)
+MODEL_SIDE = frozenset({
+    "config", "sampler", "steps", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
+    "non_finite_samples", "caveat",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from genbench.registry import model_names
 from genbench.yaml_source import Loc, Problem, Source, choice, read_source, refusal
 
 MetricName = Literal[
-    "fid", "kid", "is", "precision", "recall", "density", "coverage", "bits_per_dim",
+    "fid", "kid", "is", "precision", "recall", "density", "coverage", "confidence", "rarest_class", "bits_per_dim",
     "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
 ]  # fmt: skip
 DatasetName = Literal["digits", "fashion-mnist", "folder", "npz"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from genbench.errors import GenbenchError
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.classes import CLASSES
 from genbench.metrics.cost import COSTS
 from genbench.metrics.frechet import FID, frechet_distance
 from genbench.metrics.inception_score import IS, inception_score
@@ -25,7 +26,7 @@ __all__ = [
     "precision_recall",
 ]
 
-METRICS: dict[str, Metric] = {m.name: m for m in (FID, KID, IS, *MANIFOLD, BITS_PER_DIM, *COSTS)}
+METRICS: dict[str, Metric] = {m.name: m for m in (FID, KID, IS, *MANIFOLD, *CLASSES, BITS_PER_DIM, *COSTS)}
 
 
 def names() -> tuple[str, ...]:

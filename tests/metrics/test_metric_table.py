@@ -12,7 +12,7 @@ from genbench.errors import GenbenchError
 
 def test_names():
     assert metrics.names() == (
-        "fid", "kid", "is", "precision", "recall", "density", "coverage", "bits_per_dim",
+        "fid", "kid", "is", "precision", "recall", "density", "coverage", "confidence", "rarest_class", "bits_per_dim",
         "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
     )  # fmt: skip
     assert all(name == metric.name for name, metric in metrics.METRICS.items())

@@ -1,0 +1,35 @@
+"""What the classifier sees in the samples: how sure it is, and how rare the rarest class is.
+
+Two plain readings beside the Inception Score, which mixes them: a model whose samples are all alike is sure of one
+class, a model of noise sees every class and is sure of none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genbench.metrics.arrays import matrix, with_normal_interval
+from genbench.metrics.base import PROBABILITIES, Metric, Value
+from genbench.metrics.manifold import share
+
+
+def confidence(*, probabilities: Any) -> Value:
+    """Mean over samples of the largest of their class probabilities (N, K): 1/K to 1; higher is surer."""
+    top = matrix("probabilities", probabilities, least=1).max(axis=1)
+    return with_normal_interval(float(top.mean()), top, "over generated samples")
+
+
+def rarest_class(*, probabilities: Any) -> Value:
+    """Share of the samples (N, K) whose likeliest class is the one seen least: 0 to 1/K; 0 when a class is missing."""
+    p = matrix("probabilities", probabilities, least=1)
+    seen = p.argmax(axis=1)
+    rarest = np.bincount(seen, minlength=p.shape[1]).argmin()
+    return share(seen == rarest, "generated samples, the rarest class fixed")
+
+
+CLASSES = (
+    Metric("confidence", "Confidence", 1, "higher", "probability", PROBABILITIES, confidence),
+    Metric("rarest_class", "Rarest class", 1, "higher", "share", PROBABILITIES, rarest_class),
+)
