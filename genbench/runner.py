@@ -201,7 +201,8 @@ class _Run:
                 pixels = np.load(self.store.path(SAMPLES, cell.samples_key) / "pixels.npy", mmap_mode="r")
                 save_grid(np.asarray(pixels[:100]), self.plan.data.spec.levels, grid)
             curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
-            if cell.fit is not None and self._newer(WEIGHTS, cell.fit.key, curve):
+            trained_here = cell.fit is not None and cell.fit.label == cell.label
+            if cell.fit is not None and trained_here and self._newer(WEIGHTS, cell.fit.key, curve):
                 shutil.copyfile(self.store.path(WEIGHTS, cell.fit.key) / "curves.csv", curve)
 
     def _newer(self, kind: str, key: str, path: Path) -> bool:

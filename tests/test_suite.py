@@ -43,8 +43,8 @@ SUITE_KEYS = (
 MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = (
-    "fid, kid, is, precision, recall, density, coverage, bits_per_dim, images_per_second, latency, evaluations, "
-    "parameters, peak_memory"
+    "fid, kid, is, precision, recall, density, coverage, confidence, rarest_class, bits_per_dim, images_per_second, "
+    "latency, evaluations, parameters, peak_memory"
 )
 ZOO = "dcgan, ddim, ddpm, realnvp, vae"
 
@@ -77,7 +77,7 @@ def test_the_digits_suite_says_what_it_should() -> None:
     digits = read_suite(DIGITS)
     assert (digits.suite, digits.version, digits.seeds, digits.samples) == ("digits", 1, [0], 2000)
     assert [entry.label for entry in digits.models] == ["vae", "dcgan", "realnvp", "ddpm", "ddim"]
-    assert (digits.models[4].weights_of, digits.models[4].sampler["steps"]) == ("ddpm", 50)
+    assert (digits.models[4].weights_of, digits.models[4].sampler["steps"]) == ("ddpm", 20)
     assert ", ".join(digits.metrics) == METRICS
     assert digits.folder == DIGITS.parent
 
