@@ -29,8 +29,8 @@ def to_unit_range(pixels: Tensor, levels: int) -> Tensor:
 
 def to_pixels(x: Tensor, levels: int) -> Tensor:
     """Images in [-1, 1] as the nearest grey level, uint8; values outside are clamped, NaN becomes level 0."""
-    scaled = (torch.nan_to_num(x.float(), nan=-1.0) + 1.0) * ((levels - 1) / 2)
-    return scaled.round().clamp(0, levels - 1).to(torch.uint8)
+    scaled = x.float().add(1.0).mul_((levels - 1) / 2).round_().clamp_(0, levels - 1)
+    return scaled.nan_to_num_(nan=0.0).to(torch.uint8)
 
 
 def dequantise(pixels: Tensor, levels: int, gen: Generator | None = None) -> Tensor:

@@ -260,7 +260,8 @@ def evaluate(
     for planned in cell.metrics:
         metric = metrics.get(planned.name)
         if (metric.reads == COST) == costs:
-            records.append(_measure_one(work, planned, metric, suite))
+            with store.lock(VALUES, planned.key):  # two cells may have the very same samples
+                records.append(_measure_one(work, planned, metric, suite))
     return records
 
 
