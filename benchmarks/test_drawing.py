@@ -20,7 +20,7 @@ from genbench.draw import draw_block
 from genbench.space import seeded
 
 DIGITS = DataSpec(1, 8, 8, 17, 10)
-BLOCK = 250
+BLOCK = 500
 ROUNDS = 5
 LEAST_SECONDS = 0.5  # a fast model gets more rounds: ROUNDS times as many as fit into this
 CASES = {"vae": {}, "dcgan": {}, "realnvp": {}, "ddpm": {}, "ddim": {"steps": 20}}

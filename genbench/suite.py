@@ -157,7 +157,7 @@ class Suite(Entry):
     reference: Literal["train", "test"] = "train"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    block: Positive = 250
+    block: Positive = 500
     likelihood_images: Positive | None = None
     speed: SpeedEntry = SpeedEntry()
     models: Annotated[list[ModelEntry], Field(min_length=1)]

@@ -91,7 +91,7 @@ def test_defaults() -> None:
         None,
         2000,
     )
-    assert (found.reference, found.precision, found.compile, found.block) == ("train", "fp32", False, 250)
+    assert (found.reference, found.precision, found.compile, found.block) == ("train", "fp32", False, 500)
     assert (found.likelihood_images, found.speed.batch, found.speed.seconds) == (None, 64, 3.0)
     assert (found.models[0].label, found.models[0].train.changes()) == ("vae", {})
     assert found.folder == Path()
