@@ -78,7 +78,8 @@ class ClassifierExtractor(Extractor):
         return Features(vectors, probabilities)
 
     def _part(self, pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, enabled=False):
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # as on the CPU
+        with exact, torch.autocast(self.device.type, enabled=False):
             features, logits = self.net(pixels.to(self.device).float() / (levels - 1))
             return features, logits.softmax(1)
 
