@@ -19,11 +19,13 @@ from genbench.contract import DataSpec, Decodes, Model, Steps
 from genbench.draw import draw_block
 from genbench.space import seeded
 
-DIGITS = DataSpec(1, 8, 8, 17, 10)
+DIGITS, FASHION = DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)
 BLOCK = 500
 ROUNDS = 5
 LEAST_SECONDS = 0.5  # a fast model gets more rounds: ROUNDS times as many as fit into this
-CASES = {"vae": {}, "dcgan": {}, "realnvp": {}, "ddpm": {}, "ddim": {"steps": 20}}
+SAMPLERS = {"ddim": {"steps": 20}}
+CASES = [(name, DIGITS) for name in ("vae", "dcgan", "realnvp", "ddpm", "ddim")]
+CASES += [(name, FASHION) for name in ("vae", "dcgan")]
 
 
 class Recorder:
@@ -52,10 +54,10 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_drawing(benchmark, name: str):
+@pytest.mark.parametrize(("name", "data"), CASES, ids=lambda v: v if isinstance(v, str) else f"{v.height}x{v.width}")
+def test_drawing(benchmark, name: str, data: DataSpec):
     torch.set_num_threads(1)
-    model = load_model(name, data=DIGITS, sampler=CASES[name])
+    model = load_model(name, data=data, sampler=SAMPLERS.get(name))
     network = bare(model)
     with torch.inference_mode():
         times = math.ceil(LEAST_SECONDS / seconds(network))
@@ -64,4 +66,4 @@ def test_drawing(benchmark, name: str):
     benchmark.extra_info["overhead"] = round(fastest[0] / fastest[1], 3)
     benchmark.extra_info["images_a_block"] = BLOCK
     benchmark.pedantic(draw_block, args=(model, 0, 0, BLOCK), rounds=3)
-    print(f"{name}: drawing / bare network evaluations = {benchmark.extra_info['overhead']}")
+    print(f"{name} {data.height}x{data.width}: drawing / bare network evaluations = {benchmark.extra_info['overhead']}")
