@@ -129,7 +129,7 @@ class Training:
         show, keep = Throttle(REPORT_SECONDS), Throttle(CHECKPOINT_SECONDS)
         every = max(1, self.total_steps // CURVE_POINTS)
         self.model.train()
-        clock, first = time.perf_counter(), self.fitted.steps
+        clock = time.perf_counter()
         while self.fitted.steps < self.total_steps:
             self.step()
             now = time.perf_counter()
@@ -142,8 +142,8 @@ class Training:
                 cost = time.perf_counter() - written
                 keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
-                report(self._progress(first))
-        report(self._progress(first))
+                report(self._progress())
+        report(self._progress())
 
     def step(self) -> None:
         """One batch, every player's turn."""
@@ -248,7 +248,7 @@ class Training:
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def _progress(self, first: int) -> Progress:
+    def _progress(self) -> Progress:
         fitted = self.fitted
         recent = {p.name: p.value for p in fitted.curves[-8:]}
         rate = fitted.images / fitted.seconds if fitted.seconds else 0.0
