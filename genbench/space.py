@@ -3,7 +3,7 @@
 A dataset with L grey levels stores k in {0, .., L-1} as uint8.
 
     to_unit_range   x = 2 k / (L - 1) - 1              in [-1, 1]: level 0 at -1, level L-1 at 1, spacing 2 / (L - 1)
-    to_pixels       k = round((x + 1) (L - 1) / 2)     clamped: the nearest level
+    to_pixels       k = floor((x + 1) (L - 1) / 2 + 1/2)   clamped: the nearest level
     dequantise      y = (k + u) / L, u ~ U[0, 1)       in [0, 1): a density of y integrates over a cell of volume L^-D
 
 so log P(k) >= E_u log p(y) - D ln L, with equality when p is constant on each cell (Theis et al. 2016,
@@ -29,8 +29,9 @@ def to_unit_range(pixels: Tensor, levels: int) -> Tensor:
 
 def to_pixels(x: Tensor, levels: int) -> Tensor:
     """Images in [-1, 1] as the nearest grey level, uint8; values outside are clamped, NaN becomes level 0."""
-    scaled = x.float().add(1.0).mul_((levels - 1) / 2).round_().clamp_(0, levels - 1)
-    return scaled.nan_to_num_(nan=0.0).to(torch.uint8)
+    x = x.float()
+    shifted = torch.add(x.new_full((), levels / 2), x, alpha=(levels - 1) / 2)  # k + 1/2: truncation rounds it
+    return shifted.clamp_(0.5, levels - 0.5).nan_to_num_(nan=0.5).to(torch.uint8)
 
 
 def dequantise(pixels: Tensor, levels: int, gen: Generator | None = None) -> Tensor:
