@@ -23,3 +23,7 @@ class StoreError(GenbenchError):
 
 class CellFailure(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
     """A cell that failed while running (NaN loss, out of memory, an exception); becomes a record, not an exit."""
+
+
+class TooFewSamples(CellFailure):
+    """A number that so few samples cannot give: it does not apply, and says what it would need."""

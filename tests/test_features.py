@@ -160,15 +160,25 @@ def test_pixels_are_scaled_to_the_unit_interval() -> None:
     found = features.load("pixels", "npz")(torch.tensor([[[[0, 4], [8, 16]]]], dtype=torch.uint8), 17)
     assert np.array_equal(found.vectors, np.array([[0, 0.25, 0.5, 1]], np.float32))
     assert found.probabilities is None
-    assert [features.has_probabilities(name) for name in features.names()] == [True, False]
+    assert [features.has_probabilities(name) for name in features.names()[:2]] == [True, False]
+
+
+def test_spatial_features_are_channels_of_the_map_that_is_averaged(
+    digits: data.Dataset, extractor: ClassifierExtractor
+) -> None:
+    found = extractor(digits.test.pixels[:30], 17)
+    assert found.spatial is not None
+    assert found.spatial.shape == (30, 8 * 4 * 4)
+    assert np.abs(found.spatial.reshape(30, 8, 16).mean(2) - found.vectors[:, :8]).max() < 1e-6
+    assert [features.has_spatial(name) for name in features.names()[:2]] == [True, False]
 
 
 def test_pairs_that_do_not_exist_are_refused(extractor: features.Extractor) -> None:
     for name, dataset, expected in [
         ("classifier", "folder", "features 'classifier': found dataset 'folder', allowed: digits, fashion-mnist; "
                                  "use `features: pixels`"),
-        ("pixel", "digits", "unknown features 'pixel'; did you mean 'pixels'? allowed: classifier, pixels"),
-        ("zzz", "digits", "unknown features 'zzz'; allowed: classifier, pixels"),
+        ("pixel", "digits", f"unknown features 'pixel'; did you mean 'pixels'? allowed: {', '.join(features.names())}"),
+        ("zzz", "digits", f"unknown features 'zzz'; allowed: {', '.join(features.names())}"),
     ]:  # fmt: skip
         with pytest.raises(DataError) as caught:
             features.identity(name, dataset)

@@ -1,6 +1,7 @@
 """Feature extractors: the space in which fid, kid, precision and recall are measured, and the classifier behind is.
 
-"classifier" is the small network shipped for a dataset (genbench.features.classifier); "pixels" is no network at all.
+"classifier" is the small network shipped for a dataset (genbench.features.classifier); "pixels" is no network at all;
+the others are pretrained networks whose weights the user has (genbench.features.pretrained).
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import torch
 from torch import Tensor
 
 from genbench.errors import DataError
-from genbench.features.base import Extractor, Features
+from genbench.features import pretrained
+from genbench.features.base import DEFAULT, Extractor, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 from genbench.registry import nearest
 
-__all__ = ["Extractor", "Features", "has_probabilities", "identity", "load", "names"]
+__all__ = [
+    "Extractor", "FeatureOptions", "Features", "about", "has_probabilities", "has_spatial", "identity", "load", "names",
+]  # fmt: skip
 
-ABOUT = {
+OWN = {
     "classifier": "the small classifier shipped for the dataset; its numbers compare with nothing but themselves",
     "pixels": "raw pixels in [0, 1]; no class probabilities",
 }
+ABOUT = OWN | {name: f"{kind.about}: {kind.layer}" for name, kind in pretrained.KINDS.items()}
 NAMES = tuple(ABOUT)
+CLASSIFIERS = ("classifier", "inception-v3-compat")
 
 
 class Pixels(Extractor):
@@ -47,26 +53,41 @@ def about(name: str) -> str:
 
 def has_probabilities(name: str) -> bool:
     """Whether `features: name` gives class probabilities as well as vectors."""
-    return name == "classifier"
+    return name in CLASSIFIERS
 
 
-def identity(name: str, dataset: str) -> dict[str, Any]:
-    """The protocol fields of an extractor: its full name, the hash of its weights, and how images are resized."""
-    full = full_name(name, dataset)
+def has_spatial(name: str) -> bool:
+    """Whether `features: name` gives features that still know where in the image they were."""
+    return name in CLASSIFIERS
+
+
+def identity(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
+    """The protocol fields of an extractor: its full name, the hash of its weights, and how images are resized.
+
+    Raises DataError for a pair that does not exist, options that do not apply, and weights that are not there.
+    """
+    full = full_name(name, dataset, options)
+    if full in pretrained.KINDS:
+        return pretrained.identity(full, options)
     weights = "none" if full == "pixels" else index()[full]["sha256"]
     return {"extractor": full, "extractor_weights": weights, "resize": "none"}
 
 
-def load(name: str, dataset: str, device: str | torch.device = "cpu") -> Extractor:
-    """The extractor `name` for a dataset, weights verified. Raises DataError for a pair that does not exist."""
-    full = full_name(name, dataset)
+def load(name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> Extractor:
+    """The extractor `name` for a dataset, weights verified; raises as `identity`."""
+    full = full_name(name, dataset, options)
+    if full in pretrained.KINDS:
+        return pretrained.Pretrained(full, device, options)
     return Pixels() if full == "pixels" else ClassifierExtractor(full, device)
 
 
-def full_name(name: str, dataset: str) -> str:
+def full_name(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> str:
     """The extractor that `features: name` means for this dataset, e.g. "digits-classifier"."""
     if name not in NAMES:
         raise DataError(f"unknown features '{name}'{nearest(name, NAMES) or ';'} allowed: {', '.join(NAMES)}")
+    if name in pretrained.KINDS:
+        return name
+    refuse(name, options)
     if name == "pixels":
         return name
     full = f"{dataset}-classifier"
@@ -74,3 +95,12 @@ def full_name(name: str, dataset: str) -> str:
         served = ", ".join(listed["dataset"] for listed in index().values())
         raise DataError(f"features 'classifier': found dataset '{dataset}', allowed: {served}; use `features: pixels`")
     return full
+
+
+def refuse(name: str, options: FeatureOptions) -> None:
+    """DataError for options that the extractor would ignore; a folder of weights may be there for other extractors."""
+    if options.weights is not None and options.weights.is_file():
+        raise DataError(f"features '{name}' read no weights from a file; found {options.weights}")
+    for key, found, default in (("resize", options.resize, ""), ("precision", options.precision, "fp32")):
+        if found != default:
+            raise DataError(f"features '{name}': found {key} '{found}', allowed: none")

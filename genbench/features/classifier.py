@@ -26,6 +26,7 @@ from genbench.errors import DataError
 from genbench.features.base import Extractor, Features
 
 WEIGHTS = Path(__file__).parent / "weights"
+SPATIAL_CHANNELS = 8  # of the last convolution: 8 * 4 * 4 numbers for digits, 8 * 7 * 7 for fashion-mnist
 
 
 class ConvNet(nn.Module):
@@ -39,12 +40,16 @@ class ConvNet(nn.Module):
         ends = [sum(len(block) for block in blocks[: i + 1]) for i in range(len(blocks) - 1)]
         self.pooled = frozenset(ends)  # numbers of the convolutions that a 2x2 maximum precedes
 
-    def features(self, x: Tensor) -> Tensor:
-        """Mean over positions of the last convolution: (B, D)."""
+    def maps(self, x: Tensor) -> Tensor:
+        """The last convolution after ReLU: (B, D, h, w)."""
         for number, conv in enumerate(self.convs):
             x = F.max_pool2d(x, 2) if number in self.pooled else x
             x = F.relu(conv(x))
-        return x.mean((2, 3))
+        return x
+
+    def features(self, x: Tensor) -> Tensor:
+        """Mean over positions of the last convolution: (B, D)."""
+        return self.maps(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D) and logits (B, classes)."""
@@ -53,7 +58,10 @@ class ConvNet(nn.Module):
 
 
 class ClassifierExtractor(Extractor):
-    """Features and class probabilities of a shipped classifier, in float32 whatever the trainer's precision."""
+    """Features and class probabilities of a shipped classifier, in float32 whatever the trainer's precision.
+
+    spatial: the first SPATIAL_CHANNELS channels of the last convolution, before the mean over positions.
+    """
 
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
         """Loads the weights by name. Raises DataError when the file is missing or its hash is not the listed one."""
@@ -74,14 +82,14 @@ class ClassifierExtractor(Extractor):
         if tuple(pixels.shape[1:]) != self.shape:
             raise DataError(f"{self.name}: images of shape {tuple(pixels.shape[1:])}, allowed: {self.shape}")
         parts = [self._part(part, levels) for part in pixels.split(batch)]
-        vectors, probabilities = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-        return Features(vectors, probabilities)
+        return Features(*(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)))
 
-    def _part(self, pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    def _part(self, pixels: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # as on the CPU
         with exact, torch.autocast(self.device.type, enabled=False):
-            features, logits = self.net(pixels.to(self.device).float() / (levels - 1))
-            return features, logits.softmax(1)
+            maps = self.net.maps(pixels.to(self.device).float() / (levels - 1))
+            features = maps.mean((2, 3))
+            return features, self.net.head(features).softmax(1), maps[:, :SPATIAL_CHANNELS].flatten(1)
 
 
 @cache

@@ -11,28 +11,41 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.base import Value
 
 Array = NDArray[np.float64]
+BLOCK = 4096  # rows looked at at a time
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
 def matrix(name: str, rows: Any, least: int) -> Array:
-    """An array (N, D) as float64.
+    """An array (N, D) as float64; raises as `as_given`."""
+    return as_given(name, rows, least).astype(np.float64, copy=False)
+
+
+def as_given(name: str, rows: Any, least: int) -> NDArray[Any]:
+    """An array (N, D) in the precision it has, so that a large one is not copied; whole numbers become float64.
 
     Raises GenbenchError for another shape or fewer than `least` rows, CellFailure when a value is not finite.
     """
-    array = np.asarray(rows, dtype=np.float64)
+    array = np.asarray(rows)
+    array = array if array.dtype.kind == "f" else array.astype(np.float64)
     if array.ndim != 2:
         raise GenbenchError(f"{name}: found an array of shape {array.shape}, allowed: (N, D)")
     if len(array) < least:
         raise GenbenchError(f"{name}: found {len(array)} rows, allowed: at least {least}")
-    bad = int((~np.isfinite(array)).any(axis=1).sum())
+    bad = sum(int((~np.isfinite(array[i : i + BLOCK])).any(axis=1).sum()) for i in range(0, len(array), BLOCK))
     if bad:
         raise CellFailure(f"{name}: {bad} of {len(array)} rows hold a value that is not finite")
     return array
 
 
 def pair(fake: Any, real: Any, least: int = 2) -> tuple[Array, Array]:
-    """Features fake (N, D) and real (M, D) as float64; raises as `matrix`, and GenbenchError when D differs."""
-    checked = matrix("fake", fake, least), matrix("real", real, least)
+    """Features fake (N, D) and real (M, D) as float64; raises as `pair_as_given`."""
+    checked = pair_as_given(fake, real, least)
+    return checked[0].astype(np.float64, copy=False), checked[1].astype(np.float64, copy=False)
+
+
+def pair_as_given(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Features fake (N, D) and real (M, D) as `as_given`; raises as that, and GenbenchError when D differs."""
+    checked = as_given("fake", fake, least), as_given("real", real, least)
     if checked[0].shape[1] != checked[1].shape[1]:
         raise GenbenchError(f"fake has {checked[0].shape[1]} features a row and real {checked[1].shape[1]}; must agree")
     return checked
@@ -45,5 +58,11 @@ def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "
     """
     if len(scores) < 2:
         return Value(value, kind=kind)
-    half = Z95 * float(scores.std(ddof=1)) / len(scores) ** 0.5
-    return Value(value, max(least, value - half), value + half, f"normal 95 %: +- 1.96 standard errors {how}", kind)
+    how = f"normal 95 %: +- 1.96 standard errors {how}"
+    return normal_interval(value, float(scores.var(ddof=1)) / len(scores), how, kind=kind, least=least)
+
+
+def normal_interval(value: float, variance: float, how: str, *, kind: str = "=", least: float = -np.inf) -> Value:
+    """A value with value +- 1.96 sqrt(variance), cut at `least`; how: the interval's whole description."""
+    half = Z95 * variance**0.5
+    return Value(value, max(least, value - half), value + half, how, kind)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FEATURES, PROBABILITIES, LIKELIHOOD, COST = "features", "probabilities", "likelihood", "cost"
+GENERATED, SPATIAL, MEMORY, PIXELS = "generated", "spatial", "memory", "pixels"
+CLASSES, CONDITION, LABELLED = "classes", "condition", "labelled"
+PATHS, TRANSLATION = "paths", "translation"
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,18 @@ class Metric:
         "probabilities"  probabilities (N, K) of the classifier
         "likelihood"     log_probs (N,) nats of the discrete pixels, dims, kind
         "cost"           cost: genbench.metrics.cost.Cost
+        "generated"      fake (N, D) alone
+        "spatial"        fake (N, S), real (M, S): features that still know where in the image they were
+        "memory"         fake (N, D), train (M, D), held_out (T, D)
+        "pixels"         fake (N, P), real (M, P): pixel values in [0, 1]
+        "classes"        fake (N, D), real (M, D), fake_labels (N,) as asked for, real_labels (M,)
+        "condition"      probabilities (N, K), labels (N,) as asked for
+        "labelled"       fake (N, C, H, W) uint8, fake_labels (N,), real, real_labels of held-out images, levels
+        "paths"          distances (N,) between images a small step apart in latent space, over the step squared
+        "translation"    see genbench.metrics.translation
     abilities: names of contract abilities, any of which suffices; empty: every model has it.
-    protocol: the constants that decide the number; they go into the record.
+    protocol: the constants that decide the number; they go into the record. moments: whether compute takes the
+    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows.
     """
 
     name: str
@@ -43,3 +56,4 @@ class Metric:
     compute: Callable[..., Value]
     abilities: tuple[str, ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
+    moments: bool = False

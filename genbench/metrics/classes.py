@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from genbench.metrics.arrays import matrix, with_normal_interval
+from genbench.metrics.arrays import matrix
 from genbench.metrics.base import PROBABILITIES, Metric, Value
+from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.manifold import share
 
 
 def confidence(*, probabilities: Any) -> Value:
     """Mean over samples of the largest of their class probabilities (N, K): 1/K to 1; higher is surer."""
     top = matrix("probabilities", probabilities, least=1).max(axis=1)
-    return with_normal_interval(float(top.mean()), top, "over generated samples")
+    return mean_interval(top, "generated samples", least=0.0, most=1.0)
 
 
 def rarest_class(*, probabilities: Any) -> Value:
@@ -30,6 +31,6 @@ def rarest_class(*, probabilities: Any) -> Value:
 
 
 CLASSES = (
-    Metric("confidence", "Confidence", 1, "higher", "probability", PROBABILITIES, confidence),
+    Metric("confidence", "Confidence", 2, "higher", "probability", PROBABILITIES, confidence),
     Metric("rarest_class", "Rarest class", 1, "higher", "share", PROBABILITIES, rarest_class),
 )

@@ -23,7 +23,7 @@ from genbench.records import processor_name
 if TYPE_CHECKING:
     import torch
 
-    from genbench.contract import Model
+    from genbench.contract import Condition, Model
 
 MIB = 2**20
 LEAST_REPEATS = 3
@@ -50,13 +50,19 @@ class Cost:
 
 
 def measure_cost(
-    model: Model, *, seed: int, batch: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+    model: Model,
+    *,
+    seed: int,
+    batch: int,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+    wishes: Callable[[int], Condition | None] = lambda n: None,
 ) -> Cost:
     """Samples batches for about `seconds` and then single images for about `seconds`, and times each repeat.
 
     One untimed call of either size goes before (compilation, allocation); memory and evaluations are read from the
     first. At least 3 repeats are timed, fewer when they would overrun `seconds`, but never none. The device is
-    synchronised around every repeat. Leaves the model in eval mode.
+    synchronised around every repeat. Leaves the model in eval mode. wishes(n): what n samples are asked to show.
     Raises CellFailure when the network evaluations counted are not those the model declares.
     """
     import torch
@@ -65,10 +71,10 @@ def measure_cost(
 
     model.eval()
     device = model_device(model)
-    gen = seeded(seed, device)
+    gen, asked = seeded(seed, device), {n: wishes(n) for n in (batch, 1)}
 
     def draw(n: int) -> None:
-        model.sample(n, gen)
+        model.sample(n, gen, asked[n])
         synchronise(device)
 
     with torch.inference_mode():

@@ -6,14 +6,17 @@ class score as any others; the value is the mean over splits and depends on thei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, matrix
+from genbench.metrics.arrays import Array, matrix, normal_interval
 from genbench.metrics.base import PROBABILITIES, Metric, Value
+from genbench.metrics.bootstrap import HALVES, Rows, half_sample_variance
+from genbench.metrics.bootstrap import SEED as HALVING_SEED
 
 SPLITS, SEED = 10, 2020
 
@@ -24,8 +27,8 @@ def divergences(p: Array) -> Array:
     return (p * np.log(ratio)).sum(axis=1)
 
 
-def split_divergences(probabilities: Any, splits: int, seed: int) -> list[Array]:
-    """The divergences within each split of the shuffled rows, split as torch-fidelity does."""
+def shuffled_splits(probabilities: Any, splits: int, seed: int) -> list[Array]:
+    """The shuffled rows in splits, as torch-fidelity splits them; raises as inception_score."""
     p = matrix("probabilities", probabilities, least=1)
     off = float(np.abs(p.sum(axis=1) - 1).max())
     if p.min() < 0 or off > 1e-3:
@@ -36,7 +39,7 @@ def split_divergences(probabilities: Any, splits: int, seed: int) -> list[Array]
         raise GenbenchError(f"splits: found {splits}, allowed: 1..{len(p)} (the number of samples)")
     p = p[np.random.RandomState(seed).permutation(len(p))]
     edges = [i * len(p) // splits for i in range(splits + 1)]
-    return [divergences(p[a:b]) for a, b in pairwise(edges)]
+    return [p[a:b] for a, b in pairwise(edges)]
 
 
 def inception_score(*, probabilities: Any, splits: int = SPLITS, seed: int = SEED) -> float:
@@ -45,26 +48,46 @@ def inception_score(*, probabilities: Any, splits: int = SPLITS, seed: int = SEE
     Raises GenbenchError for rows that are no distributions or splits outside 1..N; CellFailure for values that are not
     finite.
     """
-    return float(np.mean([np.exp(kl.mean()) for kl in split_divergences(probabilities, splits, seed)]))
+    return float(np.mean([np.exp(divergences(p).mean()) for p in shuffled_splits(probabilities, splits, seed)]))
+
+
+def half_variance(splits: Sequence[Array], effects: Sequence[Array]) -> float:
+    """Variance of the score over draws of probabilities in these splits (n_s, K) of 8 rows or more, by half-sampling.
+
+    A split's mean divergence is the entropy of its mean less the mean of its entropies.
+    """
+    inward = [-neg_entropies(p) for p in splits]
+
+    def statistic(halves: Sequence[Rows]) -> float:
+        means = np.stack([p[half].mean(axis=0) for p, half in zip(splits, halves, strict=True)])
+        own = np.array([h[half].mean() for h, half in zip(inward, halves, strict=True)])
+        return float(np.exp(-neg_entropies(means) - own).mean())
+
+    return half_sample_variance(effects, statistic)
+
+
+def neg_entropies(p: Array) -> Array:
+    """sum_k p_k log p_k of rows p (N, K), 0 log 0 = 0: (N,), nats."""
+    return (p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
 
 
 def score(*, probabilities: Any) -> Value:
-    """inception_score with an interval over the samples, the classifier fixed."""
-    parts = split_divergences(probabilities, SPLITS, SEED)
+    """inception_score with an interval for its mean over draws of as many samples, the classifier fixed."""
+    splits = shuffled_splits(probabilities, SPLITS, SEED)
+    parts = [divergences(p) for p in splits]
     scores = np.exp([kl.mean() for kl in parts])
     value = float(scores.mean())
-    if min(len(kl) for kl in parts) < 2:
+    if min(len(kl) for kl in parts) < 8:
         return Value(value)
-    errors = [s * kl.std(ddof=1) / np.sqrt(len(kl)) for s, kl in zip(scores, parts, strict=True)]
-    half = Z95 * float(np.sqrt(np.square(errors).sum())) / len(parts)
-    how = "normal 95 %: +- 1.96 standard errors of the first-order effect of each sample, within splits"
-    return Value(value, max(1.0, value - half), value + half, how)
+    effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
+    how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {HALVING_SEED}"
+    return normal_interval(value, half_variance(splits, effects), how, least=1.0)
 
 
 IS = Metric(
     name="is",
     title="IS",
-    version=1,
+    version=2,
     better="higher",
     unit="classes",
     reads=PROBABILITIES,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.arrays import with_normal_interval
 from genbench.metrics.base import LIKELIHOOD, Metric, Value
+from genbench.metrics.bootstrap import mean_interval
 
 
 def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
@@ -28,17 +28,45 @@ def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
     if bad:
         raise CellFailure(f"bits_per_dim: the log-likelihood of {bad} of {len(nats)} images is not finite")
     bits: np.ndarray[Any, np.dtype[np.float64]] = to_bits(nats, dims).cpu().numpy()
-    return with_normal_interval(float(bits.mean()), bits, "over images", kind=kind)
+    return mean_interval(bits, "images", kind=kind)
 
+
+COMMON = {"pixels": "discrete", "arithmetic": "float64 mean"}
 
 BITS_PER_DIM = Metric(
     name="bits_per_dim",
     title="Bits/dim",
-    version=1,
+    version=2,
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
     compute=bits_per_dim,
     abilities=("ExactLikelihood", "LikelihoodBound"),
-    protocol={"pixels": "discrete", "arithmetic": "float64 mean"},
+    protocol=COMMON,
 )
+
+BITS_PER_DIM_IWAE = Metric(
+    name="bits_per_dim_iwae",
+    title="Bits/dim (IWAE)",
+    version=1,
+    better="lower",
+    unit="bits/dim",
+    reads=LIKELIHOOD,
+    compute=bits_per_dim,
+    abilities=("ImportanceBound",),
+    protocol={**COMMON, "k": 64},
+)
+
+BITS_PER_DIM_ODE = Metric(
+    name="bits_per_dim_ode",
+    title="Bits/dim (ODE)",
+    version=1,
+    better="lower",
+    unit="bits/dim",
+    reads=LIKELIHOOD,
+    compute=bits_per_dim,
+    abilities=("LikelihoodEstimate",),
+    protocol={**COMMON, "steps": 16},
+)
+
+LIKELIHOODS = (BITS_PER_DIM, BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE)

@@ -16,7 +16,7 @@ def test_interval_of_confidence_is_that_of_a_mean():
     found = confidence(probabilities=np.stack([top, 1 - top], axis=1))
     half = 1.96 * top.std(ddof=1) / 10
     assert found.value == pytest.approx(0.75)
-    assert found.hi - found.value == pytest.approx(half, rel=1e-4)
+    assert found.hi - found.value == pytest.approx(half, rel=0.06)  # of 1,000 resamples
 
 
 def test_the_rarest_class_is_counted_and_a_missing_one_is_zero():

@@ -6,6 +6,7 @@ import torch
 
 from genbench.errors import GenbenchError
 from genbench.metrics import METRICS, kernel, kernel_distance
+from genbench.metrics.kernel import KID_SUBSETS
 
 
 def normal(seed, n, d):
@@ -72,6 +73,35 @@ def test_full_estimate_agrees_with_torch_fidelity_on_whole_sets():
     options = {"kid_subsets": 1, "kid_subset_size": 400, "verbose": False}
     theirs = kid_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)[KEY_METRIC_KID_MEAN]
     assert kernel_distance(fake=fake, real=real) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_metric_of_subsets_agrees_with_torch_fidelity_on_its_defaults():
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    fake, real = normal(0, 320, 32) * 1.1, normal(1, 250, 32)
+    options = {"kid_subset_size": 250, "verbose": False}  # 100 subsets and seed 2020 unless told otherwise
+    theirs = kid_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)
+    value = KID_SUBSETS.compute(fake=fake, real=real)
+    assert value.value == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-6)
+    assert f"100 subsets of 250, {theirs[KEY_METRIC_KID_STD]:.3g}, is no confidence interval" in value.interval
+
+
+def test_subsets_hold_at_most_a_thousand_rows(monkeypatch):
+    monkeypatch.setattr(kernel, "SUBSETS", 2)
+    value = KID_SUBSETS.compute(fake=normal(0, 1100, 4) + 0.2, real=normal(1, 1200, 4))
+    assert "2 subsets of 1000" in value.interval
+    whole = kernel_distance(fake=normal(0, 1100, 4) + 0.2, real=normal(1, 1200, 4), subsets=2, seed=2020)
+    assert value.value == pytest.approx(whole, rel=1e-12)
+
+
+def test_interval_of_subsets_has_the_spread_of_repeated_draws(monkeypatch):
+    """20 subsets of 100, so that both parts of the standard error count."""
+    monkeypatch.setattr(kernel, "SUBSETS", 20)
+    monkeypatch.setattr(kernel, "SUBSET_SIZE", 100)
+    real = normal(0, 400, 8)
+    values = [KID_SUBSETS.compute(fake=normal(s, 300, 8) + 0.3, real=real) for s in range(1, 121)]
+    spread = np.std([v.value for v in values])
+    assert np.mean([(v.hi - v.value) / 1.96 for v in values]) == pytest.approx(spread, rel=0.2)
 
 
 def test_interval_has_the_spread_of_repeated_draws():

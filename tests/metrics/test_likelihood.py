@@ -1,13 +1,16 @@
 """Bits per dimension against known entropies."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from genbench.contract import LikelihoodEstimate
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import METRICS
+from genbench.metrics.likelihood import BITS_PER_DIM_ODE, LIKELIHOODS
 
 compute = METRICS["bits_per_dim"].compute
 
@@ -28,10 +31,10 @@ def test_true_model_of_independent_pixels_attains_the_entropy(pmf, entropy):
     assert value.value == pytest.approx(entropy, rel=5e-3)
 
 
-def test_interval_is_the_standard_error_over_images():
+def test_interval_of_few_images_is_students():
     bits = np.array([1.0, 2.0, 4.0])
     value = compute(log_probs=-bits * 8 * math.log(2), dims=8, kind="<=")
-    half = 1.959964 * bits.std(ddof=1) / math.sqrt(3)
+    half = 4.302653 * bits.std(ddof=1) / math.sqrt(3)
     assert (value.value, value.lo, value.hi) == pytest.approx((7 / 3, 7 / 3 - half, 7 / 3 + half), rel=1e-6)
     assert value.kind == "<="
     assert "over images" in value.interval
@@ -51,3 +54,16 @@ def test_items_that_are_not_finite_fail_the_value_and_are_counted():
 def test_refuses_anything_but_one_number_an_image():
     with pytest.raises(GenbenchError, match=r"found shape \(2, 3\), allowed: \(N,\)"):
         compute(log_probs=np.zeros((2, 3)), dims=4, kind="=")
+
+
+def test_every_kind_of_likelihood_is_the_same_number_of_its_log_probs():
+    log_probs = -math.log(2) * np.array([8.0, 16.0, 24.0])
+    for metric in LIKELIHOODS:
+        assert metric.compute(log_probs=log_probs, dims=8, kind="~").value == pytest.approx(2)
+    assert len({metric.abilities for metric in LIKELIHOODS}) == len({m.name for m in LIKELIHOODS}) == 3
+
+
+def test_protocol_of_the_estimate_has_the_steps_that_models_take():
+    """The harness asks for the contract's default."""
+    default = inspect.signature(LikelihoodEstimate.log_prob_estimate).parameters["steps"].default
+    assert BITS_PER_DIM_ODE.protocol["steps"] == default

@@ -12,14 +12,17 @@ from genbench.errors import GenbenchError
 
 def test_names():
     assert metrics.names() == (
-        "fid", "kid", "is", "precision", "recall", "density", "coverage", "confidence", "rarest_class", "bits_per_dim",
-        "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
+        "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "is", "precision", "recall", "density", "coverage", "vendi",
+        "sliced_wasserstein", "confidence", "rarest_class", "memorised", "authenticity", "ct_score", "class_accuracy",
+        "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1", "paired_ssim", "paired_lpips",
+        "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode", "images_per_second",
+        "latency", "evaluations", "parameters", "peak_memory",
     )  # fmt: skip
     assert all(name == metric.name for name, metric in metrics.METRICS.items())
 
 
 def test_unknown_name_gets_the_nearest():
-    with pytest.raises(GenbenchError, match="unknown metric 'recal'; did you mean 'recall'\\? allowed: fid, kid"):
+    with pytest.raises(GenbenchError, match="unknown metric 'recal'; did you mean 'recall'\\? allowed: fid, fd_inf"):
         metrics.get("recal")
 
 
@@ -30,6 +33,15 @@ def test_every_metric_is_declared_in_full(metric):
         "probabilities": {"probabilities"},
         "likelihood": {"log_probs", "dims", "kind"},
         "cost": {"cost"},
+        "generated": {"fake"},
+        "spatial": {"fake", "real"},
+        "memory": {"fake", "train", "held_out"},
+        "pixels": {"fake", "real"},
+        "classes": {"fake", "real", "fake_labels", "real_labels"},
+        "condition": {"probabilities", "labels"},
+        "labelled": {"fake", "fake_labels", "real", "real_labels", "levels"},
+        "paths": {"distances"},
+        "translation": {"a_to_b", "b_to_a"},
     }
     taken = inspect.signature(metric.compute).parameters
     assert {name for name, p in taken.items() if p.default is p.empty} == inputs[metric.reads]

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from genbench.contract import DataSpec
 from genbench.data import Dataset, Split
-from genbench.scale import ROWS, fit_gaussian, quantise
+from genbench.metrics.frechet import frechet_distance
+from genbench.metrics.memorisation import MEMORISATION
+from genbench.scale import BLUR, ROWS, blur, fit_gaussian, quantise
 from genbench.space import bits_per_dim, dequantise, seeded
 
 
@@ -37,6 +40,60 @@ def test_rows_draw_pixels_that_depend_on_the_seed_alone(name):
 def test_held_out_real_never_repeats_an_image():
     drawn = ROWS["held-out real"].samples(TOY, 2000, 0)
     assert sorted(map(tuple, drawn.flatten(1).tolist())) == sorted(map(tuple, TOY.test.pixels.flatten(1).tolist()))
+
+
+def test_memorised_train_repeats_train_images_alone_and_as_many_as_asked_for():
+    drawn = ROWS["memorised train"].samples(TOY, 2000, 0)
+    assert len(drawn) == 2000
+    numbers = {tuple(image): i for i, image in enumerate(TOY.train.pixels.flatten(1).tolist())}
+    counts = np.bincount([numbers[tuple(image)] for image in drawn.flatten(1).tolist()], minlength=400)
+    assert np.square(counts - 5).sum() / 5 == pytest.approx(399, abs=4 * math.sqrt(2 * 399))  # chi^2: each as likely
+
+
+def test_memorised_train_trips_the_memorisation_columns_and_held_out_real_does_not():
+    def features(pixels):
+        return pixels.flatten(1).numpy() / 16
+
+    sets = {"train": features(TOY.train.pixels), "held_out": features(images(200, 17, 2))}
+    fake = {name: features(ROWS[name].samples(TOY, 300, 0)) for name in ("memorised train", "held-out real")}
+    found = {m.name: {n: m.compute(fake=x, **sets) for n, x in fake.items()} for m in MEMORISATION}
+    assert found["memorised"]["memorised train"].value == 1.0
+    assert found["memorised"]["held-out real"].lo < 0.01
+    assert found["authenticity"]["memorised train"].value == 0.0
+    assert found["authenticity"]["held-out real"].value > 0.3
+    assert found["ct_score"]["memorised train"].value < -15
+    assert found["ct_score"]["held-out real"].value > -3
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.3])
+def test_blur_is_scipys_gaussian_filter(sigma):
+    from scipy.ndimage import gaussian_filter
+
+    x = torch.rand(3, 2, 9, 12, generator=seeded(0), dtype=torch.float64)
+    expected = gaussian_filter(
+        x.numpy(), (0, 0, sigma, sigma), mode="nearest", radius=(0, 0, *[math.ceil(4 * sigma)] * 2)
+    )
+    assert torch.allclose(blur(x, sigma), torch.from_numpy(expected), rtol=0, atol=1e-12)
+
+
+def test_blurred_real_is_held_out_real_blurred_to_the_nearest_grey_level():
+    drawn, sharp = (ROWS[name].samples(TOY, 40, 7) for name in ("blurred real", "held-out real"))
+    off = drawn.double() - blur(sharp.double(), 3 * BLUR)
+    assert off.abs().max() <= 0.5
+    constant = dataset(TOY.train.pixels, torch.full((5, 1, 3, 4), 16, dtype=torch.uint8), 17)
+    assert ROWS["blurred real"].samples(constant, 5, 0).unique().tolist() == [16]
+
+
+def test_digits_blurred_are_farther_than_digits_and_nearer_than_noise():
+    from genbench import data, features
+
+    digits, extractor = data.load({"name": "digits"}), features.load("classifier", "digits")
+    real = extractor(digits.train.pixels, 17).vectors
+    fid = {
+        name: frechet_distance(fake=extractor(ROWS[name].samples(digits, 360, 0), 17).vectors, real=real)
+        for name in ("held-out real", "blurred real", "uniform noise")
+    }
+    assert 2 * fid["held-out real"] < fid["blurred real"] < fid["uniform noise"] / 2
 
 
 def test_uniform_noise_is_uniform_and_costs_log2_levels():

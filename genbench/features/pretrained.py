@@ -1,0 +1,201 @@
+"""The pretrained extractors, from torch-fidelity's networks, with the weights read and checked by us.
+
+    inception-v3-compat   pool3, 2048 numbers; class probabilities; spatial features
+    vgg16                 the second fully connected layer after ReLU, 4096 numbers
+    clip-*                the image embedding
+    dinov2-vit-*          the normalised class token
+
+An image is brought to 256 levels, resized, repeated to three channels when grey, and normalised as the network was
+trained. On the CPU images go through in small batches laid out channels-last, a thread to a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genbench.errors import DataError
+from genbench.features import weight_files
+from genbench.features.base import DEFAULT, Extractor, FeatureOptions, Features
+from genbench.features.resize import ABOUT as POLICY_ABOUT
+from genbench.features.resize import POLICIES, TF1, resize, to_bytes
+from genbench.features.seen import Seen
+from genbench.features.threads import spread
+from genbench.features.weight_files import FILES, Weights
+from genbench.registry import nearest
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CPU_BATCH, DEVICE_BATCH = 16, 128
+Build = Callable[[str, Weights, torch.dtype], nn.Module]
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]
+HALF: Scaling = (128.0,) * 3, (128.0,) * 3  # mean and deviation of the input, in 0..255
+IMAGENET: Scaling = (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
+OPENAI: Scaling = (
+    (255 * 0.48145466, 255 * 0.4578275, 255 * 0.40821073),
+    (255 * 0.26862954, 255 * 0.26130258, 255 * 0.27577711),
+)
+CLIP_SIZES = {"clip-rn50x4": 288, "clip-rn50x16": 384, "clip-rn50x64": 448, "clip-vit-l-14-336px": 336}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A network: what it is, pixels a side, how its input is scaled, what is read from it, how to build it."""
+
+    about: str
+    size: int
+    scaling: Scaling
+    layer: str
+    build: Build
+
+
+class Vectors(nn.Module):
+    """A network whose output is the vectors."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Seen:
+        """What it sees in images x."""
+        return Seen(self.net(x))
+
+
+def filled(make: Callable[[], nn.Module], weights: Weights, name: str) -> nn.Module:
+    """The network that make() describes, with these weights in float32; DataError when they are another network's."""
+    with torch.device("meta"):
+        net = make()
+    try:
+        net.load_state_dict(weights.tensors, assign=True)
+    except RuntimeError as error:
+        raise not_of(name, weights, error) from error
+    return net.float()
+
+
+def not_of(name: str, weights: Weights, error: Exception) -> DataError:
+    """The error of weights that do not fit."""
+    return DataError(f"{weights.path}: found other weights than those of {name}: {' '.join(str(error).split())[:200]}")
+
+
+def _inception(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+    from genbench.features.inception import Inception, folded
+
+    return folded(filled(Inception, weights, name), precision)
+
+
+def _vgg16(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+    from torchvision.models import vgg16
+
+    net = filled(lambda: vgg16(init_weights=False), weights, name)
+    net.classifier = net.classifier[:5]  # type: ignore[index]
+    return Vectors(net.to(precision))
+
+
+def _clip(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+    from torch_fidelity.feature_extractor_clip import build_model
+
+    try:
+        return Vectors(build_model(weights.tensors, torch.float32).visual.to(precision))
+    except (KeyError, RuntimeError) as error:
+        raise not_of(name, weights, error) from error
+
+
+def _dinov2(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+    from genbench.features.dinov2 import SIZES, DinoV2
+
+    size = SIZES[name.split("-")[2]]
+    return Vectors(filled(lambda: DinoV2(*size), weights, name).to(precision))
+
+
+def _clip_kind(name: str) -> Kind:
+    return Kind("CLIP's image encoder (OpenAI)", CLIP_SIZES.get(name, 224), OPENAI, "image embedding", _clip)
+
+
+def _dinov2_kind() -> Kind:
+    return Kind("DINOv2's vision transformer (Meta)", 224, IMAGENET, "normalised class token", _dinov2)
+
+
+INCEPTION = Kind(
+    "Inception of the papers' FIDs (TensorFlow 2015-12-05)", 299, HALF,
+    "pool3; probabilities: softmax of logits_unbiased; spatial: 7 channels of mixed_6/conv", _inception,
+)  # fmt: skip
+KINDS = {
+    "inception-v3-compat": INCEPTION,
+    "vgg16": Kind("VGG16 of torchvision (ImageNet)", 224, IMAGENET, "fc2 after ReLU", _vgg16),
+    **{name: _clip_kind(name) for name in FILES if name.startswith("clip")},
+    **{name: _dinov2_kind() for name in FILES if name.startswith("dinov2")},
+}
+
+
+def identity(name: str, options: FeatureOptions) -> dict[str, Any]:
+    """The protocol fields of a pretrained extractor. Raises DataError for weights or options that do not exist."""
+    policy = checked(options)
+    size = KINDS[name].size
+    return {
+        "extractor": name,
+        "extractor_weights": weight_files.locate(name, FILES[name], options).sha256,
+        "feature_layer": KINDS[name].layer,
+        "resize": f"{POLICY_ABOUT[policy]}, to {size}x{size}",
+        "pixel_range": "level k of L as round(255 k / (L - 1)), uint8",
+        "grey": "repeated to three channels",
+        "feature_precision": options.precision,
+    }
+
+
+def checked(options: FeatureOptions) -> str:
+    """The resizing policy that the options mean; DataError for a policy or precision that does not exist."""
+    for key, found, allowed in (
+        ("resize", options.resize or TF1, POLICIES),
+        ("precision", options.precision, PRECISIONS),
+    ):
+        if found not in allowed:
+            raise DataError(f"{key}: found '{found}'{nearest(found, allowed) or ';'} allowed: {', '.join(allowed)}")
+    return options.resize or TF1
+
+
+class Pretrained(Extractor):
+    """A pretrained network as an extractor; float32 unless options.precision is "bf16", whatever autocast is on."""
+
+    def __init__(self, name: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> None:
+        """Finds, checks and loads the weights. Raises DataError when that fails."""
+        self.name = name
+        self.kind = KINDS[name]
+        self.policy = checked(options)
+        self.device = torch.device(device)
+        self.dtype = PRECISIONS[options.precision]
+        path = weight_files.fetch(name, FILES[name], options)
+        self.weights_hash = weight_files.sha256(path)
+        net = self.kind.build(name, weight_files.read(path, FILES[name]), self.dtype)
+        self.net = net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        self.mean, self.deviation = (torch.tensor(x, device=self.device)[:, None, None] for x in self.kind.scaling)
+
+    def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
+        """As Extractor. Raises DataError for images that have neither one channel nor three."""
+        if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+            raise DataError(f"{self.name}: images of shape {tuple(pixels.shape)}, allowed: (N, 1 or 3, H, W)")
+        on_cpu = self.device.type == "cpu"
+        parts, see = pixels.split(min(batch, CPU_BATCH if on_cpu else DEVICE_BATCH)), partial(self._see, levels=levels)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as on the CPU
+            seen = spread(see, parts) if on_cpu else [see(part) for part in parts]
+        vectors, probabilities, spatial = (_joined(column) for column in zip(*seen, strict=True))
+        assert vectors is not None
+        return Features(vectors, probabilities, spatial)
+
+    @torch.inference_mode()
+    def _see(self, pixels: Tensor, levels: int) -> tuple[Tensor | None, ...]:
+        with torch.autocast(self.device.type, enabled=False):
+            x = resize(to_bytes(pixels.to(self.device), levels).float(), self.kind.size, self.policy)
+            x = ((x - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
+            seen = self.net(x)
+            probabilities = None if seen.logits is None else seen.logits.double().softmax(1)
+            return tuple(t if t is None else t.float().cpu() for t in (seen.vectors, probabilities, seen.spatial))
+
+
+def _joined(column: tuple[Tensor | None, ...]) -> np.ndarray | None:
+    tensors = [part for part in column if part is not None]
+    return torch.cat(tensors).numpy() if tensors else None

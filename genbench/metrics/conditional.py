@@ -1,0 +1,63 @@
+"""Do the samples show what was asked for? The share that the frozen classifier assigns to the class asked for.
+
+Asked by class label (class_accuracy) or by a text that names a class (prompt_agreement): the same reading of the same
+classifier, under two names, so that models asked in different ways are not ranked together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genbench.errors import GenbenchError
+from genbench.metrics.arrays import matrix
+from genbench.metrics.base import CONDITION, Metric, Value
+from genbench.metrics.manifold import share
+
+
+def class_numbers(name: str, labels: Any, n: int) -> NDArray[np.int64]:
+    """Labels (n,) as int64; raises GenbenchError for another shape, a fraction or a negative number."""
+    found = np.asarray(labels)
+    if found.shape != (n,) or not np.issubdtype(found.dtype, np.integer):
+        raise GenbenchError(f"{name}: found {found.dtype} of shape {found.shape}, allowed: integers of shape ({n},)")
+    if n and found.min() < 0:
+        raise GenbenchError(f"{name}: found class {found.min()}, allowed: at least 0")
+    return found.astype(np.int64)
+
+
+def agrees(probabilities: Any, labels: Any) -> NDArray[np.bool_]:
+    """Whether each row's likeliest class (the first of equals) is its label: (N,)."""
+    p = matrix("probabilities", probabilities, least=1)
+    asked = class_numbers("labels", labels, len(p))
+    if asked.max() >= p.shape[1]:
+        raise GenbenchError(f"labels: found class {asked.max()}, allowed: 0..{p.shape[1] - 1} (the classifier's)")
+    return p.argmax(axis=1) == asked
+
+
+def accuracy(*, probabilities: Any, labels: Any) -> float:
+    """Share of probabilities (N, K) whose largest entry is at the label (N,) asked for; higher is better, 0..1.
+
+    Raises GenbenchError for shapes or labels that do not fit, CellFailure for values that are not finite.
+    """
+    return float(agrees(probabilities, labels).mean())
+
+
+def shown(*, probabilities: Any, labels: Any) -> Value:
+    """Accuracy with Wilson's interval."""
+    return share(agrees(probabilities, labels), "generated samples, the classifier fixed")
+
+
+PROTOCOL = {"answer": "the classifier's likeliest class"}
+
+CONDITIONAL = (
+    Metric(
+        "class_accuracy", "Class accuracy", 1, "higher", "share", CONDITION, shown,
+        abilities=("ClassConditional",), protocol={**PROTOCOL, "asked_by": "class label"},
+    ),
+    Metric(
+        "prompt_agreement", "Prompt agreement", 1, "higher", "share", CONDITION, shown,
+        abilities=("TextConditional",), protocol={**PROTOCOL, "asked_by": "text that names a class"},
+    ),
+)  # fmt: skip

@@ -1,0 +1,125 @@
+"""Frechet distance at an infinite number of generated samples (Chong & Forsyth 2020).
+
+The distance of N generated samples is too large by about c / N, c depending on the model, so that models may change
+places when N does. The paper measures it at several N and takes the intercept of a line in 1/N. Here the shuffled
+samples are cut into 8 disjoint groups, which are joined in pairs until one is left:
+
+    size     N / 8    N / 4    N / 2    N
+    groups       8        4        2    1
+
+Every size uses every sample once, hence what the draw does to the distance to first order is the same at all sizes and
+leaves the slope alone; and no distance needs more than the roots of the two groups it joins. The line is weighted by
+N^2, because both its noise and the terms in 1/N^2 grow at the small end. The reference stays as it is: its own bias,
+about c / M, remains.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genbench.errors import TooFewSamples
+from genbench.metrics.arrays import Array
+from genbench.metrics.base import FEATURES, Metric, Value
+from genbench.metrics.frechet import Moments, beside_reference, distance, moments
+
+GROUPS, SEED = 8, 2020
+ROWS = 2  # samples of the smallest group for each feature; with fewer the bias is no line in 1/N (1: a fifth is left)
+T95 = 2.364624251592784  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
+
+
+class Group(NamedTuple):
+    """Some of the generated samples: how many, and their moments."""
+
+    size: int
+    moments: Moments
+
+
+def join(a: Group, b: Group) -> Group:
+    """The samples of both groups: its root is that of the stacked roots and of the step between the two means."""
+    n = a.size + b.size
+    step = np.sqrt(a.size * b.size / n) * (a.moments.mean - b.moments.mean)
+    roots = [np.sqrt(g.size - 1) * g.moments.root for g in (a, b)]
+    root = np.linalg.qr(np.vstack([*roots, step]), mode="r") / np.sqrt(n - 1)
+    return Group(n, Moments((a.size * a.moments.mean + b.size * b.moments.mean) / n, root))
+
+
+def ladder(fake: Array, real: Moments, seed: int) -> tuple[Array, Array, Array]:
+    """Of each size, the smallest first: 1/N and the mean distance of its groups (S,); and the smallest's (GROUPS,)."""
+    rows = fake[np.random.default_rng(seed).permutation(len(fake))]
+    edges = [i * len(rows) // GROUPS for i in range(GROUPS + 1)]
+    groups = [Group(b - a, moments(rows[a:b])) for a, b in pairwise(edges)]
+    inverse, distances = [], []
+    while groups:
+        inverse.append(np.mean([1 / g.size for g in groups]))
+        distances.append(np.array([distance(g.moments, real) for g in groups]))
+        groups = [join(a, b) for a, b in zip(groups[::2], groups[1::2], strict=False)]
+    return np.array(inverse), np.array([d.mean() for d in distances]), distances[0]
+
+
+def intercept(inverse: Array, values: Array) -> float:
+    """At 1/N = 0, the line through values (S,) at inverse = 1/N (S,) that fits best with weights N^2."""
+    ones, heights = 1 / inverse, values / inverse  # a + b x = y, times the square root N of the weight
+    line = np.stack([ones, np.ones_like(inverse)], axis=1)
+    return float(np.linalg.lstsq(line, heights)[0][0])
+
+
+def checked(fake: Any, real: Any) -> tuple[Array, Moments]:
+    """Fake as float64, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
+    rows, reference = beside_reference(fake, real)
+    least = GROUPS * max(2, ROWS * rows.shape[1])
+    if len(rows) < least:
+        raise TooFewSamples(
+            f"fd_infinity: {len(rows)} generated samples make {GROUPS} groups too small for {rows.shape[1]} features, "
+            f"where the bias is no line in 1/N; needs at least {least}"
+        )
+    return rows.astype(np.float64, copy=False), reference
+
+
+def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = SEED) -> float:
+    """Squared Frechet distance of features fake (N, D) and real (M, D) extrapolated to N = infinity, M as it is.
+
+    0 is best; slightly negative values are noise around 0. The seed shuffles the fake rows.
+    Raises GenbenchError for shapes that do not fit or fewer than two rows; TooFewSamples for N < 16 D, CellFailure
+    for values that are not finite.
+    """
+    fake, reference = checked(fake, real)
+    return intercept(*ladder(fake, reference, seed)[:2])
+
+
+def fd_infinity(*, fake: Any, real: Any) -> Value:
+    """frechet_distance_infinity with an interval over the fake samples, the reference fixed.
+
+    The spread of the disjoint groups' distances stands for that of the intercept: equal to it where the first-order
+    effect of the samples decides, and wider where fake and real agree, for a small group is noisier than its share.
+    """
+    fake, reference = checked(fake, real)
+    inverse, values, groups = ladder(fake, reference, SEED)
+    value = intercept(inverse, values)
+    half = T95 * float(groups.std(ddof=1)) / GROUPS**0.5
+    how = (
+        f"t 95 %: +- {T95:.2f} standard errors of the mean distance of {GROUPS} disjoint groups of generated samples, "
+        "the reference fixed; curvature in 1/N and the reference's own bias not included"
+    )
+    return Value(value, value - half, value + half, how)
+
+
+FD_INFINITY = Metric(
+    name="fd_infinity",
+    title="FD-infinity",
+    version=1,
+    better="lower",
+    unit="feature^2",
+    reads=FEATURES,
+    compute=fd_infinity,
+    protocol={
+        "sizes": "N/8, N/4, N/2, N, each of disjoint groups of all samples",
+        "fit": "line in 1/N, weights N^2",
+        "shuffle_seed": SEED,
+        "covariance": "divided by n - 1",
+        "arithmetic": "float64",
+    },
+    moments=True,
+)

@@ -1,0 +1,211 @@
+"""Does the model repeat its training images? What is normal is measured on held-out images, which nobody memorised.
+
+d(x) is the Euclidean distance of x to its nearest train row, t(x) that row.
+
+    memorised     share of generated x with d(x) at most the threshold: the r-th smallest d of the T held-out rows,
+                  r = floor(alpha (T + 1)). A fresh draw from the data's law is that close with probability
+                  r / (T + 1) <= alpha, whatever the law and the features; a copier scores 1.
+    authenticity  share of generated x with d(x) > distance of t(x) to its nearest other train row (Alaa et al. 2022).
+                  Copies score 0, noise 1, and fresh draws 1/3 in one dimension, 0.38 in two, about a half
+                  in many: more than that says that samples are far from the data, not that they are better.
+    ct_score      C_T (Meehan, Chaudhuri and Dasgupta 2020): the Mann-Whitney statistic of generated against
+                  held-out d as a standard score, about N(0, 1) for fresh draws; below 0 samples are closer to the
+                  train images than held-out ones are. Above 0 they are farther, which is underfitting and the business
+                  of other metrics: this one shows min(C_T, 0), so that noise is not ranked above a good model.
+
+alpha is 1 %: the share that honest models score must be small beside a copier's 1 and its noise, of standard deviation
+sqrt(alpha / T) from the threshold, small too, while a threshold can be had from 99 held-out images on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genbench.errors import GenbenchError, TooFewSamples
+from genbench.metrics.arrays import Z95, Array, matrix
+from genbench.metrics.base import MEMORY, Metric, Value
+from genbench.metrics.manifold import BLOCK, share, squared_distances
+
+ALPHA = 0.01
+LEAST_IN_CELL = 20  # the paper's tau, in generated samples
+
+
+class Nearest(NamedTuple):
+    """Of each row: which train row is nearest (N,) and how far it is (N,)."""
+
+    which: NDArray[np.intp]
+    distance: Array
+
+
+class Separation(NamedTuple):
+    """Mann-Whitney U of generated against held-out, as a standard score, with the score's own standard error."""
+
+    u: float
+    z: float
+    error: float
+
+
+def nearest(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> Nearest:
+    """The nearest train row (M, D) of each row (N, D); own (N,): the train row that a row itself is, not counted.
+
+    Inner products find the row; its distance is then taken from the difference, so that a copy is at exactly 0.
+    """
+    origin = train.mean(axis=0)
+    rows, train = rows - origin, train - origin
+    index = np.zeros(len(rows), dtype=np.intp)
+    for start in range(0, len(rows), BLOCK):
+        block = squared_distances(rows[start : start + BLOCK], train)
+        if own is not None:
+            block[np.arange(len(block)), own[start : start + BLOCK]] = np.inf
+        index[start : start + BLOCK] = block.argmin(axis=1)
+    distance = np.empty(len(rows))
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        distance[part] = np.linalg.norm(rows[part] - train[index[part]], axis=1)
+    return Nearest(index, distance)
+
+
+def checked(train: Any, **others: Any) -> list[Array]:
+    """Train and the others as float64, in order; raises as `arrays.matrix`, and GenbenchError when D differs."""
+    train = matrix("train", train, 2)
+    found = {name: matrix(name, rows, 1) for name, rows in others.items()}
+    for name, rows in found.items():
+        if rows.shape[1] != train.shape[1]:
+            raise GenbenchError(f"{name} has {rows.shape[1]} features a row and train {train.shape[1]}; must agree")
+    return [train, *found.values()]
+
+
+def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArray[np.bool_]:
+    """Which fake rows (N,) are at most as far from train as the threshold."""
+    if not 0 < alpha < 1:
+        raise GenbenchError(f"alpha: found {alpha}, allowed: above 0 and below 1")
+    train, fake, held_out = checked(train, fake=fake, held_out=held_out)
+    rank = int(alpha * (len(held_out) + 1) + 1e-9)  # 0.07 * 100 must not fall below 7
+    if rank < 1:
+        raise GenbenchError(f"held_out: found {len(held_out)} rows, allowed: at least {math.ceil(1 / alpha) - 1}")
+    threshold = np.sort(nearest(held_out, train).distance)[rank - 1]
+    return nearest(fake, train).distance <= threshold
+
+
+def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = ALPHA) -> float:
+    """Share of fake (N, D) closer to train (M, D) than all but about alpha of held_out (T, D); 0..1, copies score 1.
+
+    Raises GenbenchError for shapes that do not fit or fewer than 1 / alpha - 1 held-out rows; CellFailure for values
+    that are not finite.
+    """
+    return float(close_to_train(fake, train, held_out, alpha).mean())
+
+
+def memorised(*, fake: Any, train: Any, held_out: Any) -> Value:
+    """memorised_share with Wilson's interval."""
+    return share(close_to_train(fake, train, held_out, ALPHA), "generated samples, the threshold fixed")
+
+
+def authentic(fake: Any, train: Any) -> NDArray[np.bool_]:
+    """Which fake rows (N,) are farther from their nearest train row than that row is from its own nearest other."""
+    train, fake = checked(train, fake=fake)
+    found = nearest(fake, train)
+    used, place = np.unique(found.which, return_inverse=True)
+    return found.distance > nearest(train[used], train, own=used).distance[place]
+
+
+def authenticity_share(*, fake: Any, train: Any) -> float:
+    """Share of fake rows (N, D) that are authentic against train (M, D), M >= 2; 0..1, copies score 0.
+
+    Raises GenbenchError for shapes that do not fit, CellFailure for values that are not finite.
+    """
+    return float(authentic(fake, train).mean())
+
+
+def authenticity(*, fake: Any, train: Any, held_out: Any) -> Value:
+    """authenticity_share with Wilson's interval; held_out is not looked at."""
+    return share(authentic(fake, train), "generated samples, the train images fixed")
+
+
+def separation(fake: Array, held_out: Array) -> Separation:
+    """Mann-Whitney U of distances fake (N,) against held_out (T,): pairs with fake the larger, ties a half.
+
+    z = (U - N T / 2) / sqrt(N T (N + T + 1) / 12), as the paper has it: no correction for ties or continuity. Its
+    standard error is DeLong's (1988), from the spread of each row's share of won pairs.
+    """
+    n, t = len(fake), len(held_out)
+    won, kept = shares_above(fake, held_out), shares_above(held_out, fake)
+    scale = n * t / np.sqrt(n * t * (n + t + 1) / 12)
+    variance = won.var(ddof=1) / n + kept.var(ddof=1) / t if min(n, t) > 1 else 0.0
+    return Separation(float(won.sum() * t), float((won.mean() - 0.5) * scale), float(np.sqrt(variance) * scale))
+
+
+def shares_above(these: Array, others: Array) -> Array:
+    """For each of these values the share of the others that are below it, ties counting a half."""
+    ordered = np.sort(others)
+    below, up_to = np.searchsorted(ordered, these, "left"), np.searchsorted(ordered, these, "right")
+    return (below + up_to) / (2 * len(others))
+
+
+def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -> list[NDArray[np.int32]]:
+    """The k-means cell of each row of train and of the others, cells fitted to train."""
+    if n_cells == 1:
+        return [np.zeros(len(rows), dtype=np.int32) for rows in (train, *others)]
+    from sklearn.cluster import KMeans  # late: a second to import, and one cell needs none of it
+
+    found = KMeans(n_cells, n_init=10, random_state=seed).fit(train)
+    return [found.labels_, *(found.predict(rows) for rows in others)]
+
+
+def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
+    """C_T and its standard error, the cells taken as given."""
+    train, fake, held_out = checked(train, fake=fake, held_out=held_out)
+    if not 1 <= n_cells <= len(train):
+        raise GenbenchError(f"n_cells: found {n_cells}, allowed: 1..{len(train)} (the number of train rows)")
+    of_train, of_fake, of_held_out = cells_of(train, (fake, held_out), n_cells, seed)
+    weights, found = [], []
+    for cell in range(n_cells):
+        mine, theirs, centre = fake[of_fake == cell], held_out[of_held_out == cell], train[of_train == cell]
+        if len(mine) < LEAST_IN_CELL or not len(theirs):
+            continue
+        weights.append(len(theirs))
+        found.append(separation(nearest(mine, centre).distance, nearest(theirs, centre).distance))
+    if not found:
+        raise TooFewSamples(f"ct_score: no cell holds {LEAST_IN_CELL} generated samples and a held-out one")
+    w = np.array(weights) / sum(weights)
+    return float(w @ [s.z for s in found]), float(np.linalg.norm(w * [s.error for s in found]))
+
+
+def ct_score(*, fake: Any, train: Any, held_out: Any, n_cells: int = 1, seed: int = 0) -> float:
+    """C_T of fake (N, D) against held_out (T, D), both by their distance to train (M, D), with its sign.
+
+    n_cells: 1 compares all rows at once. More: k-means cells of train (seed), each row measured against the train rows
+    of its cell, z averaged by share of held-out rows over cells with at least 20 fake rows, as in the paper.
+    Raises GenbenchError for shapes that do not fit or n_cells outside 1..M; CellFailure for values that are not finite
+    or when no cell holds enough.
+    """
+    return cell_average(fake, train, held_out, n_cells, seed)[0]
+
+
+def copying_side(*, fake: Any, train: Any, held_out: Any) -> Value:
+    """min(C_T, 0) over all rows at once, with an interval over generated and held-out samples, the train rows fixed."""
+    z, error = cell_average(fake, train, held_out, 1, 0)
+    if error == 0.0:  # every sample on the same side of every held-out one: no spread to judge by
+        return Value(min(z, 0.0))
+    lo, hi = min(z - Z95 * error, 0.0), min(z + Z95 * error, 0.0)
+    how = "normal 95 %: +- 1.96 standard errors (DeLong) over generated and held-out samples, cut at 0"
+    return Value(min(z, 0.0), lo, hi, how)
+
+
+DISTANCE = {"distance": "Euclidean, nearest train row", "arithmetic": "float64"}
+
+MEMORISATION = (
+    Metric(
+        "memorised", "Memorised", 1, "lower", "share", MEMORY, memorised,
+        protocol={"alpha": ALPHA, "threshold": "floor(alpha (T + 1))-th smallest of T held-out distances", **DISTANCE},
+    ),
+    Metric("authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=DISTANCE),
+    Metric(
+        "ct_score", "C_T below 0", 1, "higher", "standard score", MEMORY, copying_side,
+        protocol={"cells": 1, "above_0": "shown as 0: underfitting is not copying", **DISTANCE},
+    ),
+)  # fmt: skip

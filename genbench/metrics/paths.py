@@ -1,0 +1,156 @@
+"""Perceptual path length: how much the picture changes along a short latent step (Karras et al. 2019, section 4.1).
+
+    PPL = E[ d(G(z_0), G(z_0 + (z_1 - z_0) epsilon)) / epsilon^2 ],   z_0, z_1 from the prior
+
+The step starts at the end of the path, as in torch-fidelity; the paper draws its place along the path and, for normal
+latents, walks on a great circle (mode "slerp"). Pictures are not quantised: a step of 1e-4 moves pixels by less than a
+grey level. The longest and the shortest steps are left out of the mean, as the paper's code does.
+
+Values compare only under the same d. A model whose every latent gives the same picture has length 0: read it beside
+fid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics.arrays import Array, with_normal_interval
+from genbench.metrics.base import PATHS, Metric, Value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOWER, UPPER = 1.0, 99.0  # percentiles
+N_PATHS, EPSILON, MODE, SEED = 2_000, 1e-4, "lerp", 0
+BATCH = 250
+
+
+def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The point a + (b - a) t of latents (B, ...)."""
+    return a + (b - a) * t
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The point t along the arc from a to b (B, ...), each image's latent one vector; lerp where they are parallel.
+
+    a sin((1 - t) w) / sin w + b sin(t w) / sin w, w the angle between a and b (Shoemake 1985); lengths are not forced.
+    """
+    import torch
+
+    x, y = a.flatten(1), b.flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(x, y, dim=1, eps=1e-12)[:, None]
+    angle = cosine.clamp(-1, 1).acos()
+    on_arc = (((1 - t) * angle).sin() * x + (t * angle).sin() * y) / angle.sin().clamp_min(1e-7)
+    return torch.where(cosine.abs() > 1 - 1e-7, lerp(x, y, t), on_arc).view_as(a)
+
+
+MODES: dict[str, Callable[[Any, Any, float], Any]] = {"lerp": lerp, "slerp": slerp}
+
+
+def squared_difference(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The similarity |features(x) - features(y)|^2, in squared units of the features (B, ...): (B,).
+
+    Quadratic in a small step, as LPIPS is: dividing by epsilon^2 then has a limit.
+    """
+    return lambda x, y: (features(x) - features(y)).flatten(1).square().sum(1)
+
+
+def path_distances(
+    model: Any,
+    similarity: Callable[[Tensor, Tensor], Tensor],
+    n: int = N_PATHS,
+    seed: int = SEED,
+    epsilon: float = EPSILON,
+    mode: str = MODE,
+    batch: int = BATCH,
+) -> Array:
+    """Distances of n steps over epsilon^2, (n,) float64, for a model that Decodes, in eval mode.
+
+    similarity: (B,) distances of two batches of images (B, C, H, W), float in [0, 1] on the model's device.
+    All latents are drawn first, so that batch changes no latent. Arithmetic is float32 whatever the precision of
+    sampling: fewer digits than that lose the step. Raises GenbenchError for another n, epsilon
+    or mode.
+    """
+    import torch
+
+    from genbench.space import seeded
+
+    if n < 1 or not 0 < epsilon < 1 or mode not in MODES:
+        raise GenbenchError(
+            f"path_distances: found n={n}, epsilon={epsilon}, mode='{mode}'; "
+            f"allowed: n of at least 1, epsilon between 0 and 1, mode {' or '.join(MODES)}"
+        )
+    gen = seeded(seed, model.device)
+    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), full, torch.autocast(model.device.type, enabled=False):
+        start, end = model.noise(n, gen), model.noise(n, gen)
+        near = MODES[mode](start, end, epsilon)
+        parts = [
+            similarity(*in_unit_interval(model.decode(torch.cat(ends))).chunk(2)).double()
+            for ends in zip(start.split(batch), near.split(batch), strict=True)
+        ]
+        return (torch.cat(parts) / epsilon**2).cpu().numpy()
+
+
+def in_unit_interval(x: Tensor) -> Tensor:
+    """Images in [-1, 1] as values in [0, 1], clamped."""
+    return x.clamp(-1, 1).add(1).div(2)
+
+
+def middle(distances: Any, lower: float, upper: float) -> tuple[Array, NDArray[np.bool_]]:
+    """Distances (N,) as float64, cut off at the percentiles, and which lie within: (N,)."""
+    found = np.asarray(distances, dtype=np.float64)
+    if found.ndim != 1 or not len(found) or not 0 <= lower < upper <= 100:
+        raise GenbenchError(
+            f"perceptual_path_length: found distances of shape {found.shape}, percentiles {lower:g}..{upper:g}; "
+            "allowed: (N,) with at least one, 0 <= lower < upper <= 100"
+        )
+    bad = int((~np.isfinite(found)).sum())
+    if bad:
+        raise CellFailure(f"perceptual_path_length: {bad} of {len(found)} distances are not finite")
+    low, high = np.percentile(found, lower, method="lower"), np.percentile(found, upper, method="higher")
+    return found.clip(low, high), (low <= found) & (found <= high)
+
+
+def perceptual_path_length(*, distances: Any, lower: float = LOWER, upper: float = UPPER) -> float:
+    """Mean of the distances (N,) between two percentiles, these included; lower is smoother, at least 0.
+
+    The percentiles are distances that occur: the next below `lower` and the next above `upper`. Raises GenbenchError
+    for another shape or percentiles out of order, CellFailure for distances that are not finite.
+    """
+    found, kept = middle(distances, lower, upper)
+    return float(found[kept].mean())
+
+
+def ppl(*, distances: Any) -> Value:
+    """perceptual_path_length with the interval of a trimmed mean (Tukey and McLaughlin 1963: winsorised spread)."""
+    found, kept = middle(distances, LOWER, UPPER)
+    effects = found / kept.mean()
+    how = "of the trimmed mean, over path segments"
+    return with_normal_interval(float(found[kept].mean()), effects, how, least=0.0)
+
+
+PPL = Metric(
+    name="ppl",
+    title="PPL",
+    version=1,
+    better="lower",
+    unit="distance / step^2",
+    reads=PATHS,
+    compute=ppl,
+    abilities=("Decodes",),
+    protocol={
+        "paths": N_PATHS,
+        "epsilon": EPSILON,
+        "interpolation": MODE,
+        "path_seed": SEED,
+        "percentiles": [LOWER, UPPER],
+        "path_precision": "fp32",
+        "quantisation": "none: the step is smaller than a grey level",
+    },
+)

@@ -1,0 +1,29 @@
+"""sFID: the Frechet distance on features that still know where in the image they were (Nash et al. 2021).
+
+FID's features are averaged over the image, so that a face whose eyes have changed places scores as any other. The
+distance is the same, the features are not: the two numbers are never comparable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from genbench.metrics.base import SPATIAL, Value
+from genbench.metrics.frechet import FID, fid, frechet_distance
+
+
+def spatial_frechet_distance(*, fake: Any, real: Any) -> float:
+    """Squared Frechet distance of spatial features fake (N, S) and real (M, S), each image's map laid out in a row.
+
+    0 is best, biased upwards at small N or M; raises as frechet_distance.
+    """
+    return frechet_distance(fake=fake, real=real)
+
+
+def sfid(*, fake: Any, real: Any) -> Value:
+    """spatial_frechet_distance with FID's interval."""
+    return fid(fake=fake, real=real)
+
+
+SFID = replace(FID, name="sfid", title="sFID", version=1, reads=SPATIAL, compute=sfid)

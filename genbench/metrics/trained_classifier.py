@@ -1,0 +1,143 @@
+"""Classification accuracy score: what a classifier learns from generated images alone (Ravuri and Vinyals 2019).
+
+A small network is trained on the generated images and the labels they were asked to show, and is tested on real
+held-out images. It falls when samples are poor, when they are of another class than asked for, and when a class lacks
+variety; real training images in place of generated ones say what the network could learn at best.
+
+Every model's classifier sees the same number of images (steps x batch), whatever the number of samples. The images are
+taken as they are: neither shifted nor mirrored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genbench.errors import GenbenchError
+from genbench.metrics.base import LABELLED, Metric, Value
+from genbench.metrics.conditional import class_numbers
+from genbench.metrics.manifold import share
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from genbench.features.classifier import ConvNet
+
+STEPS, BATCH, WIDTH, LR, SEED = 400, 128, 32, 2e-3, 0
+SMALLEST = 4  # pixels of the last layer's smaller side, at least
+
+
+def blocks(height: int, width: int) -> tuple[tuple[int, ...], ...]:
+    """The network's convolutions for images of this size: 2x2 maxima until the next would leave less than 4 pixels."""
+    halvings = max(0, (min(height, width) // SMALLEST).bit_length() - 1)
+    early = tuple((WIDTH,) for _ in range(halvings))
+    return (*early, (2 * WIDTH, 2 * WIDTH))
+
+
+def network(shape: tuple[int, int, int], classes: int, gen: Generator) -> ConvNet:
+    """A network for images (C, H, W), its weights from N(0, 2 / fan-in) and its biases 0, drawn with gen alone."""
+    import torch
+
+    from genbench.features.classifier import ConvNet
+
+    with torch.device("meta"):  # ConvNet's own initialisation would draw global random numbers
+        net = ConvNet(shape[0], blocks(*shape[1:]), classes)
+    net.to_empty(device="cpu")
+    for weights in net.parameters():
+        if weights.ndim == 1:
+            torch.nn.init.zeros_(weights)
+            continue
+        torch.nn.init.kaiming_normal_(weights, nonlinearity="relu", generator=gen)
+    return net
+
+
+def trained(x: Tensor, labels: Tensor, classes: int, steps: int, seed: int) -> ConvNet:
+    """The network after `steps` of Adam on batches of x (N, C, H, W) in [0, 1], each a fresh draw with replacement."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from genbench.space import seeded
+
+    gen = seeded(seed)
+    net = network((x.shape[1], x.shape[2], x.shape[3]), classes, gen)
+    optimiser = torch.optim.Adam(net.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (BATCH,), generator=gen)
+        loss = cross_entropy(net(x[rows])[1], labels[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return net.eval()
+
+
+def images(name: str, pixels: Any, levels: int) -> Tensor:
+    """Grey levels (N, C, H, W) uint8 as float32 in [0, 1]; raises GenbenchError for anything else or an empty set."""
+    import torch
+
+    found = torch.as_tensor(pixels).cpu()
+    if found.ndim != 4 or found.dtype != torch.uint8 or not len(found):
+        raise GenbenchError(
+            f"{name}: found {found.dtype} of shape {tuple(found.shape)}, allowed: uint8 of shape (N, C, H, W)"
+        )
+    return found.float() / (levels - 1)
+
+
+def right_answers(
+    fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int, steps: int, seed: int
+) -> NDArray[np.bool_]:
+    """Whether the trained classifier names the class of each real image: (M,)."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        x, y = images("fake", fake, levels), images("real", real, levels)
+        asked = class_numbers("fake_labels", fake_labels, len(x))
+        true = class_numbers("real_labels", real_labels, len(y))
+        if x.shape[1:] != y.shape[1:]:
+            raise GenbenchError(f"fake has images of shape {tuple(x.shape[1:])}, real {tuple(y.shape[1:])}; must agree")
+        classes = int(max(asked.max(), true.max())) + 1
+        net = trained(x, torch.from_numpy(asked), classes, steps, seed)
+        with torch.no_grad():
+            answers = torch.cat([net(part)[1].argmax(1) for part in y.split(500)])
+    return answers.numpy() == true
+
+
+def classification_accuracy_score(
+    *, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int, steps: int = STEPS, seed: int = SEED
+) -> float:
+    """Accuracy 0..1 on real (M, C, H, W) of a classifier trained on fake (N, C, H, W), both uint8 grey levels.
+
+    fake_labels (N,), real_labels (M,): classes from 0. Runs on the CPU; touches no global random state; the same seed,
+    machine and number of threads give the same value. Raises GenbenchError for arrays that do not fit.
+    """
+    return float(right_answers(fake, fake_labels, real, real_labels, levels, steps, seed).mean())
+
+
+def cas(*, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int) -> Value:
+    """classification_accuracy_score with Wilson's interval over the real images."""
+    right = right_answers(fake, fake_labels, real, real_labels, levels, STEPS, SEED)
+    return share(right, "held-out images, the one trained classifier fixed: the spread of its seeds is not included")
+
+
+CAS = Metric(
+    name="cas",
+    title="Classification accuracy score",
+    version=1,
+    better="higher",
+    unit="share",
+    reads=LABELLED,
+    compute=cas,
+    abilities=("ClassConditional",),
+    protocol={
+        "classifier": f"3x3 convolutions of width {WIDTH} before each 2x2 maximum, two of width {2 * WIDTH} after",
+        "steps": STEPS,
+        "batch": BATCH,
+        "optimiser": "Adam, cosine decay to 0",
+        "lr": LR,
+        "seed": SEED,
+        "augmentation": "none",
+    },
+)

@@ -1,0 +1,225 @@
+"""How well images of one domain are shown as the other's: back again, beside their counterpart, and as a whole set.
+
+A metric that reads "translation" is given a_to_b and b_to_a, a `Direction` each:
+
+    source       (N, C, H, W) real held-out images of the direction's first domain
+    translated   (N, C, H, W) the same shown in the second domain
+    back         (N, C, H, W) translated, translated by the other direction
+    target       (N, C, H, W) the true counterpart of each source image, or None where images have none
+    fake, real   (N, D), (M, D) features of translated, and of real images of the second domain
+    perceptual   (N,) LPIPS or another distance of translated from target, or None where it was not taken
+
+Images are pixel values k / (levels - 1) in [0, 1]. translated is quantised to grey levels before it is translated back:
+networks learn to hide the source in differences too small to see (Chu et al. 2017), which no saved image would keep.
+`there_and_back` does that.
+
+    cycle_error          mean |back - source|                            both directions, averaged
+    paired_l1            mean |translated - target|                      both directions, averaged
+    paired_ssim          structural similarity of translated and target  both directions, averaged
+    paired_lpips         mean of perceptual                              both directions, averaged
+    fid_a_to_b           Frechet distance of fake and real               that direction alone
+    fid_b_to_a           the same the other way
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics.arrays import Z95, Array
+from genbench.metrics.base import TRANSLATION, Metric, Value
+from genbench.metrics.frechet import fid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III.C
+BATCH = 256  # images turned to float64 at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One direction's images, features and distances; see the module's docstring."""
+
+    source: Any
+    translated: Any
+    back: Any
+    fake: Any
+    real: Any
+    target: Any | None = None
+    perceptual: Any | None = None
+
+
+def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    """Translated and back, (N, C, H, W) uint8 each, of source pixels (N, C, H, W) uint8 by a model that Translates.
+
+    direction: "a_to_b" or "b_to_a"; back goes the other way from the quantised images. Run it in eval mode.
+    """
+    import torch
+
+    from genbench.space import to_pixels, to_unit_range
+
+    levels, device = model.data.levels, model.device
+    other = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}[direction]
+    there, back = [], []
+    with torch.inference_mode():
+        for part in pixels.split(batch):
+            seen = to_pixels(model.translate(to_unit_range(part.to(device), levels), direction), levels)
+            there.append(seen.cpu())
+            back.append(to_pixels(model.translate(to_unit_range(seen, levels), other), levels).cpu())
+    return torch.cat(there), torch.cat(back)
+
+
+def images(name: str, found: Any) -> np.ndarray[Any, Any]:
+    """An array (N, C, H, W) of values in [0, 1].
+
+    Raises GenbenchError for another shape or range, CellFailure when a value is not finite.
+    """
+    array = np.asarray(found)
+    if array.ndim != 4 or not array.size:
+        raise GenbenchError(f"{name}: found an array of shape {array.shape}, allowed: (N, C, H, W)")
+    if not np.isfinite(array).all():
+        raise CellFailure(f"{name}: holds a value that is not finite")
+    if array.dtype == np.uint8 or array.min() < 0 or array.max() > 1:
+        raise GenbenchError(f"{name}: found {array.dtype} in {array.min():g}..{array.max():g}, allowed: floats in 0..1")
+    return array
+
+
+def per_image(x: Any, y: Any, measure: Callable[[Array, Array], Array]) -> Array:
+    """`measure` of images x and y (N, C, H, W), some at a time in float64: (N,). Raises as `images`."""
+    x, y = images("x", x), images("y", y)
+    if x.shape != y.shape:
+        raise GenbenchError(f"x has shape {x.shape} and y {y.shape}; must agree")
+    starts = range(0, len(x), BATCH)
+    parts = [measure(x[i : i + BATCH].astype(np.float64), y[i : i + BATCH].astype(np.float64)) for i in starts]
+    return np.concatenate(parts)
+
+
+def l1(*, x: Any, y: Any) -> Array:
+    """Mean absolute difference of pixel values of images x, y (N, C, H, W) in [0, 1]: (N,)."""
+    return per_image(x, y, lambda a, b: np.abs(a - b).mean(axis=(1, 2, 3)))
+
+
+def ssim(*, x: Any, y: Any) -> Array:
+    """Structural similarity of images x, y (N, C, H, W) in [0, 1], mean over positions and channels: (N,), -1..1.
+
+    Wang et al. 2004, eq. 13 with L = 1: means, variances and covariance under a Gaussian window (11 x 11, sigma 1.5,
+    sum 1) wherever it lies inside the image. An image with a side below 11 has the largest odd window that fits it.
+    """
+    return per_image(x, y, lambda a, b: ssim_map(a, b).mean(axis=(1, 2, 3)))
+
+
+def ssim_map(x: Array, y: Array) -> Array:
+    """Structural similarity at each position of the window: (N, C, H - w + 1, W - w + 1)."""
+    smaller = min(x.shape[2:])
+    window = gaussian(min(WINDOW, smaller - (smaller + 1) % 2))
+    mean = partial(filtered, window=window)
+    m_x, m_y = mean(x), mean(y)
+    var_x, var_y, cov = mean(x * x) - m_x**2, mean(y * y) - m_y**2, mean(x * y) - m_x * m_y
+    c_1, c_2 = K1**2, K2**2
+    return (2 * m_x * m_y + c_1) * (2 * cov + c_2) / ((m_x**2 + m_y**2 + c_1) * (var_x + var_y + c_2))
+
+
+def gaussian(size: int) -> Array:
+    """Weights of a Gaussian window of sigma 1.5 along one side, sum 1: (size,)."""
+    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / SIGMA) ** 2)
+    return weights / weights.sum()
+
+
+def filtered(x: Array, window: Array) -> Array:
+    """Weighted means of x (..., H, W) under window (w,) along both sides, where it lies inside."""
+    rows, columns = x.shape[-2] - len(window) + 1, x.shape[-1] - len(window) + 1
+    x = sum(w * x[..., i : i + rows, :] for i, w in enumerate(window))
+    return sum(w * x[..., i : i + columns] for i, w in enumerate(window))
+
+
+def both(scores: tuple[Array, Array], least: float = -np.inf) -> Value:
+    """The average of two directions' means, of scores (N,) and (M,).
+
+    Half the sum of the two intervals' widths: right if the directions err together, wide if they are independent.
+    """
+    value = float(np.mean([s.mean() for s in scores]))
+    if min(len(s) for s in scores) < 2:
+        return Value(value)
+    half = Z95 * float(np.mean([s.std(ddof=1) / len(s) ** 0.5 for s in scores]))
+    how = "normal 95 %: +- 1.96 standard errors over images, averaged over the two directions"
+    return Value(value, max(least, value - half), value + half, how)
+
+
+def target(direction: Direction) -> Any:
+    """The counterparts; raises CellFailure where there are none."""
+    if direction.target is None:
+        raise CellFailure("the dataset's images have no counterparts in the other domain")
+    return direction.target
+
+
+def distances(direction: Direction) -> Array:
+    """The perceptual distances (N,); raises CellFailure where there are none or one is not finite."""
+    if direction.perceptual is None:
+        raise CellFailure("paired_lpips: no perceptual distance was taken: it needs counterparts and its weights")
+    found = np.asarray(direction.perceptual, dtype=np.float64)
+    if found.ndim != 1 or not len(found):
+        raise GenbenchError(f"perceptual: found an array of shape {found.shape}, allowed: (N,)")
+    if not np.isfinite(found).all():
+        raise CellFailure("perceptual: holds a value that is not finite")
+    return found
+
+
+def cycle_error(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """How far images are from themselves after both translations: mean |back - source|, 0..1; 0 is best."""
+    return both((l1(x=a_to_b.back, y=a_to_b.source), l1(x=b_to_a.back, y=b_to_a.source)), least=0.0)
+
+
+def paired_l1(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """Mean |translated - target|, 0..1; 0 is best."""
+    return both((l1(x=a_to_b.translated, y=target(a_to_b)), l1(x=b_to_a.translated, y=target(b_to_a))), least=0.0)
+
+
+def paired_ssim(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """Mean structural similarity of translated and target; 1 is best."""
+    return both((ssim(x=a_to_b.translated, y=target(a_to_b)), ssim(x=b_to_a.translated, y=target(b_to_a))))
+
+
+def paired_lpips(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """Mean perceptual distance of translated from target; 0 is best."""
+    return both((distances(a_to_b), distances(b_to_a)), least=0.0)
+
+
+def fid_a_to_b(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """Frechet distance of a's images shown in b from real images of b; b_to_a is not looked at."""
+    return fid(fake=a_to_b.fake, real=a_to_b.real)
+
+
+def fid_b_to_a(*, a_to_b: Direction, b_to_a: Direction) -> Value:
+    """Frechet distance of b's images shown in a from real images of a; a_to_b is not looked at."""
+    return fid(fake=b_to_a.fake, real=b_to_a.real)
+
+
+def declare(name: str, title: str, unit: str, compute: Callable[..., Value], **protocol: Any) -> Metric:
+    """A metric of a model that Translates; lower is better except for similarity."""
+    better = "higher" if compute is paired_ssim else "lower"
+    return Metric(name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol)
+
+
+AVERAGED = {"directions": "both, averaged"}
+CYCLE = {"translated": "quantised before the way back"}
+SSIM = {
+    "window": "Gaussian 11x11, sigma 1.5, inside the image; the largest odd one that fits smaller images",
+    "constants": [K1, K2],
+    "channels": "averaged",
+}
+FRECHET = {"covariance": "divided by n - 1", "arithmetic": "float64"}
+
+TRANSLATIONS = (
+    declare("cycle_error", "Cycle error", "grey range", cycle_error, **CYCLE, **AVERAGED),
+    declare("paired_l1", "Paired L1", "grey range", paired_l1, **AVERAGED),
+    declare("paired_ssim", "Paired SSIM", "similarity", paired_ssim, **SSIM, **AVERAGED),
+    declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, **AVERAGED),
+    declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, **FRECHET),
+    declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, **FRECHET),
+)  # fmt: skip

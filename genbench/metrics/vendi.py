@@ -1,0 +1,74 @@
+"""Vendi score: the effective number of different samples (Friedman & Dieng 2023).
+
+    VS = exp(-sum_i l_i log l_i)   l: eigenvalues of K / n,   K_ij = cosine of the angle between features i and j
+
+n identical samples score 1, n orthogonal ones n. It asks how different the samples are from each other and nothing of
+the reference: noise scores high too, and the held-out row says what is right. With X the features divided by their
+norms, K / n = X X' / n and X' X / n (D, D) have the same eigenvalues: the smaller of the two is solved.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genbench.errors import CellFailure
+from genbench.metrics.arrays import Array, matrix, with_normal_interval
+from genbench.metrics.base import GENERATED, Metric, Value
+
+TINY = np.finfo(np.float64).tiny
+
+
+def directions(fake: Any) -> Array:
+    """Rows (N, D) divided by their norms; CellFailure when one is all zero."""
+    rows = matrix("fake", fake, least=1)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    zero = int((norms == 0).sum())
+    if zero:
+        raise CellFailure(f"vendi: {zero} of {len(rows)} rows are all zero and have no direction")
+    return rows / norms
+
+
+def entropies(x: Array) -> Array:
+    """-x_i' log(S) x_i of rows x (N, D) of length 1, S = x' x / N: (N,), nats. Their mean is the entropy of S.
+
+    They are also each row's first-order effect on that entropy: its gradient in S is -log S, up to a constant.
+    """
+    n, d = x.shape
+    if d < n:
+        values, axes = np.linalg.eigh(x.T @ x / n)
+        squares = np.square(x @ axes)
+    else:
+        values, axes = np.linalg.eigh(x @ x.T / n)
+        squares = n * np.maximum(values, 0.0) * np.square(axes)
+    return -squares @ np.log(np.maximum(values, TINY))
+
+
+def vendi_score(*, fake: Any) -> float:
+    """Effective number of different samples among features fake (N, D): 1 to min(N, D); higher is more diverse.
+
+    Grows with N: compare equal N only. Raises GenbenchError for another shape or no rows; CellFailure for values that
+    are not finite and for a row of zeros.
+    """
+    return float(np.exp(entropies(directions(fake)).mean()))
+
+
+def vendi(*, fake: Any) -> Value:
+    """vendi_score with an interval over the fake samples."""
+    shares = entropies(directions(fake))
+    value = float(np.exp(shares.mean()))
+    how = "of the first-order effect of each generated sample; small-sample bias not included"
+    return with_normal_interval(value, value * shares, how, least=1.0)
+
+
+VENDI = Metric(
+    name="vendi",
+    title="Vendi",
+    version=1,
+    better="higher",
+    unit="samples",
+    reads=GENERATED,
+    compute=vendi,
+    protocol={"kernel": "cosine of features", "order": 1, "arithmetic": "float64"},
+)
