@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from genbench.build import load_model
     from genbench.contract import DataSpec
     from genbench.runner import Result, run
+    from genbench.scoring import Scores, score
 
-__all__ = ["DataSpec", "Result", "load_model", "metrics", "run"]
+__all__ = ["DataSpec", "Result", "Scores", "load_model", "metrics", "run", "score"]
 
 _PLACES = {
     "run": "genbench.runner",
     "Result": "genbench.runner",
     "load_model": "genbench.build",
     "DataSpec": "genbench.contract",
+    "score": "genbench.scoring",
+    "Scores": "genbench.scoring",
 }
 
 

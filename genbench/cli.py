@@ -59,6 +59,30 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A fold
 
 
 @app.command()
+def score(
+    fake: Annotated[str, typer.Argument(metavar="FAKE", help="A folder of pictures, .npy, .npz or a dataset's name.")],
+    reference: Annotated[str, typer.Option(help="What to compare with, likewise; a name is its train split.")],
+    features: Annotated[str | None, typer.Option(help="The extractor; see `genbench ls features`.")] = None,
+    metrics: Annotated[str, typer.Option(help="Names separated by commas; default: those that apply.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="Folder or file of the extractor's weights.")] = None,
+    device: DeviceName = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON there; - prints it, alone.")] = None,
+    resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16, of the extractor.")] = "fp32",
+    download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
+) -> None:
+    """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
+    from genbench import scoring
+
+    found = scoring.score_on_screen(
+        json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
+        device=device, resize=resize, precision=precision, download=download,
+    )  # fmt: skip
+    typer.echo(found.to_json() if str(json_file) == "-" else found.table())
+    raise typer.Exit(1 if found.failed else 0)
+
+
+@app.command()
 def sample(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A zoo name, or model/dataset/s0 of a run.")],
     suite: Annotated[Path | None, typer.Option(help="The suite that the cell belongs to.")] = None,
@@ -85,6 +109,39 @@ def check(
     text, passed = listing.check(model, shape, levels)
     typer.echo(text)
     raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A result's folder, or its records.jsonl.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The result to judge.")],
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 when B is worse beyond its tolerance.")] = False,
+    tolerance: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER or NAME=NUMBER%; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare two results metric by metric: better, worse, or cannot tell; and which parts of the protocols differ."""
+    from genbench import difference
+
+    found = difference.compare(a, b)
+    shut = difference.closed(found, difference.tolerances(tolerance or [])) if gate else []
+    text = json.dumps(difference.as_plain(found), indent=1) if as_json else difference.table(found)
+    typer.echo(text)
+    typer.echo(difference.sentence(found), err=as_json)
+    for d in shut:
+        typer.echo(f"gate closed: {d.model} {d.metric} is {d.verdict} {d.reason}".rstrip(), err=True)
+    raise typer.Exit(1 if shut else 0)
+
+
+@app.command()
+def selftest(
+    only: Annotated[str, typer.Option(help="Only worlds whose name holds this, in any case.")] = "",
+) -> None:
+    """Measure worlds of known answer with the code that measures models: measured against true, in a table."""
+    from genbench import selftest as worlds
+
+    rows = worlds.run(only)
+    typer.echo(worlds.table(rows))
+    raise typer.Exit(0 if all(row.ok for row in rows) else 1)
 
 
 @app.command("ls")

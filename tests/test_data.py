@@ -201,8 +201,11 @@ def test_an_npy_is_read_and_arr_0_stands_for_images(tmp_path: Path) -> None:
 
 
 BAD_ARRAYS = {
-    "float": ({"images": np.zeros((4, 8, 8))}, "images of float64, allowed: uint8 grey-level indices"),
-    "keys": ({"x": np.zeros(3)}, "holds x, allowed: images or arr_0, and labels"),
+    "float": (
+        {"images": np.zeros((4, 8, 8))},
+        "images of float64 from 0 to 0; allowed: uint8 grey-level indices, e.g. numpy.rint(x * 255).astype('uint8')",
+    ),
+    "keys": ({"x": np.zeros(3)}, "holds x, allowed: images, samples or arr_0, and labels"),
     "flat": (
         {"images": np.zeros((4, 64), np.uint8)},
         "images of shape (4, 64), allowed: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3",

@@ -2,6 +2,7 @@
 
 load({"name": "digits"})                                   scikit-learn's digits, always there
 load({"name": "fashion-mnist", "download": True})          $GENBENCH_DATA, Debian's package, or a download
+load({"name": "edges", "of": "fashion-mnist"})             a translation task: pictures <-> their edges
 load({"name": "folder", "path": "images", "size": 32})     a folder of pictures
 load({"name": "npz", "path": "x.npz", "levels": 17})       an array of images
 """
@@ -13,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genbench.contract import DataSpec
-from genbench.data import digits, fashion_mnist, files
-from genbench.data.base import Dataset, Split, fingerprint
-from genbench.data.files import read_images
+from genbench.data import digits, edges, fashion_mnist, files
+from genbench.data.base import Dataset, Domain, Split, fingerprint
+from genbench.data.captions import CAPTIONS
+from genbench.data.files import image_member, labels_beside, read_images
 from genbench.errors import DataError
 from genbench.registry import nearest
 
-__all__ = ["Dataset", "Split", "describe", "fingerprint", "load", "names", "read_images"]
+__all__ = ["Dataset", "Domain", "Split", "describe", "fingerprint", "load", "names", "read_images"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ SOURCES = {
     ),
     "fashion-mnist": Source(
         "70,000 grey images of clothes, 28x28, 256 levels", fashion_mnist.load, fashion_mnist.describe, ("download",)
+    ),
+    "edges": Source(
+        "pictures <-> their edges, unpaired, of digits or fashion-mnist",
+        edges.load,
+        edges.describe,
+        ("of", "download"),
+        imports=("sklearn.datasets",),
     ),
     "folder": Source("your own pictures in one folder", files.load_folder, files.describe_folder, ("path", "size")),
     "npz": Source("your own array of images", files.load_npz, files.describe_npz, ("path", "levels")),
@@ -83,6 +94,29 @@ def describe(entry: dict[str, Any], folder: Path | None = None) -> tuple[DataSpe
     return _source(entry).describe(entry, _place(entry, folder))
 
 
+def has_captions(entry: dict[str, Any]) -> bool:
+    """Whether the dataset of this entry has a caption for each class."""
+    return entry["name"] in CAPTIONS
+
+
+def is_translation(entry: dict[str, Any]) -> bool:
+    """Whether the dataset of this entry is a translation task."""
+    return "of" in _source(entry).keys
+
+
+def has_labels(path: Path) -> bool:
+    """Whether a file of images made elsewhere says which class each was asked to show."""
+    if path.suffix != ".npz":
+        return False
+    with np.load(path, allow_pickle=False) as arrays:
+        return labels_beside(arrays, image_member(tuple(arrays), path)) is not None
+
+
+def origin(entry: dict[str, Any]) -> str:
+    """The dataset whose pictures these are, which decides whose classifier fits them."""
+    return entry.get("of") or entry["name"]
+
+
 def _source(entry: dict[str, Any]) -> Source:
     name = str(entry.get("name"))
     if name not in SOURCES:
@@ -94,8 +128,11 @@ def _source(entry: dict[str, Any]) -> Source:
             raise DataError(
                 f"dataset {name}: unknown key '{key}'{nearest(key, allowed) or ';'} allowed: {', '.join(allowed)}"
             )
-    if "path" in source.keys and "path" not in _given(entry):
-        raise DataError(f"dataset {name}: no path, allowed: {{name: {name}, path: ...}}")
+    for key in ("path", "of"):
+        if key in source.keys and key not in _given(entry):
+            raise DataError(f"dataset {name}: no {key}, allowed: {{name: {name}, {key}: ...}}")
+    if "of" in source.keys and entry["of"] not in edges.OF:
+        raise DataError(f"dataset {name}: of: found '{entry['of']}', allowed: {', '.join(edges.OF)}")
     return source
 
 

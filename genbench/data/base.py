@@ -22,14 +22,27 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Domain:
+    """The other side of a translation task: image i of test is the counterpart of image i of the dataset's test."""
+
+    train: Split
+    test: Split
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits."""
+    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits.
+
+    captions: one text a class, () where there are none. source: what translators translate from, into this dataset.
+    """
 
     name: str
     spec: DataSpec
     train: Split
     test: Split
     fingerprint: str
+    captions: tuple[str, ...] = ()
+    source: Domain | None = None
 
 
 def fingerprint(*splits: Split) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, Split, fingerprint
+from genbench.data.captions import CAPTIONS
 from genbench.errors import DataError
 
 SPEC = DataSpec(channels=1, height=8, width=8, levels=17, classes=10)
@@ -35,9 +36,8 @@ def load(entry: dict[str, Any], place: Path) -> Dataset:
     pixels = torch.from_numpy(raw.images.astype(np.uint8))[:, None]  # (1797, 1, 8, 8)
     labels = torch.from_numpy(raw.target.astype(np.int64))
     train, test = split_numbers(labels.tolist())
-    dataset = Dataset(
-        "digits", SPEC, Split(pixels[train], labels[train]), Split(pixels[test], labels[test]), FINGERPRINT
-    )
+    splits = Split(pixels[train], labels[train]), Split(pixels[test], labels[test])
+    dataset = Dataset("digits", SPEC, *splits, FINGERPRINT, CAPTIONS["digits"])
     found = fingerprint(dataset.train, dataset.test)
     if found != FINGERPRINT:
         raise DataError(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, Split
+from genbench.data.captions import CAPTIONS
 from genbench.errors import DataError
 
 SPEC = DataSpec(channels=1, height=28, width=28, levels=256, classes=10)
@@ -41,7 +42,7 @@ def load(entry: dict[str, Any], place: Path) -> Dataset:
     train_x, train_y, test_x, test_y = (read_idx(home / name, expected) for name, expected in FILES.items())
     train = Split(train_x[:, None], train_y.long())
     test = Split(test_x[:, None], test_y.long())
-    return Dataset("fashion-mnist", SPEC, train, test, FINGERPRINT)
+    return Dataset("fashion-mnist", SPEC, train, test, FINGERPRINT, CAPTIONS["fashion-mnist"])
 
 
 def find(entry: dict[str, Any]) -> Path | None:

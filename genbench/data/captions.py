@@ -1,0 +1,13 @@
+"""One caption a class: what a text-to-image model is asked for, and what its pictures are judged against."""
+
+from __future__ import annotations
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CLOTHES = (
+    "t-shirt", "pair of trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+
+CAPTIONS = {
+    "digits": tuple(f"the handwritten digit {name}" for name in DIGITS),
+    "fashion-mnist": tuple(f"a picture of a {name}" for name in CLOTHES),
+}

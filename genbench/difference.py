@@ -1,0 +1,198 @@
+"""Two results compared: each metric with its difference, an interval, and a verdict; a gate for continuous integration.
+
+B is better or worse than A where the 95 % interval of the difference B - A leaves out 0; else nobody can tell, and
+`least` is the smallest difference that would have been seen. The interval is that of two values measured independently
+(Zou and Donner 2008, eq. 7, from the values' own intervals):
+
+    d - sqrt((b - lo_b)^2 + (hi_a - a)^2)  ..  d + sqrt((hi_b - b)^2 + (a - lo_a)^2)
+
+Values of the same samples, or of the same test images, move together; then it is wider than need be. A value without
+an interval counts as exact. Where the protocols differ nothing is compared, and the fields that differ are named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genbench.errors import GenbenchError
+from genbench.metrics import METRICS
+from genbench.metrics.base import COST
+from genbench.records import Record, read_records
+from genbench.registry import nearest
+from genbench.report.aggregate import Entry, Row, boards
+from genbench.report.guard import comparable, differences, listed
+
+BETTER, WORSE, UNCLEAR, REFUSED, MISSING = "better", "worse", "cannot tell", "not compared", "missing"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one model in both results.
+
+    a, b: the values; change: b - a with lo..hi; least: the smallest change that would have been seen. reason: why it
+    was not compared, or what is missing; gone: it is missing in B.
+    """
+
+    model: str
+    dataset: str
+    metric: str
+    verdict: str
+    a: float | None = None
+    b: float | None = None
+    change: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    least: float | None = None
+    unit: str = ""
+    better: str = "lower"
+    reason: str = ""
+    gone: bool = False
+
+    @property
+    def is_speed(self) -> bool:
+        """Whether it is about the cost of drawing and not about the samples."""
+        return self.metric in METRICS and METRICS[self.metric].reads == COST
+
+
+def compare(a: Path, b: Path) -> list[Difference]:
+    """Every metric of every model of two results (folders, or their records.jsonl), A first.
+
+    Raises StoreError for a result that cannot be read.
+    """
+    first, second = (_rows(read_records(path / "records.jsonl" if path.is_dir() else path)) for path in (a, b))
+    found = []
+    for key in dict.fromkeys([*first, *second]):
+        one, other = first.get(key), second.get(key)
+        if one is None or other is None:
+            reason = f"only in {a if other is None else b}"
+            found.append(Difference(*key, metric="", verdict=MISSING, reason=reason, gone=other is None))
+        else:
+            found += [_difference(one, other, metric) for metric in dict.fromkeys([*one.entries, *other.entries])]
+    return found
+
+
+def _rows(records: Sequence[Record]) -> dict[tuple[str, str], Row]:
+    return {(row.model, row.dataset): row for board in boards(list(records)) for row in board.models}
+
+
+def _difference(one: Row, other: Row, metric: str) -> Difference:
+    entries = [row.entries.get(metric) for row in (one, other)]
+    lacking = [name for name, entry in zip("AB", entries, strict=True) if entry is None or not entry.ok]
+    if len(lacking) == 2:
+        return Difference(one.model, one.dataset, metric, REFUSED, reason="no value in A nor in B")
+    if lacking:
+        entry = entries["AB".index(lacking[0])]
+        reason = f"no value in {lacking[0]}: {entry.reason if entry else 'not measured'}"
+        return Difference(one.model, one.dataset, metric, MISSING, reason=reason, gone=lacking == ["B"])
+    a, b = (entry for entry in entries if entry is not None)
+    if comparable(a.record) != comparable(b.record):
+        reason = "; ".join(differences([("A", a.record), ("B", b.record)]))
+        return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=reason)
+    if a.kind != b.kind:
+        return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=f"{a.kind} beside {b.kind}")
+    return _judged(one, metric, a, b)
+
+
+def _judged(row: Row, metric: str, a: Entry, b: Entry) -> Difference:
+    change = b.number - a.number
+    down, up = math.hypot(b.number - b.low, a.high - a.number), math.hypot(b.high - b.number, a.number - a.low)
+    better = a.record.better
+    verdict = UNCLEAR
+    if change - down > 0 or change + up < 0:
+        verdict = BETTER if (change < 0) == (better == "lower") else WORSE
+    return Difference(
+        row.model, row.dataset, metric, verdict, a.number, b.number, change, change - down, change + up,
+        least=max(down, up), unit=a.record.unit, better=better,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much worse a metric may get: in its unit, or as a share of A's value."""
+
+    amount: float = 0.0
+    relative: bool = False
+
+    def of(self, value: float) -> float:
+        """In the metric's unit, A's value given."""
+        return self.amount * abs(value) if self.relative else self.amount
+
+
+def tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
+    """From "fid=0.2" or "fid=5%" to tolerances by metric. Raises GenbenchError for a name or number that is none."""
+    found = {}
+    for text in texts:
+        name, _, amount = text.partition("=")
+        if name not in METRICS:
+            raise GenbenchError(
+                f"--tolerance: unknown metric '{name}'{nearest(name, METRICS) or ';'} allowed: NAME=0.1"
+            )
+        try:
+            number = float(amount.removesuffix("%"))
+        except ValueError:
+            number = math.nan
+        if not number >= 0:
+            raise GenbenchError(f"--tolerance: found '{text}', allowed: {name}=NUMBER or {name}=NUMBER%, at least 0")
+        relative = amount.endswith("%")
+        found[name] = Tolerance(number / 100 if relative else number, relative)
+    return found
+
+
+def closed(found: Sequence[Difference], allowed: Mapping[str, Tolerance]) -> list[Difference]:
+    """What closes the gate: a model or value that is gone in B, or a metric that is worse beyond its tolerance.
+
+    That is, the whole interval of the difference lies beyond it; without a tolerance, beyond 0.
+    """
+    return [d for d in found if _closes(d, allowed)]
+
+
+def _closes(d: Difference, allowed: Mapping[str, Tolerance]) -> bool:
+    if d.verdict == MISSING:
+        return d.gone
+    if d.verdict != WORSE or d.lo is None or d.hi is None or d.a is None:
+        return False
+    tolerance = allowed.get(d.metric, Tolerance()).of(d.a)
+    return (d.lo if d.better == "lower" else -d.hi) > tolerance
+
+
+def sentence(found: Sequence[Difference]) -> str:
+    """The joint verdict: a gain in speed counts only where quality did not fall, and the reverse."""
+    parts = {
+        (speed, verdict): [f"{d.model} {d.metric}" for d in found if d.is_speed == speed and d.verdict == verdict]
+        for speed in (True, False)
+        for verdict in (BETTER, WORSE)
+    }
+    faster, slower, gained, lost = (parts[k] for k in ((True, BETTER), (True, WORSE), (False, BETTER), (False, WORSE)))
+    if lost and faster:
+        return f"The gain in speed does not count: quality fell ({listed(lost)})."
+    if slower and gained:
+        return f"The gain in quality does not count by itself: it is paid for in speed ({listed(slower)})."
+    if lost or slower:
+        return f"B is worse: {listed(lost + slower)}."
+    if faster or gained:
+        return f"B is better, and nothing is seen to be worse: {listed(faster + gained)}."
+    if all(d.change is None for d in found):
+        return "Nothing was compared."
+    return "No difference is seen; the last column says how large one would have had to be."
+
+
+def as_plain(found: Sequence[Difference]) -> list[dict[str, object]]:
+    """The differences as plain data, for JSON."""
+    return [asdict(d) for d in found]
+
+
+def table(found: Sequence[Difference]) -> str:
+    """The differences in lines: model, metric, A, B, difference with interval, verdict, least difference seen."""
+    lines = []
+    for d in found:
+        head = f"{d.model} {d.metric}".strip()
+        if d.change is None:
+            lines.append((head, "", "", "", d.verdict, d.reason))
+            continue
+        numbers = f"{d.change:+.4g} ({d.lo:+.4g} to {d.hi:+.4g})"
+        lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"least seen {d.least:.3g}"))
+    widths = [max(len(line[i]) for line in lines) for i in range(5)] if lines else []
+    return "\n".join("  ".join([*(w.ljust(n) for w, n in zip(line, widths, strict=False)), line[5]]) for line in lines)

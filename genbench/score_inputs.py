@@ -1,0 +1,251 @@
+"""What the metrics read of two sets of images: features drawn through batch by batch, the reference's kept by content.
+
+The reference's features lie in the store under the key that a suite gives them, so that scoring against a dataset and
+running a suite on it share them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from genbench import features, lint
+from genbench.data.files import check_levels
+from genbench.data.images import ImageSet
+from genbench.errors import DataError
+from genbench.features import Features
+from genbench.lint import Case, Finding, Gather, Summary
+from genbench.measure import Images, Inputs, kept_moments
+from genbench.metrics.base import (
+    CLASSES,
+    CONDITION,
+    FEATURES,
+    GENERATED,
+    LABELLED,
+    MEMORY,
+    PIXELS,
+    PROBABILITIES,
+    SPATIAL,
+    Metric,
+)
+from genbench.metrics.frechet import Moments
+from genbench.progress import Progress, Report
+from genbench.records import digest
+from genbench.sides import Side, in_same_channels, split_of
+from genbench.store import FEATURES as FEATURES_KIND
+from genbench.store import Store
+
+ELSEWHERE = "images"  # stands for a dataset's name where there is none
+KINDS = (FEATURES, GENERATED, PROBABILITIES, SPATIAL, MEMORY, PIXELS, CLASSES, CONDITION, LABELLED)
+OF_LABELS = (CLASSES, CONDITION, LABELLED)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one reading of a set gave: its features, and its summary for the linter."""
+
+    features: Features
+    summary: Summary
+
+
+class ScoreInputs(Inputs):
+    """The numbers behind a score; features of each set are extracted once, when a metric first asks for them."""
+
+    def __init__(
+        self, fake: Side, real: Side, extractor: str, options: features.FeatureOptions, device: str, report: Report
+    ) -> None:
+        """Raises DataError for sets whose images cannot be compared, and for an extractor that is not there."""
+        self.fake_side, self.real_side = in_same_channels(fake, real)
+        self.extractor_name, self.options, self.device, self.report = extractor, options, device, report
+        self.identity = features.identity(extractor, self.dataset_name, options=options)
+        self.levels = self._shared_levels()
+        self._refuse_other_shapes()
+        self.store = Store()
+        self.spatial_wanted = False
+
+    @property
+    def dataset_name(self) -> str:
+        """The reference's dataset, or "images"."""
+        dataset = self.real_side.dataset
+        return ELSEWHERE if dataset is None else dataset.name
+
+    def _shared_levels(self) -> int:
+        found = {side.dataset.spec.levels for side in (self.fake_side, self.real_side) if side.dataset}
+        if len(found) > 1:
+            raise DataError(f"fake and reference: found {' and '.join(map(str, found))} grey levels; must agree")
+        return found.pop() if found else 256
+
+    def _refuse_other_shapes(self) -> None:
+        fake, real = self.fake_side.images, self.real_side.images
+        if fake.shape != real.shape and self.identity["resize"] == "none":
+            raise DataError(
+                f"{fake.name}: images of (channels, height, width) {fake.shape}, but {real.name} has {real.shape}; "
+                f"they must agree, as {self.identity['extractor']} does not resize"
+            )
+
+    def why_not(self, metric: Metric) -> str:
+        """Why the metric cannot be had of these sets, in words; "" when it can."""
+        fake, real = self.fake_side.images, self.real_side.images
+        if metric.reads not in KINDS:
+            return "samples only: no network to ask"
+        if metric.reads in (PROBABILITIES, CONDITION) and not features.has_probabilities(self.extractor_name):
+            return f"features '{self.extractor_name}' give no class probabilities"
+        if metric.reads == SPATIAL and not features.has_spatial(self.extractor_name):
+            return f"features '{self.extractor_name}' have no spatial map"
+        if metric.reads in (MEMORY, LABELLED) and self.real_side.dataset is None:
+            return "needs a dataset's name as reference, for its train and its test split"
+        if metric.reads == CONDITION and self.extractor_name != "classifier":
+            return f"features '{self.extractor_name}' know other classes than the labels; allowed: classifier"
+        if metric.reads in OF_LABELS and (fake.labels is None or real.labels is None):
+            return "needs labels of both sets: folders named by class, or labels in an .npz"
+        if metric.reads in OF_LABELS and fake.classes != real.classes:
+            names = [", ".join(images.classes[:3]) or "numbers" for images in (fake, real)]
+            return f"needs the same classes in both sets; found {names[0]} and {names[1]}"
+        if metric.reads in (PIXELS, LABELLED) and fake.shape != real.shape:
+            return f"needs images of one shape; found {fake.shape} and {real.shape}"
+        return ""
+
+    @cached_property
+    def extractor(self) -> features.Extractor:
+        """The extractor on the device, its weights checked."""
+        return features.load(self.extractor_name, self.dataset_name, self.device, options=self.options)
+
+    @cached_property
+    def _fake(self) -> Seen:
+        keep = ("vectors", "probabilities", "spatial") if self.spatial_wanted else ("vectors", "probabilities")
+        return self._read(self.fake_side.images, keep)
+
+    @cached_property
+    def _real(self) -> Seen:
+        return self._kept(self.real_side.images)
+
+    @property
+    def fake(self) -> Features:
+        """As Inputs."""
+        return self._fake.features
+
+    @property
+    def real(self) -> Features:
+        """As Inputs."""
+        return self._real.features
+
+    @cached_property
+    def real_moments(self) -> Moments:
+        """As Inputs, kept beside the features."""
+        key = self._features_key(self.real_side.images)
+        return kept_moments(self.store, key, lambda: self.real.vectors)
+
+    @cached_property
+    def train(self) -> Features:
+        """As Inputs."""
+        return self._split("train")
+
+    @cached_property
+    def held_out(self) -> Features:
+        """As Inputs."""
+        return self._split("test")
+
+    def _split(self, split: str) -> Features:
+        side = self.real_side
+        assert side.dataset is not None
+        return self.real if split == side.split else self._kept(split_of(side.dataset, split).images).features
+
+    @cached_property
+    def generated(self) -> Images:
+        """As Inputs; all pixels in memory."""
+        return self._all(self.fake_side.images)
+
+    @cached_property
+    def reference(self) -> Images:
+        """As Inputs; all pixels in memory."""
+        return self._all(self.real_side.images)
+
+    @property
+    def unseen(self) -> Images:
+        """As Inputs."""
+        assert self.real_side.dataset is not None
+        test = self.real_side.dataset.test
+        return Images(test.pixels, test.labels)
+
+    def _all(self, images: ImageSet) -> Images:
+        pixels = images.load()
+        check_levels(pixels, self.levels, images.name)
+        return Images(pixels, images.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the reference: its dataset's, or over its pixels."""
+        dataset = self.real_side.dataset
+        return self._real.summary.pixel_hash if dataset is None else dataset.fingerprint
+
+    @property
+    def fake_hash(self) -> str:
+        """SHA-256 (hex) over the generated pixels."""
+        return self._fake.summary.pixel_hash
+
+    def findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+        """What the linter says of the generated images, and of the reference."""
+        fake, real, dims = self.fake_side.images, self.real_side.images, self.fake.vectors.shape[1]
+        mine, theirs = self._fake.summary, self._real.summary
+        cases = (
+            Case(mine, self.levels, fake.labels, dims, theirs, fake.found, ordered=not fake.folders),
+            Case(theirs, self.levels, real.labels, dims, None, real.found, ordered=False),
+        )
+        of_fake, of_real = map(lint.inspect, cases)
+        return of_fake, tuple(f for f in of_real if f.code != "few")
+
+    def _features_key(self, images: ImageSet) -> str:
+        return digest({"pixels": images.source_hash, **self.identity})
+
+    def _kept(self, images: ImageSet) -> Seen:
+        kept = self._features_key(images)
+        noted = digest({"pixels": images.source_hash, "summary": lint.SUMMARY_VERSION})
+        with self.store.lock(FEATURES_KIND, kept):
+            if not (self.store.intact(FEATURES_KIND, kept) and self.store.intact(FEATURES_KIND, noted)):
+                self._keep(images, kept, noted)
+        return Seen(self._load(kept), lint.load_summary(self.store.path(FEATURES_KIND, noted) / "summary.npz"))
+
+    def _keep(self, images: ImageSet, kept: str, noted: str) -> None:
+        seen = self._read(images, ("vectors", "probabilities", "spatial"))
+        arrays = {name: value for name, value in vars(seen.features).items() if value is not None}
+        with self.store.writing(FEATURES_KIND, kept, self.identity) as folder:
+            np.savez(folder / "features.npz", **arrays)
+        with self.store.writing(FEATURES_KIND, noted, {"summary": images.name}) as folder:
+            seen.summary.save(folder / "summary.npz")
+
+    def _load(self, key: str) -> Features:
+        with np.load(self.store.path(FEATURES_KIND, key) / "features.npz", allow_pickle=False) as arrays:
+            return Features(arrays["vectors"], None, arrays.get("spatial") if self.spatial_wanted else None)
+
+    def _read(self, images: ImageSet, keep: Collection[str]) -> Seen:
+        gather, rows, start = Gather(images.count, images.shape), _Rows(images.count, keep), time.perf_counter()
+        for part in images.batches():
+            check_levels(part, self.levels, images.name)
+            gather.add(part)
+            rows.add(self.extractor(part, self.levels))
+            rate = rows.filled / (time.perf_counter() - start)
+            self.report(Progress(f"features of {images.name}", rows.filled, images.count, "images", rate))
+        return Seen(Features(**rows.arrays), gather.summary())
+
+
+class _Rows:
+    """Arrays of known length that fill up batch by batch."""
+
+    def __init__(self, count: int, keep: Collection[str]) -> None:
+        self.count, self.keep, self.filled = count, keep, 0
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def add(self, part: Features) -> None:
+        """The next rows."""
+        end = self.filled + len(part.vectors)
+        for name, value in vars(part).items():
+            if value is None or name not in self.keep:
+                continue
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.count, *value.shape[1:]), np.float32)
+            self.arrays[name][self.filled : end] = value
+        self.filled = end

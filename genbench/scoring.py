@@ -1,0 +1,247 @@
+"""Scores images that were made elsewhere, by the metrics and under the protocol of a suite.
+
+    genbench.score(fake="samples.npz", reference="fashion-mnist").values     {"fid": 12.3, ...}
+
+Records are those of `genbench run`: where the protocol is the same, so is its hash, and the numbers compare.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from genbench import features as extractors
+from genbench import metrics as known
+from genbench.errors import CellFailure, DataError, GenbenchError
+from genbench.features import FeatureOptions
+from genbench.features.classifier import index
+from genbench.lint import Finding
+from genbench.measure import measure, sample_protocol
+from genbench.metrics.base import SPATIAL, Metric
+from genbench.progress import Progress, Report, Throttle, silent
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, digest, protocol_hash
+from genbench.runner import choose_device
+from genbench.score_inputs import ELSEWHERE, ScoreInputs
+from genbench.screen import PLAIN_SECONDS, Screen
+from genbench.sides import Side, open_side
+from genbench.store import make_folder
+from genbench.work import device_name, explain
+
+DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
+DEFAULT_FEATURES = "inception-v3-compat"
+WIDTH = 110  # columns of the table
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a score found.
+
+    records: one a metric, in the order asked for. findings: the linter's, of the generated images; reference_findings:
+    of the reference. identity: the extractor's protocol fields.
+    """
+
+    fake: str
+    reference: str
+    records: tuple[Record, ...]
+    findings: tuple[Finding, ...]
+    reference_findings: tuple[Finding, ...]
+    identity: dict[str, Any]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every value that could be measured, by metric."""
+        return {r.metric: r.value for r in self.records if r.value is not None}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The linter's findings as sentences."""
+        return (*(f.text for f in self.findings), *(f"reference: {f.text}" for f in self.reference_findings))
+
+    @property
+    def failed(self) -> list[Record]:
+        """Records of what failed."""
+        return [r for r in self.records if r.status == FAILED]
+
+    def table(self) -> str:
+        """Warnings, a row a metric, and the protocol, as text."""
+        why = [f"{r.status}: {r.metric}: {r.reason}" for r in self.records if r.status != OK]
+        warnings = [f"warning: {text}" for text in self.warnings]
+        return "\n".join([*warnings, _rendered(self.records), *why, self.protocol])
+
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in one line."""
+        fields = {k: f"{v:.12}" if k == "extractor_weights" else str(v) for k, v in self.identity.items()}
+        fields = {name.removeprefix("extractor_"): value for name, value in fields.items()}
+        shown = [f"{name} {value}" for name, value in fields.items()]
+        n_fake, n_real = (next((n for n in counts if n), None) for counts in self._counts)
+        shown += [] if n_fake is None else [f"{n_fake:,} generated images"]
+        shown += [] if n_real is None else [f"{n_real:,} of {self.reference}"]
+        return f"protocol: {', '.join(shown)}\nintervals are of 95 %; the JSON says how each was got"
+
+    @property
+    def _counts(self) -> tuple[list[int | None], list[int | None]]:
+        return [r.n_fake for r in self.records], [r.n_real for r in self.records]
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        found = [{"of": "fake", **asdict(f)} for f in self.findings]
+        found += [{"of": "reference", **asdict(f)} for f in self.reference_findings]
+        records = [asdict(r) for r in self.records]
+        whole = {"fake": self.fake, "reference": self.reference, "warnings": found, "records": records}
+        return json.dumps(whole, indent=1, allow_nan=False)
+
+
+def _rendered(records: Sequence[Record]) -> str:
+    table = Table(box=None, pad_edge=False)
+    for name, side in {
+        "metric": "left",
+        "value": "right",
+        "95 % interval": "left",
+        "generated / real": "right",
+    }.items():
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("better", no_wrap=True)
+    table.add_column("protocol", no_wrap=True)
+    for r in records:
+        value = r.status if r.value is None else f"{'' if r.kind == '=' else r.kind}{r.value:.5g}"
+        interval = "" if r.lo is None or r.hi is None else f"{r.lo:.4g} .. {r.hi:.4g}"
+        counts = " / ".join(f"{n:,}" for n in (r.n_fake, r.n_real) if n is not None)
+        table.add_row(r.metric, value, interval, counts, r.better, r.protocol_hash)
+    text = StringIO()
+    Console(file=text, width=WIDTH).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def score(
+    *,
+    fake: Any,
+    reference: Any,
+    features: str | None = None,
+    metrics: Sequence[str] | None = None,
+    weights: Path | str | None = None,
+    device: str = "auto",
+    resize: str = "",
+    precision: str = "fp32",
+    download: bool = False,
+    report: Report = silent,
+) -> Scores:
+    """Measures how images compare with a reference.
+
+    fake, reference: a folder of pictures, an .npy, an .npz, a dataset's name (its train split; `name:test` for the
+    other) or an array uint8 of (N, H, W), (N, H, W, C) or (N, C, H, W).
+    features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
+    metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
+    resize, precision, download: the extractor's options.
+    Raises GenbenchError for what cannot be read, compared or asked for; a metric that fails becomes a record.
+    """
+    options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
+    wanted = [_metric(name) for name in metrics or ()]
+    sides = open_side(fake, "fake", download), open_side(reference, "reference", download)
+    inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, choose_device(device), report)
+    chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
+    _refuse_nothing(inputs, chosen)
+    inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
+    of_fake, of_reference = inputs.findings()
+    records = [_record(inputs, metric) for metric in chosen]
+    shown = inputs.fake_side.images.name, inputs.real_side.images.name
+    scores = Scores(*shown, (), of_fake, of_reference, inputs.identity)
+    return replace(scores, records=tuple(replace(r, warnings=scores.warnings) for r in records))
+
+
+def _metric(name: str) -> Metric:
+    return known.get(name)
+
+
+def _refuse_nothing(inputs: ScoreInputs, chosen: Sequence[Metric]) -> None:
+    reasons = [(m.name, inputs.why_not(m)) for m in chosen]
+    if all(reason for _, reason in reasons):
+        raise GenbenchError(f"--metrics: none of them can be had: {'; '.join(f'{n}: {why}' for n, why in reasons)}")
+
+
+def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
+    """The classifier of the reference's dataset, where one is shipped and takes images of this shape; or Inception.
+
+    Options that no classifier takes ask for Inception too. Raises DataError when its weights are not there.
+    """
+    dataset = real.dataset
+    fits = dataset is not None and f"{dataset.name}-classifier" in index() and fake.images.shape == dataset.spec.shape
+    asked = options.resize or options.precision != "fp32" or (options.weights is not None and options.weights.is_file())
+    if fits and not asked:
+        return "classifier"
+    try:
+        extractors.identity(DEFAULT_FEATURES, ELSEWHERE, options)
+    except DataError as error:
+        raise DataError(f"{error}; or choose `--features pixels`, which needs none") from None
+    return DEFAULT_FEATURES
+
+
+def _record(inputs: ScoreInputs, metric: Metric) -> Record:
+    start, reason = time.perf_counter(), inputs.why_not(metric)
+    blank = _blank(inputs, metric)
+    if reason:
+        return replace(blank, status=NOT_APPLICABLE, reason=reason)
+    inputs.report(Progress(f"measure {metric.name}", 0, 0))
+    try:
+        value, n_fake, n_real = measure(metric, inputs)
+        if not math.isfinite(value.value):
+            raise CellFailure(f"the value is {value.value}")
+    except Exception as error:
+        return replace(blank, status=FAILED, reason=explain(error))
+    protocol = score_protocol(inputs, metric, n_fake, n_real)
+    key = digest({"fake": inputs.fake_hash, "metric": metric.name, "version": metric.version, "protocol": protocol})
+    return replace(
+        blank, status=OK, reason="", **vars(value), n_fake=n_fake, n_real=n_real, protocol=protocol, key=key,
+        protocol_hash=protocol_hash(protocol), seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def _blank(inputs: ScoreInputs, metric: Metric) -> Record:
+    fake, real = inputs.fake_side.label, inputs.real_side
+    dataset = real.label if real.dataset is None else real.dataset.name
+    return Record(
+        "score", 1, f"{fake}/{dataset}/s0", fake, dataset, 0, metric.name, metric.version, status=NOT_APPLICABLE,
+        reason="not measured", unit=metric.unit, better=metric.better, device=device_name(inputs.device),
+    )  # fmt: skip
+
+
+def score_protocol(inputs: ScoreInputs, metric: Metric, n_fake: int | None, n_real: int | None) -> dict[str, Any]:
+    """The protocol fields of a suite that scores the same samples against the same reference."""
+    fields = {"dataset": inputs.dataset_name, "dataset_fingerprint": inputs.fingerprint}
+    split = inputs.real_side.split
+    return {
+        **fields,
+        **sample_protocol(metric, inputs.identity, inputs.levels, split, n_fake, n_real),
+        **metric.protocol,
+    }
+
+
+def score_on_screen(json_file: Path | None, **options: Any) -> Scores:
+    """As `score`, with progress on standard error; json_file: where the JSON goes, `-` for nowhere."""
+    file = json_file if json_file is not None and str(json_file) != "-" else None
+    if file is not None:
+        make_folder(file.absolute().parent)
+    with Screen(Console(stderr=True, highlight=False, soft_wrap=True)) as screen:
+        scores = score(**options, report=_reporter(screen))
+    if file is not None:
+        file.write_text(scores.to_json(), encoding="utf-8")
+    return scores
+
+
+def _reporter(screen: Screen) -> Report:
+    log = Throttle(PLAIN_SECONDS)  # a file or a pipe gets a line now and then, and none where all is done sooner
+
+    def report(progress: Progress) -> None:
+        if screen.live or log.due():
+            screen.progress("score", progress)
+
+    return report

@@ -1,0 +1,242 @@
+"""Worlds of likelihood: pixels of known entropy, a flow that must integrate to one, a VAE whose evidence is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.functional import jacobian
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from genbench.contract import DataSpec
+from genbench.metrics.arrays import Array
+from genbench.selftest.base import GRID, Found, World, average, measured, zoo
+from genbench.space import seeded, to_unit_range
+
+IMAGES = DataSpec(1, 2, 2, 256)
+ORTHOGONAL = ((0.5, 0.3), (0.5, -0.3), (-0.2, 0.4), (-0.2, -0.4))
+SKEWED = ((0.5, 0.4), (0.3, 0.6), (-0.2, 0.1), (0.1, 0.2))
+PIXELS = (90, 140, 130, 170)
+
+
+# ---- pixels of known entropy ------------------------------------------------------------------------------------
+
+
+class TrueFlow(nn.Module):
+    """z = Phi^-1(F(y)), F the piecewise linear distribution function of independent pixels with mass `mass` a level."""
+
+    def __init__(self, mass: list[float]) -> None:
+        super().__init__()
+        self.mass = torch.tensor(mass, dtype=torch.float64)
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, D) and log |det dz/dy| (B,) of y (B, C, H, W) in [0, 1)."""
+        levels = len(self.mass)
+        level = (y.double() * levels).floor().long()
+        z = torch.special.ndtri((self.mass.cumsum(0) - self.mass)[level] + self.mass[level] * (y * levels - level))
+        log_slope = (self.mass[level] * levels).log() + 0.5 * z.square() + 0.5 * math.log(2 * math.pi)
+        return z.flatten(1), log_slope.flatten(1).sum(1)
+
+
+def flow_bits(mass: list[float], pixels: list[int]) -> float:
+    """Bits/dim of one image (1, 1, len(pixels)) under a RealNVP whose flow is the true one."""
+    model = zoo("realnvp", DataSpec(1, 1, len(pixels), len(mass)), scales=1)
+    model.flow = TrueFlow(mass)
+    image = torch.tensor(pixels, dtype=torch.uint8).view(1, 1, 1, -1)
+    return measured("bits_per_dim", log_probs=model.log_prob(image, seeded(0)), dims=len(pixels), kind="=")
+
+
+def uniform_pixels() -> Found:
+    """256 levels, each as likely as any: log2 256."""
+    return Found(flow_bits([1 / 256] * 256, list(range(256))), 8.0, 1e-6)
+
+
+def skewed_pixels() -> Found:
+    """Masses 1/2, 1/4, 1/8, 1/8 and an image that has them: 1/2 + 2/4 + 3/8 + 3/8 bits."""
+    return Found(flow_bits([1 / 2, 1 / 4, 1 / 8, 1 / 8], [0, 0, 0, 0, 1, 1, 2, 3]), 1.75, 1e-6)
+
+
+class Constant(nn.Module):
+    """The same rows for every input: for an encoder mean and log-variance 0 (`pair`), for a decoder one output."""
+
+    def __init__(self, value: Tensor, pair: bool) -> None:
+        super().__init__()
+        self.value, self.pair = value, pair
+
+    def forward(self, x: Tensor) -> Any:
+        """(B, ...) copies of the value, twice for an encoder."""
+        rows = self.value.expand(len(x), *self.value.shape)
+        return (rows, rows) if self.pair else rows
+
+
+def bernoulli_pixels() -> Found:
+    """White with probability 0.3, an image with 3 of 10 white, q(z|x) = p(z): -0.3 log2 0.3 - 0.7 log2 0.7."""
+    model = zoo("vae", DataSpec(1, 2, 5, 2), latent=2, channels=1, halvings=0, hidden=1)
+    model.encoder = Constant(torch.zeros(2), pair=True)
+    model.decoder = Constant(torch.full((1, 2, 5), math.log(0.3 / 0.7)), pair=False)
+    pixels = torch.tensor([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], dtype=torch.uint8).view(1, 1, 2, 5)
+    bits = measured("bits_per_dim", log_probs=model.log_prob_bound(pixels, seeded(0)), dims=10, kind="<=")
+    return Found(bits, -0.3 * math.log2(0.3) - 0.7 * math.log2(0.7), 1e-6)
+
+
+# ---- a flow ------------------------------------------------------------------------------------------------------
+
+
+def shaken_flow(height: int, width: int, **config: Any) -> nn.Module:
+    """The flow of a RealNVP in float64, with weights far from where they start."""
+    flow: nn.Module = zoo("realnvp", DataSpec(1, height, width, 3), channels=6, blocks=1, **config).flow.double()
+    gen = seeded(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=gen, dtype=torch.float64))
+    return flow
+
+
+@torch.no_grad()
+def flow_integral() -> Found:
+    """The density of two pixels summed over 201 x 201 cells of all that the flow maps to, rim of the logit included."""
+    rim, count = 0.05 / 0.9, 201
+    side = (1 + 2 * rim) / count
+    centres = -rim + (torch.arange(count, dtype=torch.float64) + 0.5) * side
+    z, log_det = shaken_flow(1, 2, scales=1)(torch.cartesian_prod(centres, centres).view(-1, 1, 1, 2))
+    log_density = log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+    return Found(float(log_density.exp().sum()) * side**2, 1.0, 1e-3, GRID)
+
+
+def flow_jacobian() -> Found:
+    """Log-determinant of a flow of two scales at one image of 4x4 against that of its Jacobian by autograd, in nats."""
+    flow = shaken_flow(4, 4, scales=2)
+    y = torch.rand(16, generator=seeded(1), dtype=torch.float64)
+    derivatives = jacobian(lambda v: flow(v.view(1, 1, 4, 4))[0].flatten(), y)
+    log_det = flow(y.view(1, 1, 4, 4))[1]
+    return Found(float(log_det.detach()), float(torch.linalg.slogdet(derivatives).logabsdet), 1e-8)
+
+
+# ---- the linear-Gaussian VAE: z ~ N(0, I), x | z ~ N(W z + mu, s^2 I) --------------------------------------------
+
+
+class Density(nn.Module):
+    """N(output, std^2 I) as a density of to_unit_range(pixels)."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def log_prob(self, pixels: Tensor, output: Tensor) -> Tensor:
+        """(B,), nats."""
+        return Normal(output, self.std).log_prob(to_unit_range(pixels, IMAGES.levels).double()).flatten(1).sum(1)
+
+
+class LinearDecoder(nn.Module):
+    """W z + mu as images."""
+
+    def __init__(self, weight: Tensor, mu: Tensor) -> None:
+        super().__init__()
+        self.weight, self.mu = weight, mu
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, C, H, W) of z (B, J)."""
+        return (z.double() @ self.weight.T + self.mu).view(-1, *IMAGES.shape)
+
+
+class GaussianEncoder(nn.Module):
+    """N(gain (x - mu), diag(variances))."""
+
+    def __init__(self, gain: Tensor, mu: Tensor, variances: Tensor) -> None:
+        super().__init__()
+        self.gain, self.mu, self.log_var = gain, mu, variances.log()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, J) of images x."""
+        mean = (x.double().flatten(1) - self.mu) @ self.gain.T
+        return mean, self.log_var.expand_as(mean)
+
+
+class LinearWorld:
+    """A VAE with exact linear parts, float64: posterior N(gain (x - mu), cov), evidence N(mu, W W' + s^2 I)."""
+
+    def __init__(self, weight: tuple[tuple[float, ...], ...], std: float) -> None:
+        self.weight, self.std = torch.tensor(weight, dtype=torch.float64), std
+        self.mu = torch.tensor([0.1, -0.2, 0.0, 0.3], dtype=torch.float64)
+        self.cov = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + self.weight.T @ self.weight / std**2)
+        self.gain = self.cov @ self.weight.T / std**2
+        self.model = zoo("vae", IMAGES, latent=2, channels=1, halvings=0, hidden=1).double()
+        self.model.decoder, self.model.likelihood = LinearDecoder(self.weight, self.mu), Density(std)
+        self.pixels = torch.tensor(PIXELS, dtype=torch.uint8).view(1, *IMAGES.shape)
+
+    def encode_with(self, variances: Tensor, gain: Tensor | None = None) -> None:
+        """Sets q(z|x); gain None: the posterior's."""
+        self.model.encoder = GaussianEncoder(self.gain if gain is None else gain, self.mu, variances)
+
+    def evidence(self, noise_variance: float | None = None) -> float:
+        """Log p(x) of the image, nats; noise_variance: another s^2."""
+        noise = self.std**2 if noise_variance is None else noise_variance
+        cov = self.weight @ self.weight.T + noise * torch.eye(4, dtype=torch.float64)
+        x = to_unit_range(self.pixels, IMAGES.levels).double().flatten()
+        return float(MultivariateNormal(self.mu, cov).log_prob(x))
+
+    def elbos(self, n: int) -> Array:
+        """N independent draws of the lower bound, nats."""
+        with torch.no_grad():
+            return np.asarray(self.model.log_prob_bound(self.pixels.expand(n, -1, -1, -1), seeded(0)))
+
+    def importance(self, n: int, k: int) -> Array:
+        """N independent draws of the importance-weighted bound of k samples, nats."""
+        return np.asarray(self.model.log_prob_importance(self.pixels.expand(n, -1, -1, -1), k, seeded(0)))
+
+
+def elbo_at_the_posterior() -> Found:
+    """Orthogonal W: the posterior is a mean-field one, and the bound at it the evidence."""
+    world = LinearWorld(ORTHOGONAL, 0.2)
+    world.encode_with(world.cov.diagonal())
+    return average(world.elbos(200_000), world.evidence())
+
+
+def mean_field_gap() -> Found:
+    """W that is not orthogonal, best mean-field q: the evidence less the bound is KL(q || posterior)."""
+    world = LinearWorld(SKEWED, 0.2)
+    variances = 1 / torch.linalg.inv(world.cov).diagonal()
+    world.encode_with(variances)
+    zero = torch.zeros(2, dtype=torch.float64)
+    q, posterior = MultivariateNormal(zero, torch.diag(variances)), MultivariateNormal(zero, world.cov)
+    return average(world.evidence() - world.elbos(200_000), float(kl_divergence(q, posterior)))
+
+
+def importance_at_the_posterior() -> Found:
+    """All importance weights are p(x): the bound is the evidence for every k and every draw."""
+    world = LinearWorld(ORTHOGONAL, 0.2)
+    world.encode_with(world.cov.diagonal())
+    return Found(float(world.importance(1, k=7)[0]), world.evidence(), 1e-9)
+
+
+def importance_from_the_prior() -> Found:
+    """From the prior, k = 200 draws: log p(x) - Var(w) / (2 k p(x)^2) to first order, w = p(x|z).
+
+    w^2 = (4 pi s^2)^(-D/2) N(x; W z + mu, s^2 / 2), so E w^2 is the evidence at half the noise, rescaled. Of the next
+    order at most its size is allowed on top.
+    """
+    world, k = LinearWorld(SKEWED, 0.5), 200
+    world.encode_with(torch.ones(2, dtype=torch.float64), gain=torch.zeros(2, 4, dtype=torch.float64))
+    log_square = world.evidence(world.std**2 / 2) - 2 * math.log(4 * math.pi * world.std**2)
+    spread = math.exp(log_square - 2 * world.evidence()) - 1
+    return average(world.importance(4_000, k), world.evidence() - spread / (2 * k), bias=(spread / k) ** 2)
+
+
+LIKELIHOODS = (
+    World("bits/dim of uniform pixels, 256 levels", "Theis et al. 2016, 3.1: log2 256", uniform_pixels),
+    World("bits/dim of pixels 1/2, 1/4, 1/8, 1/8", "Shannon 1948: entropy", skewed_pixels),
+    World("bits/dim of pixels white with 0.3, VAE", "Shannon 1948: entropy", bernoulli_pixels),
+    World("RealNVP's density summed over a grid", "Dinh et al. 2017, eq. 2: 1", flow_integral),
+    World("RealNVP's log-determinant (nats)", "Dinh et al. 2017, eq. 2; autograd", flow_jacobian),
+    World(
+        "VAE, linear: ELBO at the posterior (nats)",
+        "Kingma and Welling 2014, eq. 1; exact evidence",
+        elbo_at_the_posterior,
+    ),
+    World("VAE, linear: gap of mean field (nats)", "Kingma and Welling 2014, eq. 1", mean_field_gap),
+    World("IWAE, k = 7, at the posterior (nats)", "Burda et al. 2016; equal weights", importance_at_the_posterior),
+    World("IWAE, k = 200, from the prior (nats)", "Nowozin 2018, prop. 1; delta method", importance_from_the_prior),
+)

@@ -1,0 +1,172 @@
+"""Two results: differences with their intervals, verdicts, refusals in words, and the gate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from genbench import difference
+from genbench.cli import app
+from genbench.difference import Tolerance
+from genbench.errors import GenbenchError
+from genbench.records import Record, protocol_hash, write_records
+
+PROTOCOL = {"extractor": "digits-classifier", "n_fake": 2000}
+
+
+def record(metric: str, value: float | None, half: float | None = None, **more) -> Record:
+    protocol = more.pop("protocol", PROTOCOL)
+    lo, hi = (None, None) if half is None or value is None else (value - half, value + half)
+    cell = ("s", 1, "vae/digits/s0", "vae", "digits", 0, metric, 1)
+    return Record(
+        *cell,
+        **{"value": value, "lo": lo, "hi": hi, "protocol": protocol, "protocol_hash": protocol_hash(protocol)},
+        **more,
+    )
+
+
+@pytest.fixture
+def results(tmp_path):
+    def write(a: list[Record], b: list[Record]) -> tuple[Path, Path]:
+        for name, records in (("a", a), ("b", b)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_records(tmp_path / name / "records.jsonl", records)
+        return tmp_path / "a", tmp_path / "b"
+
+    return write
+
+
+def only(results, a: Record, b: Record) -> difference.Difference:
+    (found,) = difference.compare(*results([a], [b]))
+    return found
+
+
+def test_the_interval_of_a_difference(results):
+    found = only(results, record("fid", 2.0, 0.3), record("fid", 3.0, 0.4))
+    assert (found.verdict, found.change) == ("worse", 1.0)
+    assert (found.lo, found.hi) == (pytest.approx(0.5), pytest.approx(1.5))
+    assert found.least == pytest.approx(0.5)
+
+
+def test_uneven_intervals_count_on_the_side_that_faces_the_other(results):
+    a, b = replace(record("fid", 2.0), lo=1.9, hi=2.3), replace(record("fid", 3.0), lo=2.6, hi=3.1)
+    found = only(results, a, b)
+    assert (found.lo, found.hi) == (pytest.approx(1 - 0.5), pytest.approx(1 + 0.02**0.5))
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "change", "verdict"),
+    [
+        ("fid", "lower", -1.0, "better"),
+        ("fid", "lower", 0.4, "cannot tell"),
+        ("precision", "higher", 1.0, "better"),
+        ("precision", "higher", -1.0, "worse"),
+    ],
+)
+def test_verdicts(results, metric, better, change, verdict):
+    found = only(results, record(metric, 2.0, 0.3, better=better), record(metric, 2.0 + change, 0.4, better=better))
+    assert found.verdict == verdict
+
+
+def test_numbers_without_an_interval_are_exact(results):
+    assert only(results, record("evaluations", 20.0), record("evaluations", 21.0)).verdict == "worse"
+    assert only(results, record("evaluations", 20.0), record("evaluations", 20.0)).verdict == "cannot tell"
+
+
+def test_other_protocols_are_not_compared_and_the_fields_are_named(results):
+    found = only(results, record("fid", 2.0, 0.3), record("fid", 9.0, 0.3, protocol={**PROTOCOL, "n_fake": 500}))
+    assert (found.verdict, found.change) == ("not compared", None)
+    assert found.reason == "n_fake is 2000 for A, 500 for B"
+
+
+def test_kinds_of_likelihood_are_not_compared(results):
+    found = only(results, record("bits_per_dim", 2.0, 0.1), record("bits_per_dim", 1.0, 0.1, kind="<="))
+    assert (found.verdict, found.reason) == ("not compared", "= beside <=")
+
+
+def test_what_is_missing(results):
+    failed = record("fid", None, status="failed", reason="out of memory")
+    found = difference.compare(*results([record("fid", 2.0), record("kid", 1.0)], [failed]))
+    assert [(d.verdict, d.reason) for d in found] == [
+        ("missing", "no value in B: out of memory"), ("missing", "no value in B: not measured"),
+    ]  # fmt: skip
+    assert len(difference.closed(found, {})) == 2
+    back = difference.compare(*results([failed], [record("fid", 2.0)]))
+    assert difference.closed(back, {}) == []
+
+
+def test_a_model_that_is_gone(results):
+    other = replace(record("fid", 2.0), model="gan", cell="gan/digits/s0")
+    a, b = results([record("fid", 2.0), other], [record("fid", 2.0)])
+    (gone,) = (d for d in difference.compare(a, b) if d.verdict == "missing")
+    assert (gone.model, gone.reason) == ("gan", f"only in {a}")
+    assert difference.closed([gone], {}) == [gone]
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "shut"),
+    [(Tolerance(), True), (Tolerance(0.49), True), (Tolerance(0.51), False), (Tolerance(0.26, True), False)],
+)
+def test_the_gate_closes_when_the_whole_interval_is_beyond_the_tolerance(results, tolerance, shut):
+    found = difference.compare(*results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
+    assert bool(difference.closed(found, {"fid": tolerance})) == shut
+
+
+def test_a_fall_of_what_should_be_high_closes_the_gate(results):
+    given = record("recall", 0.9, 0.01, better="higher"), record("recall", 0.8, 0.01, better="higher")
+    found = difference.compare(*results([given[0]], [given[1]]))
+    assert difference.closed(found, {"recall": Tolerance(0.05)})
+    assert not difference.closed(found, {"recall": Tolerance(0.10)})
+
+
+def test_tolerances_are_numbers_or_shares():
+    assert difference.tolerances(["fid=0.2", "kid=5%"]) == {"fid": Tolerance(0.2), "kid": Tolerance(0.05, True)}
+    for text, message in (
+        ("fdi=1", "unknown metric 'fdi'; did you mean 'fid'"),
+        ("fid", "found 'fid', allowed: fid=NUMBER or fid=NUMBER%"),
+        ("fid=-1", "at least 0"),
+        ("fid=x%", "at least 0"),
+    ):
+        with pytest.raises(GenbenchError, match=message):
+            difference.tolerances([text])
+
+
+def speed(value: float) -> Record:
+    return record("images_per_second", value, 1.0, better="higher")
+
+
+@pytest.mark.parametrize(
+    ("fid", "rate", "start"),
+    [
+        (3.0, 200.0, "The gain in speed does not count: quality fell (vae fid)."),
+        (1.0, 50.0, "The gain in quality does not count by itself: it is paid for in speed (vae images_per_second)."),
+        (3.0, 50.0, "B is worse: vae fid and vae images_per_second."),
+        (2.0, 200.0, "B is better, and nothing is seen to be worse: vae images_per_second."),
+        (2.0, 100.0, "No difference is seen"),
+    ],
+)
+def test_speed_and_quality_are_judged_together(results, fid, rate, start):
+    a, b = [record("fid", 2.0, 0.1), speed(100.0)], [record("fid", fid, 0.1), speed(rate)]
+    assert difference.sentence(difference.compare(*results(a, b))).startswith(start)
+
+
+def test_the_command(results):
+    a, b = map(str, results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
+    shown = CliRunner().invoke(app, ["diff", a, b])
+    assert shown.exit_code == 0
+    assert "vae fid  2  3  +1 (+0.5 to +1.5)  worse  least seen 0.5" in shown.output
+    assert CliRunner().invoke(app, ["diff", a, b, "--gate"]).exit_code == 1
+    assert CliRunner().invoke(app, ["diff", a, b, "--gate", "--tolerance", "fid=0.6"]).exit_code == 0
+    plain = CliRunner().invoke(app, ["diff", a, b, "--json"])
+    assert json.loads(plain.stdout)[0]["change"] == 1.0
+
+
+def test_a_result_with_itself_is_no_different():
+    place = Path(__file__).parent.parent / "reports" / "reference" / "digits"
+    found = difference.compare(place, place)
+    assert {d.verdict for d in found} <= {"cannot tell", "not compared"}
+    assert difference.closed(found, {}) == []
