@@ -41,11 +41,17 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Real images: x (B, C, H, W) float in [-1, 1], pixels (B, C, H, W) uint8, labels (B,) int64 or None."""
+    """Real images: x (B, C, H, W) float in [-1, 1], pixels (B, C, H, W) uint8, labels (B,) int64 or None.
+
+    texts: a caption of each image, where the data has captions. source: in a translation task, images (B, C, H, W) in
+    [-1, 1] of the domain to translate from, unpaired with x.
+    """
 
     x: Tensor
     pixels: Tensor
     labels: Tensor | None = None
+    texts: tuple[str, ...] | None = None
+    source: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -53,10 +59,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Condition:
-    """What samples are asked to show: labels (n,) int64, or texts (n strings)."""
+    """What samples are asked to show: labels (n,) int64, texts (n strings), or images (n, C, H, W) in [-1, 1]."""
 
     labels: Tensor | None = None
     texts: tuple[str, ...] | None = None
+    images: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,19 @@ class Loss:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training: the players' turns within one step, and its share of the budget of images."""
+    """A part of training: the players' turns within one step, and its share of the budget of images.
+
+    A player that moves again within the step sees a fresh batch.
+    """
 
     name: str
     turns: tuple[str, ...]
     share: float = 1.0
+
+    @property
+    def batches(self) -> int:
+        """Batches of images that one step takes."""
+        return max(self.turns.count(player) for player in self.turns)
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ class Recipe:
     """How a model is optimised by default; a suite's `train:` overrides single fields.
 
     lr: Adam step size. lrs: step sizes of single players, where they differ. betas: Adam's. batch: images a step.
-    warmup: steps of linear warm-up. decay: "constant" or "cosine" (to 0 at the end of the budget).
+    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0 at the end of the
+    budget), or "linear" (constant for half of the budget, then straight to 0).
     clip: largest global gradient norm, 0 for none. weight_decay: decoupled. ema: decay of the weights' moving average,
     0 for none, warmed up as min(ema, (1 + step) / (10 + step)). flip: mirror images at random.
     images: images seen in the whole training when the suite sets no budget.
@@ -189,6 +205,29 @@ class LikelihoodBound(ABC):
         """A lower bound on log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob."""
 
 
+class ImportanceBound(ABC):
+    """Has a lower bound on log P that tightens with the number of importance samples (kind "<=")."""
+
+    @abstractmethod
+    def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
+        """The bound with k samples in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob.
+
+        On average no lower for a larger k, nor lower than log_prob_bound where the model has both; log P in the limit.
+        """
+
+
+class LikelihoodEstimate(ABC):
+    """Has an estimate of log P on either side of it (kind "~"), which depends on the weights and not on the sampler."""
+
+    @abstractmethod
+    def log_prob_estimate(self, pixels: Tensor, gen: Generator | None = None, steps: int = 16) -> Tensor:
+        """An estimate of log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob.
+
+        steps: of the numerical method, whose error falls as they grow. Differentiates by itself when called in
+        inference mode.
+        """
+
+
 class Encodes(ABC):
     """Maps images to latents."""
 
@@ -222,7 +261,10 @@ class TextConditional(ABC):  # noqa: B024 - a declaration: sample() obeys Condit
 
 
 class Translates(ABC):
-    """Maps images of one domain to the other and back."""
+    """Maps images of one domain to the other and back: a is Batch.source, b is Batch.x; sample() is a to b.
+
+    sample() translates Condition.images.
+    """
 
     @abstractmethod
     def translate(self, x: Tensor, direction: str) -> Tensor:
@@ -239,8 +281,8 @@ class Steps(ABC):
 
 
 ABILITIES: tuple[type, ...] = (
-    ExactLikelihood, LikelihoodBound, Encodes, Decodes, Reconstructs, ClassConditional, TextConditional, Translates,
-    Steps,
+    ExactLikelihood, LikelihoodBound, ImportanceBound, LikelihoodEstimate, Encodes, Decodes, Reconstructs,
+    ClassConditional, TextConditional, Translates, Steps,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Sound models pass every check; a model with one planted fault fails the check for that fault and no other."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,9 @@ from genbench.contract import (
     Decodes,
     Encodes,
     ExactLikelihood,
+    ImportanceBound,
     LikelihoodBound,
+    LikelihoodEstimate,
     Loss,
     Model,
     Stage,
@@ -95,7 +98,7 @@ class Flow(Model, ExactLikelihood, Encodes, Decodes):
         return self.decode(self.noise(n, gen))
 
 
-class Chain(Model, Steps, LikelihoodBound):
+class Chain(Model, Steps, LikelihoodBound, LikelihoodEstimate):
     """Three evaluations of one network, and a uniform "bound"."""
 
     def __init__(self, data, config=None, sampler=None):
@@ -124,6 +127,43 @@ class Chain(Model, Steps, LikelihoodBound):
         noise = dequantise(pixels, self.data.levels, gen).flatten(1).sum(1)
         return density_to_mass(-noise, self.data.dims, self.data.levels)
 
+    def log_prob_estimate(self, pixels, gen=None, steps=16):
+        return self.log_prob_bound(pixels, gen) + 1 / steps
+
+
+class Mixture(Model, LikelihoodBound, ImportanceBound, ExactLikelihood):
+    """One of two tables of pixel probabilities, as likely; the bounds guess which, blindly."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.logits = nn.Parameter(0.1 * torch.randn(2, data.dims, data.levels))
+
+    def log_tables(self, pixels):
+        values = pixels.flatten(1).long().t()[None, :, :, None].expand(2, -1, -1, 1)
+        log_mass = self.logits.log_softmax(2)[:, :, None].expand(-1, -1, len(pixels), -1)
+        return log_mass.gather(3, values)[..., 0].sum(1)
+
+    def loss(self, batch, player, step, gen):
+        return Loss(-self.log_prob(batch.pixels, gen).mean())
+
+    def log_prob(self, pixels, gen=None):
+        return self.log_tables(pixels).logsumexp(0) - math.log(2)
+
+    def guesses(self, pixels, k, gen):
+        gen = torch.Generator().manual_seed(0) if gen is None else gen
+        return self.log_tables(pixels).gather(0, torch.randint(2, (k, len(pixels)), generator=gen))
+
+    def log_prob_bound(self, pixels, gen=None):
+        return self.guesses(pixels, 1, gen)[0]
+
+    def log_prob_importance(self, pixels, k, gen=None):
+        return self.guesses(pixels, k, gen).logsumexp(0) - math.log(k)
+
+    def sample(self, n, gen, condition=None):
+        tables = self.logits[torch.randint(2, (n,), generator=gen)].softmax(2).flatten(0, 1)
+        levels = torch.multinomial(tables, 1, generator=gen).view(n, *self.data.shape)
+        return levels * 2 / (self.data.levels - 1) - 1
+
 
 class Labelled(Model, ClassConditional):
     def __init__(self, data, config=None, sampler=None):
@@ -149,7 +189,7 @@ class Translator(Gan, Translates):
         return -x
 
 
-SOUND = [Gan, Flow, Chain, Labelled, Texted, Translator]
+SOUND = [Gan, Flow, Chain, Mixture, Labelled, Texted, Translator]
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -361,6 +401,34 @@ class NoDequantisationTerm(Chain):
         return super().log_prob_bound(pixels, gen) - density_to_mass(0, self.data.dims, self.data.levels)
 
 
+class EstimateOfTheBatch(Chain):
+    def log_prob_estimate(self, pixels, gen=None, steps=16):
+        return super().log_prob_estimate(pixels, gen, steps).mean()
+
+
+class DividesByZeroSteps(Chain):
+    def log_prob_estimate(self, pixels, gen=None, steps=16):
+        return super().log_prob_estimate(pixels, gen, steps) / max(0, steps - 10)
+
+
+class EstimateOfItsOwn(Chain):
+    calls = 0
+
+    def log_prob_estimate(self, pixels, gen=None, steps=16):
+        EstimateOfItsOwn.calls += 1
+        return super().log_prob_estimate(pixels, gen, steps) + EstimateOfItsOwn.calls
+
+
+class ImportanceOverKTwice(Mixture):
+    def log_prob_importance(self, pixels, k, gen=None):
+        return super().log_prob_importance(pixels, k, gen) - math.log(k)
+
+
+class ImportanceSum(Mixture):
+    def log_prob_importance(self, pixels, k, gen=None):
+        return super().log_prob_importance(pixels, k, gen) + math.log(k)
+
+
 class Miscounted(Chain):
     @property
     def evaluations(self):
@@ -408,6 +476,11 @@ PLANTED = [
     (MeanLikelihood, "likelihood has a value an image", "has shape (); expected (8,)"),
     (NanLikelihood, "likelihood has a value an image", "expected finite numbers"),
     (OwnDequantisation, "same generator, same likelihood", "gen=None and a generator seeded with 0"),
+    (EstimateOfTheBatch, "likelihood has a value an image", "log_prob_estimate() of 8 images has shape ()"),
+    (DividesByZeroSteps, "likelihood has a value an image", "log_prob_estimate() is [-inf"),
+    (EstimateOfItsOwn, "same generator, same likelihood", "log_prob_estimate() gave two values"),
+    (ImportanceOverKTwice, "bounds are ordered", "log_prob_bound() is on average 2.0"),
+    (ImportanceSum, "bounds are ordered", "nats above log_prob() on the same images"),
     (NatsPerDim, "likelihood is normalised", "a mean instead of a sum"),
     (NegativeLogLikelihood, "likelihood is normalised", "sign"),
     (NoDequantisationTerm, "likelihood is normalised", "expected at most -45.33 nats"),

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
+from zoo.nets import measure_batch_norm
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,17 @@ class DCGAN(Model, Decodes):
     def __init__(self, data: DataSpec, config: DCGANConfig | None = None, sampler: object = None) -> None:
         """Builds both nets for the shape of the data. Raises ValueError when it cannot be halved `doublings` times."""
         super().__init__(data, config, sampler)
-        most = int(math.log2(min(data.height, data.width)))
-        if not 1 <= self.config.doublings <= most:
-            raise ValueError(f"doublings is {self.config.doublings}; allowed for {data.shape} images: 1 .. {most}")
+        self.check_doublings(data, self.config.doublings)
         self.generator = generator_net(data, self.config)
         self.discriminator = discriminator_net(data, self.config)
         self.apply(init_weights)
+
+    @staticmethod
+    def check_doublings(data: DataSpec, doublings: int) -> None:
+        """Raises ValueError when images of this size cannot be halved that often."""
+        most = int(math.log2(min(data.height, data.width)))
+        if not 1 <= doublings <= most:
+            raise ValueError(f"doublings is {doublings}; allowed for {data.shape} images: 1 .. {most}")
 
     @classmethod
     def preset(cls, data: DataSpec) -> DCGANConfig:
@@ -169,18 +175,6 @@ class DCGAN(Model, Decodes):
         """G(z) of n fresh z."""
         return self.decode(self.noise(n, gen))
 
-    @torch.no_grad()
     def settle(self, gen: Generator) -> None:
-        """Measures the generator's batch-normalisation moments anew, as plain averages over 20 batches of 250."""
-        norms = [m for m in self.generator if isinstance(m, nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average of all batches
-        was_training = self.generator.training
-        self.generator.train()
-        for _ in range(20):
-            self.sample(250, gen)
-        self.generator.train(was_training)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        """Measures the generator's batch-normalisation moments anew on 5,000 generated images."""
+        measure_batch_norm(self.generator, lambda: self.sample(250, gen))

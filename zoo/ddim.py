@@ -16,7 +16,8 @@ Deviations
   t = T - 1 fail there.
 - Samples are clamped to [-1, 1] at the end.
 
-A DDIM claims no bound: DDPM's is the bound of its own chain, and a deterministic chain has none.
+A DDIM claims no bound: DDPM's is the bound of its own chain, and a deterministic chain has none. The estimate by the
+probability-flow ODE, whose steps eta = 0 takes (section 4.3), is that of the weights and so DDPM's.
 
 Symbols (those of zoo.ddpm, where alpha_bar is what this paper calls alpha)
     paper           here                            shape

@@ -1,4 +1,4 @@
-"""Networks without mathematics of their own: the U-Net of Ho et al. 2020 and its blocks.
+"""Networks without mathematics of their own: the U-Net of Ho et al. 2020 and its blocks, and batch norm's moments.
 
 A convolutional encoder and decoder, joined at every block by a skip connection (Ho et al. 2020, section 4 and appendix
 B). A block is a residual block that is told the time as a shift of its features, with self-attention at chosen
@@ -14,7 +14,7 @@ Shapes: B images, C channels, H height, W width, E numbers of the time embedding
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -256,3 +256,23 @@ def require_sizes(shape: tuple[int, int, int], channels: int, resolutions: int) 
         )
     if channels < 4 or channels % 2:
         raise ModelError(f"U-Net: channels is {channels}; allowed: an even number of at least 4")
+
+
+@torch.no_grad()
+def measure_batch_norm(net: nn.Module, run: Callable[[], object], batches: int = 20) -> None:
+    """Replaces the moments of every batch normalisation in net by plain averages over `batches` calls of run().
+
+    Averaged weights have no use for the moments that training left: those are of other weights.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average of all batches
+    was_training = net.training
+    net.train()
+    for _ in range(batches):
+        run()
+    net.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -2,7 +2,7 @@
 
 Implemented: a Gaussian encoder and an independent-pixel decoder, trained on the lower bound with the KL term in closed
 form (eq. 10); the bound on the discrete pixels as an ability; the importance-weighted bound of Burda, Grosse and
-Salakhutdinov 2016 (arXiv:1509.00519, section 3) as `iwae`.
+Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another.
 
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad; a moving average of the weights.
@@ -34,7 +34,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, LikelihoodBound, Loss, Model, Recipe, Reconstructs
+from genbench.contract import (
+    Batch,
+    Condition,
+    DataSpec,
+    ImportanceBound,
+    LikelihoodBound,
+    Loss,
+    Model,
+    Recipe,
+    Reconstructs,
+)
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
 
@@ -273,7 +283,7 @@ class Decoder(nn.Module):
         return self.layers(z).to(z.dtype) + self.bias
 
 
-class VAE(Model, LikelihoodBound, Reconstructs):
+class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     """A latent Gaussian code, a decoder of independent pixels, and an encoder that is trained with it."""
 
     family = "vae"
@@ -328,10 +338,12 @@ class VAE(Model, LikelihoodBound, Reconstructs):
         fits = torch.stack([self.likelihood.log_prob(pixels, self.decoder(z)) for z in draws])
         return fits.mean(0) - kl_to_prior(mean, log_var)
 
-    def iwae(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
+    @torch.no_grad()
+    def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
         """The importance-weighted bound with k draws (Burda et al. 2016, section 3) in nats: (B,).
 
-        At least as tight as the bound above on average, and log p(x) in the limit of k.
+        At least as tight as the bound above on average, and log p(x) in the limit of k. One draw is decoded at a time:
+        whatever k, the memory is that of one pass over the images.
         """
         gen = seeded(0, pixels.device) if gen is None else gen
         mean, log_var = self.encoder(to_unit_range(pixels, self.data.levels))

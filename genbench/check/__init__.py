@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,9 @@ from genbench.contract import (
     Decodes,
     Encodes,
     ExactLikelihood,
+    ImportanceBound,
     LikelihoodBound,
+    LikelihoodEstimate,
     Model,
     Steps,
     TextConditional,
@@ -157,7 +160,9 @@ def same_generator_same_images(subject: Subject) -> str:
 
 
 def other_seed_other_images(subject: Subject) -> str:
-    """The generator is used: another seed gives other images, and no two of a block are the same."""
+    """Another seed gives other images, and no two of a block are the same; a translator may do without noise."""
+    if issubclass(subject.kind, Translates):
+        return ""
     if difference(subject.drawn, subject.draw(seed=4)) == 0:
         return "seeds 3 and 4 gave the same images; expected others: is gen used, or seeded anew inside?"
     if subject.condition(1) is None and difference(subject.drawn[:1], subject.drawn[1:2]) == 0:
@@ -195,7 +200,10 @@ class Check(NamedTuple):
     needs: tuple[type | tuple[type, ...], ...] = ()
 
 
-LIKELIHOOD = (ExactLikelihood, LikelihoodBound)
+BOUNDED = (ExactLikelihood, LikelihoodBound, ImportanceBound)
+LIKELIHOOD = (*BOUNDED, LikelihoodEstimate)
+# At least two of the three: no pair lacks both.
+TWO_BOUNDS = tuple(combinations(BOUNDED, 2))
 
 CHECKS: list[Check] = [
     Check("players share the parameters", players_share_the_parameters),
@@ -217,9 +225,10 @@ CHECKS: list[Check] = [
     Check("decode inverts encode", abilities.decode_inverts_encode, (ExactLikelihood, Encodes, Decodes)),
     Check("likelihood has a value an image", abilities.likelihood_has_a_value_an_image, (LIKELIHOOD,)),
     Check("same generator, same likelihood", abilities.same_generator_same_likelihood, (LIKELIHOOD,)),
-    Check("likelihood is normalised", abilities.likelihood_is_normalised, (LIKELIHOOD,)),
+    Check("likelihood is normalised", abilities.likelihood_is_normalised, (BOUNDED,)),
+    Check("bounds are ordered", abilities.bounds_are_ordered, TWO_BOUNDS),
     Check("evaluations are counted", abilities.evaluations_are_counted, (Steps,)),
-    Check("condition decides", abilities.condition_decides, ((ClassConditional, TextConditional),)),
+    Check("condition decides", abilities.condition_decides, ((ClassConditional, TextConditional, Translates),)),
     Check("translations are images", abilities.translations_are_images, (Translates,)),
 ]
 

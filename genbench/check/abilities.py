@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from genbench.check.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
-from genbench.contract import ExactLikelihood, Steps, Translates
+from genbench.contract import ExactLikelihood, ImportanceBound, LikelihoodBound, LikelihoodEstimate, Steps, Translates
 from genbench.draw import CallCount
 from genbench.space import seeded
 
 SLACK = 20.0  # nats; see likelihood_is_normalised
 TOLERANCE = 1e-3
+IMPORTANCE = 8  # samples of an importance bound
+ODE_STEPS = 2
+DRAWS = 16  # of a random bound, for its mean
+ERRORS = 5.0  # standard errors of that mean
+
+Likelihood = Callable[[Any, Tensor, Generator | None], Tensor]
+
+# From the loosest bound to the exact value.
+ORDERED: dict[type, tuple[str, Likelihood]] = {
+    LikelihoodBound: ("log_prob_bound", lambda model, pixels, gen: model.log_prob_bound(pixels, gen)),
+    ImportanceBound: ("log_prob_importance", lambda m, pixels, gen: m.log_prob_importance(pixels, IMPORTANCE, gen)),
+    ExactLikelihood: ("log_prob", lambda model, pixels, gen: model.log_prob(pixels, gen)),
+}
+ESTIMATES: dict[type, tuple[str, Likelihood]] = {
+    LikelihoodEstimate: ("log_prob_estimate", lambda m, pixels, gen: m.log_prob_estimate(pixels, gen, steps=ODE_STEPS)),
+}
 
 
 def decodes_to_images(subject: Subject) -> str:
@@ -56,32 +75,37 @@ def decode_inverts_encode(subject: Subject) -> str:
     return f"decode(encode(x)) is {gap:.3g} from x; expected {TOLERANCE:g} at most: a layer's inverse is wrong?"
 
 
+def declared(subject: Subject, among: dict[type, tuple[str, Likelihood]]) -> dict[str, Likelihood]:
+    """Those that the model's class declares, by the method's name, in their order."""
+    return dict(named for ability, named in among.items() if issubclass(subject.kind, ability))
+
+
 @torch.no_grad()
-def likelihood(subject: Subject, pixels: Tensor, gen: Generator | None) -> Tensor:
-    """log_prob, or log_prob_bound where there is no exact one, of a fresh model in eval mode."""
-    model = subject.model().eval()
+def asked(subject: Subject, ask: Likelihood, gen: Generator | None) -> Tensor:
+    """What a fresh model in eval mode says about unseen pixels."""
     with fixed_global_randomness():
-        if isinstance(model, ExactLikelihood):
-            return model.log_prob(pixels, gen)
-        return model.log_prob_bound(pixels, gen)  # type: ignore[operator]
+        return ask(subject.model().eval(), subject.unseen, gen)
 
 
 def likelihood_has_a_value_an_image(subject: Subject) -> str:
     """Shape (B,), finite."""
-    values = likelihood(subject, subject.unseen, seeded(3))
-    fault = shape_fault(f"log-likelihood of {BATCH} images", values, (BATCH,))
-    if fault:
-        return f"{fault}: nats per image, summed over all its dimensions"
-    return "" if torch.isfinite(values).all() else f"log-likelihoods are {values.tolist()}; expected finite numbers"
+    for name, ask in declared(subject, ORDERED | ESTIMATES).items():
+        values = asked(subject, ask, seeded(3))
+        fault = shape_fault(f"{name}() of {BATCH} images", values, (BATCH,))
+        if fault:
+            return f"{fault}: nats per image, summed over all its dimensions"
+        if not torch.isfinite(values).all():
+            return f"{name}() is {values.tolist()}; expected finite numbers"
+    return ""
 
 
 def same_generator_same_likelihood(subject: Subject) -> str:
     """A function of weights, pixels and generator; no generator means one seeded with 0."""
-    pixels = subject.unseen
-    if difference(likelihood(subject, pixels, seeded(3)), likelihood(subject, pixels, seeded(3))) > 0:
-        return "the same generator gave two log-likelihoods; expected one: noise not from gen?"
-    if difference(likelihood(subject, pixels, None), likelihood(subject, pixels, seeded(0))) > 0:
-        return "gen=None and a generator seeded with 0 gave different log-likelihoods; expected the same"
+    for name, ask in declared(subject, ORDERED | ESTIMATES).items():
+        if difference(asked(subject, ask, seeded(3)), asked(subject, ask, seeded(3))) > 0:
+            return f"{name}() gave two values with the same generator; expected one: noise not from gen?"
+        if difference(asked(subject, ask, None), asked(subject, ask, seeded(0))) > 0:
+            return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
     return ""
 
 
@@ -89,17 +113,34 @@ def likelihood_is_normalised(subject: Subject) -> str:
     """Random pixels are no likelier than under the uniform distribution.
 
     With pixels uniform, E[P(x) levels^D] = sum_x P(x) <= 1, so by Markov's inequality log P(x) > -D ln(levels) + SLACK
-    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound.
+    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound. An estimate
+    promises no such thing.
     """
-    values = likelihood(subject, subject.unseen, seeded(3)).flatten()
-    highest = float(values.nan_to_num(-math.inf).max())
     uniform = -subject.data.dims * math.log(subject.data.levels)
-    if highest <= uniform + SLACK:
-        return ""
-    return (
-        f"random pixels have log-likelihood {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
-        "distribution's: sign, a mean instead of a sum, or -D ln(levels) of dequantisation forgotten?"
-    )
+    for name, ask in declared(subject, ORDERED).items():
+        highest = float(asked(subject, ask, seeded(3)).nan_to_num(-math.inf).max())
+        if highest > uniform + SLACK:
+            return (
+                f"{name}() of random pixels is {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
+                "distribution's: sign, a mean instead of a sum, or -D ln(levels) of dequantisation forgotten?"
+            )
+    return ""
+
+
+def bounds_are_ordered(subject: Subject) -> str:
+    """On average over their noise, log_prob_bound <= log_prob_importance <= log_prob, of those that there are."""
+    found = [
+        (name, torch.stack([asked(subject, ask, seeded(seed)).double().mean() for seed in range(DRAWS)]))
+        for name, ask in declared(subject, ORDERED).items()
+    ]
+    for (loose, low), (tight, high) in pairwise(found):
+        gap, error = float((low - high).mean()), float((low - high).std()) / DRAWS**0.5
+        if gap > ERRORS * error + TOLERANCE:
+            return (
+                f"{loose}() is on average {gap:.4g} nats above {tight}() on the same images; expected at most 0: "
+                "the log of the weights' mean, not a sum or another mean?"
+            )
+    return ""
 
 
 def evaluations_are_counted(subject: Subject) -> str:

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from genbench.build import build
-from genbench.contract import Batch, ClassConditional, Condition, DataSpec, Loss, Model, TextConditional
+from genbench.contract import (
+    Batch,
+    ClassConditional,
+    Condition,
+    DataSpec,
+    Loss,
+    Model,
+    TextConditional,
+    Translates,
+)
 from genbench.space import seeded, to_unit_range
 
 BATCH = 8
@@ -32,10 +41,11 @@ class Subject:
 
     @cached_property
     def batch(self) -> Batch:
-        """Uniform random pixels, and labels where the data has them."""
+        """Uniform random pixels, a caption each, and labels where the data has them; another domain's images too."""
         labels = torch.randint(0, self.data.classes, (BATCH,), generator=seeded(1)) if self.data.classes else None
         pixels = self.random_pixels(1)
-        return Batch(to_unit_range(pixels, self.data.levels), pixels, labels)
+        x, source = (to_unit_range(p, self.data.levels) for p in (pixels, self.random_pixels(7)))
+        return Batch(x, pixels, labels, ("a picture of dogs",) * BATCH, source)
 
     @cached_property
     def unseen(self) -> Tensor:
@@ -74,6 +84,8 @@ class Subject:
             return Condition(labels=(torch.arange(n) + shift) % max(self.data.classes, 1))
         if issubclass(self.kind, TextConditional):
             return Condition(texts=tuple(f"a picture of {'cats' if shift else 'dogs'}" for _ in range(n)))
+        if issubclass(self.kind, Translates):
+            return Condition(images=to_unit_range(self.random_pixels(8 + shift), self.data.levels)[:n])
         return None
 
     def draw(self, n: int = DRAWN, seed: int = 3, model: Model | None = None, shift: int = 0) -> Tensor:

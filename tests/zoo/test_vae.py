@@ -224,7 +224,9 @@ def test_bound_at_the_exact_posterior_is_the_evidence_whatever_k_and_z():
     world = LinearWorld(ORTHOGONAL)
     assert abs(world.cov[0, 1].item()) < 1e-15
     for k, seed in [(1, 0), (1, 1), (7, 2)]:
-        assert torch.allclose(world.model.iwae(world.pixels, k, seeded(seed)), world.evidence(), atol=1e-10)
+        assert torch.allclose(
+            world.model.log_prob_importance(world.pixels, k, seeded(seed)), world.evidence(), atol=1e-10
+        )
 
 
 def test_bound_on_average_is_the_evidence_at_the_exact_posterior():
@@ -248,11 +250,18 @@ def test_iwae_rises_with_k_towards_the_evidence():
     world = LinearWorld(SKEWED, std=0.5)
     world.encode_with(torch.ones(2, dtype=torch.float64), gain=torch.zeros(2, 4, dtype=torch.float64))  # the prior
     pixels = world.pixels[:1].expand(2_000, -1, -1, -1)
-    averages = [world.model.iwae(pixels, k, seeded(k)).mean().item() for k in (1, 5, 50, 300)]
+    averages = [world.model.log_prob_importance(pixels, k, seeded(k)).mean().item() for k in (1, 5, 50, 300)]
     evidence = world.evidence()[0].item()
     assert averages == sorted(averages)
     assert averages[-1] == pytest.approx(evidence, abs=0.02)
     assert averages[0] < evidence - 0.3
+
+
+def test_iwae_decodes_one_draw_at_a_time_and_keeps_no_graph():
+    world, decoded = LinearWorld(SKEWED), []
+    world.model.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(len(output)))
+    assert not world.model.log_prob_importance(world.pixels, 9, seeded(0)).requires_grad
+    assert decoded == [2] * 9
 
 
 def test_iwae_is_the_log_of_the_mean_of_weights():
@@ -277,7 +286,7 @@ def test_evidence_of_all_images_sums_to_one_and_bounds_stay_below(likelihood, le
         log_p = (log_joint.double() - 0.5 * z**2 - 0.5 * LOG_2PI).logsumexp(1) + math.log(0.02)
         copies = pixels.repeat(10, 1, 1, 1)
         bounds = model.log_prob_bound(copies, seeded(0), samples=50).view(10, -1).mean(0)
-        tight = model.iwae(copies, 50, seeded(1)).view(10, -1).mean(0)
+        tight = model.log_prob_importance(copies, 50, seeded(1)).view(10, -1).mean(0)
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
     evidence, lower, tighter = ((log_p.exp() * v).sum().item() for v in (log_p, bounds, tight))
     assert lower < tighter < evidence + 0.01

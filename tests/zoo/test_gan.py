@@ -1,0 +1,124 @@
+"""The losses of GANs against their closed forms, the gradient penalty, and turns on fresh batches."""
+
+import math
+
+import pytest
+import torch
+
+from genbench.batches import Batches
+from genbench.contract import Batch, DataSpec, Recipe
+from genbench.space import seeded
+from genbench.train import FitOptions, Training
+from zoo.gan import DISCRIMINATOR_LOSSES, GAN, GENERATOR_LOSSES, GANConfig, gradient_penalty
+
+SMALL = DataSpec(1, 4, 4, 17)
+TINY = {"latent": 4, "widths": (8, 8)}
+
+
+def make(**changes):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return GAN(SMALL, GANConfig(**{**TINY, **changes}))
+
+
+def make_batch(n=16):
+    pixels = torch.randint(0, 17, (n, 1, 4, 4), generator=seeded(1)).to(torch.uint8)
+    return Batch(pixels / 8 - 1, pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator", "slope"),
+    [
+        ("minimax", 2 * math.log(2), -math.log(2), -0.5),
+        ("non-saturating", 2 * math.log(2), math.log(2), -0.5),
+        ("least-squares", 0.5, 0.5, -1.0),
+        ("hinge", 2.0, 0.0, -1.0),
+        ("wasserstein-gp", 0.0, 0.0, -1.0),
+    ],
+)
+def test_losses_and_the_generators_slope_at_output_0(name, discriminator, generator, slope):
+    zero = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    assert sum(DISCRIMINATOR_LOSSES[name](zero, zero)).item() == pytest.approx(discriminator, abs=1e-12)
+    loss = GENERATOR_LOSSES[name](zero)
+    assert loss.item() == pytest.approx(generator, abs=1e-12)
+    assert torch.autograd.grad(loss, zero)[0].item() == pytest.approx(slope)
+
+
+def test_the_minimax_generator_loses_its_slope_where_the_discriminator_is_sure():
+    sure = torch.tensor([-50.0], requires_grad=True)
+    saturated, kept = (torch.autograd.grad(GENERATOR_LOSSES[n](sure), sure)[0] for n in ("minimax", "non-saturating"))
+    assert abs(saturated.item()) < 1e-20
+    assert kept.item() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("name", GENERATOR_LOSSES)
+@pytest.mark.parametrize("output", [-200.0, 200.0])
+def test_losses_and_slopes_stay_finite(name, output):
+    outputs = [torch.full((3,), output, requires_grad=True) for _ in range(3)]
+    total = sum(DISCRIMINATOR_LOSSES[name](*outputs[:2])) + GENERATOR_LOSSES[name](outputs[2])
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(total, outputs))
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 0.0), (3.0, 4.0), (0.0, 1.0)])
+def test_the_penalty_of_a_linear_critic(scale, expected):
+    direction = torch.randn(16, dtype=torch.float64, generator=seeded(0))
+    direction = scale * direction / direction.norm()
+    x = torch.randn(2, 5, 1, 4, 4, dtype=torch.float64, generator=seeded(1))
+    penalty = gradient_penalty(lambda images: images.flatten(1) @ direction, x[0], x[1], seeded(2))
+    assert penalty.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_penalty_is_taken_between_real_and_generated_images():
+    seen = []
+
+    def critic(images):
+        seen.append(images.detach())
+        return images.flatten(1).sum(1)
+
+    real, fake = torch.zeros(50, 1, 2, 2), torch.ones(50, 1, 2, 2)
+    gradient_penalty(critic, real, fake, seeded(0))
+    assert seen[0].min() >= 0
+    assert seen[0].max() <= 1
+    assert seen[0].flatten(1).std(1).max() == 0  # one place on the line for a whole image
+    assert len(seen[0][:, 0, 0, 0].unique()) == 50
+
+
+def test_the_penalty_reaches_the_critics_weights():
+    model = make(loss="wasserstein-gp", penalty=1000.0)
+    loss = model.loss(make_batch(), "discriminator", 0, seeded(0))
+    assert loss.terms["penalty"] > 0
+    slopes = torch.autograd.grad(loss.total, model.players()["discriminator"], allow_unused=True)
+    weights = [p for p in model.players()["discriminator"] if p.ndim > 1]
+    assert sum(s is not None and s.abs().sum() > 0 for s in slopes) >= len(weights)
+
+
+def test_each_players_loss_leaves_the_other_alone():
+    model = make()
+    model.loss(make_batch(), "discriminator", 0, seeded(0)).total.backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+
+
+def test_the_critic_moves_several_times_each_on_a_fresh_batch():
+    model = make(loss="wasserstein-gp", critic_steps=5)
+    (stage,) = model.stages
+    assert stage.turns == ("discriminator",) * 5 + ("generator",)
+    assert stage.batches == 5
+    pixels = torch.randint(0, 17, (1000, 1, 4, 4), generator=seeded(0)).to(torch.uint8)
+    batches, seen = Batches(pixels, None, 17, 0), []
+    training = Training(model, batches, Recipe(batch=10), FitOptions(400, 0, "fp32", False))
+    plain = model.loss
+    model.loss = lambda batch, player, step, gen: seen.append((player, batch)) or plain(batch, player, step, gen)
+    training.step()
+    assert [player for player, _ in seen] == list(stage.turns)
+    assert len({b.pixels.numpy().tobytes() for _, b in seen[:5]}) == 5
+    assert torch.equal(seen[4][1].pixels, seen[5][1].pixels)
+    assert training.fitted.images == 50
+    assert training.total_steps * 50 == 400
+    assert training.total_images == 400
+
+
+def test_samples_are_within_the_data_range():
+    x = make().sample(100, seeded(0))
+    assert x.shape == (100, 1, 4, 4)
+    assert x.abs().max() <= 1

@@ -1,0 +1,183 @@
+"""Generative adversarial network, GAN (Goodfellow et al. 2014, arXiv:1406.2661), with the losses that followed it.
+
+Two players of dense layers on images x in [-1, 1]: a generator G maps noise z to images, a discriminator D tells them
+from real ones. Each step D moves (several times for the Wasserstein loss, each on a fresh batch), then G. The loss is
+a choice; all are written on D's output l without a sigmoid, whose name in the papers is D, C or f:
+
+    loss               D minimises, mean over x and G(z)                 G minimises         paper
+    minimax            softplus(-l(x)) + softplus(l(G(z)))               -softplus(l(G(z)))  Goodfellow 2014, eq. 1
+    non-saturating     the same                                          softplus(-l(G(z)))  Goodfellow 2014, section 3
+    least-squares      ((l(x) - 1)^2 + l(G(z))^2) / 2                    (l(G(z)) - 1)^2 / 2 Mao 2017, a 0, b = c = 1
+    hinge              relu(1 - l(x)) + relu(1 + l(G(z)))                -l(G(z))            Lim and Ye 2017
+    wasserstein-gp     l(G(z)) - l(x) + penalty (|dl/dx^| - 1)^2         -l(G(z))            Gulrajani 2017, eq. 3
+
+with softplus(l) = log(1 + e^l), so that -log sigmoid(l) = softplus(-l) is finite for every l; x^ is uniform on the line
+between a real and a generated image.
+
+Deviations
+- LeakyReLU(0.2), tanh output, Adam and Gaussian z as in today's dense GANs; the paper has ReLU and sigmoid in G, maxout
+  and dropout in D, momentum, uniform z.
+- Samples come from averaged weights (EMA).
+
+Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) D's output (B,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
+
+LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein-gp"]
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Sizes and the loss.
+
+    latent: dimensions of z (paper 100). widths: hidden layers of G; D has them in reverse. loss: see the module.
+    penalty: weight of the gradient penalty (10, Gulrajani et al.). critic_steps: D's moves in a step (5 there; 1 for
+    every other loss, Goodfellow et al.).
+    """
+
+    latent: int = 100
+    widths: tuple[int, ...] = (256, 512, 1024)
+    loss: LossName = "non-saturating"
+    penalty: float = 10.0
+    critic_steps: int = 1
+
+
+# ---- losses -----------------------------------------------------------------------------------------------------
+
+Terms = tuple[Tensor, Tensor]
+
+
+def cross_entropy(real: Tensor, fake: Tensor) -> Terms:
+    """-log D(x) and -log(1 - D(G(z))): at the best D they sum to 2 ln 2 - 2 JSD (Goodfellow et al. 2014, theorem 1)."""
+    return F.softplus(-real).mean(), F.softplus(fake).mean()
+
+
+def least_squares(real: Tensor, fake: Tensor) -> Terms:
+    """(l(x) - 1)^2 / 2 and l(G(z))^2 / 2 (Mao et al. 2017, eq. 9)."""
+    return 0.5 * (real - 1).square().mean(), 0.5 * fake.square().mean()
+
+
+def hinge(real: Tensor, fake: Tensor) -> Terms:
+    """relu(1 - l(x)) and relu(1 + l(G(z))) (Lim and Ye 2017)."""
+    return F.relu(1 - real).mean(), F.relu(1 + fake).mean()
+
+
+def wasserstein(real: Tensor, fake: Tensor) -> Terms:
+    """-l(x) and l(G(z)): for a 1-Lipschitz l, minus the Wasserstein-1 distance or less (Gulrajani et al. 2017)."""
+    return -real.mean(), fake.mean()
+
+
+DISCRIMINATOR_LOSSES: dict[str, Callable[[Tensor, Tensor], Terms]] = {
+    "minimax": cross_entropy,
+    "non-saturating": cross_entropy,
+    "least-squares": least_squares,
+    "hinge": hinge,
+    "wasserstein-gp": wasserstein,
+}
+GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "minimax": lambda fake: -F.softplus(fake).mean(),
+    "non-saturating": lambda fake: F.softplus(-fake).mean(),
+    "least-squares": lambda fake: 0.5 * (fake - 1).square().mean(),
+    "hinge": lambda fake: -fake.mean(),
+    "wasserstein-gp": lambda fake: -fake.mean(),
+}
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, gen: Generator) -> Tensor:
+    """Mean of (|gradient of l at x^| - 1)^2, x^ = u x + (1 - u) G(z) with u ~ U[0, 1) an image (Gulrajani 2017, eq. 3).
+
+    critic: images (B, ...) to l (B,). real, fake: (B, ...).
+    """
+    u = torch.rand(len(real), *[1] * (real.ndim - 1), generator=gen, device=real.device)
+    between = (u * real + (1 - u) * fake).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+# ---- networks ---------------------------------------------------------------------------------------------------
+
+
+def dense(widths: tuple[int, ...]) -> list[nn.Module]:
+    """Linear layers of these widths with LeakyReLU(0.2) between them."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), nn.LeakyReLU(0.2)]
+    return layers[:-1]
+
+
+# ---- model ------------------------------------------------------------------------------------------------------
+
+
+class GAN(Model, Decodes):
+    """Generator and discriminator of dense layers, trained in turns; samples are G(z)."""
+
+    family = "gan"
+    Config = GANConfig
+
+    def __init__(self, data: DataSpec, config: GANConfig | None = None, sampler: object = None) -> None:
+        super().__init__(data, config, sampler)
+        c = self.config
+        self.generator = nn.Sequential(*dense((c.latent, *c.widths, data.dims)), nn.Tanh(), nn.Unflatten(1, data.shape))
+        self.discriminator = nn.Sequential(nn.Flatten(), *dense((data.dims, *c.widths[::-1], 1)), nn.Flatten(0))
+        self.stages = (Stage("fit", turns=("discriminator",) * c.critic_steps + ("generator",)),)
+
+    @classmethod
+    def preset(cls, data: DataSpec) -> GANConfig:
+        """The usual widths; half of them below 16 pixels."""
+        if min(data.height, data.width) < 16:
+            return GANConfig(latent=32, widths=(256, 256))
+        return GANConfig()
+
+    @classmethod
+    def recipe(cls, data: DataSpec) -> Recipe:
+        """Adam as GANs since DCGAN have it, and averaged weights."""
+        if min(data.height, data.width) < 16:
+            return Recipe(lr=5e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=400_000)
+        return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=3_000_000)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Each net's parameters."""
+        return {
+            "discriminator": list(self.discriminator.parameters()),
+            "generator": list(self.generator.parameters()),
+        }
+
+    def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
+        """The player's loss on as many generated images as there are real ones."""
+        z = self.noise(len(batch), gen)
+        if player == "generator":
+            total = GENERATOR_LOSSES[self.config.loss](self.discriminator(self.decode(z)))
+            return Loss(total, {"generator": total.detach()})
+        with torch.no_grad():
+            fake = self.decode(z)
+        outputs = self.discriminator(batch.x), self.discriminator(fake)
+        real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](*outputs)
+        terms = {"real": real_term.detach(), "fake": fake_term.detach()}
+        if self.config.loss != "wasserstein-gp":
+            return Loss(real_term + fake_term, terms)
+        penalty = self.config.penalty * gradient_penalty(self.discriminator, batch.x, fake, gen)
+        return Loss(real_term + fake_term + penalty, {**terms, "penalty": penalty.detach()})
+
+    def noise(self, n: int, gen: Generator) -> Tensor:
+        """Latents z ~ N(0, I): (n, latent)."""
+        return torch.randn(n, self.config.latent, generator=gen, device=gen.device)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """G(z): (B, C, H, W)."""
+        return self.generator(z)
+
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """G(z) of n fresh z."""
+        return self.decode(self.noise(n, gen))
