@@ -17,19 +17,60 @@ from genbench.progress import Progress, Report, silent
 from genbench.seeds import stream_seed
 from genbench.space import seeded, to_pixels
 
-DRAW_VERSION = 1
+DRAW_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Drawn:
     """Samples as grey levels (n, C, H, W) uint8 on the CPU, network evaluations per image, and how many images held a
-    number that was not finite (such a pixel counts as level 0).
+    number that was not finite (such a pixel counts as level 0). labels (n,): the classes asked for, if any were.
     """
 
     pixels: Tensor
     evaluations: float
     non_finite: int
     seconds: float
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What samples are asked to show, block by block; no condition where everything is None.
+
+    labels (N,): classes to draw from, each sample one at random, so that classes are as frequent as here. captions: a
+    text for each class; given, the texts are asked for. images (M, C, H, W) in [-1, 1]: sample i is made from image
+    i, from the first again when they run out.
+    """
+
+    labels: Tensor | None = None
+    captions: tuple[str, ...] = ()
+    images: Tensor | None = None
+
+    def block(self, index: int, seed: int, size: int) -> Condition | None:
+        """The wishes of block number `index` of `size` samples."""
+        if self.images is not None:
+            numbers = torch.arange(index * size, (index + 1) * size) % len(self.images)
+            return Condition(images=self.images[numbers])
+        labels = self.block_labels(index, seed, size)
+        if labels is None or not self.captions:
+            return None if labels is None else Condition(labels)
+        return Condition(texts=tuple(self.captions[k] for k in labels.tolist()))
+
+    def block_labels(self, index: int, seed: int, size: int) -> Tensor | None:
+        """The classes (size,) that block number `index` asks for, by label or by text."""
+        if self.labels is None:
+            return None
+        gen = seeded(stream_seed(seed, "wishes", index))
+        return self.labels[torch.randint(len(self.labels), (size,), generator=gen)]
+
+    def first_labels(self, n: int, seed: int, size: int) -> Tensor | None:
+        """The classes (n,) that the first n samples ask for."""
+        blocks = [self.block_labels(index, seed, size) for index in range(-(-n // size))]
+        known = [labels for labels in blocks if labels is not None]
+        return torch.cat(known)[:n] if known else None
+
+
+NO_WISHES = Wishes()
 
 
 class CallCount:
@@ -54,6 +95,7 @@ def draw(
     *,
     block: int = 500,
     precision: str = "fp32",
+    wishes: Wishes = NO_WISHES,
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
@@ -61,28 +103,38 @@ def draw(
     model.eval()
     parts, bad, calls, start = [], 0, 0, time.perf_counter()
     for index in range(-(-n // block)):
-        pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, scratch)
+        pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, wishes, scratch)
         parts.append(pixels)
         bad, calls = bad + wrong, calls + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
-    return Drawn(torch.cat(parts)[:n], calls / len(parts), bad, time.perf_counter() - start)
+    labels = wishes.first_labels(n, seed, block)
+    return Drawn(torch.cat(parts)[:n], calls / len(parts), bad, time.perf_counter() - start, labels)
 
 
 def _kept_block(
-    model: Model, index: int, seed: int, block: int, precision: str, scratch: Path | None
+    model: Model, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
 ) -> tuple[Tensor, int, int]:
+    condition = on_device(wishes.block(index, seed, block), model.device)
     if scratch is None:
-        return draw_block(model, index, seed, block, precision)
+        return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return torch.from_numpy(kept["pixels"]), int(kept["bad"]), int(kept["evaluations"])
-    pixels, bad, evaluations = draw_block(model, index, seed, block, precision)
+    pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
     partial = scratch / f"partial-{index}.npz"
     np.savez(partial, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
     partial.replace(path)
     return pixels, bad, evaluations
+
+
+def on_device(condition: Condition | None, device: torch.device) -> Condition | None:
+    """The condition with its tensors on a device."""
+    if condition is None:
+        return None
+    labels, images = (None if t is None else t.to(device) for t in (condition.labels, condition.images))
+    return Condition(labels, condition.texts, images)
 
 
 @torch.inference_mode()

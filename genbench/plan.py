@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from genbench import data, features, metrics, scale
+from genbench.applies import Setting, similarity_name
 from genbench.build import code_hash
-from genbench.contract import DataSpec, Model, Recipe, abilities, override
+from genbench.contract import DataSpec, Model, Recipe, Translates, override
 from genbench.draw import DRAW_VERSION
 from genbench.errors import CellFailure, DataError, ModelError, SuiteError
-from genbench.metrics.base import COST, FEATURES, LIKELIHOOD, PROBABILITIES, Metric
+from genbench.features import FeatureOptions, similarity
+from genbench.measure import AGAINST_REFERENCE, OF_SAMPLES, THROUGH_EXTRACTOR
+from genbench.metrics.base import COST, LIKELIHOOD, PATHS, TRANSLATION, Metric
 from genbench.records import digest, slug
 from genbench.registry import nearest, resolve_model
 from genbench.store import content_hash, file_hash
@@ -96,6 +99,7 @@ class Cell:
     block: int
     precision: str
     extractor: str
+    extraction: FeatureOptions
     metrics: tuple[MetricPlan, ...]
     samples_key: str
     weights_key: str = ""
@@ -105,6 +109,7 @@ class Cell:
     samples: Path | None = None
     family: str = ""
     likelihood_images: int | None = None
+    translates: bool = False
     speed_batch: int = 64
     speed_seconds: float = 3.0
 
@@ -174,26 +179,51 @@ def _plan_data(suite: Suite) -> DataPlan:
     entry = suite.dataset.model_dump(exclude_none=True)
     try:
         spec, fingerprint = data.describe(entry, suite.folder)
-        features.identity(suite.features, suite.dataset.name)
+        identity(suite, entry)
     except DataError as error:
         raise suite.error(("dataset",), str(error)) from None
     return DataPlan(entry, suite.folder, spec, fingerprint, suite.reference)
+
+
+def extraction(suite: Suite) -> FeatureOptions:
+    """The suite's choices for its extractor."""
+    chosen = suite.extraction
+    weights = suite.path(chosen.weights) if chosen.weights else None
+    return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download)
+
+
+def identity(suite: Suite, entry: dict[str, Any]) -> dict[str, Any]:
+    """The protocol fields of the suite's extractor."""
+    return features.identity(suite.features, data.origin(entry), extraction(suite))
 
 
 class _Planner:
     def __init__(self, suite: Suite, dataset: DataPlan, limit: int | None, machine: str) -> None:
         self.suite, self.data, self.limit, self.machine = suite, dataset, limit, machine
         self.metrics = [metrics.get(name) for name in suite.metrics]
-        self.extractor = features.identity(suite.features, suite.dataset.name)
+        self.extractor = identity(suite, dataset.entry)
+        self.setting = Setting(suite.features, dataset.entry, dataset.spec)
         self.kinds = [self._kind(i, e) for i, e in enumerate(suite.models)]
 
     def refuse_impossible_metrics(self) -> None:
         for i, metric in enumerate(self.metrics):
-            reasons = [self._reason(metric, kind) for kind in self.kinds]
+            reasons = [self._why_not(metric, j) for j in range(len(self.kinds))]
             if all(reasons):
                 raise self.suite.error(
                     ("metrics", i), f"{metric.name}: no model of this suite can give it; {reasons[0]}"
                 )
+
+    def _why_not(self, metric: Metric, index: int) -> str:
+        kind, file = self.kinds[index], self.suite.models[index].samples
+        return self.setting.why_not(metric, kind, file is not None and data.has_labels(self.suite.path(file)))
+
+    def similarity(self, metric: Metric) -> dict[str, Any]:
+        """The protocol fields of the distance between images that the metric reads."""
+        name, index = similarity_name(metric, self.suite.features), self.metrics.index(metric)
+        try:
+            return similarity.identity(name, data.origin(self.data.entry), extraction(self.suite))
+        except DataError as error:
+            raise self.suite.error(("metrics", index), f"{metric.name}: {error}") from None
 
     def model_cell(self, index: int, seed: int) -> Cell:
         entry, kind = self.suite.models[index], self.kinds[index]
@@ -214,6 +244,7 @@ class _Planner:
         return self._cell(
             entry, seed, kind, key,
             network=network, fit=fit, weights=path, weights_key=weights_key, family=kind.family,
+            translates=issubclass(kind, Translates),
         )  # fmt: skip
 
     def scale_cell(self, label: str, seed: int) -> Cell:
@@ -221,49 +252,39 @@ class _Planner:
             "scale": scale.SCALE_VERSION, "row": label, "data": self.data.fingerprint, "n": self.suite.samples,
             "seed": seed,
         })  # fmt: skip
-        planned = tuple(self._metric(m, key, key, self._scale_reason(m, label)) for m in self.metrics)
+        planned = tuple(self._metric(m, key, key, self.setting.why_not_scale(m, label)) for m in self.metrics)
         return self._base(label, "scale", seed, planned, key)
 
     def _cell(self, entry: ModelEntry, seed: int, kind: type[Model] | None, key: str, **more: Any) -> Cell:
         weights_key = more.get("weights_key", "")
-        planned = tuple(self._metric(m, key, weights_key, self._reason(m, kind)) for m in self.metrics)
+        index = self.suite.models.index(entry)
+        planned = tuple(self._metric(m, key, weights_key, self._why_not(m, index)) for m in self.metrics)
         cell = self._base(entry.label, "model", seed, planned, key)
         return replace(cell, **more)
 
     def _base(self, label: str, role: str, seed: int, planned: tuple[MetricPlan, ...], key: str) -> Cell:
         s = self.suite
         return Cell(
-            label, role, seed, self.data, s.samples, s.block, s.precision, s.features, planned, key,
+            label, role, seed, self.data, s.samples, s.block, s.precision, s.features, extraction(s), planned, key,
             likelihood_images=s.likelihood_images, speed_batch=s.speed.batch, speed_seconds=s.speed.seconds,
         )  # fmt: skip
 
     def _metric(self, metric: Metric, samples_key: str, weights_key: str, reason: str) -> MetricPlan:
         depends: dict[str, Any] = {"metric": metric.name, "version": metric.version, "protocol": metric.protocol}
         depends["data"] = self.data.fingerprint
-        if metric.reads in (FEATURES, PROBABILITIES):
-            depends |= {"samples": samples_key, "reference": self.data.reference, "extractor": self.extractor}
+        if metric.reads in (*OF_SAMPLES, PATHS, TRANSLATION):
+            depends |= {"samples": samples_key, "weights": weights_key}
+        if metric.reads in (*THROUGH_EXTRACTOR, PATHS, TRANSLATION):
+            depends |= {"extractor": self.extractor}
+        if similarity_name(metric, self.suite.features):
+            depends |= self.similarity(metric)
+        if metric.reads in AGAINST_REFERENCE:
+            depends |= {"reference": self.data.reference}
         if metric.reads == LIKELIHOOD:
             depends |= {"weights": weights_key, "samples": samples_key, "images": self.suite.likelihood_images}
         if metric.reads == COST:
             depends |= {"samples": samples_key, "machine": self.machine, "speed": self.suite.speed.model_dump()}
         return MetricPlan(metric.name, digest(depends), reason)
-
-    def _reason(self, metric: Metric, kind: type[Model] | None) -> str:
-        if metric.reads == PROBABILITIES and not features.has_probabilities(self.suite.features):
-            return f"features '{self.suite.features}' give no class probabilities"
-        if kind is None and metric.reads in (LIKELIHOOD, COST):
-            return "samples only: no network to ask"
-        if kind is None or not metric.abilities or set(metric.abilities) & set(abilities(kind)):
-            return ""
-        has = ", ".join(abilities(kind)) or "none"
-        return f"needs {' or '.join(metric.abilities)}; {kind.__name__} has: {has}"
-
-    def _scale_reason(self, metric: Metric, label: str) -> str:
-        if metric.reads == COST:
-            return "a scale row has no network"
-        if metric.reads == LIKELIHOOD and scale.ROWS[label].log_prob is None:
-            return f"{label} has no likelihood"
-        return self._reason(metric, None) if metric.reads != LIKELIHOOD else ""
 
     def _kind(self, index: int, entry: ModelEntry) -> type[Model] | None:
         if entry.samples is not None:
@@ -277,6 +298,9 @@ class _Planner:
             raise self.suite.error(("models", index), str(error)) from None
         self._check(index, "config", entry.config, preset)
         self._check(index, "sampler", entry.sampler, kind.Sampler())
+        lacking = self.setting.lacking(kind)
+        if lacking:
+            raise self.suite.error(("models", index), f"{kind.__name__} {lacking}")
         return kind
 
     def _check(self, index: int, key: str, changes: dict[str, Any], options: Any) -> None:

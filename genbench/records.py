@@ -36,7 +36,8 @@ class Record:
     role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
     kind: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
-    protocol: how it was measured; seconds: what measuring took; device: where it was measured.
+    protocol: how it was measured; warnings: what the linter says of the samples that it was measured on; seconds: what
+    measuring took; device: where it was measured.
     """
 
     suite: str
@@ -60,6 +61,7 @@ class Record:
     n_real: int | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
     protocol_hash: str = ""
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     device: str = ""
     role: str = "model"
@@ -122,7 +124,8 @@ def read_records(path: Path) -> list[Record]:
             data = json.loads(line)
             if data.get("schema") != SCHEMA:
                 raise StoreError(f"{path}:{number}: schema: found {data.get('schema')!r}, allowed: {SCHEMA}")
-            records.append(Record(**{k: v for k, v in data.items() if k in known}))
+            given = {k: v for k, v in data.items() if k in known}
+            records.append(Record(**given | {"warnings": tuple(given.get("warnings", ()))}))
         except (json.JSONDecodeError, TypeError, ValueError, AttributeError) as error:
             if number == len(lines):
                 break

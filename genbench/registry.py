@@ -18,9 +18,15 @@ from typing import Any
 from genbench.errors import ModelError
 
 ZOO = {
-    "vae": "zoo.vae:VAE",
+    "gan": "zoo.gan:GAN",
     "dcgan": "zoo.dcgan:DCGAN",
+    "cgan": "zoo.cgan:CGAN",
+    "cyclegan": "zoo.cyclegan:CycleGAN",
+    "vae": "zoo.vae:VAE",
     "realnvp": "zoo.realnvp:RealNVP",
+    "glow": "zoo.glow:Glow",
+    "stylegan": "zoo.stylegan:StyleGAN",
+    "latent_diffusion": "zoo.latent_diffusion:LatentDiffusion",
     "ddpm": "zoo.ddpm:DDPM",
     "ddim": "zoo.ddim:DDIM",
 }

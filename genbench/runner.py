@@ -23,7 +23,7 @@ from genbench.metrics.base import COST
 from genbench.plan import Cell, FitPlan, MetricPlan, Plan, make_plan
 from genbench.pool import Outcome, Pool, Task, cores_available, worker_count
 from genbench.records import FAILED, OK, Record, append_records, environment, processor_name, write_records
-from genbench.report.grids import save_grid
+from genbench.report.grids import rows_by_class, save_grid
 from genbench.screen import Screen, duration
 from genbench.store import SAMPLES, WEIGHTS, Store, make_folder
 from genbench.suite import Suite, read_suite
@@ -198,8 +198,8 @@ class _Run:
         for cell in self.plan.cells:
             grid = make_folder(self.directory / "figures") / f"samples-{cell.slug}.png"
             if self._newer(SAMPLES, cell.samples_key, grid):
-                pixels = np.load(self.store.path(SAMPLES, cell.samples_key) / "pixels.npy", mmap_mode="r")
-                save_grid(np.asarray(pixels[:100]), self.plan.data.spec.levels, grid)
+                shown = images_to_show(self.store.path(SAMPLES, cell.samples_key))
+                save_grid(shown, self.plan.data.spec.levels, grid)
             curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
             trained_here = cell.fit is not None and cell.fit.label == cell.label
             if cell.fit is not None and trained_here and self._newer(WEIGHTS, cell.fit.key, curve):
@@ -219,6 +219,17 @@ class _Run:
             return
         failed = f", {len(result.failed)} failed" if result.failed else ""
         self.screen.say(f"{values} values{failed} in {duration(seconds)}; {page}")
+
+
+def images_to_show(folder: Path) -> np.ndarray:
+    """The images of a grid (n, C, H, W): those laid out for it, else a row a class asked for, else the first 100."""
+    if (folder / "shown.npy").is_file():
+        laid_out: np.ndarray = np.load(folder / "shown.npy")
+        return laid_out
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    if not (folder / "labels.npy").is_file():
+        return np.asarray(pixels[:100])
+    return np.asarray(pixels[rows_by_class(np.load(folder / "labels.npy"))])
 
 
 def _headline(records: list[Record]) -> str:

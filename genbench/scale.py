@@ -1,4 +1,4 @@
-"""Rows that show what a metric's numbers mean on a dataset: real images it has not seen, noise, and one Gaussian.
+"""Rows that show what a metric's numbers mean on a dataset: real, blurred and repeated images, noise, one Gaussian.
 
 Each row draws pixels as a model does and says their log-likelihood where it has one; it is not trained and not ranked.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genbench.space import density_to_mass, dequantise, seeded
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from genbench.contract import DataSpec
     from genbench.data import Dataset
 
-SCALE_VERSION = 1
 SCALE_VERSION = 1  # bumped whenever a row may draw or say something else
 BLOCK = 10_000  # images turned to float64 at a time
+BLUR = 1 / 12  # standard deviation of the blur over the shorter side of the image
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,28 @@ def held_out_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
     return pixels[torch.randperm(len(pixels), generator=seeded(seed))[:n].to(pixels.device)]
 
 
+def memorised_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """Draws n train images with replacement, as a model that has learned them by heart would."""
+    pixels = dataset.train.pixels
+    return pixels[torch.randint(len(pixels), (n,), generator=seeded(seed)).to(pixels.device)]
+
+
+def blurred_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """The images of held_out_samples under a Gaussian blur, rounded to grey levels."""
+    images = held_out_samples(dataset, n, seed)
+    sigma = BLUR * min(dataset.spec.height, dataset.spec.width)
+    return torch.cat([blur(block.double(), sigma).round().to(torch.uint8) for block in images.split(BLOCK)])
+
+
+def blur(x: Tensor, sigma: float) -> Tensor:
+    """Images x (N, C, H, W) under a Gaussian of sigma pixels, cut off at 4 sigma; edges are continued outwards."""
+    reach = math.ceil(4 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device) / sigma) ** 2)
+    weights /= weights.sum()
+    planes = F.pad(x.flatten(0, 1)[:, None], [reach] * 4, mode="replicate")
+    return F.conv2d(F.conv2d(planes, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1)).view_as(x)
+
+
 def noise_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
     """Draws n images of independent pixels, each grey level equally likely."""
     spec = dataset.spec
@@ -120,6 +143,18 @@ ROWS: dict[str, ScaleRow] = {
             "Held-out real images",
             "The test split itself: what a perfect model scores with as many samples.",
             held_out_samples,
+        ),
+        ScaleRow(
+            "memorised train",
+            "Memorised train images",
+            "Train images drawn at random: what repeating them scores, which only the memorisation columns tell apart.",
+            memorised_samples,
+        ),
+        ScaleRow(
+            "blurred real",
+            "Blurred real images",
+            "Held-out images under a Gaussian blur, sigma a twelfth of their shorter side: what lost detail costs.",
+            blurred_samples,
         ),
         ScaleRow(
             "uniform noise",

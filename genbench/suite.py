@@ -31,13 +31,23 @@ from genbench.registry import model_names
 from genbench.yaml_source import Loc, Problem, Source, choice, read_source, refusal
 
 MetricName = Literal[
-    "fid", "kid", "is", "precision", "recall", "density", "coverage", "confidence", "rarest_class", "bits_per_dim",
-    "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
+    "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "is", "precision", "recall", "density", "coverage", "vendi",
+    "sliced_wasserstein", "confidence", "rarest_class", "memorised", "authenticity", "ct_score", "class_accuracy",
+    "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1", "paired_ssim", "paired_lpips",
+    "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode", "images_per_second",
+    "latency", "evaluations", "parameters", "peak_memory",
 ]  # fmt: skip
-DatasetName = Literal["digits", "fashion-mnist", "folder", "npz"]
-FeaturesName = Literal["classifier", "pixels"]
+DatasetName = Literal["digits", "fashion-mnist", "edges", "folder", "npz"]
+FeaturesName = Literal[
+    "classifier", "pixels", "inception-v3-compat", "vgg16", "clip-rn50", "clip-rn101", "clip-rn50x4",
+    "clip-rn50x16", "clip-rn50x64", "clip-vit-b-32", "clip-vit-b-16", "clip-vit-l-14", "clip-vit-l-14-336px",
+    "dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14",
+]  # fmt: skip
 
-DATASET_KEYS = {"digits": (), "fashion-mnist": ("download",), "folder": ("path", "size"), "npz": ("path", "levels")}
+DATASET_KEYS = {
+    "digits": (), "fashion-mnist": ("download",), "edges": ("of", "download"), "folder": ("path", "size"),
+    "npz": ("path", "levels"),
+}  # fmt: skip
 EXCLUDES = {
     "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget"),
     "weights": ("weights_of", "train", "budget"),
@@ -72,12 +82,27 @@ class DatasetEntry(Entry):
     """The data of a suite. path: a folder of pictures or an array file. size: pixels a side that pictures get.
 
     levels: grey levels of an array (default 256). download: allows fetching a dataset that is not on this machine.
+    of: the dataset whose pictures a translation task is made from.
     """
 
     name: DatasetName
+    of: Literal["digits", "fashion-mnist"] | None = None
     path: Place | None = None
     size: Positive | None = None
     levels: Annotated[int, Field(ge=2, le=256)] | None = None
+    download: bool = False
+
+
+class ExtractionEntry(Entry):
+    """How features are extracted; what is not set is the extractor's own.
+
+    weights: a folder of extractor weights or one file (default: $GENBENCH_WEIGHTS). resize: a policy that the extractor
+    offers. precision: of its arithmetic. download: allows fetching weights that are not on this machine.
+    """
+
+    weights: Place | None = None
+    resize: str = ""
+    precision: Literal["fp32", "bf16"] = "fp32"
     download: bool = False
 
 
@@ -96,7 +121,7 @@ class TrainEntry(Entry):
     betas: Betas | None = None
     batch: Positive | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
-    decay: Literal["constant", "cosine"] | None = None
+    decay: Literal["constant", "cosine", "linear"] | None = None
     clip: Annotated[float, Field(ge=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     ema: Fraction | None = None
@@ -152,6 +177,7 @@ class Suite(Entry):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     dataset: DatasetEntry
     features: FeaturesName = "classifier"
+    extraction: ExtractionEntry = ExtractionEntry()
     budget: Budget | None = None
     samples: Annotated[int, Field(ge=2)] = 2_000
     reference: Literal["train", "test"] = "train"
@@ -249,6 +275,8 @@ def _dataset(suite: Suite) -> Iterator[Problem]:
             yield ("dataset", key), f"not a key of {entry.name}, allowed: {', '.join(allowed)}"
     if "path" in allowed and entry.path is None:
         yield ("dataset", "path"), f"missing key, allowed: the path of a {entry.name}"
+    if "of" in allowed and entry.of is None:
+        yield ("dataset", "of"), "missing key, allowed: digits or fashion-mnist, whose pictures the task is made from"
     if entry.path is not None and not _exists(suite.path(entry.path)):
         yield ("dataset", "path"), f"{suite.path(entry.path)}: not found"
 

@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    "cli", "listing", "runner", "pool", "work", "check", "plan", "report", "screen", "build", "draw", "train", "ema",
-    "batches", "scale", "metrics", "features", "data", "suite", "yaml_source", "store", "seeds", "records", "registry",
+    "cli", "listing", "difference", "scoring", "runner", "pool", "work", "cell_inputs", "score_inputs", "sides",
+    "selftest", "check", "plan", "report", "screen", "build", "draw", "train", "ema", "batches", "applies", "lint",
+    "scale", "measure", "metrics", "features", "data", "suite", "yaml_source", "store", "seeds", "records", "registry",
     "contract", "space", "progress", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
-ZOO_SIBLINGS = {"ddim": {"nets", "ddpm"}, "nets": set()}
+ZOO_SIBLINGS = {"ddim": {"nets", "ddpm"}, "cgan": {"nets", "gan", "dcgan"}, "nets": set()}
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 
 

@@ -6,8 +6,9 @@ import torch
 import toys
 
 from genbench.build import load_model
-from genbench.contract import DataSpec
-from genbench.draw import draw
+from genbench.contract import ClassConditional, DataSpec, Model
+from genbench.draw import Wishes, draw
+from genbench.space import to_pixels
 
 SPEC = DataSpec(1, 4, 4, 17)
 
@@ -53,3 +54,46 @@ def test_drawing_leaves_the_global_random_state_alone():
     before = torch.get_rng_state()
     draw(load_model("vae", data=DataSpec(1, 8, 8, 17), seed=3), 4, seed=0, block=4)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Obedient(Model, ClassConditional):
+    """Shows the class it is asked for as a grey level, or what its text or source image says."""
+
+    def __init__(self, data: DataSpec, config: object = None, sampler: object = None) -> None:
+        super().__init__(data, config, sampler)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def loss(self, batch, player, step, gen):
+        raise NotImplementedError
+
+    def sample(self, n, gen, condition=None):
+        if condition.images is not None:
+            return condition.images
+        labels = condition.labels if condition.texts is None else torch.tensor([len(t) for t in condition.texts])
+        levels = labels.float() * 2 / (self.data.levels - 1) - 1
+        return levels[:, None, None, None].expand(n, *self.data.shape)
+
+
+def test_samples_show_the_classes_asked_for():
+    wishes = Wishes(torch.tensor([3, 3, 3, 7]))
+    drawn = draw(Obedient(SPEC), 45, seed=0, block=20, wishes=wishes)
+    assert torch.equal(drawn.pixels.flatten(1).long(), drawn.labels[:, None].expand(-1, SPEC.dims))
+    assert set(drawn.labels.tolist()) == {3, 7}
+    assert torch.equal(draw(Obedient(SPEC), 30, seed=0, block=20, wishes=wishes).labels, drawn.labels[:30])
+
+
+def test_classes_are_as_frequent_as_wished():
+    labels = Wishes(torch.tensor([0, 0, 0, 1])).first_labels(4_000, seed=0, size=500)
+    assert abs(labels.float().mean().item() - 0.25) < 4 * (0.25 * 0.75 / 4_000) ** 0.5
+
+
+def test_texts_stand_for_classes():
+    drawn = draw(Obedient(SPEC), 20, seed=0, block=20, wishes=Wishes(torch.tensor([0, 1]), ("a", "abc")))
+    assert torch.equal(drawn.pixels[:, 0, 0, 0].long(), 1 + 2 * drawn.labels)
+
+
+def test_image_i_is_made_from_image_i():
+    images = torch.linspace(-1, 1, 7)[:, None, None, None].expand(-1, *SPEC.shape)
+    drawn = draw(Obedient(SPEC), 18, seed=0, block=5, wishes=Wishes(images=images))
+    assert torch.equal(drawn.pixels, to_pixels(images, SPEC.levels)[torch.arange(18) % 7])
+    assert drawn.labels is None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from genbench import metrics
+from genbench.applies import Setting
 from genbench.build import load_model
 from genbench.contract import DataSpec
 from genbench.errors import SuiteError
 from genbench.plan import make_plan
+from genbench.registry import resolve_model
 from genbench.suite import Suite, read_suite
 
 TOYS = Path(__file__).parent / "toys.py"
@@ -88,7 +92,7 @@ def test_ddim_draws_from_the_weights_of_ddpm():
 
 def test_scale_rows_stand_in_every_plan():
     cells = [c for c in make_plan(suite()).cells if c.role == "scale"]
-    assert [c.label for c in cells] == ["held-out real", "uniform noise", "gaussian"]
+    assert [c.label for c in cells] == ["held-out real", "memorised train", "blurred real", "uniform noise", "gaussian"]
     reasons = {c.label: {m.name: m.reason for m in c.metrics} for c in cells}
     assert reasons["gaussian"]["bits_per_dim"] == ""
     assert reasons["held-out real"]["bits_per_dim"] == "held-out real has no likelihood"
@@ -98,7 +102,9 @@ def test_samples_from_elsewhere_get_the_metrics_they_can_have(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8))
     models = [toy(), {"name": "theirs", "samples": str(tmp_path / "x.npz")}]
     cell = make_plan(suite(models=models, metrics=["fid", "bits_per_dim", "latency"])).cells[1]
-    assert [m.reason for m in cell.metrics] == ["", *["samples only: no network to ask"] * 2]
+    assert [m.reason for m in cell.metrics] == [
+        "", "samples only: no network to ask", "samples only: no network to time",
+    ]  # fmt: skip
     assert cell.fit is None
 
 
@@ -150,3 +156,60 @@ def test_labels_and_seeds_of_the_command_line():
 def test_limit_images_caps_budget_samples_and_held_out_images():
     cell = make_plan(suite(), limit_images=50).cells[0]
     assert (cell.fit.images, cell.n, cell.likelihood_images) == (50, 50, 50)
+
+
+def reasons(models: list[dict[str, Any]], names: list[str], **changes: Any) -> list[str]:
+    return [m.reason for m in make_plan(suite(models=models, metrics=names, **changes)).cells[0].metrics]
+
+
+def test_what_is_asked_for_decides_what_applies():
+    names = ["fid", "class_accuracy", "per_class_fid", "cas"]
+    assert reasons([{"name": "cgan"}], names) == [""] * 4
+    plain = make_plan(suite(models=[{"name": "gan"}, {"name": "cgan"}], metrics=names)).cells[0]
+    assert [m.reason for m in plain.metrics] == ["", *["its samples were not asked for classes"] * 3]
+    setting = Setting("classifier", {"name": "digits"}, DataSpec(1, 8, 8, 17, 10))
+    reason = setting.why_not(metrics.get("prompt_agreement"), resolve_model("cgan", None), False)
+    assert reason == "needs TextConditional; CGAN has: ClassConditional"
+
+
+def test_samples_with_labels_were_asked_for_classes(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8), labels=np.arange(5))
+    theirs = {"name": "theirs", "samples": str(tmp_path / "x.npz")}
+    assert reasons([theirs], ["class_accuracy", "cas", "per_class_fid"]) == ["", "", ""]
+
+
+def test_features_without_classes_or_a_map():
+    setting = Setting("pixels", {"name": "digits"}, DataSpec(1, 8, 8, 17, 10))
+    cgan = resolve_model("cgan", None)
+    found = [setting.why_not(metrics.get(name), cgan, False) for name in ("fid", "is", "sfid", "cas", "class_accuracy")]
+    assert found == [
+        "", "features 'pixels' give no class probabilities", "features 'pixels' have no spatial map", "",
+        "features 'pixels' give no class probabilities",
+    ]  # fmt: skip
+
+
+def test_a_translator_needs_a_translation_task(tmp_path):
+    assert refused(tmp_path, "  - {name: cyclegan}") == (
+        "/s.yaml:4: models[0]: CycleGAN translates; found dataset digits, allowed: {name: edges, of: ...}"
+    )
+    edges = {"name": "edges", "of": "digits"}
+    names = ["fid", "cycle_error", "bits_per_dim"]
+    models = [{"name": "cyclegan"}, {"name": "vae"}]
+    plan = make_plan(suite(models=models, metrics=names, dataset=edges))
+    assert [m.reason for m in plan.cells[0].metrics][:2] == ["", ""]
+    assert (
+        plan.cells[1].metrics[1].reason
+        == "needs Translates; VAE has: LikelihoodBound, ImportanceBound, Encodes, Decodes, Reconstructs"
+    )
+    assert reasons([{"name": "vae"}], ["fid"], dataset=edges) == [""]
+
+
+def test_scale_rows_are_asked_for_nothing():
+    models = [{"name": "cgan"}, {"name": "vae"}]
+    names = ["class_accuracy", "bits_per_dim_iwae", "latency", "memorised"]
+    cells = make_plan(suite(models=models, metrics=names)).cells
+    gaussian = next(c for c in cells if c.label == "gaussian")
+    assert [m.reason for m in gaussian.metrics] == [
+        "a scale row is not asked for classes", "the likelihood of gaussian is exact: see bits_per_dim",
+        "a scale row has no network", "",
+    ]  # fmt: skip

@@ -42,6 +42,17 @@ def test_the_stream_is_a_function_of_seed_and_place():
     assert not torch.equal(other.next(32, seeded(0)).labels, two.next(32, seeded(0)).labels)
 
 
+def test_texts_name_the_labels_and_the_other_domain_is_unpaired():
+    pixels = torch.zeros(6, 1, 2, 2, dtype=torch.uint8)
+    source = torch.full((3, 1, 2, 2), 16, dtype=torch.uint8)
+    captions = tuple("abcdef")
+    batch = Batches(pixels, torch.arange(6), 17, 0, captions=captions, source=source).next(5, seeded(0))
+    assert batch.texts == tuple(captions[k] for k in batch.labels.tolist())
+    assert batch.source.shape == (5, 1, 2, 2)
+    assert batch.source.eq(1).all()
+    assert Batches(pixels, None, 17, 0).next(5, seeded(0)).texts is None
+
+
 def test_labels_stay_with_their_images_and_flips_mirror():
     pixels = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1).expand(6, 1, 2, 2).clone()
     pixels[:, :, :, 1] += 8

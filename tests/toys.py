@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from genbench.contract import ExactLikelihood, Loss, Model, Recipe, Stage
+from genbench.contract import ClassConditional, ExactLikelihood, Loss, Model, Recipe, Stage, Translates
 from genbench.space import density_to_mass, dequantise
 
 
@@ -108,3 +108,38 @@ class HalfNaN(Diagonal):
 
 class NotAModel:
     """No model at all."""
+
+
+class Prototypes(Model, ClassConditional):
+    """One picture a class: the mean of its training images, found by descent; every sample of a class is the same."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.pictures = nn.Parameter(torch.zeros(data.classes, *data.shape))
+
+    @classmethod
+    def recipe(cls, data):
+        return Recipe(lr=0.05, batch=64, images=6_400)
+
+    def loss(self, batch, player, step, gen):
+        return Loss((self.pictures[batch.labels] - batch.x).square().mean())
+
+    def sample(self, n, gen, condition=None):
+        return self.pictures[condition.labels].clamp(-1, 1)
+
+
+class Same(Model, Translates):
+    """Translates every image to itself."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def loss(self, batch, player, step, gen):
+        return Loss((batch.source.mean() - batch.x.mean()).square() + self.unused.square())
+
+    def translate(self, x, direction):
+        return x
+
+    def sample(self, n, gen, condition=None):
+        return condition.images

@@ -1,4 +1,4 @@
-"""Records to leaderboards: one entry per row and metric, means over seeds, and which models share the best mark."""
+"""Records to leaderboards: one entry per row and metric, means over seeds, and ranks with ties."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from scipy.special import stdtrit
 from genbench.metrics import names
 from genbench.records import BOUND, ESTIMATE, EXACT, FAILED, NOT_APPLICABLE, OK, Record
 from genbench.report.guard import comparable, differences
+from genbench.report.ranks import ranks
 
 LEVEL = 0.95
+ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Column:
     """One metric down the rows.
 
     extractor: the feature extractor that every value shares, "" for none or several. unranked: a sentence saying why
-    the models may not be ranked, "" when they may. notes: further sentences a reader needs. best: the models that
-    share the best mark.
+    the models may not be ranked, "" when they may. notes: further sentences a reader needs. ranks: by model, as
+    genbench.report.ranks has it; empty when there is nothing to rank.
     """
 
     metric: str
@@ -97,7 +99,12 @@ class Column:
     extractor: str
     unranked: str
     notes: tuple[str, ...]
-    best: frozenset[str]
+    ranks: dict[str, int]
+
+    @property
+    def best(self) -> frozenset[str]:
+        """The models that no other is better than."""
+        return frozenset(model for model, rank in self.ranks.items() if rank == 1)
 
 
 @dataclass(frozen=True)
@@ -123,29 +130,33 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     """A row per model and dataset, in order of appearance, scale rows last.
 
     Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
-    `<metric>_hi` (float, NaN where n/a) and `<metric>_kind` ("=", "<=" or "~").
+    `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("=", "<=" or "~") and `<metric>_rank` (whole, NA where not
+    ranked).
     """
     found = boards(records)
     metrics = metric_order(c.metric for board in found for c in board.columns)
-    data = [_flat(row, metrics) for board in found for row in board.rows]
+    data = [_flat(row, metrics, board) for board in found for row in board.rows]
     columns = ["model", "dataset", "role", "family", "seeds"]
-    columns += [f"{metric}{end}" for metric in metrics for end in ("", "_lo", "_hi", "_kind")]
+    columns += [f"{metric}{end}" for metric in metrics for end in ENDS]
     frame = pd.DataFrame(data, columns=columns)
     return frame.astype({c: _dtype(c) for c in columns[5:]} | dict.fromkeys(columns[:4], "string") | {"seeds": "int64"})
 
 
 def _dtype(column: str) -> str:
+    if column.endswith("_rank"):
+        return "Int64"
     return "string" if column.endswith("_kind") else "float64"
 
 
-def _flat(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
+    ranked = {c.metric: c.ranks.get(row.model) for c in board.columns}
     data: dict[str, Any] = {"model": row.model, "dataset": row.dataset, "role": row.role, "family": row.family}
     data["seeds"] = len(row.seeds)
     for metric in metrics:
         entry = row.entries.get(metric)
         if entry is not None and entry.ok:
             data |= {metric: entry.value, f"{metric}_lo": entry.lo, f"{metric}_hi": entry.hi}
-            data[f"{metric}_kind"] = entry.kind
+            data |= {f"{metric}_kind": entry.kind, f"{metric}_rank": ranked.get(metric)}
     return data
 
 
@@ -239,11 +250,12 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     good = [(r, r.entries[metric]) for r in rows if metric in r.entries and r.entries[metric].ok]
     models = [(r.model, e) for r, e in good if r.is_model]
     unranked = _why_unranked(models)
-    best = frozenset[str]() if unranked else _best(models, good[0][1].record.better if good else "lower")
     extractors = {e.record.protocol.get("extractor", "") for _, e in good}
     extractor = str(extractors.pop()) if len(extractors) == 1 else ""
     record = good[0][1].record if good else first
-    return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), best)
+    candidates = {model: e for model, e in models if not e.missing}
+    places = {} if unranked or len(models) < 2 else ranks(candidates, record.better)
+    return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), places)
 
 
 def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
@@ -256,20 +268,8 @@ def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
     return ""
 
 
-def _best(models: Sequence[tuple[str, Entry]], better: str) -> frozenset[str]:
-    """The best model and all whose intervals overlap its own; a model with a failed seed is no candidate."""
-    candidates = [(model, e) for model, e in models if not e.missing]
-    if len(models) < 2 or not candidates:
-        return frozenset()
-    if better == "lower":
-        edge = min(candidates, key=lambda c: c[1].number)[1].high
-        return frozenset(model for model, e in candidates if e.low <= edge)
-    edge = max(candidates, key=lambda c: c[1].number)[1].low
-    return frozenset(model for model, e in candidates if e.high >= edge)
-
-
 def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
-    notes = [f"{row.model}: {e.missing}; the mean leaves it out, so it takes no mark." for row, e in good if e.missing]
+    notes = [f"{row.model}: {e.missing}; the mean leaves it out, so it takes no rank." for row, e in good if e.missing]
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:
         return tuple(notes)

@@ -28,6 +28,7 @@ class Card:
     seed: int
     caveat: str = ""
     failed: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def sample_grids(directory: Path) -> dict[str, tuple[int, Path]]:
@@ -52,7 +53,8 @@ def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
     seed, image = (grid[0], data_uri(grid[1], PNG)) if grid else (0, "")
     failed = next((e.reason for e in row.entries.values() if e.status == FAILED), "")
     caveat = str(row.protocol_value("caveat") or "")
-    return Card(row.model, row.role, list(_facts(row)), image, seed, caveat, failed)
+    warnings = tuple(dict.fromkeys(w for e in row.entries.values() for w in e.record.warnings))
+    return Card(row.model, row.role, list(_facts(row)), image, seed, caveat, failed, warnings)
 
 
 def _facts(row: Row) -> Iterator[str]:

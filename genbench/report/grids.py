@@ -32,6 +32,16 @@ def save_grid(
     Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).save(path, format="PNG", optimize=True)
 
 
+def rows_by_class(labels: np.ndarray, columns: int = 10) -> np.ndarray:
+    """Numbers of the images (columns a class) that make a grid with one row a class, in the order of the classes.
+
+    labels: (N,). A class with fewer images than a row is left out.
+    """
+    rows = [np.flatnonzero(labels == c)[:columns] for c in np.unique(labels)]
+    full = [row for row in rows if len(row) == columns]
+    return np.concatenate(full) if full else np.arange(len(labels))
+
+
 def _tile(images: np.ndarray, rows: int, columns: int, rule: int) -> np.ndarray:
     """Images (N, C, H, W) on one canvas (height, width, C), `rule` pixels apart; where there is none it stays grey."""
     _, channels, height, width = images.shape

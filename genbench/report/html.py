@@ -45,7 +45,7 @@ class Cell:
     text: str
     spread: str = ""
     sign: str = ""
-    best: bool = False
+    rank: int | None = None
     order: float | None = None
     hint: str = ""
     why: str = ""
@@ -131,8 +131,8 @@ def _board_view(board: Board, pictures: Pictures, number: int) -> dict[str, Any]
 
 
 def _first_column(board: Board) -> Column | None:
-    """The column that the table is sorted by at first: the first one in which models may be ranked."""
-    return next((c for c in board.columns if c.best), None)
+    """The column that the table is sorted by at first: the first one in which models are ranked."""
+    return next((c for c in board.columns if c.ranks), None)
 
 
 def _place(row: Row, column: Column | None) -> float:
@@ -187,7 +187,8 @@ def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -
     sign = tables.KIND_SIGNS[entry.kind] if tables.shows_kind(board, column) else ""
     hint = f"{entry.value!r}" + (f", {entry.interval}: {entry.lo!r} to {entry.hi!r}" if entry.interval else "")
     value, spread = (t.replace("-", "\N{MINUS SIGN}") for t in (text.value, text.spread))
-    return Cell(value, spread, sign, row.model in column.best, entry.value, hint, starred=bool(entry.missing))
+    rank = column.ranks.get(row.model)
+    return Cell(value, spread, sign, rank, entry.value, hint, starred=bool(entry.missing))
 
 
 def _absences(board: Board, number: int) -> Iterator[Absence]:

@@ -87,7 +87,10 @@ def shows_kind(board: Board, column: Column) -> bool:
 
 def notes(board: Board) -> Iterator[str]:
     """What a reader of the table must know, a sentence each."""
-    yield "Bold is best; models whose intervals overlap the best one's share the mark. Scale rows are not ranked."
+    yield (
+        "Bold has rank 1. A rank, in brackets, is one more than the number of models that are better by more than the "
+        "95 % interval of the difference, taken as independent; scale rows are not ranked."
+    )
     yield from _extractor_notes(board)
     yield from _protocol_notes(board)
     for column in board.columns:
@@ -208,7 +211,8 @@ def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, in
     sign = f"{KIND_SIGNS[entry.kind]} " if shows_kind(board, column) else ""
     value = f"{sign}{text.value}"
     value = f"**{value}**" if row.model in column.best else value
-    return f"{value} {text.spread}".strip()
+    rank = f"({column.ranks[row.model]})" if row.model in column.ranks else ""
+    return " ".join(filter(None, (value, text.spread, rank)))
 
 
 def _md(text: str) -> str:

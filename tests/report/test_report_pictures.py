@@ -5,7 +5,7 @@ from PIL import Image
 from genbench.errors import StoreError
 from genbench.report.aggregate import boards
 from genbench.report.figures import front, quality_speed, read_curves
-from genbench.report.grids import save_grid
+from genbench.report.grids import rows_by_class, save_grid
 
 HEADER = "step,images,seconds,name,value\n"
 
@@ -60,3 +60,9 @@ def test_a_curve_without_its_columns_is_named(tmp_path):
     (tmp_path / "curves" / "vae-s0.csv").write_text("step,loss\n0,1\n")
     with pytest.raises(StoreError, match=r"vae-s0\.csv: columns: found no images, seconds, name, value, allowed: step"):
         read_curves(tmp_path)
+
+
+def test_a_row_for_each_class_asked_for():
+    labels = np.array([2, 0, 2, 0, 1, 2, 0])
+    assert rows_by_class(labels, columns=2).tolist() == [1, 3, 0, 2]  # class 1 has one image alone
+    assert rows_by_class(np.array([0, 1]), columns=2).tolist() == [0, 1]

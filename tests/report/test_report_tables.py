@@ -26,7 +26,7 @@ def test_numbers_are_written_to_the_digits_their_interval_supports(record, value
 def test_markdown_has_marks_kinds_footnotes_and_scale_rows(digits):
     lines = markdown(boards(digits)).splitlines()
     assert lines[2] == "| model | FID (digits-classifier) ↓ | KID ↓ | Bits/dim ↓ | Images/s ↑ |"
-    assert "| gan | **31.0** ± 1.0 | 0.0200 ± 0.0010 | n/a[^1] | **52,000** ± 900 |" in lines
+    assert "| gan | **31.0** ± 1.0 (1) | 0.0200 ± 0.0010 (2) | n/a[^1] | **52,000** ± 900 (1) |" in lines
     assert any("≤ 3.310 ± 0.010" in line for line in lines)
     assert "[^1]: gan has no likelihood" in lines
     assert any(line.startswith("| *scale: real* | 6.20 ± 0.10 |") for line in lines)

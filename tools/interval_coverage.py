@@ -1,0 +1,328 @@
+"""How often the 95 % intervals hold what they are for, in worlds where that is known: tables in Markdown.
+
+    OMP_NUM_THREADS=1 python tools/interval_coverage.py [--quick]
+
+Every row draws a reference once, then many sets of generated samples, computes the metric as a suite does, and counts
+how often lo..hi holds the true value. FID's truth is its mean over draws of N samples, from moments drawn by Bartlett's
+decomposition; KID's is in closed form, given the reference or over all references; bits/dim's is an entropy.
+`width` is the mean half width over 1.96 times the true spread of the value: 1 is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from genbench.metrics import METRICS, Value
+from genbench.metrics.arrays import Z95, Array
+from genbench.metrics.frechet import Moments, distance, moments, with_influence
+from genbench.records import environment
+
+REFERENCE = 5000  # real samples
+LOG2 = np.log(2)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of `draws` intervals, the share that holds the truth, and the mean half width over 1.96 true spreads."""
+
+    held: float
+    width: float
+    draws: int
+
+    def __str__(self) -> str:
+        error = (max(self.held * (1 - self.held), 0.25 / self.draws) / self.draws) ** 0.5
+        return f"{100 * self.held:.1f} ± {100 * Z95 * error:.1f} | {self.width:.2f} | {self.draws}"
+
+
+def coverage(values: list[Value], truth: float, spread: float | None = None) -> Coverage:
+    """How often the values' intervals hold the truth; spread: of the value, if known better than from the values."""
+    held = np.mean([v.lo <= truth <= v.hi for v in values])
+    spread = float(np.std([v.value for v in values])) if spread is None else spread
+    width = np.mean([(v.hi - v.lo) / 2 for v in values]) / (Z95 * spread)
+    return Coverage(float(held), float(width), len(values))
+
+
+@dataclass(frozen=True)
+class World:
+    """Real features N(0, diag(root)^2), generated ones N(shift root, diag(scale root)^2), root_k = k^(-decay)."""
+
+    d: int
+    n: int
+    scale: float = 1.0
+    shift: float = 0.0
+    decay: float = 0.0
+    m: int = REFERENCE
+
+    @property
+    def root(self) -> Array:
+        """Standard deviations of the real features (D,)."""
+        return np.arange(1, self.d + 1) ** -self.decay
+
+    def real(self, rng: np.random.Generator) -> Array:
+        """A reference (M, D)."""
+        return rng.standard_normal((self.m, self.d)) * self.root
+
+    def fake(self, rng: np.random.Generator) -> Array:
+        """Generated samples (N, D)."""
+        return (rng.standard_normal((self.n, self.d)) * self.scale + self.shift) * self.root
+
+    def fake_moments(self, rng: np.random.Generator) -> Moments:
+        """Moments of N generated samples without the samples: covariances by Bartlett's decomposition, for N > D."""
+        if self.n <= self.d:
+            return moments(self.fake(rng))
+        upper = np.triu(rng.standard_normal((self.d, self.d)), 1)
+        freedom = self.n - 1 - np.arange(self.d)
+        upper[np.diag_indices(self.d)] = np.sqrt(rng.chisquare(freedom))
+        mean = self.shift + self.scale * rng.standard_normal(self.d) / self.n**0.5
+        return Moments(mean * self.root, upper * self.scale * self.root / (self.n - 1) ** 0.5)
+
+
+Worlds = tuple[tuple[str, World, int], ...]  # name, world, draws
+SAME, NEAR, FAR = {}, {"scale": 1.05, "shift": 0.05}, {"scale": 1.2, "shift": 0.3}
+FID_WORLDS = (
+    ("no difference", World(16, 500, **SAME), 800),
+    ("clear difference", World(16, 500, **FAR), 800),
+    ("clear difference", World(64, 500, **FAR), 300),
+    ("no difference", World(64, 2000, **SAME), 500),
+    ("small difference", World(64, 2000, **NEAR), 500),
+    ("clear difference", World(64, 2000, **FAR), 500),
+    ("clear difference", World(32, 5000, **FAR), 200),
+)
+FID_HARD = (
+    ("N = D", World(64, 64, **FAR), 200),
+    ("no difference, few directions (variance k^-1.5)", World(64, 2000, decay=0.75), 200),
+)
+OTHER_WORLDS = (
+    ("no difference", World(16, 500, **SAME), 200),
+    ("clear difference", World(16, 500, **FAR), 200),
+    ("no difference", World(64, 2000, **SAME), 40),
+)
+
+
+def stream(seed: int, row: object) -> np.random.Generator:
+    """Random numbers of one row of a table: no other row changes them."""
+    return np.random.default_rng([seed, crc32(repr(row).encode())])
+
+
+def fid_values(world: World, draws: int, rng: np.random.Generator) -> tuple[list[Value], Array]:
+    """The metric on `draws` draws, and the distance of many more: (8 draws,)."""
+    real = world.real(rng)
+    reference = moments(real)
+    many = np.array([distance(world.fake_moments(rng), reference) for _ in range(8 * draws)])
+    return [METRICS["fid"].compute(fake=world.fake(rng), real=real) for _ in range(draws)], many
+
+
+def fid_rows(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
+    """Coverage of the mean of FID at N."""
+    for name, world, draws in worlds:
+        values, many = fid_values(world, int(draws * share), stream(seed, world))
+        found = coverage(values, float(many.mean()), float(many.std()))
+        yield f"FID | its mean at N, this reference: {many.mean():.4g} | {name} | {world.d} | {world.n} | {found}"
+
+
+def fid_population(share: float, seed: int) -> Iterator[str]:
+    """The same intervals against the distance of the populations, which they are not for."""
+    world = World(64, 2000, **FAR)
+    truth = world.d * (world.shift**2 + (world.scale - 1) ** 2)
+    found = coverage(fid_values(world, int(60 * share), stream(seed, world))[0], truth)
+    yield f"FID | distance of the populations: {truth:.4g} | clear difference | {world.d} | {world.n} | {found}"
+
+
+def other_intervals(share: float, seed: int) -> Iterator[str]:
+    """What the usual intervals cover on the same worlds: first order, and the plain bootstrap (B = 60) in three."""
+    for name, world, draws in OTHER_WORLDS:
+        rng = stream(seed, world)
+        reference = moments(world.real(rng))
+        many = np.array([distance(world.fake_moments(rng), reference) for _ in range(4000)])
+        found: dict[str, list[Value]] = {}
+        for _ in range(int(draws * share)):
+            for kind, value in usual_intervals(world.fake(rng), reference, rng).items():
+                found.setdefault(kind, []).append(value)
+        for kind, values in found.items():
+            yield f"{kind} | {name} | {world.d} | {world.n} | {coverage(values, many.mean(), many.std())}"
+
+
+def usual_intervals(fake: Array, reference: Moments, rng: np.random.Generator, b: int = 60) -> dict[str, Value]:
+    """Infinitesimal jackknife, and normal, percentile and basic intervals of a plain bootstrap of B replicates."""
+    value, effects = with_influence(fake, reference)
+    n = len(fake)
+    again = np.array([distance(moments(fake[rng.integers(n, size=n)]), reference) for _ in range(b)])
+    first, half = Z95 * effects.std(ddof=1) / n**0.5, Z95 * again.std(ddof=1)
+    lo, hi = np.quantile(again, (0.025, 0.975))
+    return {
+        "first order": Value(value, value - first, value + first),
+        "bootstrap standard error": Value(value, value - half, value + half),
+        "bootstrap percentiles": Value(value, lo, hi),
+        "bootstrap basic": Value(value, 2 * value - hi, 2 * value - lo),
+    }
+
+
+def mean_kernel(c: Array, variance: Array, skew: Array) -> Array:
+    """E (s / d + 1)^3 from d times s's mean, variance and third central moment, each already over its power of d."""
+    return c**3 + 3 * c * variance + skew + 3 * (c * c + variance) + 3 * c + 1
+
+
+def population_kernel(world: World, a: float, shift_a: float, b: float, shift_b: float) -> float:
+    """E k(x, y) of x ~ N(shift_a, a^2 I), y ~ N(shift_b, b^2 I), from the moments of s = x'y."""
+    d = world.d
+    c = d * shift_a * shift_b
+    variance = d * ((shift_a * b) ** 2 + (shift_b * a) ** 2 + (a * b) ** 2)
+    return float(mean_kernel(c / d, variance / d**2, 6 * (a * b) ** 2 * c / d**3))
+
+
+def kid_truths(world: World, real: Array) -> tuple[float, float]:
+    """MMD^2 of the populations, and the mean of KID given the reference; worlds with root 1."""
+    own = population_kernel(world, world.scale, world.shift, world.scale, world.shift)
+    theirs = population_kernel(world, 1, 0, 1, 0)
+    cross = population_kernel(world, world.scale, world.shift, 1, 0)
+    k = (real @ real.T / world.d + 1) ** 3
+    within = (k.sum() - np.trace(k)) / (len(real) * (len(real) - 1))
+    c = world.shift * real.sum(axis=1) / world.d
+    given = mean_kernel(c, world.scale**2 * np.square(real).sum(axis=1) / world.d**2, np.zeros(()))
+    return own + theirs - 2 * cross, float(own + within - 2 * given.mean())
+
+
+KID_GIVEN = (
+    ("no difference", World(16, 500, **SAME, m=1000), 800),
+    ("clear difference", World(16, 500, **FAR, m=1000), 800),
+    ("no difference", World(64, 2000, **SAME, m=1500), 250),
+    ("small difference", World(64, 2000, **NEAR, m=1500), 250),
+)
+KID_POPULATION = (
+    ("M = 10 N, no difference", World(16, 250, **SAME, m=2500), 300),
+    ("M = 10 N, clear difference", World(16, 250, **FAR, m=2500), 300),
+)
+KID_SMALL_REFERENCE = (
+    ("M = N, no difference", World(16, 250, **SAME, m=250), 500),
+    ("M = N, clear difference", World(16, 250, **FAR, m=250), 500),
+)
+
+
+def kid_given(share: float, seed: int) -> Iterator[str]:
+    """Coverage of KID's mean given one reference."""
+    for name, world, draws in KID_GIVEN:
+        rng = stream(seed, world)
+        real = world.real(rng)
+        values = [METRICS["kid"].compute(fake=world.fake(rng), real=real) for _ in range(int(draws * share))]
+        truth = kid_truths(world, real)[1]
+        found = coverage(values, truth)
+        yield f"KID | its mean, this reference: {truth:.3g} | {name} | {world.d} | {world.n} | {found}"
+
+
+def kid_population(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
+    """Coverage of the populations' MMD^2, with a new reference at each draw."""
+    for name, world, draws in worlds:
+        rng = stream(seed, world)
+        pairs = ((world.fake(rng), world.real(rng)) for _ in range(int(draws * share)))
+        values = [METRICS["kid"].compute(fake=fake, real=real) for fake, real in pairs]
+        truth = kid_truths(world, np.zeros((2, world.d)))[0]
+        found = coverage(values, truth)
+        yield f"KID | MMD² of the populations: {truth:.3g} | {name} | {world.d} | {world.n} | {found}"
+
+
+def bits_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of the mean bits/dim over all images."""
+    for name, d, n, truth, draw in bits_worlds():
+        rng = stream(seed, (name, d, n))
+        sets = (draw(rng, d, n) for _ in range(int(min(800, 2e6 / n) * share)))
+        found = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="=") for x in sets], truth)
+        yield f"bits/dim | over all images: {truth:.4f} | {name} | {d} | {n} | {found}"
+
+
+def bits_worlds() -> Iterator[tuple[str, int, int, float, Callable[[np.random.Generator, int, int], Array]]]:
+    """(name, D, N, true bits/dim, draw of N log-likelihoods in nats)."""
+    for d, n in ((64, 360), (64, 2000), (16, 5000)):
+        yield "pixels of entropy 1.75 bits", d, n, 1.75, known_entropy
+    for d, n in ((64, 500), (64, 2000)):
+        yield "Gaussian of variance 1", d, n, float(0.5 * np.log(2 * np.pi * np.e) / LOG2), gaussian
+    yield "one image in ten costs four times as much", 64, 360, 1.3, mixed
+
+
+def known_entropy(rng: np.random.Generator, d: int, n: int) -> Array:
+    """Log-likelihoods of images of D independent pixels under their true model, of 1.75 bits a pixel."""
+    pmf = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    return rng.multinomial(d, pmf, n) @ np.log(pmf)
+
+
+def gaussian(rng: np.random.Generator, d: int, n: int) -> Array:
+    """Log-densities of N(0, I_D) under itself."""
+    return -0.5 * (rng.chisquare(d, n) + d * np.log(2 * np.pi))
+
+
+def mixed(rng: np.random.Generator, d: int, n: int) -> Array:
+    """Log-likelihoods of nine images in ten at 1 bit/dim and the tenth at 4, each give or take a seventh."""
+    return -d * LOG2 * np.where(rng.random(n) < 0.1, 4.0, 1.0) * rng.gamma(50, 1 / 50, n)
+
+
+def manifold_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of the mean at N of what is read off shared balls, this reference."""
+    world = World(16, 500, scale=0.9, shift=0.1, m=500)
+    for metric in ("precision", "density", "recall", "coverage"):
+        rng, draws = stream(seed, world), int(200 * share)
+        real = world.real(rng)
+        values = [METRICS[metric].compute(fake=world.fake(rng), real=real) for _ in range(draws)]
+        truth = float(np.mean([v.value for v in values]))
+        found = coverage(values, truth)
+        yield f"{metric} | its mean at N, this reference: {truth:.3g} | small difference | 16 | 500 | {found}"
+
+
+def score_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of the mean at N of the Inception Score and of confidence."""
+
+    def draw(n: int, sharpness: float, rng: np.random.Generator) -> Array:
+        p = np.exp(sharpness * rng.standard_normal((n, 10)))
+        return p / p.sum(axis=1, keepdims=True)
+
+    for metric in ("is", "confidence"):
+        for name, sharpness in (("sharp", 3.0), ("nearly all alike", 0.1)):
+            rng = stream(seed, (metric, name))
+            values = [
+                METRICS[metric].compute(probabilities=draw(2000, sharpness, rng)) for _ in range(int(200 * share))
+            ]
+            truth = float(np.mean([v.value for v in values]))
+            found = coverage(values, truth)
+            yield f"{METRICS[metric].title} | its mean at N: {truth:.4g} | {name} | K = 10 | 2000 | {found}"
+
+
+OTHER_HEAD = "| interval | world | D | N | held, % | width | draws |\n|---|---|---:|---:|---:|---:|---:|"
+HEAD = "| metric | truth | world | D | N | held, % | width | draws |\n|---|---|---|---:|---:|---:|---:|---:|"
+
+
+def main() -> None:
+    """Prints the tables; --quick with a tenth of the draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the draws")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    share, seed = 0.1 if options.quick else 1.0, options.seed
+    found = environment()
+    print(f"{found['cores']} cores, {found['processor']}; torch {found['packages']['torch']}")
+    show("What the intervals are for", HEAD, [
+        fid_rows(FID_WORLDS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),
+        bits_rows(share, seed), score_rows(share, seed),
+    ])  # fmt: skip
+    show("What they are not for, and where they fail", HEAD, [
+        fid_rows(FID_HARD, share, seed), fid_population(share, seed), kid_population(KID_SMALL_REFERENCE, share, seed),
+        manifold_rows(share, seed),
+    ])  # fmt: skip
+    show("Other intervals for the mean of FID at N, not used", OTHER_HEAD, [other_intervals(share, seed)])
+
+
+def show(title: str, head: str, parts: list[Iterator[str]]) -> None:
+    """A table, each row as soon as it is known."""
+    print(f"\n### {title}\n\n{head}")
+    for row in chain.from_iterable(parts):
+        print(f"| {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

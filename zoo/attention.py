@@ -1,0 +1,331 @@
+"""Networks without mathematics of their own for latent diffusion: transformers, its U-Net, its autoencoder, its critic.
+
+The U-Net of Rombach et al. 2022 (appendix E.2.1) is that of zoo.nets whose features, at chosen heights, go through a
+transformer: self-attention over the positions, cross-attention to the tokens of a text, and a gated feed-forward layer
+(GEGLU, Shazeer 2020), each on normalised features and added to what it was given. Attention is Vaswani et al. 2017's.
+The autoencoder is that of Esser et al. 2021 without its codebook, the critic the discriminator of Isola et al. 2017.
+With Stable Diffusion's sizes, the U-Net has the published 859,520,964 parameters and the autoencoder 83,653,863.
+
+Deviations: those of zoo.nets in the U-Net. The text encoder reads bytes and needs no vocabulary: 256 of them, and one
+token to fill up, which is attended to like the others. It is a transformer of the same blocks without cross-attention.
+
+Shapes: B images, C channels, H height, W width, E numbers of the time embedding, L tokens of a text, D their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.errors import ModelError
+from zoo.nets import Attention, ResidualBlock, TimeEmbedding, Upsample, group_norm, require_sizes, scaled, skip_widths
+
+FILLER = 256  # the token after the last byte
+TOKENS = 257
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+
+def tokenise(texts: Sequence[str], length: int) -> Tensor:
+    """Bytes of each text in UTF-8, cut or filled up to the length: (B, length) int64 on the CPU."""
+    rows = [list(text.encode()[:length]) for text in texts]
+    return torch.tensor([row + [FILLER] * (length - len(row)) for row in rows], dtype=torch.long)
+
+
+class MultiHeadAttention(nn.Module):
+    """Queries from one sequence, keys and values from another or the same; no biases but the output's."""
+
+    def __init__(self, width: int, source: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(source, width, bias=False)
+        self.value = nn.Linear(source, width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """Tokens (B, N, width) that look at tokens (B, M, source): (B, N, width)."""
+        q, k, v = (
+            tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N or M, width / heads)
+            for tokens in (self.query(x), self.key(source), self.value(source))
+        )
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class GatedFeedForward(nn.Module):
+    """Linear to four times the width, times GELU of another such, and back."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(width, 8 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, width) to the same."""
+        value, gate = self.inner(x).chunk(2, dim=-1)
+        return self.out(value * F.gelu(gate))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention to a text where it has a width, feed-forward; each normalised and added."""
+
+    def __init__(self, width: int, heads: int, text: int = 0) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3 if text else 2)])
+        self.attend = MultiHeadAttention(width, width, heads)
+        self.listen = MultiHeadAttention(width, text, heads) if text else None
+        self.feed = GatedFeedForward(width)
+
+    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, width) and a text's (B, L, D) to (B, N, width)."""
+        h = self.norms[0](x)
+        x = x + self.attend(h, h)
+        if self.listen is not None:
+            x = x + self.listen(self.norms[1](x), text)
+        return x + self.feed(self.norms[-1](x))
+
+
+class TextEncoder(nn.Module):
+    """Tokens (B, L) to what they mean in their text (B, L, D): embeddings of byte and place, and a transformer."""
+
+    def __init__(self, length: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(TOKENS, width), nn.Embedding(length, width)
+        self.blocks = nn.ModuleList([TransformerBlock(width, heads) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """As above."""
+        h = self.token(tokens) + self.place.weight
+        for block in self.blocks:
+            h = block(h)
+        return self.norm(h)
+
+
+# ---- U-Net -----------------------------------------------------------------------------------------------------------
+
+
+class SpatialTransformer(nn.Module):
+    """Adds what a transformer block makes of the H W positions and a text. Starts as the identity."""
+
+    def __init__(self, channels: int, heads: int, text: int, groups: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels, groups)
+        self.enter = nn.Conv2d(channels, channels, 1)
+        self.block = TransformerBlock(channels, heads, text)
+        self.leave = scaled(nn.Conv2d(channels, channels, 1), 0.0)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Features (B, C, H, W) and a text (B, L, D) to (B, C, H, W)."""
+        tokens = self.enter(self.norm(x)).flatten(2).transpose(1, 2)  # (B, H W, C)
+        return x + self.leave(self.block(tokens, text).transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class ConditionalBlock(nn.Module):
+    """A residual block, followed by a spatial transformer where there is one."""
+
+    def __init__(self, residual: ResidualBlock, transformer: SpatialTransformer | None) -> None:
+        super().__init__()
+        self.residual, self.transformer = residual, transformer
+
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor) -> Tensor:
+        """Features (B, C_in, H, W), embeddings (B, E) and texts (B, L, D) to (B, C_out, H, W)."""
+        h = self.residual(x, emb)
+        return h if self.transformer is None else self.transformer(h, text)
+
+
+class Column(nn.Module):
+    """The blocks at one resolution and the change of resolution after them, None where there is none."""
+
+    def __init__(self, blocks: Sequence[ConditionalBlock], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks, self.resize = nn.ModuleList(blocks), resize
+
+
+class DownColumn(Column):
+    """A column of the way down."""
+
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor) -> list[Tensor]:
+        """The features after each block and after the halving."""
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1], emb, text))
+        if self.resize is not None:
+            outputs.append(self.resize(outputs[-1]))
+        return outputs[1:]
+
+
+class UpColumn(Column):
+    """A column of the way up."""
+
+    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, text: Tensor) -> Tensor:
+        """Features at the next resolution; takes one skip for every block off the end of the list."""
+        for block in self.blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), emb, text)
+        return x if self.resize is None else self.resize(x)
+
+
+class ConditionalUNet(nn.Module):
+    """An image for an image at a time with a text; zero before training.
+
+    shape: (C, H, W). channels, multipliers, blocks, groups: as in zoo.nets.UNet. attention: heights whose blocks have a
+    transformer; the middle always has. heads: of every attention. text: width D of the text's tokens.
+    Raises ModelError as zoo.nets.UNet does, and when the heads do not divide a width.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        attention: tuple[int, ...],
+        heads: int,
+        text: int,
+        groups: int = 32,
+    ) -> None:
+        super().__init__()
+        require_sizes(shape, channels, len(multipliers))
+        colours, height, _ = shape
+        widths = [channels * m for m in multipliers]
+        require_heads((*widths, text), heads)
+        skips = skip_widths(channels, widths, blocks)
+
+        def block(inputs: int, outputs: int, attends: bool) -> ConditionalBlock:
+            transformer = SpatialTransformer(outputs, heads, text, groups) if attends else None
+            return ConditionalBlock(ResidualBlock(inputs, outputs, 4 * channels, 0.0, groups), transformer)
+
+        def column(inputs: Sequence[int], i: int) -> list[ConditionalBlock]:
+            return [block(n, widths[i], height >> i in attention) for n in inputs]
+
+        self.embed = TimeEmbedding(channels, scale=1.0)
+        self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for i, (before, width) in enumerate(pairwise([channels, *widths])):
+            half = scaled(nn.Conv2d(width, width, 3, stride=2, padding=1)) if i < len(widths) - 1 else None
+            self.down.append(DownColumn(column([before, *[width] * (blocks - 1)], i), half))
+        self.middle = nn.ModuleList([block(widths[-1], widths[-1], attends) for attends in (True, False)])
+        for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
+            inputs = [h + skips.pop() for h in [before, *[widths[i]] * blocks]]
+            self.up.append(UpColumn(column(inputs, i), Upsample(widths[i]) if i else None))
+        self.norm = group_norm(widths[0], groups)
+        self.last = scaled(nn.Conv2d(widths[0], colours, 3, padding=1), 0.0)
+
+    def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """Images (B, C, H, W), times (B,) and texts (B, L, D) to (B, C, H, W)."""
+        emb = self.embed(t)
+        skips = [self.first(x)]
+        for column in self.down:
+            skips += column(skips[-1], emb, text)
+        h = skips[-1]
+        for block in self.middle:
+            h = block(h, emb, text)
+        for column in self.up:
+            h = column(h, skips, emb, text)
+        return self.last(F.silu(self.norm(h)))
+
+
+def require_heads(widths: Sequence[int], heads: int) -> None:
+    """Raises ModelError unless the heads divide every width."""
+    for width in widths:
+        if heads < 1 or width % heads:
+            raise ModelError(f"attention: heads is {heads}; allowed: a divisor of every width, and one is {width}")
+
+
+# ---- autoencoder and critic ------------------------------------------------------------------------------------------
+
+
+class ConvolutionBlock(nn.Module):
+    """Two 3x3 convolutions, each after normalisation and swish, added to the input."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        first, second = (nn.Conv2d(n, outputs, 3, padding=1) for n in (inputs, outputs))
+        self.net = nn.Sequential(*activated(inputs, groups), first, *activated(outputs, groups), second)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        return self.shortcut(x) + self.net(x)
+
+
+def activated(channels: int, groups: int) -> list[nn.Module]:
+    """Normalisation and swish."""
+    return [group_norm(channels, groups), nn.SiLU()]
+
+
+def middle(channels: int, groups: int) -> list[nn.Module]:
+    """What stands at the lowest resolution of encoder and decoder."""
+    return [
+        ConvolutionBlock(channels, channels, groups),
+        Attention(channels, groups),
+        ConvolutionBlock(channels, channels, groups),
+    ]
+
+
+class Encoder(nn.Module):
+    """Images (B, C, H, W) to the mean and log-variance of latents, each (B, c, h, w).
+
+    widths: at each resolution, half the one before. blocks: at each resolution. latent: c.
+    """
+
+    def __init__(self, colours: int, latent: int, widths: Sequence[int], blocks: int, groups: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(colours, widths[0], 3, padding=1)]
+        for i, (before, width) in enumerate(pairwise([widths[0], *widths])):
+            layers += [ConvolutionBlock(n, width, groups) for n in [before, *[width] * (blocks - 1)]]
+            if i < len(widths) - 1:  # as released: padded at the bottom and on the right alone
+                layers += [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2)]
+        layers += [*middle(widths[-1], groups), *activated(widths[-1], groups)]
+        layers += [nn.Conv2d(widths[-1], 2 * latent, 3, padding=1), nn.Conv2d(2 * latent, 2 * latent, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As above; the log-variance is kept within -30 .. 20."""
+        mean, log_var = self.layers(x).to(x.dtype).chunk(2, dim=1)
+        return mean, log_var.clamp(-30, 20)
+
+
+class Decoder(nn.Module):
+    """Latents (B, c, h, w) to images (B, C, H, W), which may leave [-1, 1]; the encoder backwards, a block deeper."""
+
+    def __init__(self, colours: int, latent: int, widths: Sequence[int], blocks: int, groups: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(latent, latent, 1), nn.Conv2d(latent, widths[-1], 3, padding=1)]
+        layers += middle(widths[-1], groups)
+        for i, (before, width) in enumerate(pairwise([widths[-1], *reversed(widths)])):
+            layers += [ConvolutionBlock(n, width, groups) for n in [before, *[width] * blocks]]
+            layers += [Upsample(width)] if i < len(widths) - 1 else []
+        self.layers = nn.Sequential(*layers, *activated(widths[0], groups))
+        self.last = nn.Conv2d(widths[0], colours, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """As above."""
+        return self.last(self.layers(z)).to(z.dtype)
+
+
+class PatchCritic(nn.Module):
+    """Images (B, C, H, W) to what each layer makes of them, at the end one number a patch (B, 1, h, w).
+
+    The discriminator of Isola et al. 2017. times: how often it halves the sides.
+    """
+
+    def __init__(self, colours: int, width: int, times: int, groups: int) -> None:
+        super().__init__()
+        widths = [width * min(2**k, 8) for k in range(times + 1)]
+        layers = [nn.Sequential(nn.Conv2d(colours, widths[0], 4, 2, 1), nn.LeakyReLU(0.2))]
+        for k, (narrow, wide) in enumerate(pairwise(widths), start=1):
+            conv = nn.Conv2d(narrow, wide, 4, 2 if k < times else 1, 1, bias=False)
+            layers.append(nn.Sequential(conv, group_norm(wide, groups), nn.LeakyReLU(0.2)))
+        self.layers = nn.ModuleList([*layers, nn.Conv2d(widths[-1], 1, 4, padding=1)])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """As above."""
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1]))
+        return outputs[1:]

@@ -1,0 +1,410 @@
+"""Latent diffusion (Rombach, Blattmann, Lorenz, Esser and Ommer, CVPR 2022, arXiv:2112.10752), as in Stable Diffusion.
+
+Stage 1 (section 3.1, appendix G): an autoencoder with a Gaussian posterior q(z|x) = N(E_mu(x), E_sigma(x)^2), which
+halves the sides a few times and loses little. Its loss, summed over an image and averaged over the batch, as in the
+released code (that of Esser et al. 2021, arXiv:2012.09841, VQGAN):
+
+    |x - D(z)|_1 + perceptual d(x, D(z)) + kl KL(q(z|x) || N(0, I)) - adversarial lambda mean C(D(z)),  z ~ q(z|x)
+    lambda = |grad of the first two| / (|grad of mean C(D(z))| + 1e-4), at D's last layer           (VQGAN, eq. 7)
+
+The critic C judges patches and minimises the hinge loss (mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2.
+
+Stage 2 (section 3.2, 3.3): E and D stay. Latents z = scale E(x), scale = 1 / standard deviation of the first batch of
+stage 2 (appendix G), are diffused as in DDPM; a U-Net is told the noisy latent, the time and, by cross-attention, the
+tokens tau(y) of a text y that a transformer makes, trained along. It minimises |eps - eps_theta(z_t, t, tau(y))|^2
+(eq. 3), or the same of v = sqrt(a_t) eps - sqrt(1 - a_t) z_0 (Salimans and Ho 2022, arXiv:2202.00512, appendix D). One
+text in ten is replaced by the empty one, so that sampling can be guided (Ho and Salimans 2022, arXiv:2207.12598,
+eq. 6):
+
+    eps = eps_theta(z_t, t, tau("")) + guidance (eps_theta(z_t, t, tau(y)) - eps_theta(z_t, t, tau("")))
+
+where guidance is 1 + w there. Samples are D(z / scale) of a DDIM chain's z (Song et al. 2021, arXiv:2010.02502,
+eq. 12).
+
+Deviations
+- d(x, y) is the mean distance of the critic's own features (Larsen et al. 2016, arXiv:1512.09300, use theirs so) where
+  the paper takes LPIPS, a network trained on photographs and human judgements: nothing is downloaded, and grey 8x8
+  images are no photographs. Hence the critic learns from the first step, and only -C(D(z)) waits for critic_start.
+- The critic has group normalisation where the released one has batch normalisation: no image depends on another.
+- Text is read as bytes by a small transformer, not by the paper's BERT vocabulary or Stable Diffusion's frozen CLIP.
+- The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3), where Stable
+  Diffusion starts at T - T / S + 1 and leaves the first step's noise. zero_terminal is that paper's Algorithm 1.
+- Averaged weights (EMA) of both stages. Below 256 pixels everything is smaller; there kl is larger, so that a short
+  second stage finds a smooth latent space.
+
+Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy ones   t time (B,) from 0   y texts, B of them
+          tau(y) (B, L, D)   alpha_bar_t schedule.alpha_bar[t], its root is signal, the root of its rest spread
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from genbench.contract import Batch, Condition, DataSpec, Encodes, Loss, Model, Recipe, Stage, Steps, TextConditional
+from genbench.errors import ModelError
+from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder, tokenise
+from zoo.ddpm import Schedule, gaussian_noise, q_sample
+from zoo.nets import halvings
+
+Kind = Literal["eps", "v"]
+Predictor = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LatentDiffusionConfig:
+    """Sizes and constants; the defaults are Stable Diffusion's (version 1, 512x512 pixels).
+
+    First stage. latent: channels of z. width: of the autoencoder at full resolution. depths: multipliers of it at each
+    resolution; one less is how often the sides are halved. depth_blocks: residual blocks at each. kl, perceptual,
+    adversarial: weights in the loss. critic_start: steps before the adversarial term counts. critic_width,
+    critic_halvings: of the critic.
+    Diffusion. steps: T. beta_first, beta_last: ends of the schedule. zero_terminal: no signal left at the last step.
+    prediction: what the U-Net says, "eps" or "v" (Stable Diffusion 2).
+    U-Net. channels, multipliers, blocks, attention, heads: as in zoo.attention.ConditionalUNet.
+    Text. text_width, text_layers, text_length: width, depth and bytes of the text encoder. text_dropout: share of
+    training texts that are replaced by the empty one. groups: most groups of a normalisation.
+    """
+
+    latent: int = 4
+    width: int = 128
+    depths: tuple[int, ...] = (1, 2, 4, 4)
+    depth_blocks: int = 2
+    kl: float = 1e-6
+    perceptual: float = 1.0
+    adversarial: float = 0.5
+    critic_start: int = 50_000
+    critic_width: int = 64
+    critic_halvings: int = 3
+    steps: int = 1000
+    beta_first: float = 0.00085
+    beta_last: float = 0.012
+    zero_terminal: bool = False
+    prediction: Kind = "eps"
+    channels: int = 320
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+    attention: tuple[int, ...] = (64, 32, 16)
+    heads: int = 8
+    text_width: int = 768
+    text_layers: int = 12
+    text_length: int = 77
+    text_dropout: float = 0.1
+    groups: int = 32
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("eps", "v"):
+            raise ModelError(f"latent_diffusion: config.prediction is {self.prediction!r}; allowed: eps, v")
+        if self.zero_terminal and self.prediction == "eps":
+            raise ModelError(
+                "latent_diffusion: config.zero_terminal with prediction 'eps': where no signal is left, noise tells "
+                "nothing about the image; allowed: prediction 'v'"
+            )
+
+
+@dataclass(frozen=True)
+class GuidedSampler:
+    """How images are drawn.
+
+    steps: of the DDIM chain, up to T; Stable Diffusion 50. eta: noise, from 0 (none) to 1. guidance: 0 leaves the text
+    out, 1 obeys it as trained, more obeys it at the cost of variety; Stable Diffusion 7.5. Other values than 0 and 1
+    cost two evaluations a step.
+    """
+
+    steps: int = 20
+    eta: float = 0.0
+    guidance: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ModelError(f"latent_diffusion: sampler.steps is {self.steps}; allowed: 1 or more, up to config.steps")
+        if not 0 <= self.eta <= 1:
+            raise ModelError(f"latent_diffusion: sampler.eta is {self.eta}; allowed: 0 to 1")
+
+
+# ---- first stage ------------------------------------------------------------------------------------------------
+
+
+def posterior_draw(mean: Tensor, log_var: Tensor, gen: Generator) -> Tensor:
+    """E_mu + E_sigma noise (appendix G): (B, c, h, w)."""
+    return mean + (0.5 * log_var).exp() * gaussian_noise(mean.shape, gen)
+
+
+def kl_to_prior(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over (B, c, h, w): (B,)."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).flatten(1).sum(1)
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """(mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2, what the critic minimises."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def feature_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of the mean |difference| of two lists of features (B, ...): a scalar."""
+    return torch.stack([(a - b).abs().mean() for a, b in zip(x, y, strict=True)]).mean()
+
+
+def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tensor:
+    """Lambda (VQGAN, eq. 7): what makes the adversarial gradient at `weight` as long as the reconstruction's."""
+    (wanted,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
+    (found,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
+    return (wanted.norm() / (found.norm() + 1e-4)).clamp(0, 1e4).detach()
+
+
+# ---- diffusion of latents ---------------------------------------------------------------------------------------
+
+
+def scaled_linear_betas(steps: int, first: float, last: float) -> Tensor:
+    """Variances whose roots are evenly spaced, which the released code calls linear: (T,) float64."""
+    return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
+
+
+def without_signal(beta: Tensor) -> Tensor:
+    """The schedule shifted and scaled so that alpha_bar ends at 0 and starts as before (Lin et al., Algorithm 1)."""
+    root = Schedule(beta).signal
+    alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    return 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+
+
+def make_schedule(config: LatentDiffusionConfig) -> Schedule:
+    """The forward process that a config names."""
+    beta = scaled_linear_betas(config.steps, config.beta_first, config.beta_last)
+    return Schedule(without_signal(beta) if config.zero_terminal else beta)
+
+
+def velocity(z_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
+    """What "v" predicts, sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
+    return signal * noise - spread * z_0
+
+
+def z_0_and_noise(
+    said: Tensor, z_t: Tensor, signal: float | Tensor, spread: float | Tensor, kind: Kind
+) -> tuple[Tensor, Tensor]:
+    """The z_0 and eps that a prediction of eps or v (B, c, h, w) implies at z_t."""
+    if kind == "v":
+        return signal * z_t - spread * said, signal * said + spread * z_t
+    return (z_t - spread * said) / signal, said
+
+
+def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
+    """The prediction without + guidance (with_text - without) (Ho and Salimans, eq. 6); evaluates only what counts.
+
+    Predictions of v are guided alike: at a given z_t, eps is an affine function of v.
+    """
+    if guidance == 1:
+        return with_text()
+    if guidance == 0:
+        return without()
+    base = without()
+    return base + guidance * (with_text() - base)
+
+
+def timesteps(total: int, steps: int) -> list[int]:
+    """`steps` evenly spaced times of 0 .. total-1, rising, the last of them total-1 (Lin et al., section 3.3)."""
+    return [(i + 1) * total // steps - 1 for i in range(steps)]
+
+
+@torch.no_grad()
+def implicit(
+    predict: Predictor, schedule: Schedule, z: Tensor, sampler: GuidedSampler, kind: Kind, gen: Generator
+) -> Tensor:
+    """Runs the DDIM chain from noise z (B, ...) to z_0 (Song et al. 2021, eq. 12; sigma from eq. 16)."""
+    times = timesteps(len(schedule.beta), sampler.steps)
+    alpha = schedule.alpha_bar[times]
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
+    sigma = sampler.eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()
+    signal, spread = alpha.sqrt().tolist(), (1 - alpha).sqrt().tolist()
+    of_z_0, of_noise = before.sqrt().tolist(), (1 - before - sigma.square()).clamp_min(0).sqrt().tolist()
+    t = torch.tensor(times, device=z.device)[:, None].expand(-1, len(z))
+    for i in reversed(range(len(times))):
+        z_0, noise = z_0_and_noise(predict(z, t[i]), z, signal[i], spread[i], kind)
+        z = of_z_0[i] * z_0 + of_noise[i] * noise
+        if sigma[i] > 0:
+            z = z + float(sigma[i]) * gaussian_noise(z.shape, gen)
+    return z
+
+
+# ---- model ------------------------------------------------------------------------------------------------------
+
+
+class LatentDiffusion(Model, Steps, TextConditional, Encodes):
+    """An autoencoder, and a text-to-latent diffusion in its latent space; without texts, an unconditional one."""
+
+    family = "diffusion"
+    Config = LatentDiffusionConfig
+    Sampler = GuidedSampler
+    stages = (
+        Stage("autoencoder", turns=("autoencoder", "critic"), share=1.0),
+        Stage("diffusion", turns=("denoiser",), share=2.0),
+    )
+    scale: Tensor
+    signal: Tensor
+    spread: Tensor
+
+    def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
+        """Builds all networks. Raises ModelError when the sides cannot be halved as often as the config says."""
+        super().__init__(data, config, sampler)
+        c = self.config
+        self.shape = (c.latent, *latent_sides(data, c))
+        if self.sampler.steps > c.steps:
+            raise ModelError(f"latent_diffusion: sampler.steps is {self.sampler.steps}; allowed: 1 to {c.steps}")
+        self.schedule = make_schedule(c)
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("signal", self.schedule.signal.float(), persistent=False)
+        self.register_buffer("spread", self.schedule.spread.float(), persistent=False)
+        autoencoder = (data.channels, c.latent, [c.width * m for m in c.depths], c.depth_blocks, c.groups)
+        self.encoder, self.decoder = Encoder(*autoencoder), Decoder(*autoencoder)
+        self.critic = PatchCritic(data.channels, c.critic_width, c.critic_halvings, c.groups)
+        self.text = TextEncoder(c.text_length, c.text_width, c.text_layers, c.heads)
+        self.network = ConditionalUNet(
+            self.shape, c.channels, c.multipliers, c.blocks, c.attention, c.heads, c.text_width, c.groups
+        )
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def preset(cls, data: DataSpec) -> LatentDiffusionConfig:
+        """Stable Diffusion's from 256 pixels; below, latents of about 8x8 (4x4 of 8x8 pixels) and smaller networks."""
+        side, depth = min(data.height, data.width), halvings(data.height, data.width)
+        if side >= 256 and depth >= 6:
+            return LatentDiffusionConfig(attention=(data.height // 8, data.height // 16, data.height // 32))
+        halved = min(depth, 1 if side < 16 else 2)
+        height, levels = data.height >> halved, min(depth - halved, 1) + 1
+        small = LatentDiffusionConfig(
+            latent=2, width=16, depths=(1, 2, 2)[: halved + 1], depth_blocks=1, kl=1e-2, critic_start=100,
+            critic_width=16, critic_halvings=1, prediction="v", channels=32, multipliers=(1, 2)[:levels], blocks=1,
+            attention=(height, height // 2), heads=4, text_width=64, text_layers=2, text_length=32, groups=4,
+        )  # fmt: skip
+        if side < 16:
+            return small
+        middle = replace(small, latent=4, critic_start=500, critic_halvings=2, channels=64, blocks=2)
+        if side < 32:
+            return middle
+        return replace(middle, width=64, depth_blocks=2, critic_width=64, channels=128, heads=8, text_width=128)
+
+    @classmethod
+    def recipe(cls, data: DataSpec) -> Recipe:
+        """Stable Diffusion's step size from 256 pixels; below, a training of minutes.
+
+        The average of the weights must forget the first stage within the second, which saw only the last autoencoder.
+        """
+        side = min(data.height, data.width)
+        if side >= 256:
+            return Recipe(lr=1e-4, lrs=(("autoencoder", 5.4e-5), ("critic", 5.4e-5)), batch=2048, warmup=10_000,
+                          ema=0.9999, images=500_000_000)  # fmt: skip
+        images, ema = (44_000, 0.99) if side < 16 else (300_000, 0.995)
+        lr, lr_critic = (2e-3, 5e-4) if side < 32 else (5e-4, 2e-4)
+        return Recipe(
+            lr=lr, lrs=(("critic", lr_critic),), batch=64, warmup=100, decay="cosine", clip=1.0, ema=ema, images=images
+        )
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Encoder and decoder, the critic, and the U-Net with the text encoder."""
+        return {
+            "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
+            "critic": list(self.critic.parameters()),
+            "denoiser": [*self.network.parameters(), *self.text.parameters()],
+        }
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The U-Net."""
+        return self.network
+
+    @property
+    def evaluations(self) -> int:
+        """Two a step, or one where the guidance needs no more."""
+        return self.sampler.steps * (1 if self.sampler.guidance in (0, 1) else 2)
+
+    def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
+        """The player's loss; the denoiser's first step measures the latents' scale."""
+        if player == "denoiser":
+            return self._denoiser_loss(batch, step, gen)
+        return self._autoencoder_loss(batch, step, gen) if player == "autoencoder" else self._critic_loss(batch, gen)
+
+    def _autoencoder_loss(self, batch: Batch, step: int, gen: Generator) -> Loss:
+        c, x = self.config, batch.x
+        mean, log_var = self.encoder(x)
+        y = self.decoder(posterior_draw(mean, log_var, gen))
+        *features, judged = self.critic(y)
+        with torch.no_grad():
+            *wanted, _ = self.critic(x)
+        pixels = (x - y).abs().flatten(1).sum(1).mean()
+        reconstruction = pixels + c.perceptual * self.data.dims * feature_distance(wanted, features)
+        kl, fooling = kl_to_prior(mean, log_var).mean(), -judged.mean()
+        total = reconstruction + c.kl * kl
+        if c.adversarial and step >= c.critic_start:
+            total = total + c.adversarial * balance(reconstruction, fooling, self.decoder.last.weight) * fooling
+        return Loss(total, {"l1": pixels.detach() / self.data.dims, "kl": kl.detach(), "fooling": fooling.detach()})
+
+    def _critic_loss(self, batch: Batch, gen: Generator) -> Loss:
+        with torch.no_grad():
+            y = self.decoder(self.draw_code(batch.x, gen))
+        total = hinge(self.critic(batch.x)[-1], self.critic(y)[-1])
+        return Loss(total, {"critic": total.detach()})
+
+    def _denoiser_loss(self, batch: Batch, step: int, gen: Generator) -> Loss:
+        with torch.no_grad():
+            z = self.draw_code(batch.x, gen)
+            if step == 0 and self.training:
+                self.scale.copy_(1 / z.std())
+            z = z * self.scale
+        t = torch.randint(self.config.steps, (len(z),), generator=gen, device=gen.device)
+        noise, scales = gaussian_noise(z.shape, gen), [v[t].view(-1, 1, 1, 1) for v in (self.signal, self.spread)]
+        text = self.read(self.dropped(batch.texts or ("",) * len(z), gen))
+        said = self.network(q_sample(z, noise, *scales), t, text)
+        wanted = noise if self.config.prediction == "eps" else velocity(z, noise, *scales)
+        error = (said - wanted).square().mean()
+        return Loss(error, {"mse": error.detach()})
+
+    def draw_code(self, x: Tensor, gen: Generator) -> Tensor:
+        """A draw from q(z|x), not scaled: (B, c, h, w)."""
+        mean, log_var = self.encoder(x)
+        return posterior_draw(mean, log_var, gen)
+
+    def dropped(self, texts: tuple[str, ...], gen: Generator) -> tuple[str, ...]:
+        """The texts, a share of them at random replaced by the empty one."""
+        kept = torch.rand(len(texts), generator=gen, device=gen.device) >= self.config.text_dropout
+        return tuple(text if keep else "" for text, keep in zip(texts, kept.tolist(), strict=True))
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """The tokens tau(y) of the texts, each different one encoded once: (B, L, D)."""
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        tokens = self.text(tokenise(tuple(place), self.config.text_length).to(self.device))
+        return tokens[torch.tensor([place[text] for text in texts], device=self.device)]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Scaled latents (B, c, h, w) of images x in [-1, 1]: the posterior's mean."""
+        return self.scale * self.encoder(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] of scaled latents."""
+        return self.decoder(z / self.scale).clamp(-1, 1)
+
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """Draws n images (n, C, H, W) in [-1, 1] of what condition.texts say; without texts, of anything."""
+        texts = condition.texts if condition is not None and condition.texts is not None else ("",) * n
+        text, empty = self.read(texts), self.read(("",)).expand(n, -1, -1)
+
+        def predict(z: Tensor, t: Tensor) -> Tensor:
+            with_text, without = (lambda source=source: self.network(z, t, source) for source in (text, empty))
+            return guided(with_text, without, self.sampler.guidance)
+
+        z = gaussian_noise((n, *self.shape), gen)
+        return self.decode(implicit(predict, self.schedule, z, self.sampler, self.config.prediction, gen))
+
+
+def latent_sides(data: DataSpec, config: LatentDiffusionConfig) -> tuple[int, int]:
+    """Height and width of the latents. Raises ModelError when the image's cannot be halved that often."""
+    times = len(config.depths) - 1
+    if halvings(data.height, data.width) < times:
+        raise ModelError(
+            f"latent_diffusion: images are {data.height}x{data.width}; config.depths has {len(config.depths)} entries "
+            f"and needs a height and width that are multiples of {2**times}"
+        )
+    return data.height >> times, data.width >> times
