@@ -17,7 +17,12 @@ FLOORS = [
     "contract", "space", "progress", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
-ZOO_SIBLINGS = {"ddim": {"nets", "ddpm"}, "cgan": {"nets", "gan", "dcgan"}, "nets": set()}
+ZOO_SIBLINGS = {
+    "ddim": {"nets", "ddpm"},
+    "cgan": {"nets", "gan", "dcgan"},
+    "nets": set(),
+    "latent_diffusion": {"nets", "ddpm", "attention"},
+}
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 
 

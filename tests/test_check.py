@@ -188,6 +188,9 @@ class Translator(Gan, Translates):
     def translate(self, x, direction):
         return -x
 
+    def sample(self, n, gen, condition=None):
+        return self.translate(condition.images, "a_to_b")
+
 
 SOUND = [Gan, Flow, Chain, Mixture, Labelled, Texted, Translator]
 
@@ -533,13 +536,21 @@ def test_checking_leaves_global_randomness_alone():
 
 DIFFUSION = {"steps": 4, "channels": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4, "attention": []}
 TINY = {
+    "gan": {"latent": 8, "widths": [16]},
+    "cgan": {"latent": 8, "label": 4, "width": 4, "critic_width": 4},
+    "cyclegan": {"width": 4, "blocks": 1, "pool": 4},
+    "glow": {"steps": 2, "width": 8},
+    "latent_diffusion": {
+        "width": 4, "depth_blocks": 1, "critic_width": 4, "critic_halvings": 1, "channels": 8, "blocks": 1, "heads": 2,
+        "text_width": 8, "text_layers": 1, "groups": 2,
+    },
     "vae": {"channels": 4, "hidden": 16, "latent": 4},
     "dcgan": {"width": 4, "critic_width": 4, "latent": 8},
     "realnvp": {"channels": 4, "blocks": 1, "couplings": 2, "final": 2},
     "ddpm": DIFFUSION,
     "ddim": DIFFUSION,
-}
-TINY_SAMPLER = {"ddim": {"steps": 2}}
+}  # fmt: skip
+TINY_SAMPLER = {"ddim": {"steps": 2}, "latent_diffusion": {"steps": 2}}
 DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 
 

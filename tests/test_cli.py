@@ -72,7 +72,7 @@ def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
         (["run", "s.yaml", "--seeds", "one"], "--seeds: found 'one', allowed: whole numbers separated by commas"),
         (["run", "s.yaml", "--models", "vea"], "--models: unknown 'vea'; did you mean 'vae'? allowed: vae"),
         (["ls", "model"], "ls: unknown 'model'; did you mean 'models'? allowed: models, datasets,"),
-        (["check", "vea"], "unknown model 'vea'; did you mean 'vae'? allowed: dcgan,"),
+        (["check", "vea"], "unknown model 'vea'; did you mean 'vae'? allowed: cgan,"),
         (["report", "."], "records.jsonl: not found; `genbench run SUITE` writes it"),
         (["sample", "vae", "--suite", "s.yaml"], "vae: not trained yet; `genbench run s.yaml` does"),
     ],

@@ -84,7 +84,7 @@ def test_a_run_its_folder_and_the_second_run(place):
     assert names >= {"records.jsonl", "leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.html"}
     assert names >= {"environment.json", "suite.yaml", "figures", "curves"}
     records = {(r.model, r.metric): r for r in read_records(out / "records.jsonl")}
-    assert len(records) == 7 * len(METRICS)
+    assert len(records) == 9 * len(METRICS)  # 4 models, 5 scale rows
     check_values(records)
     table = pd.read_csv(out / "leaderboard.csv").set_index("model")
     assert table.loc["diagonal", "fid"] == pytest.approx(records["diagonal", "fid"].value)

@@ -87,6 +87,18 @@ class World:
 
 
 Worlds = tuple[tuple[str, World, int], ...]  # name, world, draws
+
+
+@dataclass(frozen=True)
+class Classes(World):
+    """Features as a classifier of ten classes gives: nine directions with nearly all of the variance."""
+
+    @property
+    def root(self) -> Array:
+        """Standard deviations of the real features (D,)."""
+        return np.where(np.arange(self.d) < 9, 1.0, 0.1)
+
+
 SAME, NEAR, FAR = {}, {"scale": 1.05, "shift": 0.05}, {"scale": 1.2, "shift": 0.3}
 FID_WORLDS = (
     ("no difference", World(16, 500, **SAME), 800),
@@ -96,6 +108,8 @@ FID_WORLDS = (
     ("small difference", World(64, 2000, **NEAR), 500),
     ("clear difference", World(64, 2000, **FAR), 500),
     ("clear difference", World(32, 5000, **FAR), 200),
+    ("no difference, features of a classifier", Classes(64, 2000, **SAME, m=1437), 300),
+    ("small difference, features of a classifier", Classes(64, 2000, **NEAR, m=1437), 300),
 )
 FID_HARD = (
     ("N = D", World(64, 64, **FAR), 200),

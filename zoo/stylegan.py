@@ -1,10 +1,10 @@
 """Style-based generative adversarial network: StyleGAN2, with the generator of the first StyleGAN as a choice.
 
-A mapping network f turns noise z into a style w; a synthesis network g starts from a learned constant and is told w at
+A mapping network f turns noise z into a style w. A synthesis network g starts from a learned constant and is told w at
 every layer, with fresh Gaussian noise on every feature map; its images, one for each resolution, are summed (the skip
 generator). A residual discriminator D tells images from real ones. Papers: A, Karras, Laine and Aila 2019
-(arXiv:1812.04948); B, Karras et al. 2020 (arXiv:1912.04958); P, Karras et al. 2018 (arXiv:1710.10196) for equalised
-learning rates and the minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406) for R1. Losses: zoo.gan.
+(arXiv:1812.04948); B, Karras et al. 2020 (arXiv:1912.04958); P, Karras et al. 2018 (arXiv:1710.10196), equalised
+learning rates and minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406), R1. Losses: zoo.gan.
 
 Maps start at the image's size halved while both sides are even and at least 8 (4 -> 8, 7 -> 14 -> 28, 4 -> .. -> 32),
 at the image's own if a side is odd. There are two styles for each resolution (A, section 2).
@@ -14,12 +14,12 @@ Deviations
   in B's, and none is faded in. D is B's for both. The noise of A is scaled for each channel, B's for each layer.
 - A regulariser is added to the loss of every k-th step, k-fold (B, section 3.1). There it is a step of its own, for
   which Adam's lr becomes c lr and its betas beta^c, c = k / (k + 1); here there are no more steps than without it.
-- Images are clamped to [-1, 1] where they leave the model; D sees them as they are.
-- Averaged weights (EMA) follow the harness's warm-up. No half precision with clamped activations, no augmentation.
+- Images are clamped to [-1, 1] where they leave the model; D sees them as they are. decode(z) has one fixed noise image
+  for each layer, kept with the weights, so that it is a function of z; sample() draws the noise anew.
 - When two styles are mixed, the layer where the second begins is drawn for each image.
-- decode(z) uses one fixed noise image for each layer, kept with the weights, so that it is a function of z; sample()
-  draws the noise anew.
-- Presets below 64 pixels have no path-length term and no mixing, as the authors' own settings for CIFAR-10.
+- No half precision with clamped activations, no augmentation; averaged weights (EMA) follow the harness's warm-up.
+- Presets below 64 pixels have no path-length term and no mixing, as the authors' own settings for CIFAR-10; those
+  below 32 are narrow nets in short trainings, with Adam steps of 0.02 (theirs: 0.0025) and a mapping_rate of 0.1.
 
 Symbols   z noise (B, Z)     w style (B, Z)     x features (B, C, H, W)     psi truncation     L styles of an image
 """
@@ -27,7 +27,7 @@ Symbols   z noise (B, Z)     w style (B, Z)     x features (B, C, H, W)     psi 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -150,10 +150,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
 
 def r1_penalty(logits: Tensor, x: Tensor, gamma: float) -> Tensor:
-    """Mean over images of gamma / 2 |gradient of D at x|^2 (M, eq. 9), differentiable in D's weights.
-
-    logits: (B,) of x (B, ...), which requires a gradient.
-    """
+    """Mean of gamma / 2 |gradient of D at x|^2 (M, eq. 9) from logits (B,) of x (B, ...), differentiable again."""
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return 0.5 * gamma * slope.square().flatten(1).sum(1).mean()
 
@@ -169,7 +166,7 @@ def path_lengths(images: Tensor, w: Tensor, gen: Generator) -> Tensor:
     return (slope.square().sum(2).mean(1) + EPSILON**2).sqrt()
 
 
-# ---- layers -----------------------------------------------------------------------------------------------------
+# ---- networks ---------------------------------------------------------------------------------------------------
 
 
 class EqualLinear(nn.Module):
@@ -222,7 +219,7 @@ class Layer(nn.Module):
 
     fixed: Tensor
 
-    def __init__(self, convolution: nn.Module | None, channels: int, strengths: int, size: tuple[int, int]) -> None:
+    def __init__(self, convolution: nn.Module | None, channels: int, strengths: int, size: list[int]) -> None:
         super().__init__()
         self.conv, self.bias = convolution, nn.Parameter(torch.zeros(channels, 1, 1))
         self.strength = nn.Parameter(torch.zeros(strengths, 1, 1))
@@ -236,16 +233,16 @@ class Layer(nn.Module):
 
 
 class ModulatedLayer(Layer):
-    """B, figure 2c: the convolution is modulated; one strength."""
+    """B, figure 2d: the convolution is modulated; one strength."""
 
-    def __init__(self, inputs: int, outputs: int, latent: int, size: tuple[int, int], way: Way) -> None:
+    def __init__(self, inputs: int, outputs: int, latent: int, size: list[int], way: Way) -> None:
         super().__init__(ModulatedConv(inputs, outputs, 3, latent, way), outputs, 1, size)
 
 
 class AdaINLayer(Layer):
     """A, figure 1b: AdaIN follows, its scales start at 1; a strength for each channel. inputs: None on the constant."""
 
-    def __init__(self, inputs: int | None, outputs: int, latent: int, size: tuple[int, int], way: Way) -> None:
+    def __init__(self, inputs: int | None, outputs: int, latent: int, size: list[int], way: Way) -> None:
         convolution = None if inputs is None else EqualConv(inputs, outputs, 3, way, bias=False)
         super().__init__(convolution, outputs, outputs, size)
         self.style = EqualLinear(latent, 2 * outputs)
@@ -256,18 +253,12 @@ class AdaINLayer(Layer):
         return adain(super().forward(x, w, gen), 1 + scale, shift)
 
 
-# ---- networks ---------------------------------------------------------------------------------------------------
-
-
-def sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of the maps from smallest to image: halved while both sides are even and at least 8."""
-    halvable = all(side % 2 == 0 and side >= 8 for side in (height, width))
-    return [*(sizes(height // 2, width // 2) if halvable else []), (height, width)]
-
-
-def features(data: DataSpec, c: StyleGANConfig) -> list[int]:
-    """Features of the maps from smallest to image."""
-    return [max(1, min(c.channels // max(size), c.most)) for size in sizes(data.height, data.width)]
+def maps(data: DataSpec, c: StyleGANConfig) -> list[tuple[int, int, int]]:
+    """(features, height, width) of the maps from smallest to image: halved while both sides are even and at least 8."""
+    sizes = [(data.height, data.width)]
+    while all(side % 2 == 0 and side >= 8 for side in sizes[0]):
+        sizes.insert(0, (sizes[0][0] // 2, sizes[0][1] // 2))
+    return [(max(1, min(c.channels // max(size), c.most)), *size) for size in sizes]
 
 
 class Mapping(nn.Sequential):
@@ -292,19 +283,19 @@ class Synthesis(nn.Module):
 
     def __init__(self, data: DataSpec, config: StyleGANConfig) -> None:
         super().__init__()
-        maps, widths, latent = sizes(data.height, data.width), features(data, config), config.latent
-        modulated = config.generator == "modulated"
+        levels, latent, modulated = maps(data, config), config.latent, config.generator == "modulated"
         layer = ModulatedLayer if modulated else AdaINLayer
-        self.constant = nn.Parameter((torch.randn if modulated else torch.ones)(1, widths[0], *maps[0]))
-        self.layers = nn.ModuleList([] if modulated else [AdaINLayer(None, widths[0], latent, maps[0], "same")])
-        self.images = nn.ModuleList(
-            ModulatedConv(n, data.channels, 1, latent) if modulated else EqualConv(n, data.channels, 1) for n in widths
-        )
-        for k, (width, size) in enumerate(zip(widths, maps, strict=True)):
+        first, *size = levels[0]
+        self.constant = nn.Parameter((torch.randn if modulated else torch.ones)(1, first, *size))
+        self.layers = nn.ModuleList([] if modulated else [AdaINLayer(None, first, latent, size, "same")])
+        self.images = nn.ModuleList()
+        for k, (width, *size) in enumerate(levels):
             if k:
-                self.layers.append(layer(widths[k - 1], width, latent, size, "up"))
+                self.layers.append(layer(levels[k - 1][0], width, latent, size, "up"))
             self.layers.append(layer(width, width, latent, size, "same"))
-        self.styles = 2 * len(maps)
+            image = ModulatedConv(width, data.channels, 1, latent) if modulated else EqualConv(width, data.channels, 1)
+            self.images.append(image)
+        self.styles = 2 * len(levels)
 
     def forward(self, w: Tensor, gen: Generator | None) -> Tensor:
         """Styles (B, L, Z) to images (B, C, H, W), not clamped; noise from gen, fixed without one."""
@@ -338,8 +329,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, data: DataSpec, config: StyleGANConfig) -> None:
         super().__init__()
-        widths, (height, width) = features(data, config)[::-1], sizes(data.height, data.width)[0]
-        self.group, c = config.group, widths[-1]
+        levels = maps(data, config)
+        widths, (c, height, width), self.group = [level[0] for level in levels[::-1]], levels[0], config.group
         self.first = EqualConv(data.channels, widths[0], 1)
         self.blocks = nn.Sequential(*[ResidualBlock(i, o) for i, o in pairwise(widths)])
         self.last = EqualConv(c + 1, c, 3)
@@ -381,16 +372,11 @@ class StyleGAN(Model, Decodes):
         side = min(data.height, data.width)
         if side >= 64:
             return StyleGANConfig()
+        cifar = StyleGANConfig(mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32)
         if side >= 32:
-            return StyleGANConfig(mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32)
-        sizes = {
-            "latent": 64,
-            "mapping_layers": 2,
-            "mapping_rate": 0.1,
-            "channels": 256 if side < 16 else 448,
-            "most": 64,
-        }
-        return StyleGANConfig(**sizes, mixing=0.0, gamma=0.1, path_weight=0.0, group=8)
+            return cifar
+        channels = 256 if side < 16 else 448  # 32 at 8x8, 16 at 28x28
+        return replace(cifar, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=0.1, group=8)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
@@ -400,7 +386,7 @@ class StyleGAN(Model, Decodes):
             return Recipe(lr=2e-3, betas=betas, batch=32, ema=0.5 ** (32 / 10_000), flip=True, images=25_000_000)
         if side >= 32:
             return Recipe(lr=2.5e-3, betas=betas, batch=64, ema=0.5 ** (64 / 500_000), images=100_000_000)
-        images = 48_000 if side < 16 else 300_000
+        images = 64_000 if side < 16 else 300_000
         return Recipe(lr=2e-2, betas=betas, batch=32, decay="linear", ema=0.995, images=images)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -409,25 +395,21 @@ class StyleGAN(Model, Decodes):
         return {"discriminator": list(self.discriminator.parameters()), "generator": generator}
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """The non-saturating loss and, every so many steps, that many times the player's regulariser."""
+        """The non-saturating loss and, every so many steps, that many times the player's regulariser: D's is R1."""
         if player == "generator":
             return self.generator_loss(len(batch), step, gen)
-        return self.critic_loss(batch.x, step, gen)
-
-    def critic_loss(self, x: Tensor, step: int, gen: Generator) -> Loss:
-        """-log D(x) - log(1 - D(g(w))) of real images (B, C, H, W) and as many generated ones, and R1."""
         c = self.config
         regularised = c.gamma > 0 and step % c.r1_interval == 0
         with torch.no_grad():
-            fake = self.synthesis(self.mixed_styles(len(x), gen), gen)
-        x = x.detach().requires_grad_(regularised)
+            fake = self.synthesis(self.mixed_styles(len(batch), gen), gen)
+        x = batch.x.detach().requires_grad_(regularised)
         logits = self.discriminator(x)
         real_term, fake_term = cross_entropy(logits, self.discriminator(fake))
         total, terms = real_term + fake_term, {"real": real_term.detach(), "fake": fake_term.detach()}
-        if not regularised:
-            return Loss(total, terms)
-        penalty = r1_penalty(logits, x, c.gamma)
-        return Loss(total + c.r1_interval * penalty, {**terms, "r1": penalty.detach()})
+        if regularised:
+            penalty = r1_penalty(logits, x, c.gamma)
+            total, terms["r1"] = total + c.r1_interval * penalty, penalty.detach()
+        return Loss(total, terms)
 
     def generator_loss(self, n: int, step: int, gen: Generator) -> Loss:
         """-log D(g(w)) of n images, and the path length's (|J^T y| - a)^2 with a its running mean (B, eq. 4).
@@ -445,8 +427,8 @@ class StyleGAN(Model, Decodes):
         mean = torch.lerp(self.path_mean, lengths.detach().mean(), c.path_decay)
         if self.training:
             self.path_mean.copy_(mean)
-        penalty = (lengths - mean).square().mean()
-        return Loss(total + c.path_interval * c.path_weight * penalty, {**terms, "path": penalty.detach()})
+        terms["path"] = (lengths - mean).square().mean()
+        return Loss(total + c.path_interval * c.path_weight * terms["path"], {k: v.detach() for k, v in terms.items()})
 
     def mixed_styles(self, n: int, gen: Generator, *, track: bool = False) -> Tensor:
         """Styles (n, L, Z) of fresh z; `mixing` of the images change to those of a second z at a random layer.
@@ -470,20 +452,16 @@ class StyleGAN(Model, Decodes):
         """Latents z ~ N(0, I): (n, Z)."""
         return torch.randn(n, self.config.latent, generator=gen, device=gen.device)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The images of z with fixed noise on the feature maps: (B, C, H, W) in [-1, 1]."""
-        return self.images(z, None)
-
-    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """The images of n fresh z with fresh noise on the feature maps."""
-        return self.images(self.noise(n, gen), gen)
-
-    def images(self, z: Tensor, gen: Generator | None) -> Tensor:
-        """The images of styles f(z), truncated as the sampler says; noise from gen, fixed without one."""
+    def decode(self, z: Tensor, gen: Generator | None = None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] of styles f(z), truncated as the sampler says; noise from gen or fixed."""
         w = self.mapping(z)
         near, n = torch.lerp(self.style_mean, w, self.sampler.psi), self.synthesis.styles
         inner = n if self.sampler.cutoff is None else min(n, self.sampler.cutoff)
         return self.synthesis(torch.stack([near] * inner + [w] * (n - inner), dim=1), gen).clamp(-1, 1)
+
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """The images of n fresh z with fresh noise on the feature maps."""
+        return self.decode(self.noise(n, gen), gen)
 
     @property
     def caveat(self) -> str:

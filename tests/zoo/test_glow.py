@@ -196,7 +196,7 @@ def test_hidden_channels_are_normalised_on_the_first_batch():
 
 
 def test_restored_weights_are_not_initialised_again(tmp_path):
-    trained = shaken(prepared())
+    trained = shaken(prepared(), size=0.05)
     write_weights(trained, tmp_path / "glow.safetensors")
     restored = Glow(DIGITS, TINY)
     read_weights(restored, tmp_path / "glow.safetensors")
@@ -261,6 +261,16 @@ def test_coupling_keeps_its_half_and_reads_shift_and_scale_interleaved():
     assert torch.allclose(z[:, 2], (x[:, 2] + 1) * 0.5)
     assert torch.allclose(z[:, 3], (x[:, 3] + 3) / (1 + math.exp(-4)))
     assert torch.allclose(log_det, torch.full((2,), 16 * (math.log(0.5) - math.log1p(math.exp(-4)))))
+
+
+def test_a_saturated_coupling_stays_invertible():
+    layer = coupling().double()
+    with torch.no_grad():
+        layer.network.last.bias[1::2] = -1000.0
+    x = torch.randn(2, *SHAPE, generator=seeded(0), dtype=torch.float64)
+    z, log_det = layer(x)
+    assert torch.allclose(log_det, torch.full((2,), 32 * math.log(1e-6), dtype=torch.float64))
+    assert torch.allclose(layer.inverse(z), x)
 
 
 def test_new_affine_coupling_scales_by_sigmoid_2():

@@ -434,6 +434,7 @@ def test_fillers_are_attended_to():
     assert (model.read(("a",))[0, 0] - before).abs().max() > 1e-4
 
 
+@torch.no_grad()
 def test_data_without_texts_trains_the_empty_one():
     model = make()
     with_none = model.loss(make_batch(texts=None), "denoiser", 0, seeded(0)).total

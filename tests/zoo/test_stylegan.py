@@ -26,12 +26,11 @@ from zoo.stylegan import (
     adain,
     blur,
     conv,
-    features,
+    maps,
     minibatch_deviation,
     modulated_conv,
     path_lengths,
     r1_penalty,
-    sizes,
     upsample,
 )
 
@@ -90,7 +89,7 @@ def test_parameter_counts_of_configuration_f_at_1024():
     ("side", "expected"), [(8, [4, 8]), (28, [7, 14, 28]), (32, [4, 8, 16, 32]), (9, [9]), (6, [6]), (4, [4])]
 )
 def test_maps_halve_down_to_four_to_seven_pixels(side, expected):
-    assert sizes(side, side) == [(n, n) for n in expected]
+    assert [size for _, *size in maps(DataSpec(1, side, side), StyleGANConfig())] == [[n, n] for n in expected]
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -112,7 +111,7 @@ def test_presets_make_images_of_the_datas_shape(side):
 def test_at_32_pixels_the_authors_settings_for_cifar_10():
     data = DataSpec(3, 32, 32)
     config, recipe = StyleGAN.preset(data), StyleGAN.recipe(data)
-    assert features(data, config) == [512] * 4
+    assert [features for features, *_ in maps(data, config)] == [512] * 4
     assert (config.mapping_layers, config.gamma, config.group) == (2, 0.01, 32)
     assert (config.mixing, config.path_weight) == (0.0, 0.0)
     assert (recipe.lr, recipe.betas, recipe.batch) == (2.5e-3, (0.0, 0.99), 64)
