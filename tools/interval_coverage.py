@@ -103,13 +103,13 @@ SAME, NEAR, FAR = {}, {"scale": 1.05, "shift": 0.05}, {"scale": 1.2, "shift": 0.
 FID_WORLDS = (
     ("no difference", World(16, 500, **SAME), 800),
     ("clear difference", World(16, 500, **FAR), 800),
-    ("clear difference", World(64, 500, **FAR), 300),
+    ("clear difference", World(64, 500, **FAR), 800),
     ("no difference", World(64, 2000, **SAME), 500),
     ("small difference", World(64, 2000, **NEAR), 500),
     ("clear difference", World(64, 2000, **FAR), 500),
     ("clear difference", World(32, 5000, **FAR), 200),
     ("no difference, features of a classifier", Classes(64, 2000, **SAME, m=1437), 300),
-    ("small difference, features of a classifier", Classes(64, 2000, **NEAR, m=1437), 300),
+    ("small difference, features of a classifier", Classes(64, 2000, **NEAR, m=1437), 800),
 )
 FID_HARD = (
     ("N = D", World(64, 64, **FAR), 200),
@@ -212,8 +212,8 @@ KID_GIVEN = (
     ("small difference", World(64, 2000, **NEAR, m=1500), 250),
 )
 KID_POPULATION = (
-    ("M = 10 N, no difference", World(16, 250, **SAME, m=2500), 300),
-    ("M = 10 N, clear difference", World(16, 250, **FAR, m=2500), 300),
+    ("M = 20 N, no difference", World(16, 200, **SAME, m=4000), 500),
+    ("M = 20 N, clear difference", World(16, 200, **FAR, m=4000), 500),
 )
 KID_SMALL_REFERENCE = (
     ("M = N, no difference", World(16, 250, **SAME, m=250), 500),
@@ -300,7 +300,7 @@ def score_rows(share: float, seed: int) -> Iterator[str]:
         for name, sharpness in (("sharp", 3.0), ("nearly all alike", 0.1)):
             rng = stream(seed, (metric, name))
             values = [
-                METRICS[metric].compute(probabilities=draw(2000, sharpness, rng)) for _ in range(int(200 * share))
+                METRICS[metric].compute(probabilities=draw(2000, sharpness, rng)) for _ in range(int(500 * share))
             ]
             truth = float(np.mean([v.value for v in values]))
             found = coverage(values, truth)
