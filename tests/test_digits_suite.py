@@ -10,8 +10,11 @@ from genbench.records import Record, read_records
 from genbench.runner import run
 
 ROOT = Path(__file__).parent.parent
-MODELS = ("vae", "dcgan", "realnvp", "ddpm", "ddim")
-LARGEST_FID_OVER_NOISE = {"ddpm": 0.15, "ddim": 0.15, "dcgan": 0.15, "vae": 0.4, "realnvp": 0.4}
+LARGEST_FID_OVER_NOISE = {
+    "gan": 0.15, "dcgan": 0.15, "cgan": 0.15, "stylegan": 0.15, "ddpm": 0.15, "ddim": 0.15, "latent_diffusion": 0.15,
+    "vae": 0.4, "realnvp": 0.4, "glow": 0.4,
+}  # fmt: skip
+MODELS = tuple(LARGEST_FID_OVER_NOISE)
 
 
 def keeps_its_promises(records: list[Record]) -> None:
@@ -23,8 +26,13 @@ def keeps_its_promises(records: list[Record]) -> None:
         assert found[model, "fid"].value <= LARGEST_FID_OVER_NOISE[model] * noise
         assert found[model, "confidence"].value >= 0.8
         assert found[model, "rarest_class"].value >= 0.02  # all ten digits, none a rarity
-    assert found["realnvp", "bits_per_dim"].value < found["gaussian", "bits_per_dim"].value
-    assert found["realnvp", "bits_per_dim"].kind == "="
+    for flow in ("realnvp", "glow"):
+        assert found[flow, "bits_per_dim"].value < found["gaussian", "bits_per_dim"].value
+        assert found[flow, "bits_per_dim"].kind == "="
+    assert found["cgan", "class_accuracy"].value >= 0.9
+    assert found["latent_diffusion", "prompt_agreement"].value >= 0.9
+    assert found["memorised train", "memorised"].value == 1
+    assert all(found[model, "memorised"].value < 0.05 for model in MODELS)
     assert found["vae", "bits_per_dim"].kind == found["ddpm", "bits_per_dim"].kind == "<="
 
 

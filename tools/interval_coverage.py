@@ -109,7 +109,6 @@ FID_WORLDS = (
     ("clear difference", World(64, 2000, **FAR), 500),
     ("clear difference", World(32, 5000, **FAR), 200),
     ("no difference, features of a classifier", Classes(64, 2000, **SAME, m=1437), 300),
-    ("small difference, features of a classifier", Classes(64, 2000, **NEAR, m=1437), 800),
 )
 FID_HARD = (
     ("N = D", World(64, 64, **FAR), 200),

@@ -176,14 +176,21 @@ def test_truths_of_the_simulation_are_the_known_ones():
 
 
 @pytest.mark.slow
-def test_coverage_is_between_93_and_97_percent():
+@pytest.mark.parametrize("options", [{}, {"scale": 1.2, "shift": 0.3}], ids=["no difference", "clear difference"])
+def test_fid_at_the_size_of_a_suite_and_kid(options):
+    """95 % within three standard errors of a count of 300; docs/intervals.md has the counts of more draws."""
     rng = np.random.default_rng(0)
-    for world in (simulation.World(64, 2000), simulation.World(64, 2000, scale=1.2, shift=0.3)):
-        values, many = simulation.fid_values(world, 400, rng)
-        assert 0.925 <= simulation.coverage(values, many.mean()).held <= 0.975
-        real = world.real(rng)[:1500]
-        values = [METRICS["kid"].compute(fake=world.fake(rng), real=real) for _ in range(400)]
-        assert 0.925 <= simulation.coverage(values, simulation.kid_truths(world, real)[1]).held <= 0.975
+    values, many = simulation.fid_values(simulation.World(64, 2000, **options), 300, rng)
+    assert 0.9 <= simulation.coverage(values, many.mean()).held <= 0.985
+    world = simulation.World(16, 500, **options, m=1000)
+    real = world.real(rng)
+    values = [METRICS["kid"].compute(fake=world.fake(rng), real=real) for _ in range(300)]
+    assert 0.9 <= simulation.coverage(values, simulation.kid_truths(world, real)[1]).held <= 0.985
+
+
+@pytest.mark.slow
+def test_bits_per_dim_in_every_world():
+    rng = np.random.default_rng(0)
     for name, d, n, truth, draw in simulation.bits_worlds():
-        values = [METRICS["bits_per_dim"].compute(log_probs=draw(rng, d, n), dims=d, kind="=") for _ in range(400)]
-        assert 0.925 <= simulation.coverage(values, truth).held <= 0.975, name
+        values = [METRICS["bits_per_dim"].compute(log_probs=draw(rng, d, n), dims=d, kind="=") for _ in range(300)]
+        assert 0.9 <= simulation.coverage(values, truth).held <= 0.985, name
