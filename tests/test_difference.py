@@ -24,7 +24,11 @@ def record(metric: str, value: float | None, half: float | None = None, **more) 
     cell = ("s", 1, "vae/digits/s0", "vae", "digits", 0, metric, 1)
     return Record(
         *cell,
-        value=value, lo=lo, hi=hi, protocol=protocol, protocol_hash=protocol_hash(protocol),
+        value=value,
+        lo=lo,
+        hi=hi,
+        protocol=protocol,
+        protocol_hash=protocol_hash(protocol),
         **more,
     )
 

@@ -75,7 +75,18 @@ def test_the_digits_suite_says_what_it_should() -> None:
     digits = read_suite(DIGITS)
     assert (digits.suite, digits.version, digits.seeds, digits.samples) == ("digits", 3, [0], 2000)
     labels = [entry.label for entry in digits.models]
-    assert set(labels) >= {"gan", "dcgan", "cgan", "vae", "realnvp", "glow", "ddpm", "ddim", "stylegan", "latent_diffusion"}
+    assert set(labels) >= {
+        "gan",
+        "dcgan",
+        "cgan",
+        "vae",
+        "realnvp",
+        "glow",
+        "ddpm",
+        "ddim",
+        "stylegan",
+        "latent_diffusion",
+    }
     ddim = digits.models[labels.index("ddim")]
     assert (ddim.weights_of, ddim.sampler["steps"]) == ("ddpm", 20)
     assert set(digits.metrics) <= set(metrics.names())
