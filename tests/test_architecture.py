@@ -18,9 +18,10 @@ FLOORS = [
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
+    "nets": set(),
     "ddim": {"nets", "ddpm"},
     "cgan": {"nets", "gan", "dcgan"},
-    "nets": set(),
+    "stylegan": {"gan"},
     "latent_diffusion": {"nets", "ddpm", "attention"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
