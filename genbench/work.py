@@ -19,7 +19,7 @@ from genbench.build import write_weights
 from genbench.cell_inputs import CellInputs, build_network
 from genbench.errors import CellFailure, GenbenchError, TooFewSamples
 from genbench.measure import OF_SAMPLES, measure, sample_protocol
-from genbench.metrics.base import COST, LIKELIHOOD, Metric, Value
+from genbench.metrics.base import COST, LIKELIHOOD, TRANSLATION, Metric, Value
 from genbench.plan import Cell, DataPlan, FitPlan, MetricPlan
 from genbench.progress import Progress, Report
 from genbench.records import FAILED, NOT_APPLICABLE, Record, processor_name, protocol_hash
@@ -92,6 +92,8 @@ def cell_protocol(inputs: CellInputs, metric: Metric, n_fake: int | None, n_real
     plan = inputs.cell.data
     fields: dict[str, Any] = {"dataset": plan.entry["name"], "dataset_fingerprint": plan.fingerprint}
     fields |= sample_protocol(metric, inputs.identity, plan.spec.levels, plan.reference, n_fake, n_real)
+    if metric.reads == TRANSLATION:
+        fields |= inputs.identity | {"pairs": "test", "n_fake": n_fake, "levels": plan.spec.levels}
     fields |= inputs.similarity_identity(metric)
     if metric.reads == LIKELIHOOD:
         fields |= {"split": "test", "n_real": n_real, "levels": plan.spec.levels, "dims": plan.spec.dims}

@@ -78,3 +78,6 @@ def test_a_translator_that_does_nothing(tmp_path):
     assert records["toy", "fid_b_to_a"].value == pytest.approx(expected, rel=1e-9)
     assert records["toy", "fid"].value == pytest.approx(records["toy", "fid_a_to_b"].value, rel=1e-9)
     assert (tmp_path / "figures" / "samples-toy-s0.png").is_file()
+    for name in ("fid_b_to_a", "cycle_error"):
+        protocol = records["toy", name].protocol
+        assert (protocol["extractor"], protocol["n_fake"]) == ("digits-classifier", N)
