@@ -132,7 +132,7 @@ def check(name: str, shape: str, levels: int) -> tuple[str, bool]:
 def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: str) -> str:
     """Writes a grid of samples and says what it shows."""
     from genbench.build import load_model
-    from genbench.contract import DataSpec
+    from genbench.contract import DataSpec, Translates
     from genbench.draw import draw
     from genbench.runner import choose_device
 
@@ -141,6 +141,8 @@ def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: 
         model, text = load_model(name, data=DataSpec(1, 28, 28, 256, 10), seed=seed), "untrained"
     else:
         model, text = _trained(name, suite), "trained"
+    if isinstance(model, Translates):
+        raise GenbenchError(f"{name} translates images and draws none by itself; `genbench run` shows its translations")
     drawn = draw(model.to(place), n, seed)
     save_grid(drawn.pixels.numpy(), model.data.levels, out)
     return f"{out}: {n} samples of {name} ({text}), seed {seed}, {drawn.evaluations:g} network evaluations an image"

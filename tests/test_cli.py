@@ -75,6 +75,7 @@ def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
         (["check", "vea"], "unknown model 'vea'; did you mean 'vae'? allowed: cgan,"),
         (["report", "."], "records.jsonl: not found; `genbench run SUITE` writes it"),
         (["sample", "vae", "--suite", "s.yaml"], "vae: not trained yet; `genbench run s.yaml` does"),
+        (["sample", "cyclegan"], "cyclegan translates images and draws none by itself;"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message):
