@@ -133,6 +133,38 @@ def diff(
 
 
 @app.command()
+def speed(
+    suite: SuitePath,
+    save: Annotated[Path | None, typer.Option(help="Measure, and write a baseline there.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Measure, and judge against that baseline.")] = None,
+    base: Annotated[str, typer.Option(help="Compare the work tree with this commit, branch or tag.")] = "",
+    models: Annotated[str, typer.Option(help="Only these labels, separated by commas.")] = "",
+    device: DeviceName = "auto",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Untrained models (always so with --base).")
+    ] = False,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images in a call; default: the suite's.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0 takes all cores, 1 is the steadiest.")] = 1,
+    tolerance: Annotated[str, typer.Option(help="Slower by more closes the gate; default 5%, with --base 2%.")] = "",
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="With --base: time for all models together.")] = 10.0,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Without --save, --against, --base: compile first.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON there.")] = None,
+) -> None:
+    """Measure what drawing from SUITE's models costs; or gate it, against a baseline or another revision."""
+    from genbench.speed.commands import Request, speed
+
+    request = Request(
+        suite, save, against, base, _list(models), device, random_weights, batch, threads, tolerance, max_minutes,
+        compiled, json_file,
+    )  # fmt: skip
+    text, passed = speed(request, lambda line: typer.echo(line, err=True))
+    typer.echo(text)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
 def selftest(
     only: Annotated[str, typer.Option(help="Only worlds whose name holds this, in any case.")] = "",
 ) -> None:

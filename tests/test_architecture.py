@@ -11,17 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    "cli", "listing", "difference", "scoring", "runner", "pool", "work", "cell_inputs", "score_inputs", "sides",
-    "selftest", "check", "plan", "report", "screen", "build", "draw", "train", "ema", "batches", "applies", "lint",
-    "scale", "measure", "metrics", "features", "data", "suite", "yaml_source", "store", "seeds", "records", "registry",
-    "contract", "space", "progress", "errors",
+    "cli", "listing", "difference", "scoring", "speed", "runner", "pool", "work", "cell_inputs", "score_inputs",
+    "sides", "selftest", "check", "plan", "report", "screen", "build", "draw", "train", "ema", "batches", "applies",
+    "lint", "scale", "measure", "metrics", "features", "data", "suite", "suite_entries", "yaml_source", "store",
+    "seeds", "records", "registry", "contract", "space", "progress", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
     "nets": set(),
     "ddim": {"nets", "ddpm"},
     "cgan": {"nets", "gan", "dcgan"},
-    "stylegan": {"gan"},
+    "ddpm": {"nets", "probability_flow"},
+    "stylegan": {"gan", "stylegan_layers"},
     "latent_diffusion": {"nets", "ddpm", "attention"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")

@@ -1,0 +1,63 @@
+"""Energy of a block of work, where the device reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+RAPL = Path("/sys/class/powercap")
+MICRO, MILLI = 1e-6, 1e-3
+
+
+@contextmanager
+def energy(device: torch.device) -> Iterator[list[float | None]]:
+    """One item after the block: joules that the device drew meanwhile, for whatever purpose; None where unknown.
+
+    CUDA: NVML's total energy counter, which needs the package nvidia-ml-py. CPU: the processor packages' RAPL counters
+    (Linux), where the user may read them; a counter that went round makes it None.
+    """
+    spent: list[float | None] = []
+    counters = _counters(device)
+    before = [read() for read in counters]
+    yield spent
+    used = [read() - start for read, start in zip(counters, before, strict=True)]
+    spent.append(sum(used) if used and min(used) >= 0 else None)
+
+
+def _counters(device: torch.device) -> list[Callable[[], float]]:
+    if device.type == "cuda":
+        return _nvml(device)
+    return [_reader(path) for path in _rapl()] if device.type == "cpu" else []
+
+
+def _rapl() -> list[Path]:
+    return [path for zone in RAPL.glob("intel-rapl:?") if _readable(path := zone / "energy_uj")]
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return bool(path.read_text())
+    except OSError:
+        return False
+
+
+def _reader(path: Path) -> Callable[[], float]:
+    return lambda: int(path.read_text()) * MICRO
+
+
+def _nvml(device: torch.device) -> list[Callable[[], float]]:
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        return []
+    return [lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * MILLI]

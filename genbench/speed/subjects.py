@@ -1,0 +1,85 @@
+"""The models of a suite as plain data, from which any process, of any revision, builds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from genbench.data.captions import CAPTIONS
+from genbench.errors import GenbenchError
+from genbench.plan import Cell, make_plan
+from genbench.records import digest
+from genbench.store import WEIGHTS, Store
+from genbench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to time.
+
+    name, source, folder, config, sampler: as in the suite. spec: the fields of DataSpec. captions: what a text model is
+    asked for. weights: a safetensors file, None for random ones.
+    """
+
+    label: str
+    name: str
+    source: str | None
+    folder: str
+    config: dict[str, Any]
+    sampler: dict[str, Any]
+    precision: str
+    spec: dict[str, Any]
+    captions: tuple[str, ...] = ()
+    weights: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The hash of what is drawn: two timings with different keys are not of the same thing."""
+        kept = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label")}
+        return digest({**kept, "trained": self.weights is not None})[:12]
+
+    def within(self, root: Path, tree: Path) -> Subject:
+        """The subject with its folder in another tree of the same repository."""
+        return replace(self, folder=str(tree / Path(self.folder).resolve().relative_to(root)))
+
+
+def subjects(
+    suite: Suite, models: Collection[str] | None, random_weights: bool
+) -> tuple[list[Subject], dict[str, str]]:
+    """The suite's models that can be timed, and by label why the others cannot.
+
+    Raises GenbenchError where trained weights are asked for and missing, or nothing is left.
+    """
+    unscored = suite.model_copy(update={"features": "pixels", "metrics": ["images_per_second"]})  # needs no extractor
+    plan, store = make_plan(unscored, models=models, seeds=suite.seeds[:1]), Store()
+    cells = [cell for cell in plan.cells if cell.role == "model"]
+    left_out = {cell.label: "samples only: no network to time" for cell in cells if cell.network is None}
+    found = [_subject(cell, suite, store, random_weights) for cell in cells if cell.network is not None]
+    if not found:
+        raise GenbenchError(f"{suite.suite}: no model with a network to time")
+    return found, left_out
+
+
+def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Subject:
+    network = cell.network
+    assert network is not None
+    captions = tuple(CAPTIONS.get(cell.data.entry["name"], ()))
+    weights = None if random_weights else _weights(cell, suite, store)
+    return Subject(
+        cell.label, network.name, network.source, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would leave the repository through a link
+        cell.precision, asdict(cell.data.spec), captions, weights,
+    )  # fmt: skip
+
+
+def _weights(cell: Cell, suite: Suite, store: Store) -> str:
+    if cell.weights is not None:
+        return str(cell.weights.absolute())
+    if not store.intact(WEIGHTS, cell.weights_key):
+        raise GenbenchError(
+            f"{suite.suite}: {cell.label} is not trained; allowed: --random-weights (throughput needs no training), "
+            "or `genbench run` first"
+        )
+    return str(store.path(WEIGHTS, cell.weights_key) / "model.safetensors")

@@ -1,0 +1,51 @@
+"""A worker without a process: its calls take the seconds that a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genbench.errors import CellFailure
+from genbench.speed.subjects import Subject
+
+SPEC = {"channels": 1, "height": 8, "width": 8, "levels": 17, "classes": 10}
+
+
+def subject(label: str = "vae", folder: str = ".", **more: Any) -> Subject:
+    given = {"name": label, "source": None, "config": {}, "sampler": {}, "precision": "fp32", "spec": SPEC}
+    return Subject(label, folder=folder, **{**given, **more})
+
+
+class FakeWorker:
+    """Seconds of a call: those of its tree, times noise. breaks: labels that cannot be built."""
+
+    each: Callable[[Path | None], float] = staticmethod(lambda tree: 0.01)
+    breaks: tuple[str, ...] = ()
+    opened = 0
+
+    def __init__(self, device: str, threads: int, tree: Path | None = None) -> None:
+        type(self).opened += 1
+        self.tree, self.rng = tree, np.random.default_rng([type(self).opened, 5])
+
+    def ask(self, do: str, **given: Any) -> dict[str, Any]:
+        if do == "build":
+            self.label = given["subject"]["label"]
+            if self.label in self.breaks:
+                raise CellFailure("ModelError: no such model")
+            return {"first_seconds": 0.1}
+        if do == "fingerprint":
+            return {"pixels": "same"}
+        noise = np.exp(self.rng.normal(0, 0.01, given["calls"]))
+        return {"seconds": [float(x) for x in type(self).each(self.tree) * noise]}
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,147 @@
+"""Two revisions in alternation: under workers whose times are known, and for real in a repository of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from speed_fakes import FakeWorker, subject
+
+from genbench.errors import GenbenchError
+from genbench.speed import paired
+from genbench.speed.judge import FASTER, LOOKS, SLOWER, UNCLEAR
+from genbench.speed.outcome import NOT_COMPARED
+
+A, B = Path("/a"), Path("/b")
+
+
+def outcomes(monkeypatch, factor: float, labels=("m",), breaks=(), minutes=10.0, tolerance=0.02):
+    class Sides(FakeWorker):
+        each = staticmethod(lambda tree: 0.01 * (factor if tree == B else 1.0))
+
+    Sides.breaks = breaks
+    monkeypatch.setattr(paired, "Worker", Sides)
+    options = paired.Options("cpu", 1, 16, tolerance, minutes)
+    made = [subject(x, folder=str(B)) for x in labels]
+    return list(paired.compare(made, (A, B), options, lambda line: None))
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.05, SLOWER), (1.0, UNCLEAR), (0.9, FASTER)])
+def test_the_ratio_of_known_times(monkeypatch, factor, verdict):
+    (found,) = outcomes(monkeypatch, factor)
+    assert found.verdict == verdict
+    assert found.ratio.value == pytest.approx(factor, rel=0.01)
+    assert found.ratio.lo < factor < found.ratio.hi
+    assert found.b / found.a == pytest.approx(factor, rel=0.01)
+    assert found.closes(0.02) == (factor == 1.05)
+
+
+def test_it_stops_as_soon_as_the_answer_is_plain(monkeypatch):
+    (plain,) = outcomes(monkeypatch, 2.0)
+    assert plain.ratio.n == LOOKS[0]
+    (on_the_edge,) = outcomes(monkeypatch, 1.02)
+    assert on_the_edge.ratio.n > 2 * LOOKS[0]
+
+
+def test_time_that_is_up_ends_with_the_first_look(monkeypatch):
+    (found,) = outcomes(monkeypatch, 1.02, minutes=0.0)
+    assert found.ratio.n == LOOKS[0]
+
+
+def test_a_side_that_cannot_be_built_is_not_compared_and_the_others_are(monkeypatch):
+    bad, good = outcomes(monkeypatch, 1.5, labels=("bad", "good"), breaks=("bad",))
+    assert (bad.verdict, bad.reason) == (NOT_COMPARED, "A: ModelError: no such model")
+    assert good.verdict == SLOWER
+
+
+def test_json_has_no_infinity():
+    found = paired.outcome(subject(), 4, [(1.0, 2.0)], paired.Ratio(2.0, 0.0, math.inf, 1), same=False)
+    assert json.loads(json.dumps(found.plain(), allow_nan=False))["ratio"]["hi"] is None
+    assert "A and B draw different images" in found.note
+
+
+def git(where: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", *who, "-C", str(where), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+MODEL = """import time
+import torch
+from torch import nn
+from genbench.contract import Loss, Model
+
+class Sleeps(Model):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.w = nn.Parameter(torch.zeros(1))
+    def loss(self, batch, player, step, gen):
+        return Loss(self.w.sum())
+    def sample(self, n, gen, condition=None):
+        time.sleep(SECONDS)
+        return torch.zeros(n, *self.data.shape) + self.w
+"""
+SUITE = """suite: s
+dataset: {name: digits}
+features: pixels
+models:
+  - {name: sleeps, source: "./model.py:Sleeps"}
+  - {name: vae}
+metrics: [images_per_second]
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A commit whose model sleeps 10 ms, and a work tree in which it sleeps 30 ms and has a new companion."""
+    inner = tmp_path / "repo" / "bench"
+    inner.mkdir(parents=True)
+    (inner / "model.py").write_text(MODEL.replace("SECONDS", "0.01"))
+    (inner / "s.yaml").write_text(SUITE)
+    git(tmp_path, "init", "-q", "repo")
+    git(tmp_path / "repo", "add", ".")
+    git(tmp_path / "repo", "commit", "-q", "-m", "first")
+    slow = MODEL.replace("SECONDS", "0.03")
+    (inner / "model.py").write_text(slow + "\nclass New(Sleeps):\n    pass\n")
+    (inner / "s.yaml").write_text(SUITE.replace("- {name: vae}", '- {name: new, source: "./model.py:New"}'))
+    return inner
+
+
+def test_a_slower_work_tree_closes_the_gate_and_the_checkout_is_gone(repository, tmp_path):
+    command = ["-m", "genbench.cli", "speed", str(repository / "s.yaml"), "--base", "HEAD", "--batch", "2",
+               "--device", "cpu", "--max-minutes", "0.5", "--json", str(tmp_path / "found.json")]  # fmt: skip
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "gate closed: slower by more than 2 %: sleeps" in done.stdout
+    first, second = json.loads((tmp_path / "found.json").read_text())["outcomes"]
+    assert first["verdict"] == "slower"
+    assert 1.5 < first["ratio"]["value"] < 4
+    assert second["verdict"] == "not compared"
+    assert second["reason"].startswith("A: ModelError")
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_an_unknown_revision_or_no_repository_is_one_line(repository, tmp_path):
+    with (
+        pytest.raises(GenbenchError, match="found no revision 'nosuch'; allowed: a commit"),
+        paired.checked_out("nosuch", repository),
+    ):
+        pass
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with pytest.raises(GenbenchError, match=r"--base: .*outside"), paired.checked_out("HEAD", outside):
+        pass
+
+
+def test_a_deadline_is_shared_by_the_models(monkeypatch):
+    seen = []
+    monkeypatch.setattr(paired, "compare_one", lambda s, t, o, m, deadline, say: seen.append(deadline) or s)
+    options = paired.Options("cpu", 1, 16, 0.02, max_minutes=1.0)
+    start = time.monotonic()
+    list(paired.compare([subject(x) for x in "abc"], (A, B), options, lambda line: None))
+    assert [round(deadline - start) for deadline in seen] == [20, 30, 60]
