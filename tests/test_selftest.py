@@ -149,7 +149,7 @@ FAULTS = {
     "divergence without its half": ("bound of N(0, 1/4)", "zoo.ddpm:gaussian_kl", lambda f: lambda *a: 2 * f(*a)),
     "bins of half the width": ("bound of level", "zoo.ddpm:discretised_gaussian",
                                lambda f: lambda x, m, s, n: f(x, m, 2 * s, n)),
-    "no divergence passed": ("probability flow", "zoo.ddpm:flow_slope",
+    "no divergence passed": ("probability flow", "zoo.probability_flow:flow_slope",
                              lambda f: lambda *a: (f(*a)[0], 0 * f(*a)[1])),
     "fooled critic": ("DCGAN", "zoo.dcgan:discriminator_loss", lambda f: lambda real, fake: f(fake, real)),
     "average without warm-up": ("moving average", "genbench.ema:MovingAverage.update", plain_average),

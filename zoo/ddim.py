@@ -3,7 +3,8 @@
 Implemented: generation along a subsequence of the T steps with the family of variances between eta = 0 (deterministic,
 the DDIM) and eta = 1 (as DDPM with the small variance) (eq. 12 and 16), the paper's two subsequences (appendix D.2),
 and the deterministic process run from an image to its noise (section 4.3). Training, network and weights are DDPM's
-(section 3.1: the same L_simple serves every eta), so a DDIM draws from a DDPM's weights unchanged.
+(section 3.1: the same L_simple serves every eta), so a DDIM draws from a DDPM's weights unchanged, whether they predict
+eps, x_0 or v; a variance that they learned plays no part.
 
 Deviations
 - "uniform" is floor(i T / S), which is the released code's range(0, T, T // S) where S divides T and has exactly S
@@ -38,7 +39,7 @@ from torch import Generator, Tensor
 
 from genbench.contract import Condition, DataSpec
 from genbench.errors import ModelError
-from zoo.ddpm import Denoiser, Diffusion, Schedule, gaussian_noise
+from zoo.ddpm import Denoiser, Diffusion, Schedule, gaussian_noise, x_0_factors
 
 SPACINGS = ("uniform", "quadratic", "trailing")
 
@@ -81,23 +82,32 @@ def ladder(schedule: Schedule, times: list[int]) -> tuple[Tensor, Tensor]:
     return alpha, torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
 
 
+def noise_factors(kind: str, signal: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of x_t and of the prediction in the noise that they imply."""
+    if kind == "v":
+        return spread, signal
+    return (1 / spread, -signal / spread) if kind == "x0" else (torch.zeros_like(signal), torch.ones_like(signal))
+
+
 @torch.no_grad()
 def implicit(
-    eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int], sampler: ImplicitSampler, gen: Generator
-) -> Tensor:
+    said: Denoiser, schedule: Schedule, x: Tensor, times: list[int], sampler: ImplicitSampler, gen: Generator,
+    kind: str = "eps",
+) -> Tensor:  # fmt: skip
     """Runs the generative process along rising `times` from their end (eq. 12): x (B, ...) ~ N(0, I) to (B, ...).
 
-    eps in eq. 12 is the noise that x_t and the predicted x_0 imply, which is eps_theta unless x_0 was clipped.
+    eps in eq. 12 is the noise that x_t and the predicted x_0 imply, which is eps_theta unless x_0 was clipped. kind:
+    what is predicted, "eps", "x0" or "v".
     """
     alpha, before = ladder(schedule, times)
     sigma = sampler.eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()  # eq. 16
     of_x_t = ((1 - before - sigma.square()) / (1 - alpha)).sqrt()
     of_x_0 = (before.sqrt() - of_x_t * alpha.sqrt()).tolist()
-    from_x, from_eps = alpha.rsqrt().tolist(), (1 / alpha - 1).sqrt().tolist()
+    from_x, from_said = (c.tolist() for c in x_0_factors(kind, alpha.sqrt(), (1 - alpha).sqrt()))
     of_x, noise = of_x_t.tolist(), sigma.tolist()
     t = torch.tensor(times, device=x.device)[:, None].expand(-1, len(x))
     for i in reversed(range(len(times))):
-        x_0 = x * from_x[i] - eps(x, t[i]) * from_eps[i]  # eq. 9
+        x_0 = x * from_x[i] + said(x, t[i]) * from_said[i]  # eq. 9
         if sampler.clip:
             x_0 = x_0.clamp_(-1, 1)
         x = x_0.mul_(of_x_0[i]).add_(x, alpha=of_x[i])
@@ -107,18 +117,21 @@ def implicit(
 
 
 @torch.no_grad()
-def inverted(eps: Denoiser, schedule: Schedule, x: Tensor, times: list[int]) -> Tensor:
+def inverted(said: Denoiser, schedule: Schedule, x: Tensor, times: list[int], kind: str = "eps") -> Tensor:
     """Runs the deterministic process backwards, from images x (B, ...) to their noise (B, ...) (section 4.3, eq. 14).
 
     An Euler step of the same differential equation the other way: `implicit` without clipping returns to x within
-    O(1 / S).
+    O(1 / S). The network, trained on no image without noise, is asked about x as if it had that of the first time.
     """
     alpha, before = ladder(schedule, times)
     of_x = (alpha / before).sqrt()
-    of_eps = ((1 - alpha).sqrt() - of_x * (1 - before).sqrt()).tolist()
+    of_eps = (1 - alpha).sqrt() - of_x * (1 - before).sqrt()
+    asked = torch.cat([alpha[:1], alpha[:-1]])
+    from_x, from_said = noise_factors(kind, asked.sqrt(), (1 - asked).sqrt())
+    factors = (of_x + of_eps * from_x).tolist(), (of_eps * from_said).tolist()
     t = torch.tensor([times[0], *times[:-1]], device=x.device)[:, None].expand(-1, len(x))
-    for i, factor in enumerate(of_x.tolist()):
-        x = (x * factor).add_(eps(x, t[i]), alpha=of_eps[i])
+    for i, (kept, added) in enumerate(zip(*factors, strict=True)):
+        x = (x * kept).add_(said(x, t[i]), alpha=added)
     return x
 
 
@@ -136,11 +149,12 @@ class DDIM(Diffusion):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
         x = gaussian_noise((n, *self.data.shape), gen)
-        return implicit(self.network, self.schedule, x, self.times, self.sampler, gen).clamp(-1, 1)
+        given = (self.said, self.schedule, x, self.times, self.sampler, gen)
+        return implicit(*given, self.config.prediction).clamp(-1, 1)
 
     def invert(self, x: Tensor) -> Tensor:
         """The noise (B, C, H, W) from which the sampler with eta = 0 draws images x in [-1, 1], within O(1 / S)."""
-        return inverted(self.network, self.schedule, x, self.times)
+        return inverted(self.said, self.schedule, x, self.times, self.config.prediction)
 
     @property
     def evaluations(self) -> int:

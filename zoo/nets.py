@@ -4,9 +4,10 @@ A convolutional encoder and decoder, joined at every block by a skip connection 
 B). A block is a residual block that is told the time as a shift of its features, with self-attention at chosen
 resolutions. Group normalisation (Wu and He 2018), swish, attention with one head (Vaswani et al. 2017).
 
-Deviations from the released network: the 3x3 convolution of stride 2 pads all sides by one pixel (there: bottom and
-right only); a normalisation has as many groups as divide its width, at most `groups` (there: always 32); the layers
-that start small there (1e-10) start at exactly zero. With 3 channels at 32x32 it has the published 35.7 M parameters.
+Deviations from the released network: a normalisation has as many groups as divide its width, at most `groups` (there:
+always 32); the layers that start small there (1e-10) start at exactly zero; with padding "around" the 3x3 convolution
+of stride 2 pads all sides by one pixel (there: bottom and right only). With 3 channels at 32x32 it has the published
+35.7 M parameters.
 
 Shapes: B images, C channels, H height, W width, E numbers of the time embedding.
 """
@@ -14,7 +15,8 @@ Shapes: B images, C channels, H height, W width, E numbers of the time embedding
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -127,6 +129,17 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+class Halve(nn.Conv2d):
+    """3x3 convolution of stride 2 that pads bottom and right by a pixel: (B, C, 2 H, 2 W) to (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 2 H, 2 W) to (B, C, H, W)."""
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
 class Down(nn.Module):
     """The blocks at one resolution of the way down and the halving after them, None at the lowest."""
 
@@ -163,7 +176,9 @@ class UNet(nn.Module):
 
     shape: (C, H, W). channels: width at full resolution, even. multipliers: of the width at each resolution, each half
     the one before. blocks: per resolution, one more on the way up. attention: heights that have self-attention; the
-    middle always has. rate: of dropout, which needs a generator in the call. time_scale: factor on the time.
+    middle always has. rate: of dropout, which needs a generator in the call. time_scale: factor on the time. padding:
+    pixels that a halving adds, "around" or "after" (bottom and right, as the released network). outputs: channels of
+    the result, C if None.
     Raises ModelError when the sides cannot be halved often enough, or channels is odd or below 4.
     """
 
@@ -177,6 +192,8 @@ class UNet(nn.Module):
         rate: float = 0.0,
         groups: int = 32,
         time_scale: float = 1.0,
+        padding: str = "around",
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         require_sizes(shape, channels, len(multipliers))
@@ -195,19 +212,19 @@ class UNet(nn.Module):
         self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, (before, width) in enumerate(pairwise([channels, *widths])):
-            half = scaled(nn.Conv2d(width, width, 3, stride=2, padding=1)) if i < len(widths) - 1 else None
-            self.down.append(Down(column([before, *[width] * (blocks - 1)], i), half))
+            resize = scaled(halving(width, padding)) if i < len(widths) - 1 else None
+            self.down.append(Down(column([before, *[width] * (blocks - 1)], i), resize))
         self.middle = nn.ModuleList([block(widths[-1], widths[-1], attending) for attending in (True, False)])
         for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
             carried = [before, *[widths[i]] * blocks]
             inputs = [h + skips.pop() for h in carried]
             self.up.append(Up(column(inputs, i), Upsample(widths[i]) if i else None))
         self.norm = group_norm(channels * multipliers[0], groups)
-        self.last = scaled(nn.Conv2d(channels * multipliers[0], colours, 3, padding=1), 0.0)
+        self.last = scaled(nn.Conv2d(channels * multipliers[0], outputs or colours, 3, padding=1), 0.0)
         self.to(memory_format=torch.channels_last)  # halves the time of small convolutions on a CPU
 
     def forward(self, x: Tensor, t: Tensor, gen: Generator | None = None) -> Tensor:
-        """Images (B, C, H, W) and times (B,) to (B, C, H, W); gen: for dropout, in training only."""
+        """Images (B, C, H, W) and times (B,) to (B, outputs, H, W); gen: for dropout, in training only."""
         emb = self.embed(t)
         skips = [self.first(x)]
         for level in self.down:
@@ -218,6 +235,40 @@ class UNet(nn.Module):
         for level in self.up:
             h = level(h, skips, emb, gen)
         return self.last(F.silu(self.norm(h)))
+
+
+def halving(channels: int, padding: str) -> nn.Conv2d:
+    """The convolution that halves the sides, padded "after" or "around"."""
+    return Halve(channels) if padding == "after" else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+
+# Names of diffusers' UNet2DModel, those of its older files too, and what the same layers are called here.
+DIFFUSERS_NAMES = {
+    r"^time_embedding\.linear_1": "embed.first", r"^time_embedding\.linear_2": "embed.second", r"^conv_in": "first",
+    r"^conv_norm_out": "norm", r"^conv_out": "last", r"^mid_block\.resnets\.(\d)": r"middle.\1.residual",
+    r"^mid_block\.attentions\.0": "middle.0.attention", r"^(down|up)_blocks": r"\1",
+    r"resnets\.(\d+)": r"blocks.\1.residual", r"attentions\.(\d+)": r"blocks.\1.attention",
+    r"downsamplers\.0\.conv": "resize", r"upsamplers\.0": "resize", r"time_emb_proj": "time", r"conv1": "conv_in",
+    r"conv2": "conv_out", r"conv_shortcut": "shortcut", r"norm1": "norm_in", r"norm2": "norm_out",
+    r"group_norm": "norm", r"to_q|query": "q", r"to_k|key": "k", r"to_v|value": "v", r"to_out\.0|proj_attn": "out",
+}  # fmt: skip
+
+
+def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, as google/ddpm-cifar10-32's file has.
+
+    The model must have single-head attention (attention_head_dim: null), norm_eps 1e-6, flip_sin_to_cos false and
+    freq_shift 1, as those converted from Ho et al.'s have. downsample_padding 0 is padding "after" here, 1 is "around".
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        for theirs, ours in DIFFUSERS_NAMES.items():
+            name = re.sub(theirs, ours, name)
+        found[name] = tensor[..., None, None] if ".attention." in name and tensor.dim() == 2 else tensor
+    for name in [n for n in found if re.search(r"attention\.q\.", n)]:
+        thirds = [found.pop(name.replace("attention.q.", f"attention.{part}.")) for part in "qkv"]
+        found[name.replace("attention.q.", "attention.qkv.")] = torch.cat(thirds)
+    return found
 
 
 def skip_widths(first: int, widths: Sequence[int], blocks: int) -> list[int]:

@@ -5,6 +5,7 @@ every layer, with fresh Gaussian noise on every feature map; its images, one for
 generator). A residual discriminator D tells images from real ones. Papers: A, Karras, Laine and Aila 2019
 (arXiv:1812.04948); B, Karras et al. 2020 (arXiv:1912.04958); P, Karras et al. 2018 (arXiv:1710.10196), equalised
 learning rates and minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406), R1. Losses: zoo.gan.
+Plain layers: zoo.stylegan_layers.
 
 Maps start at the image's size halved while both sides are even and at least 8 (4 -> 8, 7 -> 14 -> 28, 4 -> .. -> 32),
 at the image's own if a side is odd. There are two styles for each resolution (A, section 2).
@@ -32,16 +33,14 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
 from genbench.errors import ModelError
 from zoo.gan import GENERATOR_LOSSES, cross_entropy
+from zoo.stylegan_layers import EqualConv, EqualLinear, Way, activate, blur, conv, upsample
 
 EPSILON = 1e-8
-BINOMIAL = torch.tensor([[1.0, 3.0, 3.0, 1.0]]) * torch.tensor([[1.0], [3.0], [3.0], [1.0]]) / 64
-Way = Literal["same", "up", "down"]
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,6 @@ class StyleGANSampler:
 # ---- mathematics ------------------------------------------------------------------------------------------------
 
 
-def activate(x: Tensor) -> Tensor:
-    """sqrt(2) LeakyReLU(x), slope 0.2: about the size of x comes out."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
-
-
 def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, way: Way = "same", *, demodulate: bool = True) -> Tensor:
     """Convolves x (B, I, H, W) with kernels w'' of its own for each image: (B, O, H, W), or the size of the way.
 
@@ -114,27 +108,6 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     centred = x - x.mean((2, 3), keepdim=True)
     size = (centred.square().mean((2, 3), keepdim=True) + EPSILON).rsqrt()
     return centred * (size * scale[:, :, None, None]) + shift[:, :, None, None]
-
-
-def blur(x: Tensor, *, gain: float = 1.0, stride: int = 1, padding: int = 1) -> Tensor:
-    """Each map filtered with [1, 3, 3, 1] / 8 both ways; size n becomes (n + 2 padding - 3) / stride."""
-    kernel = gain * BINOMIAL.to(x).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Twice as high and wide: zeros in between, then the filter, whose gain of 4 makes up for them."""
-    kernel = 4 * BINOMIAL.to(x).expand(x.shape[1], 1, 4, 4)
-    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
-
-
-def conv(x: Tensor, weight: Tensor, way: Way = "same") -> Tensor:
-    """Convolution with a kernel (O, I, k, k) that keeps the size or, if 3x3, doubles it (then blurs) or halves it."""
-    if way == "up":
-        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0)
-    if way == "down":
-        return F.conv2d(blur(x, padding=2), weight, stride=2)
-    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
@@ -167,38 +140,6 @@ def path_lengths(images: Tensor, w: Tensor, gen: Generator) -> Tensor:
 
 
 # ---- networks ---------------------------------------------------------------------------------------------------
-
-
-class EqualLinear(nn.Module):
-    """Linear layer whose weights are stored as N(0, 1) / rate and used times rate / sqrt(inputs).
-
-    Adam moves all stored weights at the same speed, so layers learn equally fast (P, section 4.1), this one `rate`
-    times as fast as the others. start: of the biases.
-    """
-
-    def __init__(self, inputs: int, outputs: int, rate: float = 1.0, start: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
-        self.bias = nn.Parameter(torch.full((outputs,), start / rate))
-        self.gain, self.rate = rate / math.sqrt(inputs), rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) to (B, outputs)."""
-        return F.linear(x, self.gain * self.weight, self.rate * self.bias)
-
-
-class EqualConv(nn.Module):
-    """Convolution with weights stored and used as EqualLinear's; `way` as in conv."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, way: Way = "same", *, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(outputs, 1, 1)) if bias else 0.0
-        self.gain, self.way = 1 / math.sqrt(inputs * kernel**2), way
-
-    def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W) or another size, whatever the style w."""
-        return conv(x, self.gain * self.weight, self.way) + self.bias
 
 
 class ModulatedConv(EqualConv):

@@ -24,9 +24,10 @@ from zoo.ddpm import (
     discretised_gaussian,
     gaussian_kl,
     linear_betas,
-    predict_x_0,
+    of_kind,
     prior_kl,
     q_sample,
+    x_0_factors,
 )
 from zoo.nets import require_sizes
 
@@ -95,17 +96,29 @@ def test_q_sample_has_one_step_of_noise_at_t_0_and_keeps_variance():
     assert torch.allclose(squares, torch.ones(1000, dtype=torch.float64))
 
 
-def test_x_0_is_recovered_from_its_noise():
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_x_0_is_recovered_from_each_kind_of_prediction(kind):
     x_0, noise = torch.randn(2, 1000, generator=seeded(0), dtype=torch.float64)
     scales = (LINEAR.signal, LINEAR.spread)
-    assert torch.allclose(predict_x_0(q_sample(x_0, noise, *scales), noise, *scales), x_0, atol=1e-11)
+    of_x_t, of_said = x_0_factors(kind, *scales)
+    x_t, said = q_sample(x_0, noise, *scales), of_kind(kind, x_0, noise, *scales)
+    assert torch.allclose(of_x_t * x_t + of_said * said, x_0, atol=1e-11)
+
+
+def test_v_has_a_constant_size_and_is_the_noise_at_first_and_minus_the_image_at_last():
+    """|v|^2 + |x_t|^2 = |x_0|^2 + |eps|^2: (x_t, v) is (x_0, eps) turned by the angle of the time."""
+    x_0, noise = torch.randn(2, 1000, generator=seeded(0), dtype=torch.float64)
+    scales = (LINEAR.signal, LINEAR.spread)
+    x_t, v = q_sample(x_0, noise, *scales), of_kind("v", x_0, noise, *scales)
+    assert torch.allclose(v**2 + x_t**2, x_0**2 + noise**2)
+    ends = [torch.tensor(values) for values in ([1.0, 0.0], [0.0, 1.0])]  # signal, spread of no noise and of no signal
+    assert of_kind("v", torch.full((2,), 2.0), torch.full((2,), 3.0), *ends).tolist() == [3, -2]
 
 
 def test_first_noise_keeps_its_digits_in_float32():
     """1 - alpha_bar_0 = 1e-4 taken in float32 would be 3e-4 off."""
-    assert float(DDPM(DataSpec(1, 4, 4), replace(TINY, steps=1000, schedule="linear")).spread[0]) == pytest.approx(
-        1e-2, rel=1e-7
-    )
+    constants = DDPM(DataSpec(1, 4, 4), replace(TINY, steps=1000, schedule="linear")).constants
+    assert float(constants[1, 0]) == pytest.approx(1e-2, rel=1e-7)
 
 
 # ---- the decoder and the divergences ----------------------------------------------------------------------------
@@ -320,12 +333,33 @@ def test_presets_fit_any_shape(data, steps, multipliers):
     assert DDPM.recipe(data).ema > 0
 
 
+def test_at_32_pixels_config_and_recipe_are_the_papers():
+    """Section 4 and appendix B: 800,000 steps of 128 images; the U-Net has 35.7 million parameters (test_nets)."""
+    data = DataSpec(3, 32, 32)
+    config, recipe = DDPM.preset(data), DDPM.recipe(data)
+    assert config == Config()
+    assert (config.channels, config.multipliers, config.blocks, config.attention) == (128, (1, 2, 2, 2), 2, (16,))
+    assert (config.steps, config.beta_first, config.beta_last, config.dropout) == (1000, 1e-4, 0.02, 0.1)
+    assert (config.schedule, config.prediction, config.variance) == ("linear", "eps", "fixed")
+    assert DDPM(data, replace(config, channels=4)).sampler == AncestralSampler("large", clip=True)
+    assert (recipe.lr, recipe.batch, recipe.warmup, recipe.clip, recipe.ema) == (2e-4, 128, 5_000, 1.0, 0.9999)
+    assert (recipe.betas, recipe.decay, recipe.flip) == ((0.9, 0.999), "constant", True)
+    assert recipe.images == 800_000 * 128
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Config(steps=1), "ddpm: config.steps is 1; allowed: at least 2"),
         (lambda: Config(schedule="sine"), "ddpm: config.schedule is 'sine'; allowed: linear, cosine"),
-        (lambda: AncestralSampler("learned"), "ddpm: sampler.variance is 'learned'; allowed: large, small"),
+        (lambda: Config(prediction="x_0"), "ddpm: config.prediction is 'x_0'; allowed: eps, x0, v"),
+        (lambda: Config(variance="large"), "ddpm: config.variance is 'large'; allowed: fixed, learned"),
+        (lambda: Config(padding="both"), "ddpm: config.padding is 'both'; allowed: after, around"),
+        (lambda: AncestralSampler("tiny"), "ddpm: sampler.variance is 'tiny'; allowed: large, small, learned"),
+        (
+            lambda: tiny(AncestralSampler("learned")),
+            "ddpm: config.variance is 'fixed', sampler.variance is 'learned'; allowed: large, small",
+        ),
     ],
 )
 def test_impossible_choices_are_refused(make, message):

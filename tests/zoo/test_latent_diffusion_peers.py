@@ -124,20 +124,41 @@ def pairs_of_autoencoders(encoder, decoder, theirs):
             yield (getattr(mine, "conv", mine), other)
 
 
-def test_autoencoder_is_diffusers():
-    sizes = (3, 4, [16, 32, 32], 2, 8)
-    encoder, decoder = waken(Encoder(*sizes)), waken(Decoder(*sizes))
-    theirs = diffusers.AutoencoderKL(
+def their_autoencoder():
+    return diffusers.AutoencoderKL(
         in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 32), layers_per_block=2,
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=8,
     )  # fmt: skip
-    theirs = copied(pairs_of_autoencoders(encoder, decoder, theirs.double()), theirs)
+
+
+def our_autoencoder():
+    return [waken(half(3, 4, [16, 32, 32], 2, 8)) for half in (Encoder, Decoder)]
+
+
+@torch.no_grad()
+def same_autoencoder(encoder, decoder, theirs):
     x, z = numbers(2, 3, 16, 16), numbers(2, 4, 4, 4, seed=1)
+    posterior = theirs.encode(x).latent_dist
+    for found, expected in zip(encoder(x), (posterior.mean, posterior.logvar), strict=True):
+        assert torch.allclose(found, expected, atol=1e-9)
+    assert torch.allclose(decoder(z), theirs.decode(z).sample, atol=1e-7)
+
+
+def test_autoencoder_is_diffusers():
+    encoder, decoder = our_autoencoder()
+    theirs = their_autoencoder().double()
+    same_autoencoder(encoder, decoder, copied(pairs_of_autoencoders(encoder, decoder, theirs), theirs))
+
+
+def test_autoencoder_takes_the_weights_of_a_diffusers_file(tmp_path):
+    waken(their_autoencoder()).save_pretrained(tmp_path)
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path, torch_dtype=torch.float64, low_cpu_mem_usage=False)
+    encoder, decoder = our_autoencoder()
     with torch.no_grad():
-        posterior = theirs.encode(x).latent_dist
-        for found, expected in zip(encoder(x), (posterior.mean, posterior.logvar), strict=True):
-            assert torch.allclose(found, expected, atol=1e-9)
-        assert torch.allclose(decoder(z), theirs.decode(z).sample, atol=1e-7)
+        for mine, other in pairs_of_autoencoders(encoder, decoder, theirs):
+            for name, parameter in other.named_parameters(recurse=False):
+                getattr(mine, name).copy_(parameter.view_as(getattr(mine, name)))
+    same_autoencoder(encoder, decoder, theirs.eval())
 
 
 @pytest.mark.parametrize("kind", ["eps", "v"])

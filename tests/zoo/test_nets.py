@@ -10,6 +10,7 @@ from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.nets import (
     Attention,
+    Halve,
     ResidualBlock,
     UNet,
     UNetBlock,
@@ -100,6 +101,30 @@ def test_unet_drops_out_only_when_given_a_generator():
 def test_unet_of_the_paper_has_the_published_number_of_parameters():
     net = UNet((3, 32, 32), 128, (1, 2, 2, 2), 2, (16,))
     assert sum(p.numel() for p in net.parameters()) == 35_746_307
+
+
+def test_halving_that_pads_after_sees_three_pixels_from_its_own_on():
+    """Sums of 3x3 windows that start at even rows and columns; what lies beyond the bottom and the right is 0."""
+    halve = Halve(1).double()
+    torch.nn.init.ones_(halve.weight)
+    torch.nn.init.zeros_(halve.bias)
+    x = torch.randn(2, 1, 6, 4, generator=seeded(0), dtype=torch.float64)
+    expected = [[x[:, 0, i : i + 3, j : j + 3].sum((1, 2)) for j in (0, 2)] for i in (0, 2, 4)]
+    assert torch.allclose(halve(x)[:, 0], torch.stack([torch.stack(row, 1) for row in expected], 1))
+
+
+def test_padding_decides_which_pixels_a_halving_sees():
+    """Weights fit either way; a constant image is halved to one that differs at the padded borders alone."""
+    after, around = small_unet(padding="after"), small_unet()
+    after.load_state_dict(around.state_dict())
+    found, expected = (net.down[0].resize(torch.ones(1, 8, 8, 8)) for net in (after, around))
+    assert torch.allclose(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-6)
+    assert torch.allclose(found[..., 0, 0], expected[..., 1, 1], atol=1e-6)
+    assert not torch.allclose(found[..., -1, -1], expected[..., 1, 1], atol=1e-6)
+
+
+def test_unet_has_as_many_outputs_as_asked_for():
+    assert small_unet(outputs=5)(torch.zeros(2, 1, 8, 8), torch.tensor([0, 5])).shape == (2, 5, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,9 @@ from zoo.ddpm import (
     Config,
     Schedule,
     cosine_betas,
-    flow_estimate,
-    flow_grid,
-    flow_log_density,
-    flow_slope,
     linear_betas,
 )
+from zoo.probability_flow import flow_estimate, flow_grid, flow_log_density, flow_slope
 
 LINEAR = Schedule(linear_betas(1000, 1e-4, 0.02))
 COSINE = Schedule(cosine_betas(100))

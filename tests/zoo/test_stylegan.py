@@ -15,8 +15,6 @@ from genbench.space import seeded
 from genbench.train import FitOptions, Training
 from zoo.stylegan import (
     Discriminator,
-    EqualConv,
-    EqualLinear,
     Mapping,
     ModulatedConv,
     StyleGAN,
@@ -24,15 +22,13 @@ from zoo.stylegan import (
     StyleGANSampler,
     Synthesis,
     adain,
-    blur,
-    conv,
     maps,
     minibatch_deviation,
     modulated_conv,
     path_lengths,
     r1_penalty,
-    upsample,
 )
+from zoo.stylegan_layers import EqualConv, EqualLinear, blur, conv, upsample
 
 SMALL = DataSpec(1, 8, 8, 17, 10)
 TINY = {"latent": 8, "mapping_layers": 2, "most": 6, "group": 4}
