@@ -171,8 +171,13 @@ def make_plan(
 def _limited(suite: Suite, limit: int | None) -> Suite:
     if limit is None:
         return suite
-    held_out = min(limit, suite.likelihood_images or limit)
-    return suite.model_copy(update={"samples": min(limit, suite.samples), "likelihood_images": held_out})
+    trial = suite.trial
+    samples = min(limit, suite.samples, trial.samples or limit)
+    held_out = min(limit, suite.likelihood_images or limit, trial.likelihood_images or limit)
+    batch = min(suite.speed.batch, trial.speed_batch or suite.speed.batch)
+    speed = suite.speed.model_copy(update={"batch": batch})
+    changed = {"samples": samples, "block": min(samples, suite.block), "likelihood_images": held_out, "speed": speed}
+    return suite.model_copy(update=changed)
 
 
 def _plan_data(suite: Suite) -> DataPlan:
@@ -331,6 +336,8 @@ class _Planner:
             return None
         recipe = override(kind.recipe(self.data.spec), entry.train.changes())
         images = min(suite.images(entry) or recipe.images, self.limit or math.inf)
+        if self.limit is not None and suite.trial.train_batch is not None:
+            recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
         config = asdict(override(kind.preset(self.data.spec), entry.config))
         key = digest({
             "train": TRAIN_VERSION, "code": code_hash(kind), "config": config, "recipe": asdict(recipe),

@@ -189,9 +189,11 @@ class _Run:
             facts |= {"seconds": round(seconds, 1), "command": " ".join(["genbench", *sys.argv[1:]])}
             facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             stamp.write_text(json.dumps(facts, indent=1))
-            as_run = self.plan.suite.model_dump(mode="json", exclude_unset=True)
-            (self.directory / "suite.yaml").write_text(yaml.safe_dump(as_run, sort_keys=False), encoding="utf-8")
-        if not page.is_file() or page.stat().st_mtime < self.path.stat().st_mtime:
+        as_run = self.directory / "suite.yaml"
+        text = yaml.safe_dump(self.plan.suite.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+        if not as_run.is_file() or as_run.read_text(encoding="utf-8") != text:
+            as_run.write_text(text, encoding="utf-8")
+        if not page.is_file() or any(page.stat().st_mtime < file.stat().st_mtime for file in (self.path, as_run)):
             report.render(self.directory)
 
     def _write_pictures(self) -> None:

@@ -1,7 +1,6 @@
 """What a suite may say: its keys and types, and the rules between them.
 
-Everything that can be refused without loading a model or a dataset is refused here, with file, line and key. The
-names of metrics, datasets and features stand here because their rooms import torch; a test compares them.
+Everything that can be refused without loading a model or a dataset is refused here, with file, line and key.
 """
 
 from __future__ import annotations
@@ -13,41 +12,40 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, create_model, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from genbench.errors import SuiteError
 from genbench.registry import model_names
+from genbench.suite_entries import (
+    STRICT,
+    Budget,
+    ClaimEntry,
+    DatasetEntry,
+    Entry,
+    ExtractionEntry,
+    FeaturesName,
+    MetricName,
+    ModelEntry,
+    Positive,
+    Seed,
+    SpeedEntry,
+    SuiteName,
+    TrainEntry,
+    TrialEntry,
+)
 from genbench.yaml_source import Loc, Problem, Source, choice, read_source, refusal
 
-MetricName = Literal[
-    "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "is", "precision", "recall", "density", "coverage", "vendi",
-    "sliced_wasserstein", "confidence", "rarest_class", "memorised", "authenticity", "ct_score", "class_accuracy",
-    "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1", "paired_ssim", "paired_lpips",
-    "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode", "images_per_second",
-    "latency", "evaluations", "parameters", "peak_memory",
-]  # fmt: skip
-DatasetName = Literal["digits", "fashion-mnist", "edges", "folder", "npz"]
-FeaturesName = Literal[
-    "classifier", "pixels", "inception-v3-compat", "vgg16", "clip-rn50", "clip-rn101", "clip-rn50x4",
-    "clip-rn50x16", "clip-rn50x64", "clip-vit-b-32", "clip-vit-b-16", "clip-vit-l-14", "clip-vit-l-14-336px",
-    "dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14",
+__all__ = [
+    "DATASET_KEYS", "ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_options", "read_suite",
+    "suite_json_schema",
 ]  # fmt: skip
 
 DATASET_KEYS = {
-    "digits": (), "fashion-mnist": ("download",), "edges": ("of", "download"), "folder": ("path", "size"),
-    "npz": ("path", "levels"),
+    "digits": (), "fashion-mnist": ("download",), "cifar10": ("path", "download"), "edges": ("of", "download"),
+    "folder": ("path", "size"), "npz": ("path", "levels"),
 }  # fmt: skip
+NEEDS_PATH = ("folder", "npz")
 EXCLUDES = {
     "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget"),
     "weights": ("weights_of", "train", "budget"),
@@ -55,120 +53,13 @@ EXCLUDES = {
 }
 SOURCE = re.compile(r".*[^:]:[A-Za-z_]\w*")
 
-SuiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), "text of letters, digits, - and _"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), "text of letters, digits, ., - and _"]
-Place = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\x85\u2028\u2029]+$"), "a path"]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Betas = Annotated[tuple[Fraction, Fraction], Strict(False), "a list of two numbers, at least 0, below 1"]
-
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Entry(BaseModel):
-    """A mapping in a suite: no other keys, no conversions between types, not changed after reading."""
-
-    model_config = STRICT
-
-
-class Budget(Entry):
-    """How long to train: images seen, repeated ones counted again."""
-
-    images: Positive
-
-
-class DatasetEntry(Entry):
-    """The data of a suite. path: a folder of pictures or an array file. size: pixels a side that pictures get.
-
-    levels: grey levels of an array (default 256). download: allows fetching a dataset that is not on this machine.
-    of: the dataset whose pictures a translation task is made from.
-    """
-
-    name: DatasetName
-    of: Literal["digits", "fashion-mnist"] | None = None
-    path: Place | None = None
-    size: Positive | None = None
-    levels: Annotated[int, Field(ge=2, le=256)] | None = None
-    download: bool = False
-
-
-class ExtractionEntry(Entry):
-    """How features are extracted; what is not set is the extractor's own.
-
-    weights: a folder of extractor weights or one file (default: $GENBENCH_WEIGHTS). resize: a policy that the extractor
-    offers. precision: of its arithmetic. download: allows fetching weights that are not on this machine.
-    """
-
-    weights: Place | None = None
-    resize: str = ""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    download: bool = False
-
-
-class SpeedEntry(Entry):
-    """How drawing is timed: images in a call, and seconds to repeat it for."""
-
-    batch: Positive = 64
-    seconds: Annotated[float, Field(gt=0)] = 3.0
-
-
-class TrainEntry(Entry):
-    """Changes to a model's own recipe; the fields are those of genbench.contract.Recipe, None: as the model has it."""
-
-    lr: Annotated[float, Field(gt=0)] | None = None
-    lrs: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    betas: Betas | None = None
-    batch: Positive | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    decay: Literal["constant", "cosine", "linear"] | None = None
-    clip: Annotated[float, Field(ge=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    ema: Fraction | None = None
-    flip: bool | None = None
-    images: Positive | None = None
-
-    def changes(self) -> dict[str, Any]:
-        """The fields that are set, as contract.override takes them: lrs as pairs."""
-        given = {name: value for name, value in self if value is not None}
-        return {name: tuple(value.items()) if name == "lrs" else value for name, value in given.items()}
-
-
-class ModelEntry(Entry):
-    """One row of the leaderboard: a model to train, one with weights, one with another's weights, or mere samples.
-
-    name: a short name that the registry knows, or any with source. label: its name in results (default: name).
-    source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
-    weights_of: the label of the entry whose weights it draws with. samples: images made elsewhere.
-    """
-
-    name: Name
-    label: Name = ""
-    source: Place | None = None
-    config: dict[str, Any] = {}
-    train: TrainEntry = TrainEntry()
-    sampler: dict[str, Any] = {}
-    weights: Place | None = None
-    weights_of: Name | None = None
-    samples: Place | None = None
-    budget: Budget | None = None
-
-    @model_validator(mode="after")
-    def _name_is_label(self) -> ModelEntry:
-        self.__dict__["label"] = self.label or self.name
-        return self
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether it trains or loads weights of its own."""
-        return self.samples is None and self.weights_of is None
-
 
 class Suite(Entry):
     """A benchmark: one dataset, models, metrics, and the protocol they share.
 
     budget: for models without their own. samples: images drawn from each model. block: images in one drawing call,
-    which decides the noise that image i gets. likelihood_images: held-out images scored (None: all).
+    which decides the noise that image i gets. likelihood_images: held-out images scored (None: all). trial: caps
+    beside --limit-images.
     Raises SuiteError, never pydantic's ValidationError.
     """
 
@@ -186,6 +77,7 @@ class Suite(Entry):
     block: Positive = 500
     likelihood_images: Positive | None = None
     speed: SpeedEntry = SpeedEntry()
+    trial: TrialEntry = TrialEntry()
     models: Annotated[list[ModelEntry], Field(min_length=1)]
     metrics: Annotated[list[MetricName], Field(min_length=1)]
 
@@ -273,7 +165,7 @@ def _dataset(suite: Suite) -> Iterator[Problem]:
     for key, value in entry:
         if value and key not in allowed:
             yield ("dataset", key), f"not a key of {entry.name}, allowed: {', '.join(allowed)}"
-    if "path" in allowed and entry.path is None:
+    if entry.name in NEEDS_PATH and entry.path is None:
         yield ("dataset", "path"), f"missing key, allowed: the path of a {entry.name}"
     if "of" in allowed and entry.of is None:
         yield ("dataset", "of"), "missing key, allowed: digits or fashion-mnist, whose pictures the task is made from"
@@ -314,6 +206,14 @@ def _weights_of(suite: Suite) -> Iterator[Problem]:
         yield ("models", i, "weights_of"), problem
 
 
+def _claims(suite: Suite) -> Iterator[Problem]:
+    for i, entry in enumerate(suite.models):
+        for j, claim in enumerate(entry.claims):
+            if claim.metric not in suite.metrics:
+                allowed = ", ".join(suite.metrics)
+                yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
+
+
 def _files(suite: Suite) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         if entry.source is not None and not SOURCE.fullmatch(entry.source):
@@ -345,5 +245,5 @@ def _exists(path: Path) -> bool:
 
 
 RULES: tuple[Callable[[Suite], Iterator[Problem]], ...] = (
-    _repeated, _dataset, _model_names, _exclusions, _budgets, _weights_of, _files,
+    _repeated, _dataset, _model_names, _exclusions, _budgets, _weights_of, _claims, _files,
 )  # fmt: skip

@@ -319,7 +319,7 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_keys_are_refused_with_the_nearest() -> None:
-    every = "digits, fashion-mnist, edges, folder, npz"
+    every = "digits, fashion-mnist, cifar10, edges, folder, npz"
     assert data.names() == tuple(every.split(", "))
     assert message({"name": "digit"}) == f"unknown dataset 'digit'; did you mean 'digits'? allowed: {every}"
     assert message({"name": "zzz"}) == f"unknown dataset 'zzz'; allowed: {every}"

@@ -38,9 +38,9 @@ metrics: [fid, kid]
 """
 SUITE_KEYS = (
     "suite, version, seeds, dataset, features, extraction, budget, samples, reference, precision, compile, block, "
-    "likelihood_images, speed, models, metrics"
+    "likelihood_images, speed, trial, models, metrics"
 )
-MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget"
+MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget, claims"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = ", ".join(metrics.names())
 FEATURES = ", ".join(features.names())
@@ -200,7 +200,7 @@ def test_import_is_light() -> None:
         (
             "name: digits",
             "name: 8x8",
-            "3: dataset.name: found '8x8' (str), allowed: digits, fashion-mnist, edges, folder, npz",
+            "3: dataset.name: found '8x8' (str), allowed: digits, fashion-mnist, cifar10, edges, folder, npz",
         ),
         ("kid]", "kdi]", f"9: metrics[1]: found 'kdi' (str); did you mean 'kid'? allowed: {METRICS}"),
         (

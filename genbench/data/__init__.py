@@ -2,6 +2,7 @@
 
 load({"name": "digits"})                                   scikit-learn's digits, always there
 load({"name": "fashion-mnist", "download": True})          $GENBENCH_DATA, Debian's package, or a download
+load({"name": "cifar10"})                                  the published archive, or a part of it by its path
 load({"name": "edges", "of": "fashion-mnist"})             a translation task: pictures <-> their edges
 load({"name": "folder", "path": "images", "size": 32})     a folder of pictures
 load({"name": "npz", "path": "x.npz", "levels": 17})       an array of images
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from genbench.contract import DataSpec
-from genbench.data import digits, edges, fashion_mnist, files
+from genbench.data import cifar10, digits, edges, fashion_mnist, files
 from genbench.data.base import Dataset, Domain, Split, fingerprint
 from genbench.data.captions import CAPTIONS
 from genbench.data.files import image_member, labels_beside, read_images
@@ -31,13 +32,14 @@ __all__ = ["Dataset", "Domain", "Split", "describe", "fingerprint", "load", "nam
 class Source:
     """How a dataset is loaded and described, given its entry and path; keys: what the entry may say beside `name`.
 
-    about: a line for `genbench ls`. imports: slow modules that loading needs.
+    about: a line for `genbench ls`. needs: the keys that it must say. imports: slow modules that loading needs.
     """
 
     about: str
     load: Callable[[dict[str, Any], Path], Dataset]
     describe: Callable[[dict[str, Any], Path], tuple[DataSpec, str]]
     keys: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
 
 
@@ -51,15 +53,24 @@ SOURCES = {
     "fashion-mnist": Source(
         "70,000 grey images of clothes, 28x28, 256 levels", fashion_mnist.load, fashion_mnist.describe, ("download",)
     ),
+    "cifar10": Source(
+        "60,000 colour photographs of ten things, 32x32, 256 levels",
+        cifar10.load,
+        cifar10.describe,
+        ("path", "download"),
+    ),
     "edges": Source(
         "pictures <-> their edges, unpaired, of digits or fashion-mnist",
         edges.load,
         edges.describe,
         ("of", "download"),
+        needs=("of",),
         imports=("sklearn.datasets",),
     ),
-    "folder": Source("your own pictures in one folder", files.load_folder, files.describe_folder, ("path", "size")),
-    "npz": Source("your own array of images", files.load_npz, files.describe_npz, ("path", "levels")),
+    "folder": Source(
+        "your own pictures in one folder", files.load_folder, files.describe_folder, ("path", "size"), ("path",)
+    ),
+    "npz": Source("your own array of images", files.load_npz, files.describe_npz, ("path", "levels"), ("path",)),
 }
 
 
@@ -128,8 +139,8 @@ def _source(entry: dict[str, Any]) -> Source:
             raise DataError(
                 f"dataset {name}: unknown key '{key}'{nearest(key, allowed) or ';'} allowed: {', '.join(allowed)}"
             )
-    for key in ("path", "of"):
-        if key in source.keys and key not in _given(entry):
+    for key in source.needs:
+        if key not in _given(entry):
             raise DataError(f"dataset {name}: no {key}, allowed: {{name: {name}, {key}: ...}}")
     if "of" in source.keys and entry["of"] not in edges.OF:
         raise DataError(f"dataset {name}: of: found '{entry['of']}', allowed: {', '.join(edges.OF)}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from platformdirs import user_cache_path
 from torch import Tensor
 
 from genbench.contract import DataSpec
@@ -31,7 +34,8 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits.
+    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits, or
+    of the archive that they come from.
 
     captions: one text a class, () where there are none. source: what translators translate from, into this dataset.
     """
@@ -54,3 +58,14 @@ def fingerprint(*splits: Split) -> str:
         if split.labels is not None:
             state.update(split.labels.numpy().astype("<i8").data)
     return state.hexdigest()
+
+
+def download_folder() -> Path:
+    """Where named datasets are looked for first and downloaded to: $GENBENCH_DATA, or the user's cache folder."""
+    named = os.environ.get("GENBENCH_DATA")
+    return Path(named).expanduser() if named else user_cache_path("genbench") / "data"
+
+
+def download_allowed(download: bool) -> bool:
+    """Whether the dataset's entry or GENBENCH_DOWNLOAD=1 allows to fetch what is not on this machine."""
+    return download or os.environ.get("GENBENCH_DOWNLOAD") == "1"

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 
 from genbench.contract import DataSpec
-from genbench.data.base import Dataset, Split
+from genbench.data.base import Dataset, Split, download_allowed, download_folder
 from genbench.data.captions import CAPTIONS
 from genbench.errors import DataError
 
@@ -50,7 +49,7 @@ def find(entry: dict[str, Any]) -> Path | None:
     for place in places():
         if all((place / name).is_file() for name in FILES):
             return place
-    if entry.get("download") or os.environ.get("GENBENCH_DOWNLOAD") == "1":
+    if download_allowed(bool(entry.get("download"))):
         return None
     looked = ", ".join(str(place) for place in places())
     raise DataError(
@@ -70,12 +69,6 @@ def places() -> list[Path]:
     home = download_folder()
     named = [home / "fashion-mnist", home] if os.environ.get("GENBENCH_DATA") else []
     return [*named, home / "FashionMNIST" / "raw", DEBIAN]
-
-
-def download_folder() -> Path:
-    """$GENBENCH_DATA, or the user's cache folder."""
-    named = os.environ.get("GENBENCH_DATA")
-    return Path(named).expanduser() if named else user_cache_path("genbench") / "data"
 
 
 def download() -> Path:

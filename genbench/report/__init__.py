@@ -30,6 +30,7 @@ def render(directory: Path) -> list[Path]:
     """
     from genbench.report.aggregate import boards
     from genbench.report.cards import sample_grids
+    from genbench.report.claims import read_claims
     from genbench.report.figures import loss_curves, quality_speed, read_curves
     from genbench.report.html import Pictures, page
     from genbench.report.tables import latex, markdown, write_frame
@@ -37,16 +38,16 @@ def render(directory: Path) -> list[Path]:
     records = read_records(directory / "records.jsonl")
     if not records:
         raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")
-    found = boards(records)
+    found, claims = boards(records), read_claims(directory / "suite.yaml")
     try:
         names = {b.dataset: "quality-speed" if len(found) == 1 else f"quality-speed-{b.dataset}" for b in found}
         speed = {b.dataset: quality_speed(directory, names[b.dataset], b) for b in found}
         pictures = Pictures(sample_grids(directory), loss_curves(directory, read_curves(directory)), speed)
         written = write_frame(directory, leaderboard(records))
         for name, text in (
-            ("leaderboard.md", markdown(found)),
+            ("leaderboard.md", markdown(found, claims)),
             ("leaderboard.tex", latex(found)),
-            ("leaderboard.html", page(directory, records, found, pictures)),
+            ("leaderboard.html", page(directory, records, found, pictures, claims)),
         ):
             (directory / name).write_text(text, encoding="utf-8")
             written.append(directory / name)

@@ -18,6 +18,7 @@ from genbench.records import FAILED, MODEL_SIDE, OK, Record
 from genbench.report import tables
 from genbench.report.aggregate import Board, Column, Row
 from genbench.report.cards import PNG, cards, data_uri, plain
+from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Claim, Verdict, verdicts
 from genbench.report.figures import Picture
 from genbench.report.guard import listed, short
 
@@ -71,7 +72,13 @@ class Protocol:
     lines: list[tuple[str, str]] = field(default_factory=list)
 
 
-def page(directory: Path, records: Sequence[Record], boards: Sequence[Board], pictures: Pictures) -> str:
+def page(
+    directory: Path,
+    records: Sequence[Record],
+    boards: Sequence[Board],
+    pictures: Pictures,
+    claims: Sequence[Claim] = (),
+) -> str:
     """The whole page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -86,7 +93,7 @@ def page(directory: Path, records: Sequence[Record], boards: Sequence[Board], pi
     return jinja.get_template("leaderboard.html.j2").render(
         css=css, js=js, css_hash=_source_hash(css), js_hash=_source_hash(js),
         suite=records[0].suite, versions=listed(sorted({str(r.suite_version) for r in records})),
-        boards=[_board_view(board, pictures, number) for number, board in enumerate(boards, start=1)],
+        boards=[_board_view(board, pictures, claims, number) for number, board in enumerate(boards, start=1)],
         failures=len({r.cell for r in records if r.status == FAILED}),
         losses=[(label, _inlined(p)) for label, p in pictures.losses.items()],
         hardware=_hardware(environment, records), when=_when(environment),
@@ -108,7 +115,7 @@ def _inlined(picture: Picture) -> dict[str, Any]:
 # --- one dataset
 
 
-def _board_view(board: Board, pictures: Pictures, number: int) -> dict[str, Any]:
+def _board_view(board: Board, pictures: Pictures, claims: Sequence[Claim], number: int) -> dict[str, Any]:
     absences = list(_absences(board, number))
     first = _first_column(board)
     models = sorted(board.models, key=lambda row: _place(row, first))
@@ -122,12 +129,19 @@ def _board_view(board: Board, pictures: Pictures, number: int) -> dict[str, Any]
         "models": [_row_view(board, row, absences) for row in models],
         "scale": [_row_view(board, row, absences) for row in board.scale],
         "notes": list(tables.notes(board)),
+        "claims": [_claim_view(verdict) for verdict in verdicts(board, claims)],
         "cards": cards([*models, *board.scale], pictures.samples),
         "speed": _inlined(speed) if speed else None,
         "not_drawn": "" if speed else _why_not_drawn(board),
         "absences": absences,
         "protocols": [_protocol(board, column) for column in board.columns],
     }
+
+
+def _claim_view(verdict: Verdict) -> dict[str, Any]:
+    cells = dict(zip(tables.CLAIM_HEADS, tables.claim_cells(verdict), strict=True))
+    kinds = {REPRODUCED: "best", NOT_REPRODUCED: "failed"}
+    return cells | {"word": verdict.word, "why": verdict.why, "class": kinds.get(verdict.word, "soft")}
 
 
 def _first_column(board: Board) -> Column | None:

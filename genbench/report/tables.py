@@ -12,10 +12,12 @@ import pandas as pd
 from genbench.metrics import METRICS
 from genbench.records import BOUND, ESTIMATE, EXACT, NOT_APPLICABLE
 from genbench.report.aggregate import Board, Column, Entry, Row
+from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed
 
 UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
 INCOMPLETE = "incomplete"
+CLAIM_HEADS = ("model", "metric", "published", "measured", "verdict", "source")
 ARROWS = {"lower": "↓", "higher": "↑"}
 KIND_SIGNS = {EXACT: "=", BOUND: "≤", ESTIMATE: "~"}
 KIND_WORDS = {
@@ -151,6 +153,19 @@ def _extractor_notes(board: Board) -> Iterator[str]:
         )
 
 
+def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
+    """A row of CLAIM_HEADS."""
+    claim, entry = verdict.claim, verdict.entry
+    signs = claim.kind != EXACT or (entry is not None and entry.kind != EXACT)
+    claimed = f"{KIND_SIGNS[claim.kind]} " if signs else ""
+    claimed += f"{claim.value:g}" + (f" (tolerance {claim.tolerance:g})" if claim.tolerance else "")
+    measured = "—"
+    if entry is not None:
+        text = written(entry)
+        measured = " ".join(filter(None, (KIND_SIGNS[entry.kind] if signs else "", text.value, text.spread)))
+    return claim.model, name_of(claim.metric), claimed, measured, verdict.text, claim.source
+
+
 def without_value(board: Board) -> list[tuple[Row, str, str, list[str]]]:
     """What failed, wholly or in some seeds (INCOMPLETE), then what did not apply: (row, status, reason, metrics).
 
@@ -179,10 +194,12 @@ def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
 # --- Markdown
 
 
-def markdown(boards: Sequence[Board]) -> str:
-    """The leaderboards as Markdown; each n/a has a footnote with its reason."""
+def markdown(boards: Sequence[Board], claims: Sequence[Claim] = ()) -> str:
+    """The leaderboards as Markdown, under each its published figures; each n/a has a footnote with its reason."""
     reasons: dict[str, int] = {}
-    parts = [_markdown_board(board, reasons) for board in boards]
+    parts = []
+    for board in boards:
+        parts += [_markdown_board(board, reasons), *_markdown_claims(verdicts(board, claims))]
     parts += [f"[^{number}]: {reason}" for reason, number in reasons.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -217,6 +234,14 @@ def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, in
 
 def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def _markdown_claims(found: Sequence[Verdict]) -> Iterator[str]:
+    if not found:
+        return
+    lines = [_markdown_line(CLAIM_HEADS), _markdown_line(["---", "---", "---:", "---:", "---", "---"])]
+    lines += [_markdown_line(_md(text) for text in claim_cells(verdict)) for verdict in found]
+    yield "\n".join(["### Published figures", "", *lines])
 
 
 # --- LaTeX

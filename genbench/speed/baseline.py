@@ -20,7 +20,7 @@ import torch
 from genbench.errors import CellFailure, GenbenchError, StoreError
 from genbench.records import processor_name
 from genbench.speed.client import Worker
-from genbench.speed.judge import FALSE_ALARMS, noise, typical, unpaired
+from genbench.speed.judge import FALSE_ALARMS, fastest, noise, unpaired
 from genbench.speed.outcome import Outcome
 from genbench.speed.slices import calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
@@ -43,7 +43,7 @@ class Timing:
     @property
     def times(self) -> list[float]:
         """One time a process: seconds of a call."""
-        return [typical(seconds) for seconds in self.processes]
+        return [fastest(seconds) for seconds in self.processes]
 
 
 @dataclass(frozen=True)

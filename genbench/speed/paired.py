@@ -20,7 +20,7 @@ from pathlib import Path
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
-from genbench.speed.judge import Ratio, sequential, typical
+from genbench.speed.judge import Ratio, fastest, sequential
 from genbench.speed.outcome import Outcome
 from genbench.speed.slices import calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
@@ -71,7 +71,7 @@ class Pair:
         order = rng.choice(((self.a, self.b, self.b, self.a), (self.b, self.a, self.a, self.b)))
         logs: dict[int, float] = {id(self.a): 0.0, id(self.b): 0.0}
         for worker in order:
-            logs[id(worker)] += math.log(typical(time_slice(worker, self.options.batch, self.calls))) / 2
+            logs[id(worker)] += math.log(fastest(time_slice(worker, self.options.batch, self.calls))) / 2
         return math.exp(logs[id(self.a)]), math.exp(logs[id(self.b)])
 
 

@@ -1,0 +1,110 @@
+"""Published figures beside measured ones: reproduced, not reproduced, or not comparable and why.
+
+The figures stand in the suite, in the `claims:` of a model, and so in the suite.yaml of a result. One is comparable
+when the record's protocol says what the claim's protocol asks for, and when nothing else is known to differ. It is
+reproduced when it lies within the measured interval widened by the claim's tolerance, on either side: a model that is
+better than published by more than that did not reproduce the figure either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genbench.errors import StoreError
+from genbench.report.aggregate import Board, Entry
+from genbench.report.guard import short
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published figure of a model; the fields are those of genbench.suite.ClaimEntry."""
+
+    model: str
+    metric: str
+    value: float
+    source: str
+    tolerance: float = 0.0
+    kind: str = "="
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    differs: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim; entry: what was measured, None where nothing was. why: a sentence, "" for none."""
+
+    claim: Claim
+    entry: Entry | None
+    word: str
+    why: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict with its reason."""
+        return f"{self.word}: {self.why}" if self.why else self.word
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """The claims of a result's suite.yaml in order, none when there is no such file; StoreError for what is no suite."""
+    if not path.is_file():
+        return []
+    try:
+        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        models = (suite or {}).get("models", [])
+        return [Claim(m.get("label") or m["name"], **claim) for m in models for claim in m.get("claims", [])]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(f"{path}: cannot be read as a suite: {reason}") from error
+
+
+def verdicts(board: Board, claims: Iterable[Claim]) -> list[Verdict]:
+    """A verdict for each claim about a row of the board, in the order of the claims."""
+    rows = {row.model: row for row in board.models}
+    return [judge(claim, rows[claim.model].entries.get(claim.metric)) for claim in claims if claim.model in rows]
+
+
+def judge(claim: Claim, entry: Entry | None) -> Verdict:
+    """What a measured entry says about a claim."""
+    if entry is None or not entry.ok:
+        return Verdict(claim, None, NOT_MEASURED, entry.reason if entry else "")
+    reasons = list(_differences(claim, entry))
+    if reasons:
+        return Verdict(claim, entry, NOT_COMPARABLE, "; ".join(reasons))
+    if entry.low - claim.tolerance <= claim.value <= entry.high + claim.tolerance:
+        return Verdict(claim, entry, REPRODUCED)
+    off = entry.number - claim.value
+    side = "better" if (off < 0) == (entry.record.better == "lower") else "worse"
+    return Verdict(claim, entry, NOT_REPRODUCED, f"{side} by {abs(off):.3g}")
+
+
+def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
+    """Why the two are not comparable, each reason in words."""
+    if claim.differs:
+        yield claim.differs
+    if entry.kind != claim.kind:
+        yield f"published is {claim.kind}, measured {entry.kind}"
+    record = entry.record
+    counts = {"n_fake": record.n_fake, "n_real": record.n_real}
+    yield from unlike(claim.protocol, {**{k: v for k, v in counts.items() if v is not None}, **record.protocol})
+    if entry.missing:
+        yield f"not all seeds have a value: {entry.missing}"
+
+
+def unlike(wanted: Mapping[str, Any], found: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """In words, each wanted field that is another or is not stated; of a nested mapping only the wanted fields."""
+    for name, value in wanted.items():
+        stated = found.get(name)
+        if isinstance(value, Mapping) and isinstance(stated, Mapping):
+            yield from unlike(value, stated, f"{of}{name} ")
+        elif name not in found:
+            yield f"{of}{name} is not stated, published with {short(value)}"
+        elif stated != value:
+            yield f"{of}{name} is {short(stated)}, published with {short(value)}"

@@ -1,0 +1,111 @@
+"""The CIFAR-10 suite: the papers' sizes, what it claims, and (slow) every cell tried on a small archive on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from random_weights import write_inception
+from small_cifar10 import write_cifar10
+
+from genbench.build import build
+from genbench.contract import override
+from genbench.data.cifar10 import SHA256, SPEC
+from genbench.features.weight_files import FILES
+from genbench.plan import Plan, make_plan
+from genbench.registry import resolve_model
+from genbench.report.aggregate import boards
+from genbench.report.claims import NOT_COMPARABLE, NOT_MEASURED, read_claims, verdicts
+from genbench.runner import run
+from genbench.suite import Suite, read_suite
+
+SUITE = Path(__file__).parent.parent / "suites" / "cifar10.yaml"
+PARAMETERS = {
+    "ddpm": 35_746_307,  # 35.7 M, Ho et al. 2020, section 4
+    "glow": 44_052_816,  # 44 M, Kingma and Dhariwal 2018
+    "realnvp": 6_356_239,
+    "dcgan": 1_732_224,
+    "cgan": 1_874_880,
+    "stylegan": 41_454_612,
+    "gan": 7_634_689,
+    "vae": 2_909_123,
+    "latent_diffusion": 30_805_100,
+}
+
+
+def on_a_small_archive(folder: Path) -> Suite:
+    """The suite as it is, but on an archive of 100 + 20 images."""
+    archive, suite = write_cifar10(folder / "small.tar.gz"), folder / "cifar10.yaml"
+    text = SUITE.read_text(encoding="utf-8")
+    assert "dataset: {name: cifar10}" in text
+    suite.write_text(text.replace("{name: cifar10}", f"{{name: cifar10, path: {archive.name}}}"), encoding="utf-8")
+    return read_suite(suite)
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory) -> tuple[Plan, Plan]:
+    """The suite planned whole, and with --limit-images 256."""
+    folder = tmp_path_factory.mktemp("cifar10")
+    (folder / "inception.pth").write_bytes(b"not read to plan")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENBENCH_WEIGHTS", str(folder / "inception.pth"))
+        suite = on_a_small_archive(folder)
+        return make_plan(suite), make_plan(suite, limit_images=256)
+
+
+def test_every_model_is_trained_and_scored_as_in_the_papers(plans):
+    whole, _ = plans
+    assert {cell.n for cell in whole.cells} == {50_000}
+    assert {cell.extractor for cell in whole.cells} == {"inception-v3-compat"}
+    fits = {fit.label: fit for fit in whole.fits}
+    assert set(fits) == set(PARAMETERS)
+    ddpm = fits["ddpm"]
+    assert (ddpm.images, ddpm.recipe.batch, ddpm.recipe.ema, ddpm.recipe.flip) == (800_000 * 128, 128, 0.9999, True)
+    assert fits["realnvp"].recipe.ema == 0  # batch statistics of averaged weights are nobody's
+    steps = [cell.network.sampler["steps"] for cell in whole.cells if cell.label.startswith("ddim")]
+    assert steps == [10, 20, 50, 100]
+    assert all(cell.fit.key == ddpm.key for cell in whole.cells if cell.label.startswith("ddim"))
+
+
+@pytest.mark.parametrize("label", PARAMETERS)
+def test_sizes(plans, label):
+    network = next(cell.network for cell in plans[0].cells if cell.label == label)
+    model = build(resolve_model(label), SPEC, network.config, network.sampler, 0)
+    assert model.config == override(type(model).preset(SPEC), network.config)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[label]
+
+
+def test_a_limited_run_asks_for_no_more_than_the_trial_says(plans):
+    _, limited = plans
+    assert {(cell.n, cell.likelihood_images, cell.speed_batch) for cell in limited.cells} == {(10, 1, 1)}
+    assert {(fit.images, fit.recipe.batch) for fit in limited.fits} == {(256, 32)}
+    assert all(cell.block <= cell.n for cell in limited.cells)
+
+
+def test_claims_ask_for_the_published_data_and_weights():
+    claims = read_claims(SUITE)
+    assert {c.model for c in claims} >= {"ddpm", "ddim-10", "ddim-100", "glow", "realnvp"}
+    for claim in claims:
+        assert claim.protocol["dataset_fingerprint"] == SHA256
+        if claim.metric in ("fid", "is"):
+            assert claim.protocol["extractor_weights"] == FILES["inception-v3-compat"].sha256
+            assert claim.protocol["n_fake"] == 50_000
+    published = {(c.model, c.metric): (c.value, c.kind) for c in claims}
+    assert published["ddpm", "fid"] == (3.17, "=")
+    assert published["ddpm", "bits_per_dim"] == (3.75, "<=")
+    assert published["glow", "bits_per_dim"] == (3.35, "=")
+
+
+@pytest.mark.slow
+def test_every_cell_with_few_images_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_WEIGHTS", str(write_inception(tmp_path / "inception.pth")))
+    result = run(on_a_small_archive(tmp_path), out=tmp_path / "out", device="cpu", limit_images=256)
+    assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
+    found = {(r.model, r.metric): r for r in result.records}
+    assert {found[label, "fid"].n_fake for label in PARAMETERS} == {10}
+    assert all(found[label, "parameters"].value == n for label, n in PARAMETERS.items())
+    assert {found[label, "bits_per_dim"].status for label in ("ddpm", "glow", "realnvp", "vae")} == {"ok"}
+    judged = verdicts(boards(list(result.records))[0], read_claims(tmp_path / "out" / "suite.yaml"))
+    assert {verdict.word for verdict in judged} == {NOT_COMPARABLE}
+    assert NOT_MEASURED not in (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "n_fake is 10, published with 50000" in (tmp_path / "out" / "leaderboard.html").read_text()
