@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow bench clean
+.PHONY: demo test check slow bench bench-peers bench-compare bench-save clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,8 +25,26 @@ check: $(BIN)/.installed         ## what CI runs: lint, types, tests (the import
 slow: $(BIN)/.installed          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: $(BIN)/.installed         ## timings, on this machine
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -m ""
+# CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed: docs/performance.md says why.
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --benchmark-enable --benchmark-only -m "" \
+	--benchmark-timer=time.process_time --benchmark-storage=file://benchmarks/stored --benchmark-columns=min,median,rounds
+STEADY := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
+COMPARED := $(addprefix benchmarks/test_,sampling.py training.py metrics.py report.py)
+KIND ?= 2-cores-of-an-amd-epyc
+COMPARE = $(STEADY) $(BENCH) $(COMPARED) --benchmark-compare --benchmark-compare-fail=min:60%
+
+bench: $(BIN)/.installed         ## timings, on this machine; against peers too where they are installed
+	$(BENCH) benchmarks -s
+
+bench-peers: $(BIN)/.installed   ## against diffusers, normflows and nflows, which it installs
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
+	$(BENCH) benchmarks/peers -s
+
+bench-compare: $(BIN)/.installed ## every model, metric and the report against the stored run; fails when three runs fail
+	$(COMPARE) || $(COMPARE) || $(COMPARE)
+
+bench-save: $(BIN)/.installed    ## stores a run of this kind of machine: make bench-save KIND=its-name
+	$(STEADY) $(BENCH) $(COMPARED) --benchmark-save=$(KIND)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,78 +1,119 @@
 """Drawing against the network evaluations it makes: `make bench`.
 
-`overhead` in each benchmark's extra_info is the time of a block over the part of it spent inside the network, the
-median of the rounds; 1.05 means drawing costs 5 % more than its network evaluations. Both are read off the same block,
-so a busy neighbour slows them alike.
+`overhead` in each benchmark's extra_info is the time of a block over the part of it spent inside the networks, the
+median of the rounds; 1.05 means drawing costs 5 % more than its network evaluations. Both are read off the same block
+and are CPU seconds, so a busy neighbour slows them alike. A flow is measured twice: against its inverse as a whole, and
+against the bare networks of its couplings, which shows what its own arithmetic costs.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-import torch
+from subjects import fresh
+from torch import nn
 
-from genbench.build import load_model
 from genbench.contract import DataSpec, Model, Steps
 from genbench.draw import draw_block
 
-DIGITS, FASHION = DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)
-BLOCKS = {8: 1000, 28: 500}  # as the suites draw images of this size
-LEAST_SECONDS = 5.0
-NETWORKS: dict[str, Callable[[Any], tuple[torch.nn.Module, str]]] = {
-    "VAE": lambda model: (model.decoder, "forward"),
-    "DCGAN": lambda model: (model.generator, "forward"),
-    "RealNVP": lambda model: (model.flow, "inverse"),
+DIGITS, FASHION, COLOUR = DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10), DataSpec(3, 32, 32, 256, 10)
+LEAST_SECONDS, LEAST_ROUNDS = 3.0, 5
+Network = tuple[nn.Module, str]
+NETWORKS: dict[str, Callable[[Any], list[Network]]] = {
+    "VAE": lambda model: [(model.decoder, "forward")],
+    "DCGAN": lambda model: [(model.generator, "forward")],
+    "RealNVP": lambda model: [(model.flow, "inverse")],
+    "Glow": lambda model: [(model.flow, "inverse")],
+    "LatentDiffusion": lambda model: [(part, "forward") for part in (model.network, model.decoder, model.text)],
 }
-SAMPLERS = {"ddim": {"steps": 20}}
-CASES = [(name, DIGITS) for name in ("vae", "dcgan", "realnvp", "ddpm", "ddim")]
-CASES += [(name, FASHION) for name in ("vae", "dcgan")]
+SAMPLERS: dict[str, dict[str, Any]] = {"ddim": {"steps": 20}, "latent_diffusion": {"steps": 5}}
+U_NET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": ()}
+CONFIGS: dict[tuple[str, int], dict[str, Any]] = {
+    ("ddpm", 32): {**U_NET, "steps": 20},
+    ("ddim", 32): U_NET,
+    ("latent_diffusion", 32): {"width": 16, "depth_blocks": 1, "channels": 32, "blocks": 1, "heads": 4},
+    ("glow", 32): {"steps": 8, "width": 64},
+}
+CASES = [(name, DIGITS, 1000) for name in ("vae", "dcgan", "realnvp", "glow", "ddpm", "ddim")]
+CASES += [(name, FASHION, 500) for name in ("vae", "dcgan")]
+CASES += [(name, data, 16) for data in (DIGITS, COLOUR) for name in ("ddpm", "ddim", "latent_diffusion")]
+COUPLINGS = [(name, block) for name in ("realnvp", "glow") for block in (16, 64)]
 
 
 class Stopwatch:
-    """Calls a function and adds up the seconds spent in it."""
+    """Calls a function and adds up the CPU seconds spent in it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.seconds = function, 0.0
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         result = self.function(*given, **named)
-        self.seconds += time.perf_counter() - start
+        self.seconds += time.process_time() - start
         return result
 
 
-def watch_network(model: Model) -> Stopwatch:
-    """A stopwatch on the network that drawing evaluates."""
-    owner, name = (model.denoiser, "forward") if isinstance(model, Steps) else NETWORKS[type(model).__name__](model)
-    watch = Stopwatch(getattr(owner, name))
-    setattr(owner, name, watch)
-    return watch
+def sampling_networks(model: Model) -> list[Network]:
+    """The networks that drawing evaluates."""
+    known = NETWORKS.get(type(model).__name__)
+    if known is not None:
+        return known(model)
+    assert isinstance(model, Steps)
+    return [(model.denoiser, "forward")]
 
 
-def overheads(model: Model, block: int) -> list[float]:
+def coupling_networks(model: Model) -> list[Network]:
+    """The network of every coupling of a flow."""
+    return [
+        (layer.network, "forward")
+        for layer in model.modules()
+        if isinstance(getattr(layer, "network", None), nn.Module)
+    ]
+
+
+def watched(networks: Iterable[Network]) -> list[Stopwatch]:
+    """A stopwatch on each network."""
+    watches = []
+    for owner, name in networks:
+        watches.append(Stopwatch(getattr(owner, name)))
+        setattr(owner, name, watches[-1])
+    return watches
+
+
+def overheads(model: Model, block: int, networks: list[Network]) -> list[float]:
     """Time of a block over that of its network evaluations, in block after block."""
-    watch = watch_network(model)
+    watches = watched(networks)
     draw_block(model, 0, 0, block)
     found: list[float] = []
-    begin = time.perf_counter()
-    while not found or time.perf_counter() - begin < LEAST_SECONDS:
-        watch.seconds, start = 0.0, time.perf_counter()
+    begin = time.process_time()
+    while len(found) < LEAST_ROUNDS or time.process_time() - begin < LEAST_SECONDS:
+        for watch in watches:
+            watch.seconds = 0.0
+        start = time.process_time()
         draw_block(model, 0, 0, block)
-        found.append((time.perf_counter() - start) / watch.seconds)
+        found.append((time.process_time() - start) / sum(watch.seconds for watch in watches))
     return found
 
 
-@pytest.mark.parametrize(("name", "data"), CASES, ids=lambda v: v if isinstance(v, str) else f"{v.height}x{v.width}")
-def test_drawing(benchmark, name: str, data: DataSpec):
-    torch.set_num_threads(1)
-    block = BLOCKS[data.height]
-    model = load_model(name, data=data, sampler=SAMPLERS.get(name))
+def measure(benchmark: Any, what: str, model: Model, block: int, networks: list[Network]) -> None:
+    """One call for pytest-benchmark's table, then the overheads into extra_info and onto the screen."""
     benchmark.pedantic(draw_block, args=(model, 0, 0, block), rounds=1)
-    found = overheads(model, block)
-    benchmark.extra_info["overhead"] = round(statistics.median(found), 4)
-    benchmark.extra_info["images_a_block"] = block
-    print(f"{name} {data.height}x{data.width}: drawing / its network evaluations = {statistics.median(found):.4f}")
+    found = statistics.median(overheads(model, block, networks))
+    benchmark.extra_info.update(overhead=round(found, 4), images=block)
+    print(f"{what}, {block} images of {model.data.height}x{model.data.width}: {found:.4f}")
+
+
+@pytest.mark.parametrize(("name", "data", "block"), CASES, ids=str)
+def test_drawing(benchmark, name: str, data: DataSpec, block: int):
+    model = fresh(name, data, SAMPLERS.get(name), **CONFIGS.get((name, data.height), {}))
+    measure(benchmark, f"{name}: drawing over its network evaluations", model, block, sampling_networks(model))
+
+
+@pytest.mark.parametrize(("name", "block"), COUPLINGS, ids=str)
+def test_couplings(benchmark, name: str, block: int):
+    model = fresh(name, COLOUR, **CONFIGS.get((name, 32), {}))
+    measure(benchmark, f"{name}: drawing over its couplings' networks", model, block, coupling_networks(model))

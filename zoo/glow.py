@@ -26,7 +26,7 @@ Symbols
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,13 +164,11 @@ class Conv1x1(Layer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As in Layer."""
-        with torch.autocast(x.device.type, enabled=False):
-            return mix(self.weight(), x), (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(len(x))
+        return mix(self.weight(), x), (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
         """As in Layer."""
-        with torch.autocast(z.device.type, enabled=False):
-            return mix(torch.linalg.inv_ex(self.weight()).inverse, z)  # inv would wait for the GPU
+        return mix(inverses([self])[0], z)
 
 
 class LUConv1x1(Conv1x1):
@@ -191,17 +189,24 @@ class LUConv1x1(Conv1x1):
 
     def weight(self) -> Tensor:
         """As in Conv1x1."""
-        lower = self.lower.tril(-1) + torch.ones_like(self.sign).diag()
-        return self.permutation @ lower @ (self.upper.triu(1) + (self.sign * self.log_s.exp()).diag())
+        with torch.autocast(self.sign.device.type, enabled=False):
+            lower = self.lower.tril(-1) + torch.ones_like(self.sign).diag()
+            return self.permutation @ lower @ (self.upper.triu(1) + (self.sign * self.log_s.exp()).diag())
 
     def log_abs_det(self) -> Tensor:
         """As in Conv1x1."""
         return self.log_s.sum()
 
 
-def mix(weight: Tensor, x: Tensor) -> Tensor:
-    """W x at every position of x (B, C, H, W)."""
-    return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
+def mix(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """W x, plus a bias (C,) if given, at every position of x (B, C, H, W), in their own precision."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def inverses(convs: Iterable[Conv1x1]) -> Tensor:
+    """W^-1 of K convolutions of one width, together, as small ones take several times as long apart: (K, C, C)."""
+    return torch.linalg.inv_ex(torch.stack([conv.weight() for conv in convs])).inverse  # inv would wait for the GPU
 
 
 class GainConv(nn.Module):
@@ -209,7 +214,7 @@ class GainConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, factor: float = 1.0, std: float = 0.05) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.padding = factor, kernel // 2
         self.weight = nn.Parameter(std * torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.logs = nn.Parameter(torch.zeros(outputs))
@@ -217,11 +222,11 @@ class GainConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
         gain = (self.factor * self.logs).exp()
-        return F.conv2d(x, self.weight * gain[:, None, None, None], self.bias * gain, padding="same")
+        return F.conv2d(x, self.weight * gain[:, None, None, None], self.bias * gain, padding=self.padding)
 
     def initialise(self, x: Tensor) -> Tensor:
         """Sets b and logs so that every channel of the output has mean 0 and variance 1; returns it."""
-        bias, logs = whitening(F.conv2d(x, self.weight, padding="same"))
+        bias, logs = whitening(F.conv2d(x, self.weight, padding=self.padding))
         self.bias.copy_(bias)
         self.logs.copy_(logs / self.factor)
         return self(x)
@@ -280,7 +285,7 @@ class ConditionalAffine(Layer):
         a, b = z.chunk(2, dim=1)
         shift, scale = self.read(self.network(a).to(a.dtype))
         x = z.clone()
-        x[:, a.shape[1] :] = b / scale - shift
+        x[:, a.shape[1] :] = (b / scale).sub_(shift)
         return x
 
     def initialise(self, x: Tensor) -> Tensor:
@@ -354,8 +359,13 @@ class Flow(nn.Module):
         h = z.new_empty(len(z), 0, *self.shapes[-1][1:])
         for level, shape, part in reversed(list(zip(self.levels, self.shapes, parts, strict=True))):
             h = torch.cat([h, part.unflatten(1, shape)], dim=1).contiguous(memory_format=torch.channels_last)
-            for layer in reversed(level):
-                h = layer.inverse(h)
+            *steps, prior = level
+            norms, convs, couplings = steps[0::3], steps[1::3], steps[2::3]
+            scales = torch.stack([norm.log_scale for norm in norms]).neg().exp()
+            matrices = scales[:, :, None] * inverses(convs)  # x = exp(-log s) W^-1 z - b in one pass
+            h = prior.inverse(h)
+            for norm, matrix, coupling in reversed(list(zip(norms, matrices, couplings, strict=True))):
+                h = mix(matrix, coupling.inverse(h), -norm.bias)
             h = F.pixel_shuffle(h, 2)
         return leave(h, self.constraint)
 

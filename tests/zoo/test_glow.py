@@ -28,6 +28,7 @@ from zoo.glow import (
     LUConv1x1,
     ZeroConv,
     enter,
+    inverses,
     leave,
     log_normal,
     read_prior,
@@ -235,6 +236,36 @@ def test_conv_log_det_counts_positions_and_ignores_the_determinants_sign(sign):
 def test_conv_is_torchs_1x1_convolution():
     conv, x = Conv1x1(6), torch.randn(2, 6, 3, 5)
     assert torch.allclose(conv(x)[0], nn.functional.conv2d(x, conv.matrix[:, :, None, None]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Conv1x1, LUConv1x1])
+def test_inverses_found_together_are_each_convolutions_own(kind):
+    convs = [shaken(kind(5).double(), seed) for seed in range(3)]
+    x = torch.randn(2, 5, 3, 4, generator=seeded(1), dtype=torch.float64)
+    for conv, inverse in zip(convs, inverses(convs), strict=True):
+        assert torch.allclose(inverse @ conv.weight(), torch.eye(5, dtype=torch.float64), atol=1e-10)
+        assert torch.allclose(nn.functional.conv2d(conv(x)[0], inverse[:, :, None, None]), x, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lu", [False, True])
+def test_a_flow_is_undone_layer_by_layer_last_first(lu):
+    flow = shaken(Flow(SHAPE, GlowConfig(levels=1, steps=3, width=6, lu=lu)).double())
+    z = torch.randn(2, 64, generator=seeded(1), dtype=torch.float64)
+    h = z.view(2, 16, 2, 2)
+    for layer in reversed(flow.levels[0]):
+        h = layer.inverse(h)
+    assert torch.allclose(flow.inverse(z), nn.functional.pixel_shuffle(h, 2) + 0.5, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Conv1x1, LUConv1x1])
+def test_a_convolution_is_not_rounded_under_autocast(kind):
+    conv, x = shaken(kind(6)), torch.randn(2, 6, 3, 5, generator=seeded(1))
+    z, back = conv(x)[0], conv.inverse(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv(x)[0], z)
+        assert torch.equal(conv.inverse(x), back)
 
 
 def test_lu_form_has_the_determinant_of_its_product():

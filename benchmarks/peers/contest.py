@@ -1,0 +1,67 @@
+"""Two implementations timed in turn within one run, so that a busy machine slows both alike.
+
+Times are CPU seconds of one thread. A round is ours, theirs, theirs, ours; its ratio is their two calls over our two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+LEAST_SECONDS, LEAST_ROUNDS = 5.0, 5
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds of a call, medians over the rounds, and the ratio theirs / ours: median and quartiles of the rounds'."""
+
+    ours: float
+    theirs: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+def seconds(call: Call) -> float:
+    """CPU seconds of one call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def contest(ours: Call, theirs: Call) -> Outcome:
+    """Times both for LEAST_SECONDS and at least LEAST_ROUNDS rounds, after two untimed calls of each."""
+    for call in (ours, theirs) * 2:
+        call()
+    rounds: list[tuple[float, float]] = []
+    begin = time.process_time()
+    while len(rounds) < LEAST_ROUNDS or time.process_time() - begin < LEAST_SECONDS:
+        a, b, c, d = (seconds(call) for call in (ours, theirs, theirs, ours))
+        rounds.append(((a + d) / 2, (b + c) / 2))
+    low, ratio, high = np.quantile([b / a for a, b in rounds], (0.25, 0.5, 0.75)).tolist()
+    mine, other = (median(column) for column in zip(*rounds, strict=True))
+    return Outcome(mine, other, ratio, low, high, len(rounds))
+
+
+def report(benchmark: Any, what: str, images: int, aim: float, outcome: Outcome) -> None:
+    """The outcome into extra_info and onto the screen; aim: the least ratio we want."""
+    rates = [round(images / s, 1) for s in (outcome.ours, outcome.theirs)]
+    ratio, quartiles = round(outcome.ratio, 3), [round(outcome.low, 3), round(outcome.high, 3)]
+    benchmark.extra_info.update(
+        ratio=ratio, quartiles=quartiles, rounds=outcome.rounds, aim=aim, images=images, images_per_second=rates
+    )
+    print(f"\n{what}: {ratio} times as fast (quartiles {quartiles}, {outcome.rounds} rounds, aim {aim}); "
+          f"images/s {rates[0]} and {rates[1]}")  # fmt: skip
+
+
+def play(benchmark: Any, what: str, images: int, aim: float, ours: Call, theirs: Call) -> None:
+    """One call of ours for pytest-benchmark's table, then the contest."""
+    benchmark.pedantic(ours, rounds=1, warmup_rounds=1)
+    report(benchmark, what, images, aim, contest(ours, theirs))
