@@ -3,7 +3,7 @@
 FID, KID, IS and precision/recall of two folders of N pictures of 32x32, from files to numbers, as `genbench.score` and
 `torch_fidelity.calculate_metrics` are called by their users: loading the network counts, and so do reading, checking
 and every pass. The weights are random (variance-preserving), which changes no timing. GENBENCH_SCORING_IMAGES sets N
-(default 300; 5,000 takes the best part of an hour). Torch-fidelity is timed once; of small N ours is timed before and
+(default 300; 5,000 takes an hour). Torch-fidelity is timed once; of small N ours is timed before and
 after it, as two ratios that say how steady the machine was. The pictures differ enough for every metric to be far from
 0, where a ratio says nothing.
 """

@@ -53,7 +53,7 @@ class Verdict:
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims of a result's suite.yaml in order, none when there is no such file; StoreError for what is no suite."""
+    """The claims of a result's suite.yaml in order, none when there is no such file; StoreError for no suite."""
     if not path.is_file():
         return []
     try:

@@ -89,6 +89,22 @@ def test_agrees_with_torch_fidelity(k):
     assert ours.recall == pytest.approx(theirs["recall"], rel=1e-6)
 
 
+def test_features_close_together_and_far_from_0_keep_their_digits():
+    """Where float32 distances through inner products, as torch-fidelity takes them, put images on the wrong side."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(8, 512))
+    fake, real = ((1 + 0.002 * rng.normal(size=(400, 8)) @ plane).astype(np.float32) for _ in range(2))
+    a, b = torch.from_numpy(fake).double(), torch.from_numpy(real).double()
+
+    def apart(x, y):
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+    across = apart(a, b)
+    precise = (across <= apart(b, b).kthvalue(4).values).any(1).double().mean().item()
+    recalled = (apart(a, a).kthvalue(4).values >= across.T).any(1).double().mean().item()
+    assert precision_recall(fake=fake, real=real, k=3)[:2] == (precise, recalled)
+
+
 def test_metrics_state_their_own_k():
     fake, real = normal(0, 300, 6), normal(1, 200, 6) * 1.1
     for name, k in {"precision": 3, "recall": 3, "density": 5, "coverage": 5}.items():
