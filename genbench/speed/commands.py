@@ -109,12 +109,17 @@ def _against(request: Request, suite: Suite, found: Sequence[Subject], device: s
 def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Callable[[str], None]) -> Said:
     tolerance = _tolerance(request, TOLERANCE_PAIRED)
     options = paired.Options(
-        device, request.threads, request.batch or suite.speed.batch, tolerance, request.max_minutes
+        device,
+        request.threads,
+        request.batch or suite.speed.batch,
+        tolerance,
+        request.max_minutes,
+        shorten=request.batch is None,
     )
     with paired.checked_out(request.base, request.suite.absolute().parent) as trees:
         outcomes = list(paired.compare(found, trees, options, say))
     text, data, passed = _judged(outcomes, tolerance)
-    return f"A: {request.base}, B: the work tree; random weights, batch {options.batch}\n{text}", data, passed
+    return f"A: {request.base}, B: the work tree; random weights\n{text}", data, passed
 
 
 def _judged(outcomes: Sequence[Outcome], tolerance: float) -> Said:

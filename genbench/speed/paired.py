@@ -1,9 +1,10 @@
 """Two revisions timed in alternation on this machine: A is another revision, B the work tree.
 
-Either side is a process of its own. A round times slices in the order A B B A or B A A B, drawn at random, so that
-drift cancels and luck has no side. After 12 rounds, and then at growing intervals, the verdict is looked at, and a
-model is left as soon as its interval lies on one side of the tolerance. Each stretch of rounds has fresh processes,
-since two processes of one code differ by where their memory happens to lie.
+Either side is a process of its own. A round takes slices of work in the order A B B A or B A A B, drawn at random, so
+that drift cancels and luck has no side, and keeps the fastest call of either: a neighbour only ever adds time. After 12
+rounds, and then at growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one
+side of the tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their
+memory happens to lie.
 """
 
 from __future__ import annotations
@@ -15,23 +16,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
 from genbench.speed.judge import Ratio, fastest, sequential
 from genbench.speed.outcome import Outcome
-from genbench.speed.slices import calls_in, prepare, time_slice
+from genbench.speed.slices import call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS = 0.08
+SLICE_SECONDS, ROUND_SECONDS, MOST_QUADS = 0.02, 1.0, 12
+SHORT_CALL = 0.002  # seconds: the fastest of many such calls is hardly ever disturbed, of long ones it always is
+LEAST_BATCH = 8
+ROUNDS_A_PAIR = 4  # of processes
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How models are compared. tolerance: the share of time by which B may be slower. seed: of the order of slices."""
+    """How models are compared.
+
+    batch: images in a call; with shorten, at most, and fewer where calls become short enough to be seen undisturbed.
+    tolerance: the share of time by which B may be slower. seed: of the order of slices.
+    """
 
     device: str
     threads: int
@@ -40,39 +48,48 @@ class Options:
     max_minutes: float = 10.0
     slice_seconds: float = SLICE_SECONDS
     seed: int = 0
+    shorten: bool = False
 
 
 @dataclass
 class Pair:
-    """Side A and side B of one subject in two processes, warm, and how many calls make a slice."""
+    """Side A and side B of one subject in two processes, warm.
+
+    batch: images in a call. calls: in a slice. quads: of four slices, in a round.
+    """
 
     a: Worker
     b: Worker
-    options: Options
+    batch: int
     calls: int = 1
+    quads: int = 1
 
-    def prepare(self, subject: Subject, other: Subject) -> None:
-        """Builds the subject on both sides. Raises CellFailure that names the side."""
-        each = []
+    def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
+        """Builds the subject on both sides and settles the size of a slice. Raises CellFailure that names the side."""
         for name, worker, built in (("A", self.a, other), ("B", self.b, subject)):
             try:
-                each.append(prepare(worker, built, self.options.batch))
+                prepare(worker, built, self.batch)
             except CellFailure as error:
                 raise CellFailure(f"{name}: {error}") from None
-        self.calls = calls_in(self.options.slice_seconds, min(each))
+        each = call_seconds(self.a, self.batch)
+        while options.shorten and each > SHORT_CALL and self.batch >= 2 * LEAST_BATCH:
+            self.batch //= 2
+            each = call_seconds(self.a, self.batch)
+        self.calls = calls_in(options.slice_seconds, each)
+        self.quads = max(1, min(MOST_QUADS, round(ROUND_SECONDS / (4 * self.calls * each))))
 
     def same_pixels(self) -> bool:
         """Whether both sides draw the same images."""
-        a, b = (worker.ask("fingerprint", batch=self.options.batch)["pixels"] for worker in (self.a, self.b))
+        a, b = (worker.ask("fingerprint", batch=self.batch)["pixels"] for worker in (self.a, self.b))
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of a call of A and of B: geometric means of two slices each."""
-        order = rng.choice(((self.a, self.b, self.b, self.a), (self.b, self.a, self.a, self.b)))
-        logs: dict[int, float] = {id(self.a): 0.0, id(self.b): 0.0}
-        for worker in order:
-            logs[id(worker)] += math.log(fastest(time_slice(worker, self.options.batch, self.calls))) / 2
-        return math.exp(logs[id(self.a)]), math.exp(logs[id(self.b)])
+        """Seconds of the fastest call of A and of B in a round, whose slices stand A B B A or B A A B by chance."""
+        found: dict[int, list[float]] = {id(self.a): [], id(self.b): []}
+        for _ in range(self.quads):
+            for worker in rng.choice(((self.a, self.b, self.b, self.a), (self.b, self.a, self.a, self.b))):
+                found[id(worker)] += time_slice(worker, self.batch, self.calls)
+        return fastest(found[id(self.a)]), fastest(found[id(self.b)])
 
 
 def compare(subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, say: Say) -> Iterator[Outcome]:
@@ -97,27 +114,31 @@ def compare_one(
     rng = random.Random(f"{options.seed} {subject.label}")
     rounds: list[tuple[float, float]] = []
     same: list[bool] = []
+    settled = options
+
+    def rounds_of_a_pair(most: int) -> None:
+        nonlocal settled
+        with open_pair(trees, settled) as pair:
+            pair.prepare(subject, subject.within(trees[1], trees[0]), settled)
+            settled = replace(settled, batch=pair.batch, shorten=False)
+            same.append(pair.same_pixels())
+            rounds.extend(pair.round(rng) for _ in range(most))
+        say(f"{subject.label}: {len(rounds)} rounds")
 
     def more(count: int) -> list[float]:
         start = len(rounds)
-        if start and time.monotonic() >= deadline:
-            return []
-        with open_pair(trees, options) as pair:
-            pair.prepare(subject, subject.within(trees[1], trees[0]))
-            same.append(pair.same_pixels())
-            while len(rounds) < start + count and (not start or time.monotonic() < deadline):
-                rounds.append(pair.round(rng))
-        say(f"{subject.label}: {len(rounds)} rounds")
+        while len(rounds) < start + count and (not start or time.monotonic() < deadline):
+            rounds_of_a_pair(min(ROUNDS_A_PAIR, start + count - len(rounds)))
         return [math.log(b / a) for a, b in rounds[start:]]
 
     ratio = sequential(more, options.tolerance, models)
-    return outcome(subject, options.batch, rounds, ratio, all(same))
+    return outcome(subject, settled.batch, rounds, ratio, all(same))
 
 
 def outcome(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Outcome:
     """What the rounds say."""
     a, b = (math.exp(sum(math.log(r[side]) for r in rounds) / len(rounds)) for side in (0, 1))
-    note = f"{len(rounds)} rounds{'' if same else '; A and B draw different images'}"
+    note = f"{len(rounds)} rounds of {batch} images{'' if same else '; A and B draw different images'}"
     return Outcome(subject.label, batch, a, b, ratio, note=note, raw=tuple(rounds))
 
 
@@ -127,7 +148,7 @@ def open_pair(trees: tuple[Path, Path], options: Options) -> Iterator[Pair]:
     a = Worker(options.device, options.threads, trees[0])
     b = Worker(options.device, options.threads, trees[1])
     try:
-        yield Pair(a, b, options)
+        yield Pair(a, b, options.batch)
     finally:
         a.close()
         b.close()

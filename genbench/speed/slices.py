@@ -7,13 +7,18 @@ from genbench.speed.judge import fastest
 from genbench.speed.subjects import Subject
 
 MOST_CALLS = 2_000
-TRIAL = 3
+TRIAL = 5
 
 
 def prepare(worker: Worker, subject: Subject, batch: int) -> float:
     """Builds the subject in the worker and draws until warm; seconds of one call. CellFailure where it cannot."""
     worker.ask("build", subject=vars(subject))
     worker.ask("slice", batch=batch, calls=1)
+    return call_seconds(worker, batch)
+
+
+def call_seconds(worker: Worker, batch: int) -> float:
+    """Seconds of one call, the fastest of a few."""
     return fastest(worker.ask("slice", batch=batch, calls=TRIAL)["seconds"])
 
 

@@ -114,7 +114,7 @@ def repository(tmp_path):
 
 def test_a_slower_work_tree_closes_the_gate_and_the_checkout_is_gone(repository, tmp_path):
     command = ["-m", "genbench.cli", "speed", str(repository / "s.yaml"), "--base", "HEAD", "--batch", "2",
-               "--device", "cpu", "--max-minutes", "0.5", "--json", str(tmp_path / "found.json")]  # fmt: skip
+               "--device", "cpu", "--max-minutes", "0.2", "--json", str(tmp_path / "found.json")]  # fmt: skip
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "gate closed: slower by more than 2 %: sleeps" in done.stdout
