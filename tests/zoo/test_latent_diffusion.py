@@ -388,6 +388,7 @@ def test_second_stage_leaves_the_first_alone():
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_denoiser_loss_before_training_is_about_one(prediction):
     """The U-Net says 0, and eps and, of latents with unit deviation, v have mean square 1."""
+    torch.manual_seed(0)  # an encoder whose latents are far from 0 on average has a larger v
     model = LatentDiffusion(SMALL, replace(TINY, prediction=prediction))
     found = float(model.loss(make_batch(500), "denoiser", 0, seeded(0)).total.detach())
     assert found == pytest.approx(1, abs=0.08)
