@@ -13,7 +13,7 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.runner import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
-from genbench.speed.outcome import Outcome, read_tolerance, summary, table
+from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary, table
 from genbench.speed.profile import Profile, read_profile
 from genbench.speed.subjects import Subject, subjects
 from genbench.store import make_folder
@@ -82,7 +82,7 @@ def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str,
     kept = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
     baseline.write(request.save, kept)
     rows = [
-        (k, f"{t.batch / _centre(t.times):,.4g}", f"{100 * baseline.noise(t.times):.1f} %", "")
+        (k, shown_rate(t.batch / _centre(t.times)), f"{100 * baseline.noise(t.times):.1f} %", "")
         for k, t in timings.items()
     ]
     rows += [(k, "", "", f"failed: {why}") for k, why in failed.items()]
@@ -167,7 +167,7 @@ def _row(label: str, profile: Profile) -> tuple[str, ...]:
     compiling = "" if profile.compile_seconds is None else f"{profile.compile_seconds:.1f} s"
     return (
         label, f"{profile.first_seconds:.2f} s", compiling, f"{' / '.join(shown)} ms", str(best.batch),
-        f"{best.images_per_second:,.4g}", f"{profile.evaluations:g}", _or_dash(profile.network_share, "{:.1%}"),
+        shown_rate(best.images_per_second), f"{profile.evaluations:g}", _or_dash(profile.network_share, "{:.1%}"),
         f"{profile.flops / 1e6:,.4g}", _or_dash(best.peak_mib, "{:,.0f}"), _or_dash(profile.joules, "{:.3g}"),
         f"{profile.parameters:,}", "",
     )  # fmt: skip
@@ -182,5 +182,5 @@ def _or_dash(value: float | None, form: str) -> str:
 
 
 def _sweep(profile: Profile) -> str:
-    points = ", ".join(f"{p.batch}: {p.images_per_second:,.4g}" for p in profile.sweep)
+    points = ", ".join(f"{p.batch}: {shown_rate(p.images_per_second)}" for p in profile.sweep)
     return f"{points} ({profile.ended})"

@@ -44,7 +44,7 @@ class Outcome:
         if self.ratio is None or self.a is None or self.b is None:
             return (self.label, "", "", "", NOT_COMPARED, self.reason)
         r = self.ratio
-        rates = tuple(f"{self.batch / t:,.4g}" for t in (self.a, self.b))
+        rates = tuple(shown_rate(self.batch / t) for t in (self.a, self.b))
         shown = f"{r.value:.3f} ({r.lo:.3f} to {r.hi:.3f})"
         least = "more rounds needed" if math.isinf(r.least) else f"least seen {100 * r.least:.1f} %"
         return (self.label, *rates, shown, self.verdict, "; ".join(filter(None, [least, self.note])))
@@ -55,6 +55,11 @@ class Outcome:
         if self.ratio is not None:
             ratio = {k: v if math.isfinite(v) else None for k, v in asdict(self.ratio).items()}
         return {**asdict(self), "ratio": ratio, "verdict": self.verdict}
+
+
+def shown_rate(value: float) -> str:
+    """Images a second with four digits or all before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 HEAD = ("model", "A images/s", "B images/s", "time B / A (interval)", "verdict", "")
