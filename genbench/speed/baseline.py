@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-import numpy as np
 import torch
 
 from genbench.errors import CellFailure, GenbenchError, StoreError
@@ -22,14 +22,15 @@ from genbench.records import processor_name
 from genbench.speed.client import Worker
 from genbench.speed.judge import FALSE_ALARMS, fastest, noise, unpaired
 from genbench.speed.outcome import Outcome
-from genbench.speed.slices import calls_in, prepare, time_slice
+from genbench.speed.slices import Say, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
+from genbench.store import make_folder
+from genbench.work import device_name
 
 SCHEMA = 1
 PROCESSES = 5
 SLICE_SECONDS = 1.0
 HARDWARE = ("processor", "cores", "system", "device", "threads")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,9 @@ class Baseline:
 
 def machine(device: str, threads: int) -> dict[str, Any]:
     """What absolute times depend on."""
-    kind = torch.device(device).type
     return {
         "processor": processor_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if kind == "cuda" else kind, "threads": threads,
-        "torch": torch.__version__,
+        "device": device_name(device), "threads": threads, "torch": torch.__version__,
     }  # fmt: skip
 
 
@@ -113,7 +112,7 @@ def write(path: Path, baseline: Baseline) -> None:
         label: {**asdict(timing), "noise": noise(timing.times)} for label, timing in sorted(baseline.timings.items())
     }
     whole = {"schema": SCHEMA, "suite": baseline.suite, "machine": baseline.machine, "models": models}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.absolute().parent)
     path.write_text(json.dumps(_rounded(whole), indent=1) + "\n", encoding="utf-8")
 
 
@@ -163,8 +162,8 @@ def _outcome(label: str, then: Timing | None, now: Timing | None, failed: Mappin
     batch = (now or then or Timing("", 0, ())).batch
     reason = failed.get(label) or _why_not(then, now)
     if reason or then is None or now is None:
-        return Outcome(label, batch, reason=reason)
-    a, b = (float(np.exp(np.mean(np.log(t.times)))) for t in (then, now))
+        return Outcome(label, batch, reason=reason, failed=label in failed)
+    a, b = (geometric_mean(t.times) for t in (then, now))
     note = f"noise {100 * noise(then.times):.1f} % there, {100 * noise(now.times):.1f} % here"
     return Outcome(label, batch, a, b, unpaired(then.times, now.times, alpha), note=note, raw=(then.times, now.times))
 

@@ -20,9 +20,9 @@ SHOWN = 300  # characters of a dead worker's last words
 
 
 class Worker:
-    """A process that times drawing. tree: the folder whose packages it imports; None: those installed here.
+    """A process that times drawing on `threads` cores (0: all of them).
 
-    One thread is not a limit of the model but of the noise: 0 threads means all cores.
+    tree: the folder whose packages it imports; None: those installed here.
     """
 
     def __init__(self, device: str, threads: int, tree: Path | None = None) -> None:

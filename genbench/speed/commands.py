@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from genbench.errors import CellFailure, GenbenchError
@@ -15,6 +15,7 @@ from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
 from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary, table
 from genbench.speed.profile import Profile, read_profile
+from genbench.speed.slices import Say
 from genbench.speed.subjects import Subject, subjects
 from genbench.store import make_folder
 from genbench.suite import Suite, read_suite
@@ -29,7 +30,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. threads None: one on a CPU. batch None: the suite's."""
+    """What the command line asks for. threads 0: all cores. batch None: the suite's."""
 
     suite: Path
     save: Path | None = None
@@ -46,7 +47,7 @@ class Request:
     json_file: Path | None = None
 
 
-def speed(request: Request, say: Callable[[str], None]) -> tuple[str, bool]:
+def speed(request: Request, say: Say) -> tuple[str, bool]:
     """What to print, and whether the gate is open and nothing failed.
 
     Raises GenbenchError for what cannot be asked for together, read, or compared.
@@ -76,13 +77,13 @@ def _tolerance(request: Request, default: float) -> float:
 Said = tuple[str, Any, bool]
 
 
-def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Callable[[str], None]) -> Said:
+def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
     assert request.save is not None
     timings, failed = baseline.measure(found, device, request.threads, request.batch or suite.speed.batch, say)
     kept = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
     baseline.write(request.save, kept)
     rows = [
-        (k, shown_rate(t.batch / _centre(t.times)), f"{100 * baseline.noise(t.times):.1f} %", "")
+        (k, shown_rate(t.batch / geometric_mean(t.times)), f"{100 * baseline.noise(t.times):.1f} %", "")
         for k, t in timings.items()
     ]
     rows += [(k, "", "", f"failed: {why}") for k, why in failed.items()]
@@ -90,11 +91,7 @@ def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str,
     return f"{text}\n\nwritten: {request.save}", kept.machine, not failed
 
 
-def _centre(times: Sequence[float]) -> float:
-    return math.exp(sum(math.log(t) for t in times) / len(times))
-
-
-def _against(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Callable[[str], None]) -> Said:
+def _against(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
     assert request.against is not None
     kept = baseline.read(request.against)
     here = baseline.machine(device, request.threads)
@@ -103,10 +100,10 @@ def _against(request: Request, suite: Suite, found: Sequence[Subject], device: s
     text, data, passed = _judged(baseline.judge(kept, timings, failed), _tolerance(request, TOLERANCE))
     if kept.machine.get("torch") != here["torch"]:
         text += f"\ntorch {kept.machine.get('torch')} there, {here['torch']} here: part of a difference may be theirs"
-    return text, data, passed and not failed
+    return text, data, passed
 
 
-def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Callable[[str], None]) -> Said:
+def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
     tolerance = _tolerance(request, TOLERANCE_PAIRED)
     options = paired.Options(
         device,
@@ -123,12 +120,12 @@ def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str,
 
 
 def _judged(outcomes: Sequence[Outcome], tolerance: float) -> Said:
-    open_ = not any(o.closes(tolerance) for o in outcomes)
+    open_ = not any(o.failed or o.closes(tolerance) for o in outcomes)
     data = {"tolerance": tolerance, "open": open_, "outcomes": [o.plain() for o in outcomes]}
     return summary(outcomes, tolerance), data, open_
 
 
-def _profile(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Callable[[str], None]) -> Said:
+def _profile(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
     profiles: dict[str, Profile] = {}
     failed: dict[str, str] = {}
     for subject in found:

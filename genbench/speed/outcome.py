@@ -18,7 +18,8 @@ class Outcome:
     """One model timed on two sides.
 
     a, b: seconds of one call of `batch` images. ratio: of the times, B over A, None where nothing was compared, for
-    `reason`. note: what a reader should know besides. raw: what the ratio was computed from.
+    `reason`. failed: as the model could not be timed, which a gate must not pass over. note: what a reader should know
+    besides. raw: what the ratio was computed from.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Outcome:
     b: float | None = None
     ratio: Ratio | None = None
     reason: str = ""
+    failed: bool = False
     note: str = ""
     raw: tuple[Any, ...] = ()
 
@@ -76,10 +78,13 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 def summary(outcomes: Sequence[Outcome], tolerance: float) -> str:
     """The table, and a sentence about the gate."""
     shut = [o.label for o in outcomes if o.closes(tolerance)]
+    failed = [o.label for o in outcomes if o.failed]
     compared = [o for o in outcomes if o.ratio is not None]
     lines = [table([HEAD, *(o.line() for o in outcomes)]), ""]
     if shut:
         lines.append(f"gate closed: slower by more than {100 * tolerance:g} %: {', '.join(shut)}")
+    elif failed:
+        lines.append(f"gate closed: could not be timed: {', '.join(failed)}")
     elif not compared:
         lines.append("nothing was compared")
     else:

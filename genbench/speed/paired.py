@@ -14,23 +14,27 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import geometric_mean
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
 from genbench.speed.judge import Ratio, fastest, sequential
 from genbench.speed.outcome import Outcome
-from genbench.speed.slices import call_seconds, calls_in, prepare, time_slice
+from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
 SLICE_SECONDS, ROUND_SECONDS, MOST_QUADS = 0.02, 1.0, 12
 SHORT_CALL = 0.002  # seconds: the fastest of many such calls is hardly ever disturbed, of long ones it always is
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
-Say = Callable[[str], None]
+
+
+class NotInBase(CellFailure):
+    """What the work tree draws and the other revision cannot: nothing to compare with, and no fault."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,6 @@ class Options:
     batch: int
     tolerance: float
     max_minutes: float = 10.0
-    slice_seconds: float = SLICE_SECONDS
     seed: int = 0
     shorten: bool = False
 
@@ -65,17 +68,20 @@ class Pair:
     quads: int = 1
 
     def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
-        """Builds the subject on both sides and settles the size of a slice. Raises CellFailure that names the side."""
-        for name, worker, built in (("A", self.a, other), ("B", self.b, subject)):
-            try:
-                prepare(worker, built, self.batch)
-            except CellFailure as error:
-                raise CellFailure(f"{name}: {error}") from None
+        """Builds the subject on both sides and settles the size of a slice.
+
+        Raises CellFailure where B cannot be built or drawn from, and NotInBase where only A cannot.
+        """
+        prepare(self.b, subject, self.batch)
+        try:
+            prepare(self.a, other, self.batch)
+        except CellFailure as error:
+            raise NotInBase(f"A: {error}") from None
         each = call_seconds(self.a, self.batch)
         while options.shorten and each > SHORT_CALL and self.batch >= 2 * LEAST_BATCH:
             self.batch //= 2
             each = call_seconds(self.a, self.batch)
-        self.calls = calls_in(options.slice_seconds, each)
+        self.calls = calls_in(SLICE_SECONDS, each)
         self.quads = max(1, min(MOST_QUADS, round(ROUND_SECONDS / (4 * self.calls * each))))
 
     def same_pixels(self) -> bool:
@@ -100,8 +106,10 @@ def compare(subjects: Sequence[Subject], trees: tuple[Path, Path], options: Opti
         deadline = time.monotonic() + left / (len(subjects) - i)
         try:
             yield compare_one(subject, trees, options, len(subjects), deadline, say)
-        except CellFailure as error:
+        except NotInBase as error:
             yield Outcome(subject.label, options.batch, reason=str(error))
+        except CellFailure as error:
+            yield Outcome(subject.label, options.batch, reason=str(error), failed=True)
 
 
 def compare_one(
@@ -109,7 +117,7 @@ def compare_one(
 ) -> Outcome:
     """Rounds until the question is answered, the looks are used up or the deadline is past.
 
-    Raises CellFailure where a side cannot build or draw.
+    Raises as Pair.prepare, and CellFailure where a process dies.
     """
     rng = random.Random(f"{options.seed} {subject.label}")
     rounds: list[tuple[float, float]] = []
@@ -137,7 +145,7 @@ def compare_one(
 
 def outcome(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Outcome:
     """What the rounds say."""
-    a, b = (math.exp(sum(math.log(r[side]) for r in rounds) / len(rounds)) for side in (0, 1))
+    a, b = (geometric_mean(r[side] for r in rounds) for side in (0, 1))
     note = f"{len(rounds)} rounds of {batch} images{'' if same else '; A and B draw different images'}"
     return Outcome(subject.label, batch, a, b, ratio, note=note, raw=tuple(rounds))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from genbench.speed.client import Worker
 from genbench.speed.judge import fastest
 from genbench.speed.subjects import Subject
 
 MOST_CALLS = 2_000
 TRIAL = 5
+Say = Callable[[str], None]  # a line for who waits
 
 
 def prepare(worker: Worker, subject: Subject, batch: int) -> float:

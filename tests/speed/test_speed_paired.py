@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from speed_fakes import FakeWorker, subject
 
-from genbench.errors import GenbenchError
+from genbench.errors import CellFailure, GenbenchError
 from genbench.speed import paired
 from genbench.speed.judge import FASTER, LOOKS, SLOWER, UNCLEAR
-from genbench.speed.outcome import NOT_COMPARED
+from genbench.speed.outcome import NOT_COMPARED, summary
 
 A, B = Path("/a"), Path("/b")
 
@@ -55,8 +55,22 @@ def test_time_that_is_up_ends_with_the_first_look(monkeypatch):
 
 def test_a_side_that_cannot_be_built_is_not_compared_and_the_others_are(monkeypatch):
     bad, good = outcomes(monkeypatch, 1.5, labels=("bad", "good"), breaks=("bad",))
-    assert (bad.verdict, bad.reason) == (NOT_COMPARED, "A: ModelError: no such model")
+    assert (bad.verdict, bad.reason, bad.failed) == (NOT_COMPARED, "ModelError: no such model", True)
     assert good.verdict == SLOWER
+
+
+@pytest.mark.parametrize(("tree", "failed"), [(A, False), (B, True)])
+def test_only_what_the_work_tree_cannot_draw_closes_the_gate(monkeypatch, tree, failed):
+    class OneSide(FakeWorker):
+        def ask(self, do, **given):
+            if do == "build" and self.tree == tree:
+                raise CellFailure("ModelError: no such model")
+            return super().ask(do, **given)
+
+    monkeypatch.setattr(paired, "Worker", OneSide)
+    found = list(paired.compare([subject(folder=str(B))], (A, B), paired.Options("cpu", 1, 16, 0.02), print))
+    assert (found[0].verdict, found[0].failed) == (NOT_COMPARED, failed)
+    assert summary(found, 0.02).endswith("could not be timed: vae" if failed else "nothing was compared")
 
 
 def test_json_has_no_infinity():
