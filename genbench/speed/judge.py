@@ -5,7 +5,8 @@ A ratio is the time of B over that of A: above 1, B is slower. Two designs:
 paired      Each round times both sides next to each other in an order drawn at random, and gives one log-ratio. Where
             the sides are alike a round's log-ratio is as likely r as -r, whatever the noise, so the signed-rank
             interval (Hodges and Lehmann 1963; Hollander and Wolfe, Nonparametric Statistical Methods, 3.2-3.4) has its
-            coverage exactly for independent rounds. Looking again is paid for: look k may err with alpha / (k (k + 1)), in sum alpha.
+            coverage exactly for independent rounds. Looking again is paid for: look k may err with alpha / (k (k + 1)),
+            in sum alpha.
 unpaired    Each side is timed by several processes, each giving one number; Welch's t interval of their log times.
 
 A difference within FLOOR is never called one: processes that run the same code differ by as much.
