@@ -1,10 +1,11 @@
 """Two revisions timed in alternation on this machine: A is another revision, B the work tree.
 
 Either side is a process of its own. A round takes slices of work in the order A B B A or B A A B, drawn at random, so
-that drift cancels and luck has no side, and keeps the fastest call of either: a neighbour only ever adds time. After 12
-rounds, and then at growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one
-side of the tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their
-memory happens to lie.
+that drift cancels and luck has no side, and keeps the fastest call of either: a neighbour only ever adds time. It goes
+on until both sides have been left alone often enough for their fastest slices to agree. After 12 rounds, and then at
+growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one side of the
+tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their memory happens
+to lie.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS, ROUND_SECONDS, MOST_QUADS = 0.02, 1.0, 12
+SLICE_SECONDS, ROUND_SECONDS, MOST_QUADS = 0.02, 2.0, 24  # of a round, at most
+AGREEING, ALIKE = 3, 1.01  # a round ends when so many slices of either side are as fast as its fastest, within 1 %
 SHORT_CALL = 0.002  # seconds: the fastest of many such calls is hardly ever disturbed, of long ones it always is
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
@@ -58,7 +60,7 @@ class Options:
 class Pair:
     """Side A and side B of one subject in two processes, warm.
 
-    batch: images in a call. calls: in a slice. quads: of four slices, in a round.
+    batch: images in a call. calls: in a slice. quads: of four slices, in a round, at most.
     """
 
     a: Worker
@@ -90,12 +92,23 @@ class Pair:
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of the fastest call of A and of B in a round, whose slices stand A B B A or B A A B by chance."""
-        found: dict[int, list[float]] = {id(self.a): [], id(self.b): []}
+        """Seconds of the fastest call of A and of B in a round, whose slices stand A B B A or B A A B by chance.
+
+        When it ends depends on both sides alike, so that where they do not differ neither is favoured.
+        """
+        sides = self.a, self.b
+        found: tuple[list[float], list[float]] = [], []
         for _ in range(self.quads):
-            for worker in rng.choice(((self.a, self.b, self.b, self.a), (self.b, self.a, self.a, self.b))):
-                found[id(worker)] += time_slice(worker, self.batch, self.calls)
-        return fastest(found[id(self.a)]), fastest(found[id(self.b)])
+            for side in rng.choice(((0, 1, 1, 0), (1, 0, 0, 1))):
+                found[side].append(fastest(time_slice(sides[side], self.batch, self.calls)))
+            if settled(found[0]) and settled(found[1]):
+                break
+        return fastest(found[0]), fastest(found[1])
+
+
+def settled(slices: Sequence[float]) -> bool:
+    """Whether the fastest slices of a side agree, as they do where nobody disturbed them."""
+    return len(slices) >= AGREEING and sorted(slices)[AGREEING - 1] <= ALIKE * min(slices)
 
 
 def compare(subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, say: Say) -> Iterator[Outcome]:
@@ -122,13 +135,13 @@ def compare_one(
     rng = random.Random(f"{options.seed} {subject.label}")
     rounds: list[tuple[float, float]] = []
     same: list[bool] = []
-    settled = options
+    fixed = options  # but for the number of images, which the first pair settles
 
     def rounds_of_a_pair(most: int) -> None:
-        nonlocal settled
-        with open_pair(trees, settled) as pair:
-            pair.prepare(subject, subject.within(trees[1], trees[0]), settled)
-            settled = replace(settled, batch=pair.batch, shorten=False)
+        nonlocal fixed
+        with open_pair(trees, fixed) as pair:
+            pair.prepare(subject, subject.within(trees[1], trees[0]), fixed)
+            fixed = replace(fixed, batch=pair.batch, shorten=False)
             same.append(pair.same_pixels())
             rounds.extend(pair.round(rng) for _ in range(most))
         say(f"{subject.label}: {len(rounds)} rounds")
@@ -140,7 +153,7 @@ def compare_one(
         return [math.log(b / a) for a, b in rounds[start:]]
 
     ratio = sequential(more, options.tolerance, models)
-    return outcome(subject, settled.batch, rounds, ratio, all(same))
+    return outcome(subject, fixed.batch, rounds, ratio, all(same))
 
 
 def outcome(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Outcome:
