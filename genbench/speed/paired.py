@@ -1,8 +1,8 @@
 """Two revisions timed in alternation on this machine: A is another revision, B the work tree.
 
-Either side is a process of its own. A round takes slices of work in the order A B B A or B A A B, drawn at random, so
-that drift cancels and luck has no side, and keeps the fastest call of either: a neighbour only ever adds time. It goes
-on until both sides have been left alone often enough for their fastest slices to agree. After 12 rounds, and then at
+Either side is a process of its own, both bound to the same cores, since neighbours differ from core to core. A quad is
+four short slices of work, A B B A or B A A B as chance has it: both sides see the same machine, drift cancels, and
+luck has no side. A round is the quad in the middle of about half a second of them. After 12 rounds, and then at
 growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one side of the
 tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their memory happens
 to lie.
@@ -11,6 +11,7 @@ to lie.
 from __future__ import annotations
 
 import math
+import os
 import random
 import subprocess
 import tempfile
@@ -28,9 +29,8 @@ from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS, ROUND_SECONDS, MOST_QUADS = 0.02, 2.0, 24  # of a round, at most
-AGREEING, ALIKE = 3, 1.01  # a round ends when so many slices of either side are as fast as its fastest, within 1 %
-SHORT_CALL = 0.002  # seconds: the fastest of many such calls is hardly ever disturbed, of long ones it always is
+SLICE_SECONDS, ROUND_SECONDS = 0.002, 0.5
+SHORT_CALL = 0.002  # seconds: a machine changes within a few hundredths of a second, in which four such calls are over
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
 
@@ -60,7 +60,7 @@ class Options:
 class Pair:
     """Side A and side B of one subject in two processes, warm.
 
-    batch: images in a call. calls: in a slice. quads: of four slices, in a round, at most.
+    batch: images in a call. calls: in a slice. quads: in a round, an odd number.
     """
 
     a: Worker
@@ -69,8 +69,13 @@ class Pair:
     calls: int = 1
     quads: int = 1
 
+    def bind(self, cores: Sequence[int]) -> None:
+        """Lets both processes work on these cores alone."""
+        for worker in (self.a, self.b):
+            worker.ask("bind", cores=list(cores))
+
     def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
-        """Builds the subject on both sides and settles the size of a slice.
+        """Builds the subject on both sides and settles the size of a slice and of a round.
 
         Raises CellFailure where B cannot be built or drawn from, and NotInBase where only A cannot.
         """
@@ -84,7 +89,7 @@ class Pair:
             self.batch //= 2
             each = call_seconds(self.a, self.batch)
         self.calls = calls_in(SLICE_SECONDS, each)
-        self.quads = max(1, min(MOST_QUADS, round(ROUND_SECONDS / (4 * self.calls * each))))
+        self.quads = 2 * int(ROUND_SECONDS / (8 * self.calls * each)) + 1
 
     def same_pixels(self) -> bool:
         """Whether both sides draw the same images."""
@@ -92,23 +97,16 @@ class Pair:
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of the fastest call of A and of B in a round, whose slices stand A B B A or B A A B by chance.
+        """Seconds of a call of A and of B in the quad whose ratio is the middle one."""
+        quads = sorted((self.quad(rng) for _ in range(self.quads)), key=lambda quad: quad[1] / quad[0])
+        return quads[self.quads // 2]
 
-        When it ends depends on both sides alike, so that where they do not differ neither is favoured.
-        """
-        sides = self.a, self.b
-        found: tuple[list[float], list[float]] = [], []
-        for _ in range(self.quads):
-            for side in rng.choice(((0, 1, 1, 0), (1, 0, 0, 1))):
-                found[side].append(fastest(time_slice(sides[side], self.batch, self.calls)))
-            if settled(found[0]) and settled(found[1]):
-                break
-        return fastest(found[0]), fastest(found[1])
-
-
-def settled(slices: Sequence[float]) -> bool:
-    """Whether the fastest slices of a side agree, as they do where nobody disturbed them."""
-    return len(slices) >= AGREEING and sorted(slices)[AGREEING - 1] <= ALIKE * min(slices)
+    def quad(self, rng: random.Random) -> tuple[float, float]:
+        """Seconds of a call of A and of B, each the mean of two slices, which stand A B B A or B A A B by chance."""
+        sides, seconds = (self.a, self.b), [0.0, 0.0]
+        for side in rng.choice(((0, 1, 1, 0), (1, 0, 0, 1))):
+            seconds[side] += fastest(time_slice(sides[side], self.batch, self.calls)) / 2
+        return seconds[0], seconds[1]
 
 
 def compare(subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, say: Say) -> Iterator[Outcome]:
@@ -140,6 +138,7 @@ def compare_one(
     def rounds_of_a_pair(most: int) -> None:
         nonlocal fixed
         with open_pair(trees, fixed) as pair:
+            pair.bind(some_cores(options.threads, rng))
             pair.prepare(subject, subject.within(trees[1], trees[0]), fixed)
             fixed = replace(fixed, batch=pair.batch, shorten=False)
             same.append(pair.same_pixels())
@@ -161,6 +160,15 @@ def outcome(subject: Subject, batch: int, rounds: list[tuple[float, float]], rat
     a, b = (geometric_mean(r[side] for r in rounds) for side in (0, 1))
     note = f"{len(rounds)} rounds of {batch} images{'' if same else '; A and B draw different images'}"
     return Outcome(subject.label, batch, a, b, ratio, note=note, raw=tuple(rounds))
+
+
+def some_cores(threads: int, rng: random.Random) -> list[int]:
+    """As many cores as threads, drawn from those that this process may use; all of them where threads is 0.
+
+    Empty where the system cannot bind a process to cores (macOS, Windows).
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return rng.sample(allowed, threads) if 0 < threads < len(allowed) else allowed
 
 
 @contextmanager

@@ -41,6 +41,12 @@ class Bench:
         self.draw(1)
         return {"first_seconds": time.perf_counter() - start}
 
+    def bind(self, cores: list[int]) -> dict[str, Any]:
+        """Has this thread, and those it starts from now on, work on these cores alone; on any where none are given."""
+        if cores:
+            os.sched_setaffinity(0, cores)
+        return {}
+
     def draw(self, n: int) -> Any:
         """One drawing call of n images: what draw_block returns, the first item being the pixels."""
         from genbench.draw import draw_block
