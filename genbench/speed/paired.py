@@ -29,8 +29,8 @@ from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS, ROUND_SECONDS = 0.002, 0.5
-SHORT_CALL = 0.002  # seconds: a machine changes within a few hundredths of a second, in which four such calls are over
+SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a machine changes within hundredths of a second: a quad should be over by then
+SHORT_CALL = 0.002  # seconds, so that a slice has two, the first of which finds the caches full of the other side's data
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
 
