@@ -84,12 +84,16 @@ class Pair:
             prepare(self.a, other, self.batch)
         except CellFailure as error:
             raise NotInBase(f"A: {error}") from None
-        each = call_seconds(self.a, self.batch)
+        each = self.call_seconds()
         while options.shorten and each > SHORT_CALL and self.batch >= 2 * LEAST_BATCH:
             self.batch //= 2
-            each = call_seconds(self.a, self.batch)
+            each = self.call_seconds()
         self.calls = calls_in(SLICE_SECONDS, each)
         self.quads = 2 * int(ROUND_SECONDS / (8 * self.calls * each)) + 1
+
+    def call_seconds(self) -> float:
+        """Seconds of one call, of the slower side. Both are asked: where memory lies depends on all that went before."""
+        return max(call_seconds(worker, self.batch) for worker in (self.a, self.b))
 
     def same_pixels(self) -> bool:
         """Whether both sides draw the same images."""
