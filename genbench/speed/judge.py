@@ -68,15 +68,24 @@ def paired(log_ratios: Sequence[float], alpha: float) -> Ratio:
 
     The interval is (0, inf) where so few rounds allow none at alpha.
     """
-    values = np.asarray(log_ratios, dtype=float)
-    n = len(values)
-    i, j = np.triu_indices(n)
-    walsh = np.sort((values[i] + values[j]) / 2)
+    n, walsh = len(log_ratios), walsh_averages(log_ratios)
     cut = int(np.searchsorted(np.cumsum(signed_ranks(n)), alpha / 2, side="right"))
-    centre = math.exp(float(np.median(walsh)))
+    value = math.exp(centre(log_ratios))
     if cut == 0:
-        return Ratio(centre, 0.0, math.inf, n)
-    return Ratio(centre, math.exp(walsh[cut - 1]), math.exp(walsh[len(walsh) - cut]), n)
+        return Ratio(value, 0.0, math.inf, n)
+    return Ratio(value, math.exp(walsh[cut - 1]), math.exp(walsh[len(walsh) - cut]), n)
+
+
+def centre(values: Sequence[float]) -> float:
+    """The Hodges-Lehmann estimate of the centre of values (n,): the median of their Walsh averages."""
+    return float(np.median(walsh_averages(values)))
+
+
+def walsh_averages(values: Sequence[float]) -> np.ndarray:
+    """(x_i + x_j) / 2 for every i <= j of values (n,), in order: (n (n + 1) / 2,)."""
+    x = np.asarray(values, dtype=float)
+    i, j = np.triu_indices(len(x))
+    return np.sort((x[i] + x[j]) / 2)
 
 
 def sequential(

@@ -2,7 +2,7 @@
 
 Either side is a process of its own, both bound to the same cores, since neighbours differ from core to core. A quad is
 four short slices of work, A B B A or B A A B as chance has it: both sides see the same machine, drift cancels, and
-luck has no side. A round is the quad in the middle of about half a second of them. After 12 rounds, and then at
+luck has no side. A round is half a second of quads and the centre of their ratios. After 12 rounds, and then at
 growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one side of the
 tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their memory happens
 to lie.
@@ -20,11 +20,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
-from genbench.speed.judge import Ratio, fastest, sequential
+from genbench.speed.judge import Ratio, centre, fastest, sequential
 from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
@@ -60,7 +60,7 @@ class Options:
 class Pair:
     """Side A and side B of one subject in two processes, warm.
 
-    batch: images in a call. calls: in a slice. quads: in a round, an odd number.
+    batch: images in a call. calls: in a slice. quads: in a round.
     """
 
     a: Worker
@@ -89,7 +89,7 @@ class Pair:
             self.batch //= 2
             each = self.call_seconds()
         self.calls = calls_in(SLICE_SECONDS, each)
-        self.quads = 2 * int(ROUND_SECONDS / (8 * self.calls * each)) + 1
+        self.quads = max(1, round(ROUND_SECONDS / (4 * self.calls * each)))
 
     def call_seconds(self) -> float:
         """Seconds of one call, of the slower side. Both are asked: where memory lies depends on all that went before."""
@@ -101,9 +101,10 @@ class Pair:
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of a call of A and of B in the quad whose ratio is the middle one."""
-        quads = sorted((self.quad(rng) for _ in range(self.quads)), key=lambda quad: quad[1] / quad[0])
-        return quads[self.quads // 2]
+        """Seconds of a call of A and of B: the median of A's in all quads, and that times the centre of their ratios."""
+        quads = [self.quad(rng) for _ in range(self.quads)]
+        a = median(a for a, _ in quads)
+        return a, a * math.exp(centre([math.log(b / a) for a, b in quads]))
 
     def quad(self, rng: random.Random) -> tuple[float, float]:
         """Seconds of a call of A and of B, each the mean of two slices, which stand A B B A or B A A B by chance."""
