@@ -29,8 +29,8 @@ from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a machine changes within hundredths of a second: a quad should be over by then
-SHORT_CALL = 0.002  # seconds, so that a slice has two, the first of which finds the caches full of the other side's data
+SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a machine changes within hundredths of a second: by then a quad is over
+SHORT_CALL = 0.002  # seconds: two fill a slice, and only the first finds the caches full of the other side's data
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
 
@@ -69,11 +69,6 @@ class Pair:
     calls: int = 1
     quads: int = 1
 
-    def bind(self, cores: Sequence[int]) -> None:
-        """Lets both processes work on these cores alone."""
-        for worker in (self.a, self.b):
-            worker.ask("bind", cores=list(cores))
-
     def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
         """Builds the subject on both sides and settles the size of a slice and of a round.
 
@@ -92,7 +87,7 @@ class Pair:
         self.quads = max(1, round(ROUND_SECONDS / (4 * self.calls * each)))
 
     def call_seconds(self) -> float:
-        """Seconds of one call, of the slower side. Both are asked: where memory lies depends on all that went before."""
+        """Seconds of one call, of the slower side. Both are asked, as where memory lies depends on what went before."""
         return max(call_seconds(worker, self.batch) for worker in (self.a, self.b))
 
     def same_pixels(self) -> bool:
@@ -101,7 +96,7 @@ class Pair:
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of a call of A and of B: the median of A's in all quads, and that times the centre of their ratios."""
+        """Seconds of a call of A and of B: the median of A's in all quads, and that times the centre of the ratios."""
         quads = [self.quad(rng) for _ in range(self.quads)]
         a = median(a for a, _ in quads)
         return a, a * math.exp(centre([math.log(b / a) for a, b in quads]))
@@ -142,8 +137,7 @@ def compare_one(
 
     def rounds_of_a_pair(most: int) -> None:
         nonlocal fixed
-        with open_pair(trees, fixed) as pair:
-            pair.bind(some_cores(options.threads, rng))
+        with open_pair(trees, fixed, rng) as pair:
             pair.prepare(subject, subject.within(trees[1], trees[0]), fixed)
             fixed = replace(fixed, batch=pair.batch, shorten=False)
             same.append(pair.same_pixels())
@@ -177,15 +171,19 @@ def some_cores(threads: int, rng: random.Random) -> list[int]:
 
 
 @contextmanager
-def open_pair(trees: tuple[Path, Path], options: Options) -> Iterator[Pair]:
-    """Two processes, started side by side."""
-    a = Worker(options.device, options.threads, trees[0])
-    b = Worker(options.device, options.threads, trees[1])
+def open_pair(trees: tuple[Path, Path], options: Options, rng: random.Random) -> Iterator[Pair]:
+    """Two processes, started side by side, either one first; on the same cores where the system can bind them."""
+    opened: dict[Path, Worker] = {}
     try:
-        yield Pair(a, b, options.batch)
+        for tree in rng.sample(trees, 2):
+            opened[tree] = Worker(options.device, options.threads, tree)
+        cores = some_cores(options.threads, rng)
+        for worker in opened.values():
+            worker.ask("bind", cores=cores)
+        yield Pair(opened[trees[0]], opened[trees[1]], options.batch)
     finally:
-        a.close()
-        b.close()
+        for worker in opened.values():
+            worker.close()
 
 
 @contextmanager
