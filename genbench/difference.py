@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from genbench.columns import aligned
 from genbench.errors import GenbenchError
 from genbench.metrics import METRICS
 from genbench.metrics.base import COST
@@ -194,5 +195,4 @@ def table(found: Sequence[Difference]) -> str:
             continue
         numbers = f"{d.change:+.4g} ({d.lo:+.4g} to {d.hi:+.4g})"
         lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"least seen {d.least:.3g}"))
-    widths = [max(len(line[i]) for line in lines) for i in range(5)] if lines else []
-    return "\n".join("  ".join([*(w.ljust(n) for w, n in zip(line, widths, strict=False)), line[5]]) for line in lines)
+    return aligned(lines)

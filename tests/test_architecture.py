@@ -14,7 +14,7 @@ FLOORS = [
     "cli", "listing", "difference", "scoring", "speed", "runner", "pool", "work", "cell_inputs", "score_inputs",
     "sides", "selftest", "check", "plan", "report", "screen", "build", "draw", "train", "ema", "batches", "applies",
     "lint", "scale", "measure", "metrics", "features", "data", "suite", "suite_entries", "yaml_source", "store",
-    "seeds", "records", "registry", "contract", "space", "progress", "errors",
+    "seeds", "records", "registry", "contract", "space", "progress", "columns", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {

@@ -23,7 +23,7 @@ import numpy as np
 from genbench.speed.commands import TOLERANCE_PAIRED
 from genbench.speed.judge import UNCLEAR, Ratio, sequential
 from genbench.speed.outcome import Outcome
-from genbench.speed.paired import Options, compare_one
+from genbench.speed.paired import ROUNDS_A_PAIR, Options, compare_one
 from genbench.speed.subjects import Subject
 
 MODEL = '''"""A zoo model whose sampler takes a share more of its time, waiting."""
@@ -51,7 +51,9 @@ NOISES: dict[str, Noise] = {
     "every tenth round doubled or halved": lambda rng, n: (
         rng.normal(0, 0.01, n) + math.log(2) * rng.choice((-1, 1), n) * (rng.random(n) < 0.1)
     ),
-    "sides differ by 0.4 % in every process": lambda rng, n: rng.normal(0, 0.02, n) + rng.normal(0, 0.004),
+    "normal, 2 %, and 1 % in all rounds of a pair of processes": lambda rng, n: (
+        rng.normal(0, 0.02, n) + rng.normal(0, 0.01, n).repeat(ROUNDS_A_PAIR)[:n]
+    ),
 }
 
 

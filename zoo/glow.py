@@ -37,7 +37,7 @@ from torch import Generator, Tensor, nn
 from genbench.contract import Batch, Condition, DataSpec, ExactLikelihood, Loss, Model, Recipe, Reconstructs
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
-from zoo.nets import halvings
+from zoo.nets import halvings, log_normal
 
 Shape = tuple[int, int, int]
 
@@ -342,12 +342,15 @@ class Flow(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, D) of pixels y (B, C, H, W) in [0, 1), and log |det dz/dy| (B,)."""
+        return self._through(y, lambda layer, h: layer(h))
+
+    def _through(self, y: Tensor, apply: Callable[[Layer, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         h, log_det = enter(y, self.constraint)
         latents = []
         for level, shape in zip(self.levels, self.shapes, strict=True):
             h = squeeze(h)
             for layer in level:
-                h, change = layer(h)
+                h, change = apply(layer, h)
                 log_det = log_det + change
             latents.append(h[:, -shape[0] :].flatten(1))
             h = h[:, : -shape[0]]
@@ -372,15 +375,9 @@ class Flow(nn.Module):
     @torch.no_grad()
     def initialise(self, y: Tensor) -> None:
         """Sets every activation normalisation from a first batch of pixels y, once in the life of the weights."""
-        if self.initialised:
-            return
-        h, _ = enter(y, self.constraint)
-        for level, shape in zip(self.levels, self.shapes, strict=True):
-            h = squeeze(h)
-            for layer in level:
-                h = layer.initialise(h)
-            h = h[:, : -shape[0]]
-        self.initialised.fill_(True)
+        if not self.initialised:
+            self._through(y, lambda layer, h: (layer.initialise(h), h.new_zeros(())))
+            self.initialised.fill_(True)
 
 
 class Glow(Model, ExactLikelihood, Reconstructs):
@@ -396,10 +393,8 @@ class Glow(Model, ExactLikelihood, Reconstructs):
     def __init__(self, data: DataSpec, config: GlowConfig | None = None, sampler: GlowSampler | None = None) -> None:
         super().__init__(data, config, sampler)
         if halvings(data.height, data.width) < self.config.levels:
-            raise ModelError(
-                f"glow: images are {data.height}x{data.width}; height and width must be multiples of "
-                f"{2**self.config.levels} for levels={self.config.levels}"
-            )
+            multiple = f"multiples of {2**self.config.levels} for levels={self.config.levels}"
+            raise ModelError(f"glow: images are {data.height}x{data.width}; height and width must be {multiple}")
         self.flow = Flow(data.shape, self.config)
 
     @classmethod
@@ -452,8 +447,3 @@ class Glow(Model, ExactLikelihood, Reconstructs):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Images (n, C, H, W) in [-1, 1]."""
         return self.decode(self.sampler.temperature * self.noise(n, gen))
-
-
-def log_normal(z: Tensor) -> Tensor:
-    """Log density of N(0, I) at z (B, D): (B,), nats."""
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)

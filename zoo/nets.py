@@ -1,4 +1,4 @@
-"""Networks without mathematics of their own: the U-Net of Ho et al. 2020 and its blocks, and batch norm's moments.
+"""What several models share: the U-Net of Ho et al. 2020 and its blocks, batch norm's moments, the density of noise.
 
 A convolutional encoder and decoder, joined at every block by a skip connection (Ho et al. 2020, section 4 and appendix
 B). A block is a residual block that is told the time as a shift of its features, with self-attention at chosen
@@ -295,6 +295,11 @@ def halvings(height: int, width: int) -> int:
     """How often both sides can be halved exactly."""
     side = math.gcd(height, width)
     return (side & -side).bit_length() - 1
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """Log density of N(0, I) at z (B, D): (B,), nats."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 def require_sizes(shape: tuple[int, int, int], channels: int, resolutions: int) -> None:

@@ -45,6 +45,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from genbench.contract import Batch, Condition, DataSpec, Decodes, Encodes, ExactLikelihood, Loss, Model, Recipe
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
+from zoo.nets import log_normal
 
 Shape = tuple[int, int, int]
 
@@ -330,11 +331,6 @@ def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         z, log_det = layer.inverse(z)
         total = total + log_det
     return z, total
-
-
-def log_normal(z: Tensor) -> Tensor:
-    """Log density of N(0, I) at z (B, D): (B,), nats."""
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 class RealNVP(Model, ExactLikelihood, Encodes, Decodes):

@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from genbench.columns import aligned
 from genbench.errors import CellFailure, GenbenchError
 from genbench.runner import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
-from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary, table
+from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary
 from genbench.speed.profile import Profile, read_profile
 from genbench.speed.slices import Say
 from genbench.speed.subjects import Subject, subjects
@@ -87,7 +88,7 @@ def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str,
         for k, t in timings.items()
     ]
     rows += [(k, "", "", f"failed: {why}") for k, why in failed.items()]
-    text = table([("model", "images/s", "noise", ""), *rows])
+    text = aligned([("model", "images/s", "noise", ""), *rows])
     return f"{text}\n\nwritten: {request.save}", kept.machine, not failed
 
 
@@ -137,7 +138,7 @@ def _profile(request: Request, suite: Suite, found: Sequence[Subject], device: s
     rows = [_row(label, profile) for label, profile in profiles.items()]
     rows += [(label, *[""] * (len(HEAD) - 2), f"failed: {why}") for label, why in failed.items()]
     sweeps = [f"  {label}: {_sweep(profile)}" for label, profile in profiles.items()]
-    text = "\n".join([table([HEAD, *rows]), "", "images/s by batch", *sweeps])
+    text = "\n".join([aligned([HEAD, *rows]), "", "images/s by batch", *sweeps])
     data = {
         "machine": baseline.machine(device, request.threads),
         "profiles": {k: _plain(p) for k, p in profiles.items()},

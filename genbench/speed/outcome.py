@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from genbench.columns import aligned
 from genbench.errors import GenbenchError
 from genbench.speed.judge import Ratio
 
@@ -67,20 +68,12 @@ def shown_rate(value: float) -> str:
 HEAD = ("model", "A images/s", "B images/s", "time B / A (interval)", "verdict", "")
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells as text, the columns aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(n) for cell, n in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
-    )
-
-
 def summary(outcomes: Sequence[Outcome], tolerance: float) -> str:
     """The table, and a sentence about the gate."""
     shut = [o.label for o in outcomes if o.closes(tolerance)]
     failed = [o.label for o in outcomes if o.failed]
     compared = [o for o in outcomes if o.ratio is not None]
-    lines = [table([HEAD, *(o.line() for o in outcomes)]), ""]
+    lines = [aligned([HEAD, *(o.line() for o in outcomes)]), ""]
     if shut:
         lines.append(f"gate closed: slower by more than {100 * tolerance:g} %: {', '.join(shut)}")
     elif failed:

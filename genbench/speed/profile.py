@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.contract import Model, Steps
-from genbench.metrics.cost import counted, peak_memory, synchronise, verified_evaluations
+from genbench.metrics.cost import counted, peak_memory, repeat, synchronise, verified_evaluations
 from genbench.speed.energy import energy
 
 Draw = Callable[[int], Any]
@@ -166,12 +166,8 @@ def free_mib(device: torch.device) -> float:
 def _point(draw: Draw, device: torch.device, batch: int, seconds: float) -> Point:
     with peak_memory(device) as peak:
         draw(batch)
-    taken: list[float] = []
-    while len(taken) < MOST_CALLS and (sum(taken) < seconds or len(taken) < LEAST_CALLS):
-        taken.append(timed(draw, batch))
-        if taken[-1] > LONGEST_CALL:
-            break
-    return Point(batch, tuple(taken), peak[0])
+    taken = repeat(lambda: draw(batch), seconds, time.perf_counter, MOST_CALLS)
+    return Point(batch, taken, peak[0])
 
 
 def _joules(draw: Draw, best: Point, device: torch.device, seconds: float) -> float | None:
