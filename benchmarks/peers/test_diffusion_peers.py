@@ -40,7 +40,7 @@ def their_network(setting: str) -> Any:
     network = diffusers.UNet2DModel(
         sample_size=COLOUR.height, in_channels=COLOUR.channels, out_channels=COLOUR.channels, block_out_channels=WIDTHS,
         layers_per_block=len(WIDTHS) // 2, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
-        norm_num_groups=GROUPS, attention_head_dim=WIDTHS[-1],
+        norm_num_groups=GROUPS, attention_head_dim=WIDTHS[-1], downsample_padding=0,
     )  # fmt: skip
     return network.to(memory_format=LAYOUTS[setting])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import random
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from speed_fakes import FakeWorker, subject
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed import paired
+from genbench.speed.client import Worker
 from genbench.speed.judge import FASTER, LOOKS, SLOWER, UNCLEAR
 from genbench.speed.outcome import NOT_COMPARED, summary
 
@@ -51,6 +54,47 @@ def test_it_stops_as_soon_as_the_answer_is_plain(monkeypatch):
 def test_time_that_is_up_ends_with_the_first_look(monkeypatch):
     (found,) = outcomes(monkeypatch, 1.02, minutes=0.0)
     assert found.ratio.n == LOOKS[0]
+
+
+class Drifting:
+    """A worker of a machine that gets slower by the same time with every call, whichever side makes it."""
+
+    calls = 0
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def ask(self, do: str, **given: int) -> dict[str, list[float]]:
+        type(self).calls += 1
+        return {"seconds": [self.factor * (1 + 0.01 * type(self).calls)]}
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.05])
+def test_steady_drift_cancels_within_a_quad(factor):
+    pair = paired.Pair(Drifting(1.0), Drifting(factor), batch=8, calls=1, quads=6)
+    for order in range(8):
+        a, b = pair.quad(random.Random(order))
+        assert b / a == pytest.approx(factor, rel=1e-12)
+    a, b = pair.round(random.Random(0))
+    assert b / a == pytest.approx(factor, rel=1e-12)
+
+
+def test_both_sides_share_as_many_cores_as_threads(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7}, raising=False)
+    drawn = {tuple(paired.some_cores(1, random.Random(i))) for i in range(50)}
+    assert drawn == {(2,), (3,), (5,), (7,)}
+    assert len(set(paired.some_cores(3, random.Random(0)))) == 3
+    assert paired.some_cores(0, random.Random(0)) == paired.some_cores(9, random.Random(0)) == [2, 3, 5, 7]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert paired.some_cores(1, random.Random(0)) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_a_worker_stays_on_its_cores():
+    core = min(os.sched_getaffinity(0))
+    with Worker("cpu", 1) as worker:
+        worker.ask("bind", cores=[core])
+        assert os.sched_getaffinity(worker.process.pid) == {core}
 
 
 def test_a_side_that_cannot_be_built_is_not_compared_and_the_others_are(monkeypatch):
