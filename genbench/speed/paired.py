@@ -43,7 +43,7 @@ class NotInBase(CellFailure):
 class Options:
     """How models are compared.
 
-    batch: images in a call; with shorten, at most, and fewer where calls become short enough to be seen undisturbed.
+    batch: images in a call; with shorten, at most, and fewer where that makes calls short enough to alternate quickly.
     tolerance: the share of time by which B may be slower. seed: of the order of slices.
     """
 

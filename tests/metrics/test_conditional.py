@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from scipy.stats import norm
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.base import CONDITION
@@ -21,6 +23,18 @@ def test_labels_that_were_not_obeyed_score_chance():
     found = CONDITIONAL[0].compute(probabilities=rng.dirichlet(np.ones(10), 5000), labels=rng.integers(10, size=5000))
     assert found.lo < 0.1 < found.hi
     assert found.hi - found.lo < 0.02
+
+
+@pytest.mark.parametrize("distance", [0.5, 2.0, 6.0])
+def test_accuracy_of_two_gaussian_classes_is_phi_of_half_their_distance(distance):
+    """Samples x = m_y + N(0, 1) under the best classifier of them, which is wrong with probability Phi(-d / 2)."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=40_000)
+    x = distance * labels + rng.normal(size=len(labels))
+    p = expit(distance * (x - distance / 2))
+    found = CONDITIONAL[0].compute(probabilities=np.stack([1 - p, p], axis=1), labels=labels)
+    known = norm.cdf(distance / 2)
+    assert found.value == pytest.approx(known, abs=4 * np.sqrt(known * (1 - known) / len(labels)))
 
 
 def test_both_metrics_read_the_same_and_differ_in_who_may_be_asked():

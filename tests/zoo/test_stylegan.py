@@ -13,6 +13,7 @@ from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded
 from genbench.train import FitOptions, Training
+from zoo.dcgan import discriminator_loss, generator_loss
 from zoo.stylegan import (
     Discriminator,
     Mapping,
@@ -428,6 +429,28 @@ def test_r1_of_a_linear_discriminator(batch):
     torch.testing.assert_close(penalty, 5.0 * weight.square().sum())
     (slope,) = torch.autograd.grad(penalty, weight)
     torch.testing.assert_close(slope, 10.0 * weight.detach())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.6, 1.0, 2.5])
+def test_players_circle_without_r1_and_settle_with_it(gamma):
+    """Dirac-GAN (M, section 2 and 4): D(x) = psi x, all real images are 0, all generated ones theta."""
+
+    def field(position):
+        theta, psi = position
+        real = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+        of_real, of_fake = discriminator_loss(psi * real[0], psi * theta[None])
+        critic = of_real + of_fake + r1_penalty(psi * real[0], real, gamma)
+        (d_psi,) = torch.autograd.grad(critic, psi, create_graph=True)
+        (d_theta,) = torch.autograd.grad(generator_loss(psi * theta[None]), theta, create_graph=True)
+        return torch.stack([-d_theta, -d_psi])
+
+    start = torch.zeros(2, dtype=torch.float64)
+    found = torch.linalg.eigvals(torch.autograd.functional.jacobian(field, start))
+    spread = complex(gamma**2 / 4 - 0.25) ** 0.5
+    known = torch.tensor([-gamma / 2 - spread, -gamma / 2 + spread])
+    for value in known:
+        assert (found - value).abs().min() < 1e-6
+    assert (found.real < 0).all() == (gamma > 0)
 
 
 @pytest.mark.parametrize("styles", [1, 3])
