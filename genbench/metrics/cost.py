@@ -89,15 +89,22 @@ def measure_cost(
 
 
 def repeat(
-    run: Callable[[], None], seconds: float, clock: Callable[[], float], most: int | None = None
+    run: Callable[[], None],
+    seconds: float,
+    clock: Callable[[], float],
+    most: int | None = None,
+    longest: float | None = None,
 ) -> tuple[float, ...]:
-    """Times `run` until `seconds` are spent: at least 3 times unless one of them alone overruns, at most `most`."""
+    """Times `run` until `seconds` are spent: at most `most` times, and at least 3 unless one alone takes `longest`.
+
+    longest: seconds; None: as many as are to be spent.
+    """
     taken: list[float] = []
     while most is None or len(taken) < most:
         start = clock()
         run()
         taken.append(clock() - start)
-        if sum(taken) >= seconds and (len(taken) >= LEAST_REPEATS or max(taken) > seconds):
+        if sum(taken) >= seconds and (len(taken) >= LEAST_REPEATS or max(taken) > (longest or seconds)):
             break
     return tuple(taken)
 

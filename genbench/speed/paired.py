@@ -44,7 +44,7 @@ class Options:
     """How models are compared.
 
     batch: images in a call; with shorten, at most, and fewer where that makes calls short enough to alternate quickly.
-    tolerance: the share of time by which B may be slower. seed: of the order of slices.
+    tolerance: the share of time by which B may be slower. seed: of all that chance decides.
     """
 
     device: str
@@ -173,14 +173,14 @@ def some_cores(threads: int, rng: random.Random) -> list[int]:
 @contextmanager
 def open_pair(trees: tuple[Path, Path], options: Options, rng: random.Random) -> Iterator[Pair]:
     """Two processes, started side by side, either one first; on the same cores where the system can bind them."""
-    opened: dict[Path, Worker] = {}
+    opened: dict[int, Worker] = {}
     try:
-        for tree in rng.sample(trees, 2):
-            opened[tree] = Worker(options.device, options.threads, tree)
+        for side in rng.sample((0, 1), 2):
+            opened[side] = Worker(options.device, options.threads, trees[side])
         cores = some_cores(options.threads, rng)
         for worker in opened.values():
             worker.ask("bind", cores=cores)
-        yield Pair(opened[trees[0]], opened[trees[1]], options.batch)
+        yield Pair(opened[0], opened[1], options.batch)
     finally:
         for worker in opened.values():
             worker.close()

@@ -166,7 +166,7 @@ def free_mib(device: torch.device) -> float:
 def _point(draw: Draw, device: torch.device, batch: int, seconds: float) -> Point:
     with peak_memory(device) as peak:
         draw(batch)
-    taken = repeat(lambda: draw(batch), seconds, time.perf_counter, MOST_CALLS)
+    taken = repeat(lambda: draw(batch), seconds, time.perf_counter, MOST_CALLS, LONGEST_CALL)
     return Point(batch, taken, peak[0])
 
 

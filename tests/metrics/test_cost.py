@@ -7,7 +7,7 @@ from torch import nn
 from genbench.contract import DataSpec, Loss, Model, Steps
 from genbench.errors import CellFailure
 from genbench.metrics import METRICS
-from genbench.metrics.cost import MIB, Cost, measure_cost, peak_memory
+from genbench.metrics.cost import MIB, Cost, measure_cost, peak_memory, repeat
 
 DATA = DataSpec(1, 2, 2)
 
@@ -86,6 +86,16 @@ def test_one_repeat_that_overruns_the_budget_is_enough_and_has_no_interval():
     found = value("images_per_second", cost), value("latency", cost)
     assert [v.value for v in found] == pytest.approx([1.0, 1000.0])
     assert [(v.lo, v.hi, v.interval) for v in found] == [(None, None, "")] * 2
+
+
+@pytest.mark.parametrize(("each", "longest", "times"), [(2, None, 1), (2, 5, 3), (6, 5, 1), (0.25, 5, 4), (0.01, 5, 7)])
+def test_a_repeat_may_overrun_the_budget_up_to_the_longest(each, longest, times):
+    now = [0.0]
+
+    def run():
+        now[0] += each
+
+    assert repeat(run, 1.0, lambda: now[0], most=7, longest=longest) == pytest.approx([each] * times)
 
 
 def test_latency_stops_at_a_hundred_images():
