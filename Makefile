@@ -28,7 +28,7 @@ slow: $(BIN)/.installed          ## the tests that take minutes
 # CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed: docs/performance.md says why.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --benchmark-enable --benchmark-only -m "" \
 	--benchmark-timer=time.process_time --benchmark-storage=file://benchmarks/stored --benchmark-columns=min,median,rounds
-STEADY := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
+STEADY := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1000000000
 COMPARED := $(addprefix benchmarks/test_,sampling.py training.py metrics.py report.py)
 KIND ?= 2-cores-of-an-amd-epyc
 COMPARE = $(STEADY) $(BENCH) $(COMPARED) --benchmark-compare --benchmark-compare-fail=min:60%
@@ -38,7 +38,7 @@ bench: $(BIN)/.installed         ## timings, on this machine; against peers too 
 
 bench-peers: $(BIN)/.installed   ## against diffusers, normflows and nflows, which it installs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
-	$(BENCH) benchmarks/peers -s
+	$(STEADY) $(BENCH) benchmarks/peers -s
 
 bench-compare: $(BIN)/.installed ## every model, metric and the report against the stored run; fails when three runs fail
 	$(COMPARE) || $(COMPARE) || $(COMPARE)

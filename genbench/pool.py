@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -20,6 +22,10 @@ from typing import Any
 from genbench.progress import Progress
 
 MOST_WORKERS = 8
+
+# Tells glibc to keep freed memory. By default it hands large blocks back and has them cleared page by page at the next
+# call: a fifth of the time that training a VAE takes at 28x28. Blocks of up to 32 MiB, the most that old ones accept.
+KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,20 @@ def _context(preload: tuple[str, ...]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    with _variables({**KEEPING_MEMORY, **os.environ}):
+        forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _variables(given: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _work(

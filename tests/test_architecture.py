@@ -23,6 +23,7 @@ ZOO_SIBLINGS = {
     "cgan": {"nets", "gan", "dcgan"},
     "ddpm": {"nets", "probability_flow"},
     "stylegan": {"gan", "stylegan_layers"},
+    "glow": {"nets", "glow_networks"},
     "latent_diffusion": {"nets", "ddpm", "attention"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import signal
 import time
 
@@ -37,6 +39,15 @@ def clock(report):
     start = time.monotonic()
     time.sleep(0.3)
     return start, time.monotonic()
+
+
+def page_faults(report):
+    """Of eight blocks of 16 MiB, one after another, once the first is there."""
+    bytearray(b"x") * 2**24
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        bytearray(b"x") * 2**24
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def run(tasks, workers=2, cores=2) -> tuple[dict[str, Outcome], list[str]]:
@@ -87,3 +98,11 @@ def test_what_runs_alone_overlaps_with_nothing():
     for alone in ("t0", "t2"):
         for other in set(spans) - {alone}:
             assert spans[alone][1] <= spans[other][0] or spans[other][1] <= spans[alone][0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_workers_keep_freed_memory_and_their_parent_its_variables():
+    before = dict(os.environ)
+    ended, _ = run([Task("a", page_faults, ())])
+    assert ended["a"].result < 2**24 / resource.getpagesize()  # less than one of the eight blocks
+    assert dict(os.environ) == before

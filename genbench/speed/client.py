@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from genbench.errors import CellFailure
+from genbench.pool import KEEPING_MEMORY
 
 WORKER = Path(__file__).with_name("worker.py")
-KEEPING = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 SHOWN = 300  # characters of a dead worker's last words
 
 
@@ -79,7 +79,7 @@ def environment(tree: Path | None) -> dict[str, str]:
     glibc is told to keep freed memory: whether it gives it back after every call depends on what a process happened to
     allocate before, and makes one process a third slower than another of the very same code.
     """
-    steady = {**KEEPING, **os.environ}
+    steady = {**KEEPING_MEMORY, **os.environ}
     if tree is None:
         return steady
     places = [str(tree), str(tree / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -1,5 +1,9 @@
 """Cost under a clock that the model itself moves: every number is known."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +12,7 @@ from genbench.contract import DataSpec, Loss, Model, Steps
 from genbench.errors import CellFailure
 from genbench.metrics import METRICS
 from genbench.metrics.cost import MIB, Cost, measure_cost, peak_memory, repeat
+from genbench.pool import KEEPING_MEMORY
 
 DATA = DataSpec(1, 2, 2)
 
@@ -135,6 +140,21 @@ def test_peak_memory_sees_what_was_allocated_and_freed():
     if peak[0] is None:
         pytest.skip("this system does not tell the peak of a block of work")
     assert 39 < peak[0] < 60
+
+
+def test_peak_memory_counts_what_an_allocator_had_kept():
+    code = (
+        "import torch\nfrom genbench.metrics.cost import peak_memory\n"
+        "for _ in range(2):\n"
+        "    with peak_memory(torch.device('cpu')) as peak:\n"
+        "        torch.ones(16 * 2**18)\n"
+        "print(peak[0])"
+    )
+    environment = {**os.environ, **KEEPING_MEMORY}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    if done.stdout.strip() == "None":
+        pytest.skip("this system does not tell the peak of a block of work")
+    assert 15 < float(done.stdout) < 24
 
 
 def test_unknown_peak_memory_is_no_number():

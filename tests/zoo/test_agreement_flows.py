@@ -117,7 +117,7 @@ def normflows_glow(normflows, flow, config):
 def test_glow_has_normflows_log_probabilities(coupling, lu):
     """normflows has no prior that depends on the channels kept, so that convolution's kernel is set to zero."""
     normflows = pytest.importorskip("normflows")
-    config = GlowConfig(levels=2, steps=2, width=6, coupling=coupling, lu=lu)
+    config = GlowConfig(levels=2, steps=2, width=6, coupling=coupling, lu=lu, least_scale=0.0)
     flow = shaken(GlowFlow(SHAPE, config))
     flow.levels[0][-1].network.weight.zero_()
     y = images()
@@ -129,7 +129,7 @@ def test_glow_has_normflows_log_probabilities(coupling, lu):
 @torch.no_grad()
 def test_glow_draws_normflows_images():
     normflows = pytest.importorskip("normflows")
-    config = GlowConfig(levels=2, steps=2, width=6)
+    config = GlowConfig(levels=2, steps=2, width=6, least_scale=0.0)
     flow = shaken(GlowFlow(SHAPE, config), size=0.05)
     flow.levels[0][-1].network.weight.zero_()
     peer = normflows_glow(normflows, flow, config)
@@ -187,7 +187,7 @@ def test_glow_has_nflows_log_probabilities():
     import nflows.flows
     import nflows.transforms
 
-    flow = shaken(GlowFlow(SHAPE, GlowConfig(levels=2, steps=2, width=6)))
+    flow = shaken(GlowFlow(SHAPE, GlowConfig(levels=2, steps=2, width=6, least_scale=0.0)))
     flow.levels[0][-1].network.weight.zero_()
     flow.levels[0][-1].network.bias.zero_()
     flow.levels[1][-1].bias.zero_()

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.autograd.functional import jacobian
 
@@ -19,14 +20,11 @@ from zoo.glow import (
     ActNorm,
     ConditionalAffine,
     Conv1x1,
-    CouplingNetwork,
     Flow,
-    GainConv,
     Glow,
     GlowConfig,
     GlowSampler,
     LUConv1x1,
-    ZeroConv,
     enter,
     inverses,
     leave,
@@ -35,6 +33,7 @@ from zoo.glow import (
     squeeze,
     step,
 )
+from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, conv
 
 TINY = GlowConfig(levels=2, steps=2, width=6)
 DIGITS = DataSpec(1, 8, 8, 17)
@@ -187,7 +186,7 @@ def test_preparing_normalises_every_layer_and_happens_once():
 
 @torch.no_grad()
 def test_hidden_channels_are_normalised_on_the_first_batch():
-    network = CouplingNetwork(2, 4, (4, 4), GlowConfig(width=8))
+    network = CouplingNetwork(2, 4, width=8, size=None)
     x = 3 + torch.randn(100, 2, 4, 4, generator=seeded(0))
     network.initialise(x)
     for h in (network.first(x), network.middle(network.first(x).relu())):
@@ -242,9 +241,9 @@ def test_conv_is_torchs_1x1_convolution():
 def test_inverses_found_together_are_each_convolutions_own(kind):
     convs = [shaken(kind(5).double(), seed) for seed in range(3)]
     x = torch.randn(2, 5, 3, 4, generator=seeded(1), dtype=torch.float64)
-    for conv, inverse in zip(convs, inverses(convs), strict=True):
-        assert torch.allclose(inverse @ conv.weight(), torch.eye(5, dtype=torch.float64), atol=1e-10)
-        assert torch.allclose(nn.functional.conv2d(conv(x)[0], inverse[:, :, None, None]), x, atol=1e-10)
+    for each, inverse in zip(convs, inverses(convs), strict=True):
+        assert torch.allclose(inverse @ each.weight(), torch.eye(5, dtype=torch.float64), atol=1e-10)
+        assert torch.allclose(nn.functional.conv2d(each(x)[0], inverse[:, :, None, None]), x, atol=1e-10)
 
 
 @torch.no_grad()
@@ -304,6 +303,17 @@ def test_a_saturated_coupling_stays_invertible():
     assert torch.allclose(layer.inverse(z), x)
 
 
+def test_no_scale_of_a_coupling_is_below_the_least():
+    layer = step(SHAPE, GlowConfig(width=6, least_scale=0.5))[2]
+    with torch.no_grad():
+        layer.network.last.bias.copy_(torch.tensor([1.0, -1000.0, 3.0, -2.0]))  # raw + 2: as small as can be, and 0
+    x = torch.randn(2, *SHAPE, generator=seeded(0))
+    z, log_det = layer(x)
+    assert torch.allclose(z[:, 2], (x[:, 2] + 1) * 0.5)
+    assert torch.allclose(z[:, 3], (x[:, 3] + 3) * 0.75)
+    assert torch.allclose(log_det, torch.full((2,), 16 * math.log(0.5 * 0.75)))
+
+
 def test_new_affine_coupling_scales_by_sigmoid_2():
     layer, x = coupling(), torch.randn(2, *SHAPE)
     z, log_det = layer(x)
@@ -331,7 +341,7 @@ def test_last_convolution_has_the_gain_exp_3_logs():
 
 
 def test_positions_let_a_network_know_the_middle_from_the_rim():
-    network = CouplingNetwork(2, 2, (6, 6), GlowConfig(width=4, positions=True))
+    network = CouplingNetwork(2, 2, width=4, size=(6, 6))
     with torch.no_grad():
         network.last.weight.fill_(1)
         network.position[:, :, 3, 3] = 5
@@ -596,3 +606,19 @@ def test_bad_options_name_what_is_allowed(make, message):
     with pytest.raises(ModelError) as error:
         make()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kernel", "sides"), [(1, 3, (8, 8)), (4, 3, (14, 10)), (3, 5, (8, 12)), (4, 1, (8, 8))]
+)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_convolution_to_few_channels_gives_the_same_sums(outputs, kernel, sides, biased):
+    gen = seeded(0)
+    x, weight = (torch.randn(shape, generator=gen) for shape in ((2, 5, *sides), (outputs, 5, kernel, kernel)))
+    bias = torch.randn(outputs, generator=gen) if biased else None
+    weight.requires_grad_()
+    one, other = conv(x, weight, bias), F.conv2d(x, weight, bias, padding=kernel // 2)
+    assert torch.allclose(one, other, atol=1e-5)
+    slope = torch.randn(one.shape, generator=gen)
+    (ours,), (theirs,) = (torch.autograd.grad(y, weight, slope) for y in (one, other))
+    assert torch.allclose(ours, theirs, atol=1e-4)
