@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -357,9 +357,10 @@ class Glow(Model, ExactLikelihood, Reconstructs):
         """From 32x32 pixels up the paper's step size, 10 epochs of CIFAR-10 to warm up; smaller: short on a CPU."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=1e-3, batch=64, warmup=7_800, clip=100.0, ema=0.999, images=5_000_000)
-        tiny = Recipe(lr=8e-3, batch=32, warmup=50, decay="cosine", clip=1.0, weight_decay=0.2, ema=0.99, images=24_000)
-        small = Recipe(lr=1e-3, batch=64, warmup=200, decay="cosine", clip=1.0, ema=0.999, images=200_000)
-        return tiny if max(data.height, data.width) <= 16 else small
+        small = Recipe(lr=8e-3, batch=32, decay="cosine", clip=1.0)
+        if max(data.height, data.width) <= 16:
+            return replace(small, warmup=50, weight_decay=0.2, ema=0.99, images=24_000)
+        return replace(small, warmup=100, ema=0.999, images=200_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Sets the activation normalisations from the first batch; a model with restored weights keeps its own."""
