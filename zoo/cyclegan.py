@@ -185,7 +185,7 @@ class CycleGAN(Model, Translates):
         if side >= 128:
             return CycleGANConfig(blocks=9 if side >= 256 else 6)
         if side >= 16:
-            return CycleGANConfig(width=32, blocks=3, critic_halvings=2)
+            return CycleGANConfig(width=16, blocks=3, critic_halvings=2)
         return CycleGANConfig(width=16, halvings=1, blocks=2, critic_halvings=1)
 
     @classmethod
