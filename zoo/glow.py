@@ -349,8 +349,8 @@ class Glow(Model, ExactLikelihood, Reconstructs):
         levels = max(1, halvings(data.height, data.width))
         if min(data.height, data.width) >= 32:
             return GlowConfig(levels=min(3, levels))
-        steps, least = (8, 1e-6) if max(data.height, data.width) <= 16 else (16, 0.5)
-        return GlowConfig(min(2, levels), steps, width=64, positions=True, constraint=0.97, least_scale=least)
+        steps = 8 if max(data.height, data.width) <= 16 else 16
+        return GlowConfig(min(2, levels), steps, width=64, positions=True, constraint=0.97, least_scale=0.5)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
