@@ -29,7 +29,7 @@ from genbench.contract import (
 from genbench.draw import NO_WISHES, Wishes, draw, on_device
 from genbench.errors import CellFailure
 from genbench.features import similarity
-from genbench.measure import Images, Inputs, kept_moments, unit_images
+from genbench.measure import Images, Inputs, kept_moments, kept_radii, unit_images
 from genbench.metrics.base import Metric
 from genbench.metrics.cost import measure_cost
 from genbench.metrics.frechet import Moments
@@ -192,6 +192,11 @@ class CellInputs(Inputs):
         """Moments of the reference's features."""
         source = self._split_key(self.cell.data.reference)
         return kept_moments(self.store, self._features_key(source), lambda: self.real.vectors)
+
+    def real_radii(self, k: int) -> np.ndarray:
+        """Radii among the reference's features, kept beside them."""
+        source = self._split_key(self.cell.data.reference)
+        return kept_radii(self.store, self._features_key(source), lambda: self.real.vectors, k)
 
     @cached_property
     def train(self) -> features.Features:

@@ -28,6 +28,7 @@ from genbench.metrics.base import (
     Value,
 )
 from genbench.metrics.frechet import Moments, moments
+from genbench.metrics.manifold import reference_radii
 from genbench.records import digest
 from genbench.store import FEATURES as STORED_FEATURES
 from genbench.store import Store
@@ -60,6 +61,10 @@ class Inputs:
     def real_moments(self) -> Moments:
         """The moments of the reference's features."""
         return moments(self.real.vectors)
+
+    def real_radii(self, k: int) -> np.ndarray:
+        """Squared distances (M,) of the reference's features to their k-th nearest neighbours among themselves."""
+        return reference_radii(self.real.vectors, k)
 
     @property
     def train(self) -> Features:
@@ -116,7 +121,8 @@ class Reading:
 def _features(inputs: Inputs, metric: Metric) -> Reading:
     fake, real = inputs.fake.vectors, inputs.real.vectors
     given = inputs.real_moments if metric.moments else real
-    return Reading({"fake": fake, "real": given}, len(fake), len(real))
+    radii = {"radii": inputs.real_radii(metric.radii)} if metric.radii else {}
+    return Reading({"fake": fake, "real": given, **radii}, len(fake), len(real))
 
 
 def _generated(inputs: Inputs, metric: Metric) -> Reading:
@@ -212,14 +218,25 @@ READERS: dict[str, Callable[[Inputs, Metric], Reading]] = {
 
 def kept_moments(store: Store, features_key: str, rows: Callable[[], np.ndarray]) -> Moments:
     """The moments of features that the store knows by that key, made once: rows() gives the features (N, D)."""
-    key = digest({"moments_of": features_key})
+    return Moments(**_kept(store, {"kept": "moments", "of": features_key}, lambda: vars(moments(rows()))))
+
+
+def kept_radii(store: Store, features_key: str, rows: Callable[[], np.ndarray], k: int) -> np.ndarray:
+    """reference_radii (N,) of such features, made once."""
+    return _kept(store, {"kept": "radii", "of": features_key, "k": k}, lambda: {"radii": reference_radii(rows(), k)})[
+        "radii"
+    ]
+
+
+def _kept(store: Store, what: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    key = digest(what)
     with store.lock(STORED_FEATURES, key):
         if not store.intact(STORED_FEATURES, key):
-            made = moments(rows())
-            with store.writing(STORED_FEATURES, key, {"moments_of": features_key}) as folder:
-                np.savez(folder / "moments.npz", **vars(made))
-    with np.load(store.path(STORED_FEATURES, key) / "moments.npz", allow_pickle=False) as arrays:
-        return Moments(arrays["mean"], arrays["root"])
+            made = make()
+            with store.writing(STORED_FEATURES, key, what) as folder:
+                np.savez(folder / "arrays.npz", allow_pickle=False, **made)
+    with np.load(store.path(STORED_FEATURES, key) / "arrays.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 # Metrics that see the generated images through the extractor, and metrics that compare with the reference split.

@@ -19,7 +19,7 @@ from genbench.data.images import ImageSet
 from genbench.errors import DataError
 from genbench.features import Features
 from genbench.lint import Case, Finding, Gather, Summary
-from genbench.measure import Images, Inputs, kept_moments
+from genbench.measure import Images, Inputs, kept_moments, kept_radii
 from genbench.metrics.base import (
     CLASSES,
     CONDITION,
@@ -138,6 +138,11 @@ class ScoreInputs(Inputs):
         """As Inputs, kept beside the features."""
         key = self._features_key(self.real_side.images)
         return kept_moments(self.store, key, lambda: self.real.vectors)
+
+    def real_radii(self, k: int) -> np.ndarray:
+        """As Inputs, kept beside the features."""
+        key = self._features_key(self.real_side.images)
+        return kept_radii(self.store, key, lambda: self.real.vectors, k)
 
     @cached_property
     def train(self) -> Features:

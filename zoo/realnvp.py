@@ -375,7 +375,7 @@ class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
         """
         if max(data.height, data.width) <= 16:
             return Recipe(lr=8e-3, batch=32, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=32_000)
-        return Recipe(lr=2e-3, batch=64, warmup=200, decay="cosine", clip=1.0, ema=0.999, images=200_000)
+        return Recipe(lr=6e-3, batch=32, warmup=100, decay="cosine", clip=1.0, ema=0.999, images=200_000)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, gen: Generator) -> None:

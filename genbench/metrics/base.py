@@ -44,7 +44,8 @@ class Metric:
         "translation"    see genbench.metrics.translation
     abilities: names of contract abilities, any of which suffices; empty: every model has it.
     protocol: the constants that decide the number; they go into the record. moments: whether compute takes the
-    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows.
+    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows. radii: k where compute takes
+    the reference's squared radii (metrics.manifold), which may be kept; 0 where it does not.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Metric:
     abilities: tuple[str, ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
     moments: bool = False
+    radii: int = 0

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, pair, with_normal_interval
+from genbench.metrics.arrays import Z95, Array, matrix, pair, with_normal_interval
 from genbench.metrics.base import FEATURES, Metric, Value
 
-BLOCK = 1024  # rows of the distance matrix held at a time
+BLOCK = 256  # rows of the distance matrix held at a time
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
 
 
@@ -47,24 +47,38 @@ def squared_distances(x: Array, y: Array) -> Array:
 
 def squared_radii(rows: Array, k: int) -> Array:
     """Squared distance of each row (M, D) to its k-th nearest other row: (M,)."""
+    squares = np.square(rows).sum(axis=1)
     radii = np.empty(len(rows))
     for start in range(0, len(rows), BLOCK):
-        block = squared_distances(rows[start : start + BLOCK], rows)
-        local = np.arange(len(block))
+        part = rows[start : start + BLOCK]
+        block = (-2 * part) @ rows.T
+        block += squares  # |x_i - y_j|^2 but for |x_i|^2, which leaves the order of a row as it is
+        local = np.arange(len(part))
         block[local, start + local] = np.inf
-        radii[start : start + BLOCK] = np.partition(block, k - 1, axis=1)[:, k - 1]
-    return radii
+        block.partition(k - 1, axis=1)
+        radii[start : start + BLOCK] = block[:, k - 1] + squares[start : start + BLOCK]
+    return np.maximum(radii, 0.0)
 
 
-def inside(points: Array, centres: Array, k: int) -> Inside:
+def reference_radii(real: Any, k: int) -> Array:
+    """squared_radii of a reference (M, D), which `precision`, `density` and `coverage` take so as not to compute it.
+
+    Quadratic in M. Raises as `arrays.matrix`, GenbenchError for fewer than k + 1 rows.
+    """
+    rows = matrix("real", real, least=k + 1)
+    return squared_radii(rows - rows.mean(axis=0), k)
+
+
+def inside(points: Array, centres: Array, k: int, radii: Array | None = None) -> Inside:
     """Which points (N, D) lie in the k-neighbour balls of centres (M, D).
 
-    Distances by inner products err by rounding of the size of the centre's norm; the radius is widened by that much,
-    so that a point on the sphere, or on a duplicated centre, is always inside.
+    radii: squared, of the centres, where they are known. Distances by inner products err by rounding of the size of the
+    centre's norm; the radius is widened by that much, so that a point on the sphere, or on a duplicated centre, is
+    always inside.
     """
     origin = centres.mean(axis=0)
     points, centres = points - origin, centres - origin
-    radii = squared_radii(centres, k)
+    radii = squared_radii(centres, k) if radii is None else radii
     radii = radii * (1 + 1e-9) + 1e-12 * np.square(centres).sum(axis=1)
     balls, held = [], np.zeros(len(centres))
     for start in range(0, len(points), BLOCK):
@@ -106,10 +120,10 @@ def share(hits: NDArray[np.bool_], of: str) -> Value:
     return Value(p, float(min(lo, p)), float(max(hi, p)), f"Wilson 95 % over {of}")
 
 
-def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"]) -> Value:
-    """Share of fake samples inside a ball of the reference."""
+def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], radii: Array | None = None) -> Value:
+    """Share of fake samples inside a ball of the reference; radii: `reference_radii`, computed if not given."""
     fake, real = checked(fake, real, k)
-    return share(inside(fake, real, k).balls_of_point > 0, "generated samples, the reference's balls fixed")
+    return share(inside(fake, real, k, radii).balls_of_point > 0, "generated samples, the reference's balls fixed")
 
 
 def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
@@ -118,18 +132,18 @@ def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
     return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
 
 
-def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"]) -> Value:
-    """Mean number of the reference's balls around a fake sample, over k."""
+def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], radii: Array | None = None) -> Value:
+    """Mean number of the reference's balls around a fake sample, over k; radii as in `precision`."""
     fake, real = checked(fake, real, k)
-    scores = inside(fake, real, k).balls_of_point / k
+    scores = inside(fake, real, k, radii).balls_of_point / k
     how = "over generated samples, the reference's balls fixed"
     return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
 
 
-def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"]) -> Value:
-    """Share of the reference's balls that hold a fake sample."""
+def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], radii: Array | None = None) -> Value:
+    """Share of the reference's balls that hold a fake sample; radii as in `precision`."""
     fake, real = checked(fake, real, k)
-    return share(inside(fake, real, k).points_of_ball > 0, "reference samples, the generated samples fixed")
+    return share(inside(fake, real, k, radii).points_of_ball > 0, "reference samples, the generated samples fixed")
 
 
 MANIFOLD = tuple(
@@ -142,6 +156,7 @@ MANIFOLD = tuple(
         reads=FEATURES,
         compute=compute,
         protocol={"k": NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
+        radii=0 if name == "recall" else NEIGHBOURS[name],
     )
     for name, compute in {"precision": precision, "recall": recall, "density": density, "coverage": coverage}.items()
 )
