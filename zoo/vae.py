@@ -309,7 +309,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         """Adam with a cosine decay and an average of the weights."""
         if max(data.height, data.width) <= 16:
             return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", ema=0.999, images=96_000)
-        return Recipe(lr=3e-3, batch=64, warmup=100, decay="cosine", ema=0.999, images=600_000)
+        return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Starts the output's bias at the batch's mean picture."""
