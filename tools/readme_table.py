@@ -1,7 +1,8 @@
-"""Prints the README's leaderboard from a result: `python tools/readme_table.py reports/reference/digits`."""
+"""Prints a result's leaderboard as README and docs show it: `python tools/readme_table.py reports/reference/digits`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ COLUMNS = (
     ("images_per_second", 0), ("evaluations", 0),
 )  # fmt: skip
 HEAD = (
-    "| model | family | FID (digits-classifier) ↓ | KID ↓ | precision ↑ | recall ↑ | bits/dim ↓ "
+    "| model | family | FID ({extractor}) ↓ | KID ↓ | precision ↑ | recall ↑ | bits/dim ↓ "
     "| images/s ↑ | network evaluations |"
 )
 KINDS = {"=": "= ", "<=": "≤ ", "~": "~ "}
@@ -26,11 +27,18 @@ def cell(row: pd.Series, metric: str, digits: int) -> str:
     return f"{kind}{row[metric]:,.{digits}f}"
 
 
+def extractor(folder: Path) -> str:
+    """The extractor of the result's FID."""
+    records = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
+    return next(r["protocol"]["extractor"] for r in records if r["metric"] == "fid" and r["status"] == "ok")
+
+
 def main() -> None:
     """Models by FID, then the scale rows as they come."""
-    table = pd.read_csv(Path(sys.argv[1]) / "leaderboard.csv", keep_default_na=True)
+    folder = Path(sys.argv[1])
+    table = pd.read_csv(folder / "leaderboard.csv", keep_default_na=True)
     models = table[table.role == "model"].sort_values("fid")
-    print(HEAD)
+    print(HEAD.format(extractor=extractor(folder)))
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for _, row in pd.concat([models, table[table.role != "model"]]).iterrows():
         name = row.model if row.role == "model" else f"*scale: {row.model}*"
