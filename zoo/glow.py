@@ -2,7 +2,8 @@
 
 Implemented: activation normalisation with data-dependent initialisation, invertible 1x1 convolutions (free or in LU
 form), affine and additive couplings, the multi-scale architecture of figure 2b, the released code's learned priors of
-what each level and the top give, sampling at a temperature. The likelihood is exact.
+what each level and the top give, sampling at a temperature. The likelihood is exact. The networks in the couplings:
+zoo.glow_networks.
 
 Deviations
 - Latents are the priors' standardised noise, N(0, I): each prior is the last affine layer of its level, and the top's,
@@ -242,7 +243,7 @@ class ConditionalAffine(Layer):
 
 def read_affine(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """Shift t and s = least + (1 - least) sigmoid(raw + 2) of an affine coupling; t, raw: even and odd channels."""
-    return h[:, 0::2], (h[:, 1::2] + 2).sigmoid() * (1 - least) + least
+    return h[:, 0::2], torch.add(h.new_full((), least), (h[:, 1::2] + 2).sigmoid(), alpha=1 - least)
 
 
 def read_additive(h: Tensor, least: float) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,14 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     as those of a kernel larger by one and of stride 2, which gives the four pixels of a 2x2 block as channels.
     """
     outputs, padding = len(weight), weight.shape[2] // 2
-    if x.is_cuda or outputs > 4 or padding == 0 or x.shape[2] % 2 or x.shape[3] % 2 or min(x.shape[2:]) < 8:
+    if (
+        x.device.type != "cpu"
+        or outputs > 4
+        or padding == 0
+        or x.shape[2] % 2
+        or x.shape[3] % 2
+        or min(x.shape[2:]) < 8
+    ):
         return F.conv2d(x, weight, bias, padding=padding)
     shifted = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
     biases = None if bias is None else bias.repeat_interleave(4)
