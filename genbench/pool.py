@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,6 +176,7 @@ def _work(
     explain: Callable[[BaseException], str],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     prepare(threads)
 
     def report(progress: Progress) -> None:
@@ -188,6 +190,14 @@ def _work(
     except Exception as error:
         outcome = Outcome(failure=explain(error))
     connection.send(outcome)
+
+
+def _end_with_the_run() -> None:
+    """Waits until the run is no more, however it was killed, and ends this process at once."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        wait([run.sentinel])
+        os._exit(1)
 
 
 def cores_available() -> int:

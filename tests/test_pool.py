@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import resource
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +109,41 @@ def test_workers_keep_freed_memory_and_their_parent_its_variables():
     ended, _ = run([Task("a", page_faults, ())])
     assert ended["a"].result < 2**24 / resource.getpagesize()  # less than one of the eight blocks
     assert dict(os.environ) == before
+
+
+def outlive(path, report):
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def begin(path):
+    run([Task("a", outlive, (path,))])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_workers_end_when_the_run_is_killed(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=begin, args=(tmp_path / "pid",))
+    process.start()
+    worker = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    process.kill()
+    process.join()
+    assert eventually(lambda: not alive(worker))
+
+
+def eventually(condition, seconds=30.0):
+    """What the condition gives once that is true; False when the time is up."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    return False
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "State:\tZ" not in status.read_text()
