@@ -29,8 +29,8 @@ from genbench.contract import (
 from genbench.draw import NO_WISHES, Wishes, draw, on_device
 from genbench.errors import CellFailure
 from genbench.features import similarity
-from genbench.measure import Images, Inputs, kept_moments, kept_radii, unit_images
-from genbench.metrics.base import Metric
+from genbench.measure import Images, Inputs, kept_moments, kept_of_reference, unit_images
+from genbench.metrics.base import Metric, OfReference
 from genbench.metrics.cost import measure_cost
 from genbench.metrics.frechet import Moments
 from genbench.metrics.paths import path_distances
@@ -193,10 +193,10 @@ class CellInputs(Inputs):
         source = self._split_key(self.cell.data.reference)
         return kept_moments(self.store, self._features_key(source), lambda: self.real.vectors)
 
-    def real_radii(self, k: int) -> np.ndarray:
-        """Radii among the reference's features, kept beside them."""
+    def of_real(self, what: OfReference) -> np.ndarray:
+        """Of the reference's features, kept beside them."""
         source = self._split_key(self.cell.data.reference)
-        return kept_radii(self.store, self._features_key(source), lambda: self.real.vectors, k)
+        return kept_of_reference(self.store, self._features_key(source), lambda: self.real.vectors, what)
 
     @cached_property
     def train(self) -> features.Features:

@@ -25,10 +25,10 @@ from genbench.metrics.base import (
     SPATIAL,
     TRANSLATION,
     Metric,
+    OfReference,
     Value,
 )
 from genbench.metrics.frechet import Moments, moments
-from genbench.metrics.manifold import reference_radii
 from genbench.records import digest
 from genbench.store import FEATURES as STORED_FEATURES
 from genbench.store import Store
@@ -62,9 +62,10 @@ class Inputs:
         """The moments of the reference's features."""
         return moments(self.real.vectors)
 
-    def real_radii(self, k: int) -> np.ndarray:
-        """Squared distances (M,) of the reference's features to their k-th nearest neighbours among themselves."""
-        return reference_radii(self.real.vectors, k)
+    def of_real(self, what: OfReference) -> np.ndarray:
+        """What a metric needs of the reference's features alone."""
+        found: np.ndarray = what.compute(self.real.vectors)
+        return found
 
     @property
     def train(self) -> Features:
@@ -121,8 +122,8 @@ class Reading:
 def _features(inputs: Inputs, metric: Metric) -> Reading:
     fake, real = inputs.fake.vectors, inputs.real.vectors
     given = inputs.real_moments if metric.moments else real
-    radii = {"radii": inputs.real_radii(metric.radii)} if metric.radii else {}
-    return Reading({"fake": fake, "real": given, **radii}, len(fake), len(real))
+    known = {"known": inputs.of_real(metric.of_reference)} if metric.of_reference else {}
+    return Reading({"fake": fake, "real": given, **known}, len(fake), len(real))
 
 
 def _generated(inputs: Inputs, metric: Metric) -> Reading:
@@ -221,11 +222,9 @@ def kept_moments(store: Store, features_key: str, rows: Callable[[], np.ndarray]
     return Moments(**_kept(store, {"kept": "moments", "of": features_key}, lambda: vars(moments(rows()))))
 
 
-def kept_radii(store: Store, features_key: str, rows: Callable[[], np.ndarray], k: int) -> np.ndarray:
-    """reference_radii (N,) of such features, made once."""
-    return _kept(store, {"kept": "radii", "of": features_key, "k": k}, lambda: {"radii": reference_radii(rows(), k)})[
-        "radii"
-    ]
+def kept_of_reference(store: Store, features_key: str, rows: Callable[[], np.ndarray], what: OfReference) -> np.ndarray:
+    """What a metric needs of such features alone, made once."""
+    return _kept(store, {"kept": what.name, "of": features_key}, lambda: {"array": what.compute(rows())})["array"]
 
 
 def _kept(store: Store, what: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from genbench.data.images import ImageSet
 from genbench.errors import DataError
 from genbench.features import Features
 from genbench.lint import Case, Finding, Gather, Summary
-from genbench.measure import Images, Inputs, kept_moments, kept_radii
+from genbench.measure import Images, Inputs, kept_moments, kept_of_reference
 from genbench.metrics.base import (
     CLASSES,
     CONDITION,
@@ -31,6 +31,7 @@ from genbench.metrics.base import (
     PROBABILITIES,
     SPATIAL,
     Metric,
+    OfReference,
 )
 from genbench.metrics.frechet import Moments
 from genbench.progress import Progress, Report
@@ -139,10 +140,10 @@ class ScoreInputs(Inputs):
         key = self._features_key(self.real_side.images)
         return kept_moments(self.store, key, lambda: self.real.vectors)
 
-    def real_radii(self, k: int) -> np.ndarray:
+    def of_real(self, what: OfReference) -> np.ndarray:
         """As Inputs, kept beside the features."""
         key = self._features_key(self.real_side.images)
-        return kept_radii(self.store, key, lambda: self.real.vectors, k)
+        return kept_of_reference(self.store, key, lambda: self.real.vectors, what)
 
     @cached_property
     def train(self) -> Features:

@@ -1,49 +1,60 @@
-"""Prints a result's leaderboard as README and docs show it: `python tools/readme_table.py reports/reference/digits`."""
+"""Prints a result's leaderboard as README and docs show it.
+
+python tools/readme_table.py reports/reference/digits
+python tools/readme_table.py reports/reference/text_to_image fid precision recall prompt_agreement
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-COLUMNS = (
-    ("fid", 2), ("kid", 3), ("precision", 2), ("recall", 2), ("bits_per_dim", 3),
-    ("images_per_second", 0), ("evaluations", 0),
-)  # fmt: skip
-HEAD = (
-    "| model | family | FID ({extractor}) ↓ | KID ↓ | precision ↑ | recall ↑ | bits/dim ↓ "
-    "| images/s ↑ | network evaluations |"
-)
+from genbench.metrics import METRICS
+
+USUAL = ("fid", "kid", "precision", "recall", "bits_per_dim", "images_per_second", "evaluations")
+DIGITS = {"kid": 3, "bits_per_dim": 3, "cycle_error": 3, "paired_l1": 3, "images_per_second": 0, "evaluations": 0}
 KINDS = {"=": "= ", "<=": "≤ ", "~": "~ "}
+ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
-def cell(row: pd.Series, metric: str, digits: int) -> str:
+def cell(row: pd.Series, metric: str) -> str:
     """One number with its kind where that matters, or n/a."""
     if pd.isna(row[metric]):
         return "n/a"
     kind = KINDS[row[f"{metric}_kind"]] if metric == "bits_per_dim" else ""
-    return f"{kind}{row[metric]:,.{digits}f}"
+    return f"{kind}{row[metric]:,.{DIGITS.get(metric, 2)}f}"
 
 
-def extractor(folder: Path) -> str:
+def title(metric: str, extractor: str) -> str:
+    """A column's head; FID's names its features."""
+    about = METRICS[metric]
+    name = f"FID ({extractor})" if metric == "fid" else about.title
+    return name + ARROWS[about.better]
+
+
+def extractor(records: list[dict[str, Any]]) -> str:
     """The extractor of the result's FID."""
-    records = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
     return next(r["protocol"]["extractor"] for r in records if r["metric"] == "fid" and r["status"] == "ok")
 
 
 def main() -> None:
-    """Models by FID, then the scale rows as they come."""
-    folder = Path(sys.argv[1])
+    """Models by FID, or in the suite's order where metrics are asked for; then the scale rows as they come."""
+    folder, asked = Path(sys.argv[1]), sys.argv[2:]
     table = pd.read_csv(folder / "leaderboard.csv", keep_default_na=True)
-    models = table[table.role == "model"].sort_values("fid")
-    print(HEAD.format(extractor=extractor(folder)))
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    features = extractor([json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()])
+    models, metrics = table[table.role == "model"], asked or USUAL
+    models = models if asked else models.sort_values("fid")
+    print("| model | family | " + " | ".join(title(m, features) for m in metrics) + " |")
+    print("|---|---|" + "---:|" * len(metrics))
     for _, row in pd.concat([models, table[table.role != "model"]]).iterrows():
         name = row.model if row.role == "model" else f"*scale: {row.model}*"
         family = "" if pd.isna(row.family) else row.family
-        print("| " + " | ".join([name, family, *(cell(row, m, d) for m, d in COLUMNS)]) + " |")
+        print("| " + " | ".join([name, family, *(cell(row, m) for m in metrics)]) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,17 @@ class Value:
 
 
 @dataclass(frozen=True)
+class OfReference:
+    """What a metric needs of the reference alone: compute takes its features (M, D) and gives an array.
+
+    It is kept under its name, which must change with what is computed.
+    """
+
+    name: str
+    compute: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
 class Metric:
     """One declared metric.
 
@@ -44,8 +55,8 @@ class Metric:
         "translation"    see genbench.metrics.translation
     abilities: names of contract abilities, any of which suffices; empty: every model has it.
     protocol: the constants that decide the number; they go into the record. moments: whether compute takes the
-    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows. radii: k where compute takes
-    the reference's squared radii (metrics.manifold), which may be kept; 0 where it does not.
+    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows. of_reference: what compute
+    takes as `known` beside the rows.
     """
 
     name: str
@@ -58,4 +69,4 @@ class Metric:
     abilities: tuple[str, ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
     moments: bool = False
-    radii: int = 0
+    of_reference: OfReference | None = None

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, normal_interval, pair, with_normal_interval
-from genbench.metrics.base import FEATURES, Metric, Value
+from genbench.metrics.arrays import Z95, Array, matrix, normal_interval, pair, with_normal_interval
+from genbench.metrics.base import FEATURES, Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, first_order_variance
 
 BLOCK = 1024  # rows of the kernel matrix held at a time
@@ -38,10 +38,22 @@ def other_means(x: Array) -> Array:
     return (row_sums(x, x) - own) / (len(x) - 1)
 
 
-def unbiased(fake: Array, real: Array) -> tuple[float, Array]:
-    """The unbiased estimate, and (N,) the first-order effect of each fake row up to a constant."""
+def reference_similarity(real: Any) -> Array:
+    """Mean of k(r_i, r_j), i != j, over a reference (M, D), which `kid` takes so as not to compute it: ().
+
+    Quadratic in M. Raises as `arrays.matrix`.
+    """
+    return np.asarray(other_means(matrix("real", real, least=2)).mean())
+
+
+def unbiased(fake: Array, real: Array, known: Array | None = None) -> tuple[float, Array]:
+    """The unbiased estimate, and (N,) the first-order effect of each fake row up to a constant.
+
+    known: reference_similarity of real, where it is known.
+    """
     within, across = other_means(fake), row_sums(fake, real) / len(real)
-    return float(within.mean() + other_means(real).mean() - 2 * across.mean()), 2 * (within - across)
+    among_real = other_means(real).mean() if known is None else known
+    return float(within.mean() + among_real - 2 * across.mean()), 2 * (within - across)
 
 
 def subset_estimates(
@@ -90,15 +102,15 @@ def interaction(x: Array) -> float:
     return 2 * total / (n * (n - 3)) / (n * (n - 1))
 
 
-def kid(*, fake: Any, real: Any) -> Value:
+def kid(*, fake: Any, real: Any, known: Array | None = None) -> Value:
     """kernel_distance over all pairs with an interval over the fake samples, the reference fixed.
 
-    The variance is the infinitesimal jackknife's, which counts the second-order term twice, less half of that term.
-    All of it would leave the variance unbiased, and yet hold the truth too rarely where the sets are alike: values that
-    come out low come with variances that come out low.
+    known: `reference_similarity`, computed if not given. The variance is the infinitesimal jackknife's, which counts
+    the second-order term twice, less half of that term. All of it would leave the variance unbiased, and yet hold the
+    truth too rarely where the sets are alike: values that come out low come with variances that come out low.
     """
     fake, real = pair(fake, real)
-    value, effects = unbiased(fake, real)
+    value, effects = unbiased(fake, real, known)
     if len(fake) < FEW:
         how = "of the first-order effect of each generated sample, the reference fixed"
         return with_normal_interval(value, effects, how)
@@ -116,6 +128,7 @@ KID = Metric(
     reads=FEATURES,
     compute=kid,
     protocol={"kernel": "(x'y / D + 1)^3", "estimator": "unbiased, all pairs", "arithmetic": "float64"},
+    of_reference=OfReference("mean of (x'y / D + 1)^3 over pairs", reference_similarity),
 )
 
 

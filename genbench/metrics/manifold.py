@@ -10,6 +10,7 @@ The sphere belongs to the ball.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Z95, Array, matrix, pair, with_normal_interval
-from genbench.metrics.base import FEATURES, Metric, Value
+from genbench.metrics.base import FEATURES, Metric, OfReference, Value
 
 BLOCK = 256  # rows of the distance matrix held at a time
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
@@ -67,6 +68,11 @@ def reference_radii(real: Any, k: int) -> Array:
     """
     rows = matrix("real", real, least=k + 1)
     return squared_radii(rows - rows.mean(axis=0), k)
+
+
+def radii_for(k: int) -> OfReference:
+    """reference_radii for a metric to keep."""
+    return OfReference(f"squared radii, k = {k}", partial(reference_radii, k=k))
 
 
 def inside(points: Array, centres: Array, k: int, radii: Array | None = None) -> Inside:
@@ -120,10 +126,10 @@ def share(hits: NDArray[np.bool_], of: str) -> Value:
     return Value(p, float(min(lo, p)), float(max(hi, p)), f"Wilson 95 % over {of}")
 
 
-def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], radii: Array | None = None) -> Value:
-    """Share of fake samples inside a ball of the reference; radii: `reference_radii`, computed if not given."""
+def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], known: Array | None = None) -> Value:
+    """Share of fake samples inside a ball of the reference; known: `reference_radii`, computed if not given."""
     fake, real = checked(fake, real, k)
-    return share(inside(fake, real, k, radii).balls_of_point > 0, "generated samples, the reference's balls fixed")
+    return share(inside(fake, real, k, known).balls_of_point > 0, "generated samples, the reference's balls fixed")
 
 
 def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
@@ -132,18 +138,18 @@ def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
     return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
 
 
-def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], radii: Array | None = None) -> Value:
-    """Mean number of the reference's balls around a fake sample, over k; radii as in `precision`."""
+def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], known: Array | None = None) -> Value:
+    """Mean number of the reference's balls around a fake sample, over k; known as in `precision`."""
     fake, real = checked(fake, real, k)
-    scores = inside(fake, real, k, radii).balls_of_point / k
+    scores = inside(fake, real, k, known).balls_of_point / k
     how = "over generated samples, the reference's balls fixed"
     return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
 
 
-def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], radii: Array | None = None) -> Value:
-    """Share of the reference's balls that hold a fake sample; radii as in `precision`."""
+def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], known: Array | None = None) -> Value:
+    """Share of the reference's balls that hold a fake sample; known as in `precision`."""
     fake, real = checked(fake, real, k)
-    return share(inside(fake, real, k, radii).points_of_ball > 0, "reference samples, the generated samples fixed")
+    return share(inside(fake, real, k, known).points_of_ball > 0, "reference samples, the generated samples fixed")
 
 
 MANIFOLD = tuple(
@@ -156,7 +162,7 @@ MANIFOLD = tuple(
         reads=FEATURES,
         compute=compute,
         protocol={"k": NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
-        radii=0 if name == "recall" else NEIGHBOURS[name],
+        of_reference=None if name == "recall" else radii_for(NEIGHBOURS[name]),
     )
     for name, compute in {"precision": precision, "recall": recall, "density": density, "coverage": coverage}.items()
 )

@@ -116,3 +116,13 @@ def test_interval_has_the_spread_of_repeated_draws():
 def test_refuses_subsets_that_cannot_be_drawn(options):
     with pytest.raises(GenbenchError, match=r"allowed: subsets of at least 1, subset_size 2\.\.30"):
         kernel_distance(fake=normal(0, 30, 2), real=normal(1, 40, 2), **{"subsets": 3, **options})
+
+
+def test_a_reference_that_is_known_is_not_compared_with_itself(monkeypatch):
+    gen = np.random.default_rng(0)
+    fake, real = gen.normal(size=(40, 3)), gen.normal(size=(50, 3))
+    metric = METRICS["kid"]
+    expected, known = metric.compute(fake=fake, real=real), metric.of_reference.compute(real)
+    other_means = kernel.other_means
+    monkeypatch.setattr(kernel, "other_means", lambda x: other_means(x) if len(x) == 40 else 1 / 0)
+    assert metric.compute(fake=fake, real=real, known=known) == expected

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import GenbenchError
-from genbench.measure import kept_radii
+from genbench.measure import kept_of_reference
 from genbench.metrics import METRICS, manifold, precision_recall
 from genbench.store import Store
 
@@ -135,14 +135,14 @@ def test_refuses_fewer_than_k_neighbours():
 def test_radii_that_are_known_are_not_computed_and_give_the_same(name, monkeypatch):
     fake, real = normal(0, 60, 3) + 7, normal(1, 80, 3) + 7
     metric = METRICS[name]
-    expected, radii = metric.compute(fake=fake, real=real), manifold.reference_radii(real, metric.radii)
+    expected, radii = metric.compute(fake=fake, real=real), metric.of_reference.compute(real)
     monkeypatch.setattr(manifold, "squared_radii", None)
-    assert metric.compute(fake=fake, real=real, radii=radii) == expected
+    assert metric.compute(fake=fake, real=real, known=radii) == expected
 
 
 def test_the_references_radii_are_computed_once(tmp_path, monkeypatch):
     store, rows, calls = Store(tmp_path), normal(0, 20, 3), []
     for k in (3, 3, 5):
-        radii = kept_radii(store, "of these features", lambda: calls.append(1) or rows, k)
+        radii = kept_of_reference(store, "of these features", lambda: calls.append(1) or rows, manifold.radii_for(k))
         assert np.array_equal(radii, manifold.reference_radii(rows, k))
     assert len(calls) == 2
