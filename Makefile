@@ -25,7 +25,8 @@ check: $(BIN)/.installed         ## what CI runs: lint, types, tests (the import
 slow: $(BIN)/.installed          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-# CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed: docs/performance.md says why.
+# CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed, as in genbench.pool:
+# docs/performance.md says why.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --benchmark-enable --benchmark-only -m "" \
 	--benchmark-timer=time.process_time --benchmark-storage=file://benchmarks/stored --benchmark-columns=min,median,rounds
 STEADY := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1000000000

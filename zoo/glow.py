@@ -54,8 +54,8 @@ class GlowConfig:
     levels: L, each starts with a squeeze and all but the last give half of their dimensions away, 3. steps: K of each
     level, 32. width: channels in the coupling networks, 512. coupling: "affine" or "additive". lu: whether the 1x1
     convolution is in LU form, False in the released code. positions: a bias per position in the networks, False.
-    constraint: share of (0, 1) that pixels are pressed into before a logit, 0 for no logit. least_scale:
-    of an affine coupling, 1e-6.
+    constraint: share of (0, 1) that pixels are pressed into before a logit, 0 for no logit. least_scale: of
+    an affine coupling, 1e-6.
     """
 
     levels: int = 3
@@ -351,7 +351,8 @@ class Glow(Model, ExactLikelihood, Reconstructs):
         if min(data.height, data.width) >= 32:
             return GlowConfig(levels=min(3, levels))
         steps = 8 if max(data.height, data.width) <= 16 else 16
-        return GlowConfig(min(2, levels), steps, width=64, positions=True, constraint=0.97, least_scale=0.5)
+        small = GlowConfig(width=64, positions=True, constraint=0.97, least_scale=0.5)
+        return replace(small, levels=min(2, levels), steps=steps)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:

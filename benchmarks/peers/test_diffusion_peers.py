@@ -1,4 +1,4 @@
-"""DDPM and DDIM against diffusers' pipelines and U-Net of the same architecture: `make bench`, with the extra `peers`.
+"""DDPM and DDIM against diffusers' pipelines and U-Net of the same architecture: `make bench-peers`.
 
 Both sides have as many parameters, take the same number of steps and run in the same precision; diffusers' network is
 timed as it comes, and tuned: in channels_last. In the training step both networks are in our model and our

@@ -1,4 +1,4 @@
-"""Glow against the same Glow in normflows and in nflows: `make bench`, with the extra `peers`.
+"""Glow against the same Glow in normflows and in nflows: `make bench-peers`.
 
 Same levels, steps and coupling networks. Each peer is timed as it comes, and tuned: channels_last, and 1x1 convolutions
 of its fastest kind (normflows: a free matrix, nflows: a cached inverse). Training steps are our trainer's on either

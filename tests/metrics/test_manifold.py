@@ -140,7 +140,7 @@ def test_radii_that_are_known_are_not_computed_and_give_the_same(name, monkeypat
     assert metric.compute(fake=fake, real=real, known=radii) == expected
 
 
-def test_the_references_radii_are_computed_once(tmp_path, monkeypatch):
+def test_the_references_radii_are_computed_once(tmp_path):
     store, rows, calls = Store(tmp_path), normal(0, 20, 3), []
     for k in (3, 3, 5):
         radii = kept_of_reference(store, "of these features", lambda: calls.append(1) or rows, manifold.radii_for(k))
