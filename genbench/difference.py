@@ -2,7 +2,7 @@
 
 B is better or worse than A where the 95 % interval of the difference B - A leaves out 0; else nobody can tell, and
 `least` is the smallest difference that would have been seen. The interval is that of two values measured independently
-(Zou and Donner 2008, eq. 7, from the values' own intervals):
+(Zou and Donner 2008, from the values' own intervals):
 
     d - sqrt((b - lo_b)^2 + (hi_a - a)^2)  ..  d + sqrt((hi_b - b)^2 + (a - lo_a)^2)
 

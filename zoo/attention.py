@@ -2,7 +2,8 @@
 
 The U-Net of Rombach et al. 2022 (appendix E.2.1) is that of zoo.nets whose features, at chosen heights, go through a
 transformer: self-attention over the positions, cross-attention to the tokens of a text, and a gated feed-forward layer
-(GEGLU, Shazeer 2020), each on normalised features and added to what it was given. Attention is Vaswani et al. 2017's.
+(GEGLU, Shazeer 2020; it and the order are the released code's), each on normalised features and added to what it was
+given. Attention is Vaswani et al. 2017's.
 The autoencoder is that of Esser et al. 2021 without its codebook, the critic the discriminator of Isola et al. 2017.
 With Stable Diffusion's sizes, the U-Net has the published 859,520,964 parameters and the autoencoder 83,653,863.
 

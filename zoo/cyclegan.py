@@ -1,7 +1,7 @@
 """Unpaired image-to-image translation, CycleGAN (Zhu, Park, Isola and Efros 2017, arXiv:1703.10593).
 
 Two domains a and b without pairs. Generators G: a -> b and F: b -> a, each with a discriminator of its target domain,
-trained so that translations look like the target (least squares, section 3.3 with Mao et al. 2017) and come back as
+trained so that translations look like the target (least squares, section 4 with Mao et al. 2017) and come back as
 they were:
 
     L = L_gan(G, D_b) + L_gan(F, D_a) + cycle (|F(G(a)) - a| + |G(F(b)) - b|)              eq. 3, means over pixels
@@ -190,7 +190,7 @@ class CycleGAN(Model, Translates):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam(2e-4, beta_1 = 0.5), constant for half of the training, then linearly to 0 (section 4)."""
+        """Adam(2e-4), constant for half of the training, then linearly to 0 (section 4); beta_1 0.5 as released."""
         if min(data.height, data.width) >= 128:
             return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=1, decay="linear", ema=0.999, images=200_000)
         return Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=100_000)

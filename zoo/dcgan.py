@@ -2,7 +2,7 @@
 
 Two players on images x in [-1, 1]: a generator G of transposed convolutions maps noise z to images, a mirrored
 convolutional discriminator D tells them from real ones. Each step the discriminator moves, then the generator, with
-the non-saturating losses of Goodfellow et al. (2014, section 3) on logits. From the paper's section 3: strided
+the non-saturating losses of Goodfellow et al. (2014, section 3) on logits. From the paper's sections 3 and 4: strided
 convolutions instead of pooling, no hidden dense layers, batch normalisation in both nets but not at G's output nor at
 D's input, ReLU in G with tanh at the end, LeakyReLU(0.2) in D, weights from N(0, 0.02^2), Adam(2e-4, beta_1 = 0.5).
 

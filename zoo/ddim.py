@@ -3,7 +3,7 @@
 Implemented: generation along a subsequence of the T steps with the family of variances between eta = 0 (deterministic,
 the DDIM) and eta = 1 (as DDPM with the small variance) (eq. 12 and 16), the paper's two subsequences (appendix D.2),
 and the deterministic process run from an image to its noise (section 4.3). Training, network and weights are DDPM's
-(section 3.1: the same L_simple serves every eta), so a DDIM draws from a DDPM's weights unchanged, whether they predict
+(section 3.2: the same L_simple serves every eta), so a DDIM draws from a DDPM's weights unchanged, whether they predict
 eps, x_0 or v; a variance that they learned plays no part.
 
 Deviations
@@ -11,7 +11,9 @@ Deviations
   steps where it does not.
 - "quadratic" is floor(0.8 T (i / (S - 1))^2) as in the released code, but a repeated time is visited once: at eta = 0
   the repetition would do nothing and cost an evaluation.
-- "trailing", which starts from t = T - 1, is from Lin et al. 2023 (arXiv:2305.08891, section 3.3).
+- "trailing", which starts from t = T - 1, is what Lin et al. 2023 advise (arXiv:2305.08891, section 3.3). It is the
+  default with the cosine schedule, whose x_t at the first of few uniform times is still part image (a third of its
+  variance at S = 3), which the noise that a chain starts from is not.
 - clip: the predicted x_0 is kept within [-1, 1] as DDPM does; the paper does not (clip = False). With the cosine
   schedule alpha_T is so small that errors of eps come back multiplied by thousands: unclipped chains that start at
   t = T - 1 fail there.
@@ -31,7 +33,7 @@ Symbols (those of zoo.ddpm, where alpha_bar is what this paper calls alpha)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,13 +51,13 @@ class ImplicitSampler:
     """How DDIM draws.
 
     steps: S, at most T. eta: noise, from 0 (none; the paper's DDIM) to 1 (as much as DDPM's small variance). spacing:
-    "uniform" (the paper's for all but CIFAR-10), "quadratic" (its CIFAR-10) or "trailing" (starts at t = T - 1).
-    clip: keep the predicted x_0 within [-1, 1].
+    "uniform" (the paper's for all but CIFAR-10), "quadratic" (its CIFAR-10) or "trailing" (starts at t = T - 1); None
+    is "uniform" with the linear schedule and "trailing" with the cosine. clip: keep the predicted x_0 within [-1, 1].
     """
 
     steps: int = 50
     eta: float = 0.0
-    spacing: str = "uniform"
+    spacing: str | None = None
     clip: bool = True
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class ImplicitSampler:
             raise ModelError(f"ddim: sampler.steps is {self.steps}; allowed: 1 or more, up to config.steps")
         if not 0 <= self.eta <= 1:
             raise ModelError(f"ddim: sampler.eta is {self.eta}; allowed: 0 to 1")
-        if self.spacing not in SPACINGS:
+        if self.spacing is not None and self.spacing not in SPACINGS:
             raise ModelError(f"ddim: sampler.spacing is {self.spacing!r}; allowed: {', '.join(SPACINGS)}")
 
 
@@ -144,6 +146,8 @@ class DDIM(Diffusion):
         super().__init__(data, config, sampler)
         if self.sampler.steps > self.config.steps:
             raise ModelError(f"ddim: sampler.steps is {self.sampler.steps}; allowed: 1 to {self.config.steps}")
+        usual = "trailing" if self.config.schedule == "cosine" else "uniform"
+        self.sampler = replace(self.sampler, spacing=self.sampler.spacing or usual)
         self.times = timesteps(self.config.steps, self.sampler.steps, self.sampler.spacing)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks inside Glow's couplings: convolutions with a gain per channel (Kingma and Dhariwal 2018, section 3.3).
+"""The networks inside Glow's couplings: convolutions with a gain per channel (Kingma and Dhariwal 2018, section 5).
 
 The gains are the released code's. Shapes: B images, C channels, H height, W width.
 """
@@ -73,7 +73,7 @@ class ZeroConv(GainConv):
 
 
 class CouplingNetwork(nn.Module):
-    """3x3, 1x1 and 3x3 convolutions, ReLU between them (section 3.3): (B, inputs, H, W) to (B, outputs, H, W).
+    """3x3, 1x1 and 3x3 convolutions, ReLU between them (section 5): (B, inputs, H, W) to (B, outputs, H, W).
 
     size: H and W for a bias per position after the first convolution, None for none.
     """

@@ -2,7 +2,7 @@
 
 Stage 1 (section 3.1, appendix G): an autoencoder with a Gaussian posterior q(z|x) = N(E_mu(x), E_sigma(x)^2), which
 halves the sides a few times and loses little. Its loss, summed over an image and averaged over the batch, as in the
-released code (that of Esser et al. 2021, arXiv:2012.09841, VQGAN):
+released code (that of Esser et al. 2021, arXiv:2012.09841, VQGAN; its eq. 7 has 1e-6 for the code's 1e-4):
 
     |x - D(z)|_1 + perceptual d(x, D(z)) + kl KL(q(z|x) || N(0, I)) - adversarial lambda mean C(D(z)),  z ~ q(z|x)
     lambda = |grad of the first two| / (|grad of mean C(D(z))| + 1e-4), at D's last layer           (VQGAN, eq. 7)

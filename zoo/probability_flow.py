@@ -74,7 +74,8 @@ def flow_slope(
 ) -> tuple[Tensor, Tensor]:
     """Slope dx / d theta of the probability flow at x (B, ...), and its divergence by Hutchinson's estimator, (B,).
 
-    It is 0 for x_0 ~ N(0, I). probe: random signs like x (appendix D.2). kind: what is predicted.
+    It is 0 for x_0 ~ N(0, I). probe: random signs like x, of mean 0 and variance 1 as appendix D.2 asks. kind: what is
+    predicted.
     """
     with torch.enable_grad():
         x = x.clone().requires_grad_()

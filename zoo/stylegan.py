@@ -14,7 +14,7 @@ Deviations
 - "adain", the generator of A, is trained without growing: the to-image layers it has for each resolution are summed as
   in B's, and none is faded in. D is B's for both. The noise of A is scaled for each channel, B's for each layer.
 - A regulariser is added to the loss of every k-th step, k-fold (B, section 3.1). There it is a step of its own, for
-  which Adam's lr becomes c lr and its betas beta^c, c = k / (k + 1); here there are no more steps than without it.
+  which Adam's lr becomes c lr and its betas beta^c, c = k / (k + 1) (B, appendix B); here there are no more steps.
 - Images are clamped to [-1, 1] where they leave the model; D sees them as they are. decode(z) has one fixed noise image
   for each layer, kept with the weights, so that it is a function of z; sample() draws the noise anew.
 - When two styles are mixed, the layer where the second begins is drawn for each image.
@@ -51,8 +51,8 @@ class StyleGANConfig:
     mapping_rate: learning rate of f over that of the rest (0.01). channels, most: a map of side s has channels / s
     features, at most `most` (B 32768, A 16384; 512). mixing: share of images with two styles (0.9). gamma: weight of R1
     (10), added every r1_interval steps (16). path_weight: of the path length (2; 0 for none, as in A), added every
-    path_interval steps (4) on the batch / path_shrink (2); path_decay: of the mean length's average (0.01). group:
-    images whose deviation D is shown (4). style_decay: of the average of w (0.995).
+    path_interval steps (4 as released; B's appendix B has 8) on the batch / path_shrink (2); path_decay: of the mean
+    length's average (0.01). group: images whose deviation D is shown (4). style_decay: of the average of w (0.995).
     """
 
     generator: Literal["modulated", "adain"] = "modulated"
@@ -113,7 +113,7 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """Appends to x (B, C, H, W) the standard deviation over the images of a group, averaged over C, H, W, as a channel.
 
-    Groups are of `group` images, or of the largest number below that divides B (P, section 3).
+    Groups are of `group` images, or of the largest number below that divides B; P (section 3) has one, the whole batch.
     """
     n = max(k for k in range(1, group + 1) if len(x) % k == 0)
     groups = x.unflatten(0, (n, -1))  # image i is in group i mod B / n

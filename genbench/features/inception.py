@@ -24,7 +24,7 @@ class Inception(nn.Module):
     """Pixels (B, 3, 299, 299) in -1..1 to pool3 features, logits without the bias, and spatial features.
 
     logits: those whose softmax the inception score is made of (torch-fidelity's "logits_unbiased", 1008 classes).
-    spatial: the first seven channels of TensorFlow's mixed_6/conv (Nash et al. 2021, section 5.1): (B, 2023).
+    spatial: the first seven channels of TensorFlow's mixed_6/conv (Nash et al. 2021): (B, 2023).
     """
 
     def __init__(self) -> None:

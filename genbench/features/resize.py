@@ -5,7 +5,7 @@ Both policies are separable and linear, out = A x B', so each is a pair of matri
     tf1-bilinear   two-tap bilinear, output pixel i at i * in / out, without antialiasing: TensorFlow 1's resizing,
                    with which the papers' FIDs were computed (torch-fidelity's, to rounding)
     clean          antialiased bicubic (a = -1/2) in floating point, clamped to 0..255: Pillow's filter, as clean-fid
-                   applies it (Parmar et al. 2022, section 3)
+                   applies it (Parmar et al. 2022)
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Kernel distance: squared maximum mean discrepancy under k(x, y) = (x'y / D + 1)^3 (Binkowski et al. 2018, eq. 4).
+"""Kernel distance: squared maximum mean discrepancy under k(x, y) = (x'y / D + 1)^3 (Binkowski et al. 2018, section 4).
 
     KD = mean_{i != j} k(f_i, f_j) + mean_{i != j} k(r_i, r_j) - 2 mean_{i, j} k(f_i, r_j)
 
-Unbiased whatever the numbers of samples, hence slightly negative at times when the two distributions agree.
+The paper's eq. 4: unbiased whatever the numbers of samples, hence slightly negative at times when the two distributions
+agree.
 """
 
 from __future__ import annotations

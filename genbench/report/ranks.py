@@ -1,7 +1,7 @@
 """Ranks with ties: 1 + the number of models that are better by more than chance.
 
 One model is better than another when the 95 % interval of their difference, for values measured independently, leaves
-out 0. It is built from the two values' own intervals (Zou and Donner 2008, eq. 7), which may be uneven: for a < b the
+out 0. It is built from the two values' own intervals (Zou and Donner 2008), which may be uneven: for a < b the
 difference b - a reaches down to b - a - sqrt((hi_a - a)^2 + (b - lo_b)^2). Where two models were scored on the same
 test images the values move together and this is cautious; records hold no pairs.
 

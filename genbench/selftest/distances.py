@@ -155,7 +155,7 @@ DISTANCES = (
     World("IS of 10 sure classes", "Salimans et al. 2016: number of classes", one_hot),
     World("IS of 10 sure classes stored in order", "Miller 1955: bias of entropy, 10 splits", one_hot_in_order),
     World("IS of one distribution for all", "Salimans et al. 2016: 1", undecided),
-    World("precision of {1/2, 10} on {0, 1, 2, 3}", "Kynkaanniemi et al. 2019, eq. 1", precision_points),
+    World("precision of {1/2, 10} on {0, 1, 2, 3}", "Kynkaanniemi et al. 2019, eq. 2", precision_points),
     World("recall of {1/2, 10} on {0, 1, 2, 3}", "Kynkaanniemi et al. 2019, eq. 2", recall_points),
     World("density of {1/2, 10} on {0, 1, 2, 3}", "Naeem et al. 2020, eq. 4", density_points),
     World("coverage of {1/2, 10} on {0, 1, 2, 3}", "Naeem et al. 2020, eq. 5", coverage_points),

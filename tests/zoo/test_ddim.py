@@ -62,6 +62,25 @@ def test_mean_arrives_exactly(steps):
     assert float(x) == pytest.approx(0.3, abs=1e-12)
 
 
+def mean_drawn(spacing, steps=5, mean=-0.8):
+    """The mean that a chain reaches from the mean of N(0, I), for N(mean, 0.3^2) under the cosine schedule, T = 100."""
+    schedule, start = Schedule(cosine_betas(100)), torch.zeros(1, dtype=torch.float64)
+    exact = ExactDenoiser(schedule, [0.3], [mean])
+    return float(implicit(exact, schedule, start, timesteps(100, steps, spacing), unclipped(), seeded(0)))
+
+
+def test_uniform_times_lose_part_of_the_mean_under_the_cosine_schedule():
+    assert mean_drawn("trailing") == pytest.approx(-0.8, abs=1e-4)
+    assert mean_drawn("uniform") == pytest.approx(-0.752, abs=1e-3)
+
+
+@pytest.mark.parametrize(("schedule", "spacing"), [("cosine", "trailing"), ("linear", "uniform")])
+def test_spacing_that_nobody_chose(schedule, spacing):
+    config = replace(TINY, schedule=schedule)
+    assert DDIM(DATA, config, ImplicitSampler(steps=10)).sampler.spacing == spacing
+    assert DDIM(DATA, config, ImplicitSampler(steps=10, spacing="quadratic")).sampler.spacing == "quadratic"
+
+
 def test_chain_with_the_exact_denoiser_finds_both_modes():
     eps = ExactDenoiser(LINEAR, [0.05, 0.1], [-0.6, 0.5], [0.3, 0.7])
     noise = torch.randn(4000, generator=seeded(0))
