@@ -8,10 +8,11 @@ D), trained on its squared error; and, from N (Nichol and Dhariwal 2021, arXiv:2
 and reverse variances that the network learns (eq. 15) by the loss L_hybrid (eq. 16).
 
 Deviations
-- Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes. They use the
-  cosine schedule and tell the network the time as t 1000 / T, since the sinusoids are made for a thousand steps; no
-  dropout; a learning rate that falls to 0 and a shorter average of the weights, since the training is a thousand times
-  shorter. From 32x32 up, the preset is the paper's.
+- Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes. They use N's
+  cosine schedule and learned variances, as with few steps neither of the paper's fits, and tell the network the time as
+  t 1000 / T, since the sinusoids are made for a thousand steps; no dropout; small batches, a learning rate that falls
+  to 0 and a shorter average of the weights, since the training is a thousand times shorter. From 32x32 up, the preset
+  is the paper's.
 - The decoder's half-bin is 1 / (levels - 1), which is the paper's 1/255 at 256 grey levels.
 - The bound evaluates all T terms for every image; the paper draws t at random. Samples are clamped to [-1, 1].
 - Of v in eq. 15 of N the network says 2 v - 1, not held within [-1, 1], and L_vlb is in bits/dim: so N's code.
@@ -126,8 +127,9 @@ class AncestralSampler:
 
 # For a CPU, where a group normalisation takes the longer the more groups it has.
 SMALL = Config(
-    100, "cosine", channels=24, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0, groups=3, padding="around"
-)
+    100, "cosine", variance="learned", channels=24, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0, groups=3,
+    padding="around",
+)  # fmt: skip
 
 
 def linear_betas(steps: int, first: float, last: float) -> Tensor:
@@ -361,8 +363,8 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         """From 32x32 up the paper's (appendix B, 800,000 steps); smaller: a short training for a CPU."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=102_400_000)
-        images = 60_000 if min(data.height, data.width) < 16 else 200_000
-        return Recipe(lr=2e-3, batch=64, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
+        batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
+        return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
 
     @property
     def denoiser(self) -> nn.Module:

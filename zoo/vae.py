@@ -306,9 +306,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam with a cosine decay and an average of the weights."""
+        """Adam with a cosine decay and an average of the weights; below 32x32 small batches, for a CPU."""
         if max(data.height, data.width) <= 16:
             return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", ema=0.999, images=96_000)
+        if min(data.height, data.width) < 32:
+            return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", ema=0.999, images=200_000)
         return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
