@@ -42,6 +42,6 @@ def test_both_fashion_suites_have_the_same_rows_and_metrics():
     gpu, cpu = named("fashion_mnist"), named("fashion_mnist_cpu")
     rows = [[(e.label, e.config, e.sampler, e.weights_of) for e in suite.models] for suite in (gpu, cpu)]
     assert rows[0] == rows[1]
-    assert gpu.metrics == cpu.metrics
+    assert [name for name in gpu.metrics if name != "fd_infinity"] == cpu.metrics  # 2,000 samples are too few for it
     assert all(entry.budget is None for entry in gpu.models)
     assert all((entry.budget is None) == (entry.weights_of is not None) for entry in cpu.models)

@@ -92,15 +92,51 @@ def test_a_player_moves_only_its_own_parameters_and_stages_share_the_budget():
 
 def test_average_of_a_constant_weight():
     model = toys.TwoPlayers(SPEC)
-    average = MovingAverage(model, 0.9)
+    average = MovingAverage(model, 0.5)
     with torch.no_grad():
         model.a.fill_(1.0)
     kept = 1.0
-    for step in range(50):
+    for step in range(12):  # the warm-up reaches 0.5 in step 8
         average.update(model, step)
-        kept *= min(0.9, (1 + step) / (10 + step))
+        kept *= min(0.5, (1 + step) / (10 + step))
     average.copy_to(model)
     assert model.a.item() == pytest.approx(1 - kept, abs=1e-6)
+
+
+class Settles(toys.TwoPlayers):
+    """Notes the weight it is settled with; starts, once it has seen a batch, from 5."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.settled = []
+
+    def prepare(self, batch, gen):
+        torch.nn.init.constant_(self.b, 5.0)
+
+    def settle(self, gen):
+        self.settled.append(self.b.item())
+
+
+def test_a_model_is_settled_once_with_its_averaged_weights():
+    model = Settles(SPEC)
+    fit(model, batches(), Recipe(lr=0.1, batch=10, ema=0.9), FitOptions(images=80, seed=0))
+    assert model.settled == [model.b.item()]
+    assert 4.21 < model.b.item() < 4.9  # eight steps of -0.1, of which the average has not taken in all
+
+
+def test_the_average_starts_from_prepared_weights():
+    model = Settles(SPEC)
+    fit(model, batches(), Recipe(lr=0.0, batch=10, ema=0.9), FitOptions(images=80, seed=0))
+    assert model.b.item() == 5.0
+
+
+def test_learning_rate_stays_for_half_the_steps_and_falls_to_0_in_the_other():
+    training = Training(toys.TwoPlayers(SPEC), batches(), Recipe(lr=1.0, batch=10, decay="linear"), FitOptions(400, 0))
+    rates = []
+    for step in (0, 20, 30, 39):
+        training.fitted.steps = step
+        rates.append(training.learning_rate("a"))
+    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.05], abs=1e-12)
 
 
 def test_learning_rate_warms_up_and_follows_the_cosine():

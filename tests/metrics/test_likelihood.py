@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.contract import LikelihoodEstimate
+from genbench.cell_inputs import likelihood_of
+from genbench.contract import ImportanceBound, LikelihoodEstimate
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import METRICS
-from genbench.metrics.likelihood import BITS_PER_DIM_ODE, LIKELIHOODS
+from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOODS
+from genbench.space import seeded
 
 compute = METRICS["bits_per_dim"].compute
 
@@ -61,6 +63,19 @@ def test_every_kind_of_likelihood_is_the_same_number_of_its_log_probs():
     for metric in LIKELIHOODS:
         assert metric.compute(log_probs=log_probs, dims=8, kind="~").value == pytest.approx(2)
     assert len({metric.abilities for metric in LIKELIHOODS}) == len({m.name for m in LIKELIHOODS}) == 3
+
+
+class CountsDraws(ImportanceBound):
+    """Its bound is the number of draws that it was asked for."""
+
+    def log_prob_importance(self, pixels, k, gen=None):
+        return torch.full((len(pixels),), float(k))
+
+
+def test_the_importance_bound_has_the_draws_that_its_protocol_names():
+    kind, ask = likelihood_of(CountsDraws(), BITS_PER_DIM_IWAE)
+    assert kind == "<="
+    assert ask(torch.zeros(2, 1, 2, 2), seeded(0)).tolist() == [BITS_PER_DIM_IWAE.protocol["k"]] * 2
 
 
 def test_protocol_of_the_estimate_has_the_steps_that_models_take():
