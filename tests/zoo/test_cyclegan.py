@@ -64,6 +64,16 @@ def test_a_patch_sees_70_pixels():
     assert int((seen.sum(1) > 0).sum()) == 70
 
 
+def test_initial_weights_follow_the_paper():
+    model = make(CycleGANConfig(width=16), DataSpec(3, 64, 64))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            sigma = 0.02 / (2 * module.weight.numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(0.02, abs=6 * sigma)
+            assert module.weight.mean().item() == pytest.approx(0.0, abs=6 * 2**0.5 * sigma)
+            assert module.bias.abs().max() == 0
+
+
 def make_critic():
     colour = DataSpec(3, 256, 256)
     return make(CycleGANConfig(width=8, blocks=0), colour).critic_a
@@ -122,6 +132,14 @@ def test_the_pool_keeps_returns_and_replaces():
     assert abs(old - 2_500) < 4 * (5_000 / 4) ** 0.5
 
 
+def test_the_pool_tosses_a_coin_for_each_image_of_a_batch():
+    pool, gen = Pool(4, DataSpec(1, 1, 1)), seeded(0)
+    numbers = torch.arange(68.0).view(-1, 1, 1, 1)
+    pool.query(numbers[:4], gen)
+    given = numbers[4:]
+    assert 16 <= int((pool.query(given, gen) == given).sum()) <= 48  # 4 standard deviations around 32
+
+
 def test_the_pool_holds_copies_and_may_be_off():
     given = torch.zeros(3, 1, 8, 8)
     pool = Pool(5, SMALL)
@@ -149,6 +167,15 @@ def test_translation_has_two_directions_and_no_noise():
         model.translate(x, "sideways")
     with pytest.raises(ValueError, match="give it Condition"):
         model.sample(4, seeded(0))
+
+
+def test_translations_fill_the_range_of_the_data():
+    model = make().eval()
+    with torch.no_grad():
+        model.a_to_b[-2].weight.mul_(1e4)
+        x = model.translate(make_batch(64).source, "a_to_b")
+    assert float(x.min()) == pytest.approx(-1.0, abs=1e-4)
+    assert float(x.max()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_sides_that_cannot_be_halved_are_refused():

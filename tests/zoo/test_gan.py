@@ -122,3 +122,12 @@ def test_samples_are_within_the_data_range():
     x = make().sample(100, seeded(0))
     assert x.shape == (100, 1, 4, 4)
     assert x.abs().max() <= 1
+
+
+def test_samples_fill_the_range_of_the_data():
+    model = make()
+    with torch.no_grad():
+        model.generator[-3].weight.mul_(1e4)
+        x = model.sample(64, seeded(0))
+    assert float(x.min()) == pytest.approx(-1.0, abs=1e-4)
+    assert float(x.max()) == pytest.approx(1.0, abs=1e-4)

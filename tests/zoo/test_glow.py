@@ -462,6 +462,23 @@ def test_masses_of_all_images_sum_to_the_share_of_samples_inside_the_cube(constr
     assert sums.mean().item() == pytest.approx(inside.mean().item(), abs=4 * error)
 
 
+@torch.no_grad()
+def test_density_of_an_affine_flow_is_a_gaussians():
+    flow = Flow((1, 2, 2), GlowConfig(1, 3, 6, coupling="additive")).double()  # new couplings are the identity
+    for seed, norm in enumerate(layer for layer in flow.levels[0] if isinstance(layer, ActNorm)):
+        shaken(norm, seed, 0.5)
+    origin = torch.zeros(1, 4, dtype=torch.float64)
+    matrix = jacobian(lambda z: flow.inverse(z).flatten(), origin)[:, 0]
+    gaussian = torch.distributions.MultivariateNormal(flow.inverse(origin).flatten(), matrix @ matrix.T)
+    y = torch.rand(50, 1, 2, 2, generator=seeded(1), dtype=torch.float64)
+    z, log_det = flow(y)
+    assert torch.allclose(log_normal(z) + log_det, gaussian.log_prob(y.flatten(1)), rtol=0, atol=1e-9)
+    z, log_det = flow(flow.inverse(torch.randn(20_000, 4, generator=seeded(2), dtype=torch.float64)))
+    surprise = -(log_normal(z) + log_det)
+    error = surprise.std().item() / math.sqrt(20_000)
+    assert surprise.mean().item() == pytest.approx(gaussian.entropy().item(), abs=4 * error)
+
+
 class UniformFlow(nn.Module):
     """z = Phi^-1(y): the uniform density on the unit cube."""
 

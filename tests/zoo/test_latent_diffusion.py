@@ -19,7 +19,7 @@ from genbench.draw import Wishes, draw
 from genbench.errors import ModelError
 from genbench.space import seeded
 from genbench.train import FitOptions, Training, fit
-from zoo import ddpm, latent_diffusion
+from zoo import ddim, ddpm, latent_diffusion
 from zoo.ddpm import AncestralSampler, Schedule, ancestral, linear_betas
 from zoo.latent_diffusion import (
     GuidedSampler,
@@ -213,6 +213,22 @@ def test_guiding_v_guides_eps():
         assert torch.allclose(whole[k], guided(lambda k=k: parts[0][k], lambda k=k: parts[1][k], 3.0), atol=1e-12)
 
 
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5, 7.5])
+def test_guidance_between_gaussians_moves_the_mean(guidance):
+    """The noise of N(m, 1) is affine in m: guided from N(0, 1) to N(0.4, 1) it is that of N(0.4 guidance, 1)."""
+    with_text, without = ExactDenoiser(LINEAR, [1.0], [0.4]), ExactDenoiser(LINEAR, [1.0], [0.0])
+
+    def eps(z, t):
+        return guided(lambda: with_text(z, t), lambda: without(z, t), guidance)
+
+    start, unclipped = LINEAR.signal[-1:] * guidance * 0.4, ddim.ImplicitSampler(clip=False)
+    for end in (
+        implicit(eps, LINEAR, start, GuidedSampler(10), "eps", seeded(0)),
+        ddim.implicit(eps, LINEAR, start, timesteps(1000, 10), unclipped, seeded(0)),
+    ):
+        assert float(end) == pytest.approx(0.4 * guidance, abs=1e-12)
+
+
 def sampled(texts, seed=0, **options):
     model = make(GuidedSampler(3, **options)).eval()
     with torch.no_grad():
@@ -355,6 +371,14 @@ class Shrunk(nn.Module):
         return F.interpolate(z[:, :1] / 7.0, scale_factor=2.0)
 
 
+class Blurred(nn.Module):
+    """An encoder whose latents are all spread: N(0, 4) whatever the image."""
+
+    def forward(self, x):
+        mean = torch.zeros(len(x), 2, 4, 4)
+        return mean, torch.full_like(mean, math.log(4))
+
+
 def test_first_step_of_the_denoiser_scales_latents_to_unit_deviation():
     model = make()
     model.encoder = Stretched()
@@ -368,6 +392,15 @@ def test_first_step_of_the_denoiser_scales_latents_to_unit_deviation():
     model.eval().loss(Batch(3 * batch.x, batch.pixels), "denoiser", 0, seeded(0))
     assert float(model.scale) == before
     assert "scale" in model.state_dict()
+
+
+def test_scale_is_that_of_draws_from_the_posterior_and_codes_are_its_means():
+    model = make()
+    model.encoder = Blurred()
+    batch = make_batch(500)
+    model.loss(batch, "denoiser", 0, seeded(0))
+    assert float(model.scale) == pytest.approx(0.5, abs=0.012)  # 4 standard errors of 16,000 numbers
+    assert model.encode(batch.x).eq(0).all()
 
 
 def test_scale_is_undone_before_decoding():

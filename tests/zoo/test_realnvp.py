@@ -273,6 +273,24 @@ def test_bits_of_the_true_distribution_are_its_entropy():
     assert bits_per_dim(model.log_prob(pixels, seeded(0)), 16).item() == pytest.approx(1.75, abs=1e-6)
 
 
+class NormalPixel(nn.Module):
+    """z of y ~ N(0.5, 0.2^2)."""
+
+    def forward(self, y):
+        return ((y - 0.5) / 0.2).flatten(1), y.new_full((len(y),), -math.log(0.2))
+
+
+@pytest.mark.parametrize(("level", "bound", "log_mass"), [(0, -2.518712, -2.308200), (1, -0.956212, -0.930516)])
+def test_uniform_dequantisation_averages_the_log_density_which_is_below_the_log_mass(level, bound, log_mass):
+    """z = (level + u - 2) / 0.8, u ~ U[0, 1): the mean of z^2 is 7/3 / 0.64 for level 0, 1/3 / 0.64 for level 1."""
+    model = RealNVP(DataSpec(1, 1, 1, 4), RealNVPConfig(scales=1, channels=6, blocks=1))
+    model.flow = NormalPixel()
+    draws = model.log_prob(torch.full((20_000, 1, 1, 1), level, dtype=torch.uint8), seeded(0))
+    error = draws.std().item() / math.sqrt(20_000)
+    assert draws.mean().item() == pytest.approx(bound, abs=4 * error)
+    assert log_mass - draws.mean().item() > 4 * error
+
+
 # --- the model --------------------------------------------------------------------------------------------------------
 
 

@@ -246,6 +246,13 @@ def test_gap_of_the_best_mean_field_is_its_kl_to_the_posterior():
     assert (world.evidence()[0] - draws.mean()).item() == pytest.approx(gap.item(), abs=4 * draws.std().item() / 223)
 
 
+def test_both_bounds_of_one_draw_are_the_same_where_the_encoder_gives_the_prior():
+    world = LinearWorld(SKEWED, std=0.5)
+    world.encode_with(torch.ones(2, dtype=torch.float64), gain=torch.zeros(2, 4, dtype=torch.float64))
+    one = world.model.log_prob_importance(world.pixels, 1, seeded(3))
+    assert torch.allclose(one, world.model.log_prob_bound(world.pixels, seeded(3)), rtol=0, atol=1e-10)
+
+
 def test_iwae_rises_with_k_towards_the_evidence():
     world = LinearWorld(SKEWED, std=0.5)
     world.encode_with(torch.ones(2, dtype=torch.float64), gain=torch.zeros(2, 4, dtype=torch.float64))  # the prior
