@@ -12,8 +12,8 @@ Deviations
 - "quadratic" is floor(0.8 T (i / (S - 1))^2) as in the released code, but a repeated time is visited once: at eta = 0
   the repetition would do nothing and cost an evaluation.
 - "trailing", which starts from t = T - 1, is what Lin et al. 2023 advise (arXiv:2305.08891, section 3.3). It is the
-  default with the cosine schedule, whose x_t at the first of few uniform times is still part image (a third of its
-  variance at S = 3), which the noise that a chain starts from is not.
+  default with the cosine schedule, whose x_t at the last of few uniform times is still part image (a quarter of its
+  variance at T = 100 and S = 3), which the noise that a chain starts from is not.
 - clip: the predicted x_0 is kept within [-1, 1] as DDPM does; the paper does not (clip = False). With the cosine
   schedule alpha_T is so small that errors of eps come back multiplied by thousands: unclipped chains that start at
   t = T - 1 fail there.
