@@ -8,11 +8,10 @@ D), trained on its squared error; and, from N (Nichol and Dhariwal 2021, arXiv:2
 and reverse variances that the network learns (eq. 15) by the loss L_hybrid (eq. 16).
 
 Deviations
-- Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes. They use N's
-  cosine schedule and learned variances, as with few steps neither of the paper's fits, and tell the network the time as
-  t 1000 / T, since the sinusoids are made for a thousand steps; no dropout; small batches, a learning rate that falls
-  to 0 and a shorter average of the weights, since the training is a thousand times shorter. From 32x32 up, the preset
-  is the paper's.
+- Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes: N's cosine
+  schedule and learned variances, as with few steps neither of the paper's fits; the network is told t 1000 / T, as the
+  sinusoids are made for a thousand steps; no dropout, small batches, a learning rate that falls to 0 and a shorter
+  average, as the training is a thousand times shorter. From 32x32 up, the preset is the paper's.
 - The decoder's half-bin is 1 / (levels - 1), which is the paper's 1/255 at 256 grey levels.
 - The bound evaluates all T terms for every image; the paper draws t at random. Samples are clamped to [-1, 1].
 - Of v in eq. 15 of N the network says 2 v - 1, not held within [-1, 1], and L_vlb is in bits/dim: so N's code.
