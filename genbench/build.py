@@ -1,12 +1,8 @@
-"""From a model's name and options to an initialised model, and the hash of the code it is made of."""
+"""From a model's name and options to an initialised model, and its weights to a file and back."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -74,25 +70,3 @@ def read_weights(model: Model, path: Path) -> None:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ModelError(f"{path}: does not fit {type(model).__name__}: {wrong[0]}{more}")
     model.load_state_dict(state)
-
-
-def code_hash(kind: type[Model]) -> str:
-    """SHA-256 over the class's name and source files: its own, its bases', what these import from their package.
-
-    Editing a model's file trains it again; editing the harness or a library does not.
-    """
-    modules = {sys.modules[c.__module__] for c in kind.__mro__ if _counts(c.__module__)}
-    for module in list(modules):
-        modules |= _siblings(module)
-    texts = [kind.__qualname__, *sorted(inspect.getsource(m) for m in modules)]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _counts(module: str) -> bool:
-    return module.split(".")[0] not in {"genbench", "torch", "builtins", "abc", "typing"}
-
-
-def _siblings(module: ModuleType) -> set[ModuleType]:
-    package = module.__name__.split(".")[0]
-    names = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
-    return {sys.modules[n] for n in names if n.split(".")[0] == package and n in sys.modules}

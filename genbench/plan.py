@@ -16,7 +16,7 @@ from typing import Any
 
 from genbench import data, features, metrics, scale
 from genbench.applies import Setting, similarity_name
-from genbench.build import code_hash
+from genbench.code_hash import code_hash
 from genbench.contract import DataSpec, Model, Recipe, Translates, override
 from genbench.draw import DRAW_VERSION
 from genbench.errors import CellFailure, DataError, ModelError, SuiteError

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     "cli", "listing", "difference", "scoring", "speed", "runner", "pool", "work", "cell_inputs", "score_inputs",
-    "sides", "selftest", "check", "plan", "report", "screen", "build", "draw", "train", "ema", "batches", "applies",
-    "lint", "scale", "measure", "metrics", "features", "data", "suite", "suite_entries", "yaml_source", "store",
-    "seeds", "records", "registry", "contract", "space", "progress", "columns", "errors",
+    "sides", "selftest", "check", "plan", "report", "screen", "build", "code_hash", "draw", "train", "ema", "batches",
+    "applies", "lint", "scale", "measure", "metrics", "features", "data", "suite", "suite_entries", "yaml_source",
+    "store", "seeds", "records", "registry", "contract", "space", "progress", "columns", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
