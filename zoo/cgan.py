@@ -6,12 +6,15 @@ Two ways of telling the discriminator:
 
     concat        an embedding of y is one more channel of the image (the paper joins y to a hidden layer)
     projection    l(x, y) = psi(phi(x)) + e_y' phi(x) (Miyato and Koyama 2018, arXiv:1802.05637), phi the features
-                  before the last layer summed over positions, psi linear, e_y an embedding: for a given x two classes
-                  differ by (e_a - e_b)' phi(x)
+                  before the last layer, psi linear, e_y an embedding: for a given x two classes differ by
+                  (e_a - e_b)' phi(x)
 
 Deviations
 - Convolutional nets instead of dense layers with maxout; embeddings of y instead of one-hot vectors before the first
   layer (a linear layer after a one-hot vector is an embedding); Adam, averaged weights.
+- phi is a layer over the whole of the smallest map where Miyato and Koyama sum a map over its positions: a few halvings
+  leave positions that see a part of the image each (10 pixels of 28), and a sum of opinions on parts lets a class
+  shrink to one picture. Batch normalisation as in DCGAN where they normalise the spectrum.
 - Generated images are asked for the labels of the real batch, so that real and generated classes are equally frequent.
 
 Symbols   z noise (B, latent)   y class (B,)   x image (B, C, H, W)   l(x, y) D's output (B,)
@@ -19,14 +22,14 @@ Symbols   z noise (B, latent)   y class (B,)   x image (B, C, H, W)   l(x, y) D'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, ClassConditional, Condition, DataSpec, Loss, Model, Recipe, Stage
-from zoo.dcgan import DCGAN, DCGANConfig, discriminator_net, generator_net, init_weights
+from zoo.dcgan import DCGAN, DCGANConfig, discriminator_net, generator_net, init_weights, sizes
 from zoo.gan import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES
 from zoo.nets import measure_batch_norm
 
@@ -84,15 +87,19 @@ class ProjectionDiscriminator(nn.Module):
 
     def __init__(self, data: DataSpec, config: CGANConfig) -> None:
         super().__init__()
-        body = discriminator_net(data, dcgan_config(config, config.latent))
-        self.body = body[:-2]  # without DCGAN's last convolution and flattening
+        body = discriminator_net(data, dcgan_config(config, config.latent))[:-2]  # up to DCGAN's last convolution
         features = config.critic_width << (config.doublings - 1)
+        smallest = sizes(data.height, data.width, config.doublings)[0]
+        whole = nn.Conv2d(features, features, smallest, bias=False)
+        self.body = nn.Sequential(*body, whole, nn.LeakyReLU(0.2), nn.Flatten())
         self.psi = nn.Linear(features, 1)
         self.label = nn.Embedding(data.classes, features)
+        for layer in (self.psi, self.label):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
 
     def features(self, x: Tensor) -> Tensor:
         """Phi(x): (B, features)."""
-        return self.body(x).sum((2, 3))
+        return self.body(x)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """l(x, y)."""
@@ -137,8 +144,9 @@ class CGAN(Model, ClassConditional):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """As DCGAN's."""
-        return DCGAN.recipe(data)
+        """DCGAN's, but without momentum below 32 pixels, for more variety within a class."""
+        recipe = DCGAN.recipe(data)
+        return replace(recipe, betas=(0.0, 0.9)) if min(data.height, data.width) < 32 else recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Each net's parameters."""

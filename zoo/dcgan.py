@@ -22,7 +22,7 @@ Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) logit of D (B,),
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -140,10 +140,12 @@ class DCGAN(Model, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """The paper's Adam with batches of 64 and averaged weights; larger steps for the narrow nets."""
-        if min(data.height, data.width) < 16:
-            return Recipe(lr=1e-3, betas=(0.5, 0.999), batch=64, ema=0.999, images=150_000)
-        return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=1_500_000)
+        """The paper's Adam with batches of 64 and averaged weights; larger steps for small images."""
+        side = min(data.height, data.width)
+        paper = Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=1_500_000)
+        if side < 16:
+            return replace(paper, lr=2e-3, images=150_000)
+        return replace(paper, lr=5e-4, batch=32) if side < 32 else paper
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Each net's parameters."""

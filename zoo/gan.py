@@ -142,9 +142,11 @@ class GAN(Model, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam as GANs since DCGAN have it, and averaged weights."""
-        if min(data.height, data.width) < 16:
-            return Recipe(lr=5e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=400_000)
+        """Adam as in DCGAN, and averaged weights; without momentum below 32 pixels, for more variety."""
+        side = min(data.height, data.width)
+        if side < 32:
+            images = 400_000 if side < 16 else 3_000_000
+            return Recipe(lr=5e-4, betas=(0.0, 0.9), batch=64, ema=0.999, images=images)
         return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=3_000_000)
 
     def players(self) -> dict[str, list[nn.Parameter]]:

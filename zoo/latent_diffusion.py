@@ -300,8 +300,8 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             return Recipe(lr=1e-4, lrs=(("autoencoder", 5.4e-5), ("critic", 5.4e-5)), batch=2048, warmup=10_000,
                           ema=0.9999, images=500_000_000)  # fmt: skip
         images, ema = (44_000, 0.99) if side < 16 else (300_000, 0.995)
-        lr = 2e-3 if side < 32 else 5e-4
-        return Recipe(lr=lr, lrs=(("autoencoder", 2 * lr), ("critic", lr / 4)), batch=64, warmup=100, decay="cosine",
+        lr, batch = 2e-3 if side < 32 else 5e-4, 16 if 16 <= side < 32 else 64
+        return Recipe(lr=lr, lrs=(("autoencoder", 2 * lr), ("critic", lr / 4)), batch=batch, warmup=100, decay="cosine",
                       clip=1.0, ema=ema, images=images)  # fmt: skip
 
     def players(self) -> dict[str, list[nn.Parameter]]:
