@@ -12,9 +12,9 @@ Two ways of telling the discriminator:
 Deviations
 - Convolutional nets instead of dense layers with maxout; embeddings of y instead of one-hot vectors before the first
   layer (a linear layer after a one-hot vector is an embedding); Adam, averaged weights.
-- phi is a layer over the whole of the smallest map where Miyato and Koyama sum a map over its positions: a few halvings
-  leave positions that see a part of the image each (10 pixels of 28), and a sum of opinions on parts lets a class
-  shrink to one picture. Batch normalisation as in DCGAN where they normalise the spectrum.
+- phi is a layer over the whole of the smallest map where Miyato and Koyama sum a map over its positions: where each of
+  these sees a part of the image, a sum of opinions on parts lets a class shrink to one picture. Batch normalisation as
+  in DCGAN where they normalise the spectrum.
 - Generated images are asked for the labels of the real batch, so that real and generated classes are equally frequent.
 
 Symbols   z noise (B, latent)   y class (B,)   x image (B, C, H, W)   l(x, y) D's output (B,)

@@ -132,11 +132,16 @@ class DCGAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> DCGANConfig:
-        """Smallest maps of 4 to 7 pixels, which at 64 are the usual net; below 16 pixels narrow nets down to 2 or 3."""
+        """Smallest maps of 4 to 7 pixels, which at 64 are the usual net; of 2 or 3 below 32, narrow nets below 16.
+
+        D adds up what the positions of its smallest map say. With one halving less each would see 10 of 28 pixels, and
+        nothing would judge whether distant parts fit together.
+        """
         side = min(data.height, data.width)
-        if side < 16:
-            return DCGANConfig(latent=64, width=32, critic_width=32, doublings=max(1, int(math.log2(side)) - 1))
-        return DCGANConfig(doublings=int(math.log2(side)) - 2)
+        if side >= 32:
+            return DCGANConfig(doublings=int(math.log2(side)) - 2)
+        config = DCGANConfig(doublings=max(1, int(math.log2(side)) - 1))
+        return config if side >= 16 else replace(config, latent=64, width=32, critic_width=32)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:

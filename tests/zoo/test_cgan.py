@@ -32,6 +32,21 @@ def test_labels_move_the_projection_by_their_embeddings_along_the_features():
     torch.testing.assert_close(d(x, a) - d(x, b), expected, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("conditioning", ["concat", "projection"])
+def test_the_discriminator_weighs_parts_of_the_image_against_each_other(conditioning):
+    """A sum of what positions that see a part each say would make the second difference nothing."""
+    large = DataSpec(1, 28, 28, 256, 10)
+    d = CGAN(large, CGANConfig(**{**vars(CGAN.preset(large)), "conditioning": conditioning})).discriminator.eval()
+    for p in d.parameters():
+        p.data.add_(0.1 * torch.randn(p.shape, generator=seeded(p.numel())))
+    plain, labels = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long)
+    above, below = plain.clone(), plain.clone()
+    above[..., :6, :6], below[..., -6:, -6:] = 1, 1
+    second = d(above + below, labels) - d(above, labels) - d(below, labels) + d(plain, labels)
+    assert abs(float(second)) > 1e-3 * abs(float(d(above, labels) - d(plain, labels)))
+
+
 @pytest.mark.parametrize("conditioning", ["concat", "projection"])
 def test_labels_reach_both_players_through_their_embeddings_alone(conditioning):
     model = make(conditioning).eval()
