@@ -144,7 +144,7 @@ class CGAN(Model, ClassConditional):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """DCGAN's, but without momentum below 32 pixels, for more variety within a class."""
+        """DCGAN's, but without momentum below 32 pixels."""
         recipe = DCGAN.recipe(data)
         return replace(recipe, betas=(0.0, 0.9)) if min(data.height, data.width) < 32 else recipe
 

@@ -142,7 +142,7 @@ class GAN(Model, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam as in DCGAN, and averaged weights; without momentum below 32 pixels, for more variety."""
+        """Adam as in DCGAN, and averaged weights; below 32 pixels without momentum, which takes fewer images."""
         side = min(data.height, data.width)
         if side < 32:
             images = 400_000 if side < 16 else 3_000_000
