@@ -16,7 +16,7 @@ between a real and a generated image.
 
 Deviations
 - LeakyReLU(0.2), tanh output, Adam and Gaussian z as in today's dense GANs; the paper has ReLU and sigmoid in G, maxout
-  and dropout in D, momentum, uniform z.
+  in D, momentum, uniform z. D has the paper's dropout (section 5).
 - Samples come from averaged weights (EMA).
 
 Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) D's output (B,)
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -34,6 +35,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
+from genbench.errors import ModelError
+from zoo.nets import dropout
 
 LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein-gp"]
 
@@ -42,16 +45,21 @@ LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasse
 class GANConfig:
     """Sizes and the loss.
 
-    latent: dimensions of z (paper 100). widths: hidden layers of G; D has them in reverse. loss: see the module.
-    penalty: weight of the gradient penalty (10, Gulrajani et al.). critic_steps: D's moves in a step (5 there; 1 for
-    every other loss, Goodfellow et al.).
+    latent: dimensions of z (paper 100). widths: hidden layers of G; D has them in reverse. dropout: share of D's hidden
+    units that a step leaves out. loss: see the module. penalty: weight of the gradient penalty (10, Gulrajani et al.).
+    critic_steps: D's moves in a step (5 there; 1 for every other loss, Goodfellow et al.).
     """
 
     latent: int = 100
     widths: tuple[int, ...] = (256, 512, 1024)
+    dropout: float = 0.3
     loss: LossName = "non-saturating"
     penalty: float = 10.0
     critic_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"gan: config.dropout is {self.dropout}; allowed: from 0 to below 1")
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------
@@ -117,6 +125,23 @@ def dense(widths: tuple[int, ...]) -> list[nn.Module]:
     return layers[:-1]
 
 
+class Discriminator(nn.Module):
+    """Images (B, C, H, W) to outputs l (B,): dense layers with LeakyReLU(0.2) between them."""
+
+    def __init__(self, widths: tuple[int, ...], rate: float) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList(nn.Linear(*fans) for fans in pairwise(widths))
+        self.out = nn.Linear(widths[-1], 1)
+        self.rate = rate
+
+    def forward(self, x: Tensor, gen: Generator | None = None) -> Tensor:
+        """l(x); gen: for dropout of hidden units, in training only."""
+        h = x.flatten(1)
+        for layer in self.hidden:
+            h = dropout(F.leaky_relu(layer(h), 0.2), self.rate, gen)
+        return self.out(h).flatten()
+
+
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
@@ -130,14 +155,14 @@ class GAN(Model, Decodes):
         super().__init__(data, config, sampler)
         c = self.config
         self.generator = nn.Sequential(*dense((c.latent, *c.widths, data.dims)), nn.Tanh(), nn.Unflatten(1, data.shape))
-        self.discriminator = nn.Sequential(nn.Flatten(), *dense((data.dims, *c.widths[::-1], 1)), nn.Flatten(0))
+        self.discriminator = Discriminator((data.dims, *c.widths[::-1]), c.dropout)
         self.stages = (Stage("fit", turns=("discriminator",) * c.critic_steps + ("generator",)),)
 
     @classmethod
     def preset(cls, data: DataSpec) -> GANConfig:
-        """The usual widths; half of them below 16 pixels."""
+        """The usual widths; below 16 pixels narrow nets, which do better without dropout."""
         if min(data.height, data.width) < 16:
-            return GANConfig(latent=32, widths=(256, 256))
+            return GANConfig(latent=32, widths=(256, 256), dropout=0.0)
         return GANConfig()
 
     @classmethod
@@ -158,18 +183,17 @@ class GAN(Model, Decodes):
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The player's loss on as many generated images as there are real ones."""
-        z = self.noise(len(batch), gen)
+        z, judge = self.noise(len(batch), gen), partial(self.discriminator, gen=gen)
         if player == "generator":
-            total = GENERATOR_LOSSES[self.config.loss](self.discriminator(self.decode(z)))
+            total = GENERATOR_LOSSES[self.config.loss](judge(self.decode(z)))
             return Loss(total, {"generator": total.detach()})
         with torch.no_grad():
             fake = self.decode(z)
-        outputs = self.discriminator(batch.x), self.discriminator(fake)
-        real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](*outputs)
+        real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](judge(batch.x), judge(fake))
         terms = {"real": real_term.detach(), "fake": fake_term.detach()}
         if self.config.loss != "wasserstein-gp":
             return Loss(real_term + fake_term, terms)
-        penalty = self.config.penalty * gradient_penalty(self.discriminator, batch.x, fake, gen)
+        penalty = self.config.penalty * gradient_penalty(judge, batch.x, fake, gen)
         return Loss(real_term + fake_term + penalty, {**terms, "penalty": penalty.detach()})
 
     def noise(self, n: int, gen: Generator) -> Tensor:

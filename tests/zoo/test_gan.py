@@ -7,9 +7,10 @@ import torch
 
 from genbench.batches import Batches
 from genbench.contract import Batch, DataSpec, Recipe
+from genbench.errors import ModelError
 from genbench.space import seeded
 from genbench.train import FitOptions, Training
-from zoo.gan import DISCRIMINATOR_LOSSES, GAN, GENERATOR_LOSSES, GANConfig, gradient_penalty
+from zoo.gan import DISCRIMINATOR_LOSSES, GAN, GENERATOR_LOSSES, Discriminator, GANConfig, gradient_penalty
 
 SMALL = DataSpec(1, 4, 4, 17)
 TINY = {"latent": 4, "widths": (8, 8)}
@@ -97,6 +98,42 @@ def test_each_players_loss_leaves_the_other_alone():
     model = make()
     model.loss(make_batch(), "discriminator", 0, seeded(0)).total.backward()
     assert all(p.grad is None for p in model.generator.parameters())
+
+
+def counting_discriminator(units, rate):
+    """One hidden layer whose units are all 1, summed: l(x) counts the units that are kept."""
+    net = Discriminator((16, units), rate)
+    with torch.no_grad():
+        net.hidden[0].weight.zero_()
+        net.hidden[0].bias.fill_(1.0)
+        net.out.weight.fill_(1.0)
+        net.out.bias.zero_()
+    return net
+
+
+def test_the_discriminator_drops_hidden_units_in_training_and_keeps_their_mean():
+    net, x = counting_discriminator(1000, 0.3), torch.zeros(200, 1, 4, 4)
+    dropped = net(x, seeded(0)).detach()
+    assert dropped.mean().item() == pytest.approx(1000, rel=0.01)
+    assert dropped.var().item() == pytest.approx(1000 * 0.3 / 0.7, rel=0.3)  # of kept / (1 - rate), kept binomial
+    assert torch.equal(net(x), torch.full((200,), 1000.0))
+
+
+@pytest.mark.parametrize("loss", GENERATOR_LOSSES)
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_both_players_see_the_discriminator_with_units_dropped(player, loss):
+    totals = []
+    for rate in (0.0, 0.3):
+        model = make(loss=loss, dropout=rate, widths=(64, 64))
+        totals += [model.loss(make_batch(), player, 0, seeded(seed)).total.item() for seed in (2, 2)]
+    assert totals[0] == totals[1]
+    assert totals[2] == totals[3]
+    assert totals[0] != totals[2]
+
+
+def test_a_dropout_of_everything_is_refused():
+    with pytest.raises(ModelError, match=r"gan: config\.dropout is 1\.0; allowed: from 0 to below 1"):
+        GANConfig(dropout=1.0)
 
 
 def test_the_critic_moves_several_times_each_on_a_fresh_batch():
