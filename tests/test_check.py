@@ -28,7 +28,7 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.registry import model_names, resolve_model
-from genbench.space import density_to_mass, dequantise
+from genbench.space import density_to_mass, dequantise, seeded
 
 SMALL = DataSpec(1, 4, 4, 17, 10)
 LATENT = 5
@@ -57,7 +57,7 @@ class Gan(Model, Decodes):
         return Loss(real_term + fake_term, {"real": real_term.detach()})
 
     def noise(self, n, gen):
-        return torch.randn(n, LATENT, generator=gen)
+        return torch.randn(n, LATENT, generator=gen, device=gen.device)
 
     def decode(self, z):
         return self.generator(z).tanh().unflatten(1, self.data.shape)
@@ -88,7 +88,7 @@ class Flow(Model, ExactLikelihood, Encodes, Decodes):
         return (y.flatten(1).logit() - self.shift) * (-self.scale).exp()
 
     def noise(self, n, gen):
-        return torch.randn(n, self.data.dims, generator=gen)
+        return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
 
     def decode(self, z):
         y = (z * self.scale.exp() + self.shift).sigmoid().unflatten(1, self.data.shape)
@@ -114,11 +114,11 @@ class Chain(Model, Steps, LikelihoodBound, LikelihoodEstimate):
         return 3
 
     def loss(self, batch, player, step, gen):
-        noise = torch.randn(len(batch), self.data.dims, generator=gen)
+        noise = torch.randn(len(batch), self.data.dims, generator=gen, device=gen.device)
         return Loss((self.net(batch.x.flatten(1) + noise) - noise).square().mean())
 
     def sample(self, n, gen, condition=None):
-        x = torch.randn(n, self.data.dims, generator=gen)
+        x = torch.randn(n, self.data.dims, generator=gen, device=gen.device)
         for _ in range(3):
             x = x - 0.1 * self.net(x)
         return x.clamp(-1, 1).unflatten(1, self.data.shape)
@@ -150,8 +150,8 @@ class Mixture(Model, LikelihoodBound, ImportanceBound, ExactLikelihood):
         return self.log_tables(pixels).logsumexp(0) - math.log(2)
 
     def guesses(self, pixels, k, gen):
-        gen = torch.Generator().manual_seed(0) if gen is None else gen
-        return self.log_tables(pixels).gather(0, torch.randint(2, (k, len(pixels)), generator=gen))
+        gen = seeded(0, pixels.device) if gen is None else gen
+        return self.log_tables(pixels).gather(0, torch.randint(2, (k, len(pixels)), generator=gen, device=gen.device))
 
     def log_prob_bound(self, pixels, gen=None):
         return self.guesses(pixels, 1, gen)[0]
@@ -160,7 +160,7 @@ class Mixture(Model, LikelihoodBound, ImportanceBound, ExactLikelihood):
         return self.guesses(pixels, k, gen).logsumexp(0) - math.log(k)
 
     def sample(self, n, gen, condition=None):
-        tables = self.logits[torch.randint(2, (n,), generator=gen)].softmax(2).flatten(0, 1)
+        tables = self.logits[torch.randint(2, (n,), generator=gen, device=gen.device)].softmax(2).flatten(0, 1)
         levels = torch.multinomial(tables, 1, generator=gen).view(n, *self.data.shape)
         return levels * 2 / (self.data.levels - 1) - 1
 
@@ -174,13 +174,15 @@ class Labelled(Model, ClassConditional):
         return Loss((self.means(batch.labels) - batch.x.flatten(1)).square().mean())
 
     def sample(self, n, gen, condition=None):
-        noise = torch.randn(n, self.data.dims, generator=gen)
+        noise = torch.randn(n, self.data.dims, generator=gen, device=gen.device)
         return (self.means(condition.labels) + noise).tanh().unflatten(1, self.data.shape)
 
 
 class Texted(Labelled, TextConditional):
     def sample(self, n, gen, condition=None):
-        labels = condition.labels if condition.texts is None else torch.tensor([len(t) % 10 for t in condition.texts])
+        if condition.texts is None:
+            return super().sample(n, gen, condition)
+        labels = torch.tensor([len(t) % 10 for t in condition.texts], device=gen.device)
         return super().sample(n, gen, Condition(labels=labels))
 
 
@@ -314,7 +316,7 @@ class MemoryInSample(Gan):
 
 class FixedSeed(Gan):
     def sample(self, n, gen, condition=None):
-        return super().sample(n, torch.Generator().manual_seed(0))
+        return super().sample(n, seeded(0, gen.device))
 
 
 class OneNoiseForAll(Gan):
@@ -346,6 +348,35 @@ class CountsSamples(Gan):
     def sample(self, n, gen, condition=None):
         self.count += n
         return super().sample(n, gen)
+
+
+class NoiseOfTheCpu(Gan):
+    def noise(self, n, gen):
+        return torch.randn(n, LATENT, generator=gen)
+
+
+class WeightsOfTheCpu(Flow):
+    def loss(self, batch, player, step, gen):
+        return Loss(-(self.log_prob(batch.pixels, gen) * torch.linspace(0.9, 1.1, len(batch))).mean())
+
+
+class ConstantNoBuffer(Chain):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.mean = torch.full(data.shape, 0.1)
+
+    def sample(self, n, gen, condition=None):
+        return (super().sample(n, gen) + self.mean).clamp(-1, 1)
+
+
+class RoundsInNumpy(Translator):
+    def translate(self, x, direction):
+        return torch.from_numpy(x.numpy().round())
+
+
+class CountsOfTheCpu(Flow):
+    def log_prob(self, pixels, gen=None):
+        return super().log_prob(pixels, gen) + torch.zeros(self.data.levels)[pixels.long()].flatten(1).sum(1)
 
 
 class FlatDecode(Gan):
@@ -385,7 +416,7 @@ class NanLikelihood(Chain):
 class OwnDequantisation(Flow):
     def log_prob(self, pixels, gen=None):
         if gen is None:
-            gen = torch.Generator().manual_seed(1)
+            gen = seeded(1, pixels.device)
         return super().log_prob(pixels, gen)
 
 
@@ -440,7 +471,7 @@ class Miscounted(Chain):
 
 class DeafToLabels(Labelled):
     def sample(self, n, gen, condition=None):
-        return super().sample(n, gen, Condition(labels=torch.zeros(n, dtype=torch.long)))
+        return super().sample(n, gen, Condition(labels=torch.zeros_like(condition.labels)))
 
 
 class TranslatesOutOfRange(Translator):
@@ -472,6 +503,11 @@ PLANTED = [
     (UnsavedMask, "weights tell all", "unsaved random state?"),
     (TrainsWhileSampling, "sampling changes nothing", "the model was in training mode"),
     (CountsSamples, "sampling changes nothing", "sample() changed 'count'"),
+    (NoiseOfTheCpu, "stays on one device", "loss(): aten.randn.generator and its generator are on different devices"),
+    (WeightsOfTheCpu, "stays on one device", "loss(): aten.mul.Tensor of tensors on the CPU and on another device"),
+    (ConstantNoBuffer, "stays on one device", "sample(): aten.add.Tensor of tensors on the CPU and on another device"),
+    (RoundsInNumpy, "stays on one device", "sample(): numpy() of a tensor on another device"),
+    (CountsOfTheCpu, "stays on one device", "loss(): aten.index.Tensor of tensors on the CPU and on another device"),
     (FlatDecode, "decodes to images", "has shape (4, 16); expected (4, 1, 4, 4)"),
     (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode?"),
     (ImageShapedCode, "codes fit", "has shape (8, 1, 4, 4); expected (8, 5)"),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from genbench.check import abilities as abilities
+from genbench.check.placement import stays_on_one_device
 from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import (
     ClassConditional,
@@ -219,6 +220,7 @@ CHECKS: list[Check] = [
     Check("other seed, other images", other_seed_other_images),
     Check("weights tell all", weights_tell_all),
     Check("sampling changes nothing", sampling_changes_nothing),
+    Check("stays on one device", stays_on_one_device),
     Check("decodes to images", abilities.decodes_to_images, (Decodes,)),
     Check("images stand alone", abilities.images_stand_alone, (Decodes,)),
     Check("codes fit", abilities.codes_fit, (Encodes, Decodes)),

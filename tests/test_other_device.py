@@ -1,0 +1,118 @@
+"""The whole way from suite to records on a device that refuses what a GPU refuses, with the CPU's numbers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from genbench import metrics, runner
+from genbench.build import build
+from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
+from genbench.check.placement import steps
+from genbench.check.subject import Subject
+from genbench.contract import DataSpec
+from genbench.metrics.base import COST
+from genbench.records import OK
+from genbench.registry import ZOO, resolve_model
+from genbench.space import seeded
+from genbench.suite import read_suite
+
+optimizer = import_module("torch.optim.optimizer")  # torch.optim hides the module's name
+SUITES = Path(__file__).parent.parent / "suites"
+ALSO = ["density", "coverage", "fd_infinity", "confidence", "rarest_class", "authenticity", "ct_score", "cas"]
+SMALL = {"budget": {"images": 64}, "samples": 100, "block": 100, "likelihood_images": 4}
+
+
+class PoolOfThisProcess:
+    def __init__(self, *_):
+        pass
+
+    def run(self, tasks, _, ended):
+        for task in tasks:
+            ended(task, SimpleNamespace(failure="", result=task.run(*task.args, lambda *_: None)))
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    fused = optimizer._get_fused_kernels_supported_devices()
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [*fused, DEVICE.type])
+    monkeypatch.setattr(runner, "Pool", PoolOfThisProcess)
+    monkeypatch.setattr(runner, "choose_device", lambda name: name)
+
+
+def small_suite(name, folder):
+    found = yaml.safe_load((SUITES / f"{name}.yaml").read_text()) | SMALL
+    found["metrics"] = [m for m in found["metrics"] if metrics.get(m).reads != COST]
+    if name == "smoke":
+        found["metrics"] += ALSO
+    for entry in found["models"]:
+        if entry["name"] == "ddpm":
+            entry["config"] = {"steps": 5}
+    (folder / "small.yaml").write_text(yaml.safe_dump(found))
+    return read_suite(folder / "small.yaml")
+
+
+@pytest.mark.parametrize("name", ["smoke", "smoke_translation"])
+def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, monkeypatch, one_process, name):
+    suite, values = small_suite(name, tmp_path), {}
+    for device in ("cpu", str(DEVICE)):
+        monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / device[:3]))
+        with other_device():
+            result = runner.run(suite, out=tmp_path / f"out-{device[:3]}", device=device)
+        assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
+        values[device] = {(r.cell, r.metric): r.value for r in result.records if r.status == OK}
+    assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-5, abs=1e-7, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_no_step_of_the_check_fails_unheard(name):
+    subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
+    with other_device():
+        for _, step in steps(subject):
+            step()
+
+
+def refusals():
+    there, here = torch.ones(3, device=DEVICE), torch.ones(3)
+    yield lambda: there + here
+    yield lambda: torch.cat([there, here])
+    yield lambda: here[torch.zeros(2, dtype=torch.long, device=DEVICE)]
+    yield there.numpy
+    yield lambda: torch.rand(3, generator=seeded(0), device=DEVICE)
+    yield lambda: torch.rand(3, generator=seeded(0, DEVICE))
+    yield lambda: torch.randn_like(there, generator=seeded(0))
+    yield lambda: torch.nn.Linear(3, 1)(there)
+
+
+def test_what_a_gpu_refuses_is_refused():
+    with other_device():
+        for step in refusals():
+            with pytest.raises(MisplacedError):
+                step()
+
+
+def test_what_a_gpu_allows_is_allowed():
+    with other_device():
+        x = torch.arange(3.0, device=DEVICE)
+        found = [x * torch.tensor(2.0), x[torch.tensor([0, 2])], x.clone().copy_(torch.ones(3)), torch.ones(3).to(x)]
+        assert all(isinstance(y, OnDevice) and y.device == DEVICE for y in found)
+        assert [y.tolist() for y in found] == [[0.0, 2.0, 4.0], [0.0, 2.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+        assert torch.zeros(3).copy_(x).device.type == x.cpu().device.type == "cpu"
+        assert x.cpu().numpy().tolist() == x.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_nothing_of_it_is_left_behind():
+    model = build(resolve_model("glow"), DataSpec(1, 4, 4, 17), {}, {}, 0)
+    with other_device():
+        pass
+    model.prepare(Subject(type(model), model.data, None, None).batch, seeded(0))
+    assert model.sample(1, seeded(0)).device.type == "cpu"
+    with pytest.raises(RuntimeError):
+        torch.rand(1, device=DEVICE)
+    with pytest.raises(RuntimeError):
+        seeded(0, DEVICE)
