@@ -6,11 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from random_weights import blots, write_inception
 
-from genbench import metrics, runner
+from genbench import metrics, runner, scoring
 from genbench.build import build
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
 from genbench.check.placement import steps
@@ -24,7 +26,18 @@ from genbench.suite import read_suite
 
 optimizer = import_module("torch.optim.optimizer")  # torch.optim hides the module's name
 SUITES = Path(__file__).parent.parent / "suites"
-ALSO = ["density", "coverage", "fd_infinity", "confidence", "rarest_class", "authenticity", "ct_score", "cas"]
+ALSO = [
+    "density",
+    "coverage",
+    "fd_infinity",
+    "confidence",
+    "rarest_class",
+    "authenticity",
+    "ct_score",
+    "cas",
+    "ppl",
+    "sliced_wasserstein",
+]
 SMALL = {"budget": {"images": 64}, "samples": 100, "block": 100, "likelihood_images": 4}
 
 
@@ -67,6 +80,21 @@ def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, mon
         assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
         values[device] = {(r.cell, r.metric): r.value for r in result.records if r.status == OK}
     assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-5, abs=1e-7, nan_ok=True)
+
+
+def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "choose_device", lambda name: name)
+    for name, seed in (("fake", 0), ("real", 1)):
+        np.savez(tmp_path / f"{name}.npz", images=blots(12, seed).permute(0, 2, 3, 1).numpy())
+    weights, values = write_inception(tmp_path / "inception.pth"), {}
+    for device in ("cpu", str(DEVICE)):
+        monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / device[:3]))
+        with other_device():
+            values[device] = scoring.score(
+                fake=tmp_path / "fake.npz", reference=tmp_path / "real.npz", weights=weights, metrics=["fid", "kid"],
+                device=device,
+            ).values  # fmt: skip
+    assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ZOO)
