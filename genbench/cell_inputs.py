@@ -263,7 +263,7 @@ class CellInputs(Inputs):
     def _log_probs(self, pixels: Tensor, ask: Ask) -> np.ndarray:
         gen, parts, start = seeded(stream_seed(self.cell.seed, "likelihood"), self.device), [], time.perf_counter()
         for i, part in enumerate(pixels.split(LIKELIHOOD_BATCH)):
-            parts.append(ask(part.to(self.device), gen).double().cpu())
+            parts.append(ask(part.to(self.device), gen).cpu().double())
             done = min(len(pixels), (i + 1) * LIKELIHOOD_BATCH)
             self.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
         values: np.ndarray = torch.cat(parts).numpy()

@@ -35,7 +35,6 @@ ALSO = [
     "authenticity",
     "ct_score",
     "cas",
-    "ppl",
     "sliced_wasserstein",
 ]
 SMALL = {"budget": {"images": 64}, "samples": 100, "block": 100, "likelihood_images": 4}
@@ -58,6 +57,18 @@ def one_process(monkeypatch):
     monkeypatch.setattr(runner, "choose_device", lambda name: name)
 
 
+@pytest.fixture
+def no_float64(monkeypatch):
+    """MPS has none."""
+    wrapped = OnDevice.__new__
+
+    def refusing(cls, raw):
+        assert raw.dtype != torch.float64
+        return wrapped(cls, raw)
+
+    monkeypatch.setattr(OnDevice, "__new__", staticmethod(refusing))
+
+
 def small_suite(name, folder):
     found = yaml.safe_load((SUITES / f"{name}.yaml").read_text()) | SMALL
     found["metrics"] = [m for m in found["metrics"] if metrics.get(m).reads != COST]
@@ -71,7 +82,9 @@ def small_suite(name, folder):
 
 
 @pytest.mark.parametrize("name", ["smoke", "smoke_translation"])
-def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, monkeypatch, one_process, name):
+def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(
+    tmp_path, monkeypatch, one_process, no_float64, name
+):
     suite, values = small_suite(name, tmp_path), {}
     for device in ("cpu", str(DEVICE)):
         monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / device[:3]))
@@ -82,7 +95,7 @@ def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, mon
     assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-5, abs=1e-7, nan_ok=True)
 
 
-def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch):
+def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, no_float64):
     monkeypatch.setattr(scoring, "choose_device", lambda name: name)
     for name, seed in (("fake", 0), ("real", 1)):
         np.savez(tmp_path / f"{name}.npz", images=blots(12, seed).permute(0, 2, 3, 1).numpy())
@@ -98,7 +111,7 @@ def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_no_step_of_the_check_fails_unheard(name):
+def test_no_step_of_the_check_fails_unheard(name, no_float64):
     subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
     with other_device():
         for _, step in steps(subject):

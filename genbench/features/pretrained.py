@@ -192,7 +192,7 @@ class Pretrained(Extractor):
             x = resize(to_bytes(pixels.to(self.device), levels).float(), self.kind.size, self.policy)
             x = ((x - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
             seen = self.net(x)
-            probabilities = None if seen.logits is None else seen.logits.double().softmax(1)
+            probabilities = None if seen.logits is None else seen.logits.cpu().double().softmax(1)
             return tuple(t if t is None else t.float().cpu() for t in (seen.vectors, probabilities, seen.spatial))
 
 

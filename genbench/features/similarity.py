@@ -87,13 +87,14 @@ class ClassifierSimilarity(Similarity):
     """By the features of a shipped classifier, in float64: the difference of a small step keeps its digits."""
 
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
-        self.net = ClassifierExtractor(name, device).net.double()
+        self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # MPS has no float64
+        self.net = ClassifierExtractor(name, self.device).net.double()
 
     @torch.inference_mode()
     def of_unit(self, a: Tensor, b: Tensor) -> Tensor:
         """As Similarity."""
-        with torch.autocast(a.device.type, enabled=False):
-            seen_a, seen_b = (F.normalize(self.net.features(x.double()), dim=1) for x in (a, b))
+        with torch.autocast(self.device.type, enabled=False):
+            seen_a, seen_b = (F.normalize(self.net.features(x.to(self.device).double()), dim=1) for x in (a, b))
             return (seen_a - seen_b).square().sum(1).float()
 
 

@@ -91,10 +91,10 @@ def path_distances(
         start, end = model.noise(n, gen), model.noise(n, gen)
         near = MODES[mode](start, end, epsilon)
         parts = [
-            similarity(*in_unit_interval(model.decode(torch.cat(ends))).chunk(2)).double()
+            similarity(*in_unit_interval(model.decode(torch.cat(ends))).chunk(2)).cpu().double()
             for ends in zip(start.split(batch), near.split(batch), strict=True)
         ]
-        return (torch.cat(parts) / epsilon**2).cpu().numpy()
+        return (torch.cat(parts) / epsilon**2).numpy()
 
 
 def in_unit_interval(x: Tensor) -> Tensor:
