@@ -15,7 +15,7 @@ from random_weights import blots, write_inception
 from genbench import metrics, runner, scoring
 from genbench.build import build
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
-from genbench.check.placement import steps
+from genbench.check.placement import stays_on_one_device, steps
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec
 from genbench.metrics.base import COST
@@ -116,6 +116,13 @@ def test_no_step_of_the_check_fails_unheard(name, no_float64):
     with other_device():
         for _, step in steps(subject):
             step()
+
+
+def test_a_torch_without_the_means_is_no_fault_of_the_model(monkeypatch):
+    monkeypatch.delattr(torch._C, "_only_lift_cpu_tensors")
+    with pytest.raises(AttributeError), other_device():
+        pass
+    assert stays_on_one_device(Subject(resolve_model("gan"), DataSpec(1, 4, 4, 17), None, None)) == ""
 
 
 def refusals():

@@ -30,7 +30,7 @@ class MisplacedError(RuntimeError):
     """Tensors or generators are not where an operation needs them."""
 
 
-def number(generator: Generator) -> int:
+def identity(generator: Generator) -> int:
     """What tells one generator from another."""
     return generator._cdata  # type: ignore[attr-defined]
 
@@ -42,10 +42,10 @@ class DeviceGenerator(Generator):
     alive: ClassVar[set[int]] = set()  # operations get another object for the same generator
 
     def __init__(self) -> None:
-        self.alive.add(number(self))
+        self.alive.add(identity(self))
 
     def __del__(self) -> None:
-        self.alive.discard(number(self))
+        self.alive.discard(identity(self))
 
 
 class OnDevice(Tensor):
@@ -119,7 +119,7 @@ def refuse_mixtures(op: Operation, leaves: list[Any]) -> bool:
 def refuse_strange_generators(op: Operation, leaves: list[Any], there: bool) -> None:
     """Raises MisplacedError when a generator is not where the result is."""
     for generator in leaves:
-        if isinstance(generator, Generator) and (number(generator) in DeviceGenerator.alive) != there:
+        if isinstance(generator, Generator) and (identity(generator) in DeviceGenerator.alive) != there:
             raise MisplacedError(f"{op} and its generator are on different devices; expected device=gen.device")
 
 
