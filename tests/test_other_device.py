@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,15 +59,17 @@ def one_process(monkeypatch):
 
 
 @pytest.fixture
-def no_float64(monkeypatch):
-    """MPS has none."""
-    wrapped = OnDevice.__new__
+def made(monkeypatch):
+    """Types of the tensors made on the device; float64 is refused, which MPS has not."""
+    wrapped, types = OnDevice.__new__, Counter()
 
     def refusing(cls, raw):
         assert raw.dtype != torch.float64
+        types[raw.dtype] += 1
         return wrapped(cls, raw)
 
     monkeypatch.setattr(OnDevice, "__new__", staticmethod(refusing))
+    return types
 
 
 def small_suite(name, folder):
@@ -82,20 +85,19 @@ def small_suite(name, folder):
 
 
 @pytest.mark.parametrize("name", ["smoke", "smoke_translation"])
-def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(
-    tmp_path, monkeypatch, one_process, no_float64, name
-):
+def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, monkeypatch, one_process, made, name):
     suite, values = small_suite(name, tmp_path), {}
     for device in ("cpu", str(DEVICE)):
         monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / device[:3]))
         with other_device():
             result = runner.run(suite, out=tmp_path / f"out-{device[:3]}", device=device)
+        assert (made[torch.float32] > 0) == (device != "cpu")
         assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
         values[device] = {(r.cell, r.metric): r.value for r in result.records if r.status == OK}
     assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-5, abs=1e-7, nan_ok=True)
 
 
-def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, no_float64):
+def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
     monkeypatch.setattr(scoring, "choose_device", lambda name: name)
     for name, seed in (("fake", 0), ("real", 1)):
         np.savez(tmp_path / f"{name}.npz", images=blots(12, seed).permute(0, 2, 3, 1).numpy())
@@ -107,11 +109,12 @@ def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, no_float64):
                 fake=tmp_path / "fake.npz", reference=tmp_path / "real.npz", weights=weights, metrics=["fid", "kid"],
                 device=device,
             ).values  # fmt: skip
+        assert (made[torch.float32] > 0) == (device != "cpu")
     assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_no_step_of_the_check_fails_unheard(name, no_float64):
+def test_no_step_of_the_check_fails_unheard(name, made):
     subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
     with other_device():
         for _, step in steps(subject):
