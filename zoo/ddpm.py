@@ -4,16 +4,16 @@ Implemented: the forward process with fixed variances, a network that predicts t
 Algorithm 1), ancestral sampling (Algorithm 2) with either fixed variance of section 3.2, the whole variational bound
 of the discrete pixels (eq. 5) with the discretised Gaussian decoder (eq. 13). To choose: a network that predicts x_0
 (section 3.2) or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho 2022, arXiv:2202.00512, appendix
-D), trained on its squared error; and, from N (Nichol and Dhariwal 2021, arXiv:2102.09672), the cosine schedule (eq. 17)
-and reverse variances that the network learns (eq. 15) by the loss L_hybrid (eq. 16).
+D), trained on its own squared error or on L_simple of the eps that it implies; and, from N (Nichol and Dhariwal 2021,
+arXiv:2102.09672), the cosine schedule (eq. 17) and variances that the network learns (eq. 15) by L_hybrid (eq. 16).
 
 Deviations
 - Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes: N's cosine
-  schedule and learned variances, as with few steps neither of the paper's fits; the network is told t 1000 / T, as the
-  sinusoids are made for a thousand steps; no dropout, small batches, a learning rate that falls to 0 and a shorter
-  average, as the training is a thousand times shorter. From 32x32 up, the preset is the paper's.
-- The decoder's half-bin is 1 / (levels - 1), which is the paper's 1/255 at 256 grey levels.
-- The bound evaluates all T terms for every image; the paper draws t at random. Samples are clamped to [-1, 1].
+  schedule and learned variances, as with few steps neither of the paper's fits; v, as a slightly wrong eps implies an
+  x_0 that is far off where that schedule leaves next to no signal; times of 1000 / T, as the sinusoids are made for a
+  thousand; no dropout, small batches, a learning rate that falls to 0, a shorter average.
+- The decoder's half-bin is 1 / (levels - 1), which is the paper's 1/255 at 256 grey levels. The bound evaluates all T
+  terms for every image; the paper draws t at random. Samples are clamped to [-1, 1].
 - Of v in eq. 15 of N the network says 2 v - 1, not held within [-1, 1], and L_vlb is in bits/dim: so N's code.
 
 Symbols
@@ -76,8 +76,9 @@ class Config:
     """Sizes and constants; the paper's CIFAR-10 values are the defaults.
 
     steps: T, 1000. schedule: "linear" (the paper's) or "cosine". beta_first, beta_last: ends of the linear schedule,
-    1e-4 and 0.02. prediction: what the network says, "eps" (the paper's), "x0" or "v". variance: of the reverse steps,
-    "fixed" (the paper's) or "learned". bound_weight: lambda of L_hybrid where it is learned, 0.001.
+    1e-4 and 0.02. prediction: what the network says, "eps" (the paper's), "x0" or "v". error: whose square the loss is,
+    "own", that of the prediction, or "eps", that of the noise it implies. variance: of the reverse steps, "fixed" (the
+    paper's) or "learned". bound_weight: lambda of L_hybrid where it is learned, 0.001.
     channels: width of the U-Net at full resolution, 128. multipliers: of the width at each resolution, (1, 2, 2, 2).
     blocks: residual blocks per resolution, 2. attention: heights that have self-attention, (16,). dropout: 0.1. groups:
     most groups of a normalisation, 32. padding: of a halving, as in zoo.nets.UNet, "after".
@@ -88,6 +89,7 @@ class Config:
     beta_first: float = 1e-4
     beta_last: float = 0.02
     prediction: str = "eps"
+    error: str = "own"
     variance: str = "fixed"
     bound_weight: float = 1e-3
     channels: int = 128
@@ -103,6 +105,7 @@ class Config:
             raise ModelError(f"ddpm: config.steps is {self.steps}; allowed: at least 2")
         require("config.schedule", self.schedule, SCHEDULES)
         require("config.prediction", self.prediction, PREDICTIONS)
+        require("config.error", self.error, ("own", "eps"))
         require("config.variance", self.variance, ("fixed", "learned"))
         require("config.padding", self.padding, ("after", "around"))
 
@@ -126,8 +129,8 @@ class AncestralSampler:
 
 # For a CPU, where a group normalisation takes the longer the more groups it has.
 SMALL = Config(
-    100, "cosine", variance="learned", channels=24, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0, groups=3,
-    padding="around",
+    100, "cosine", prediction="v", error="eps", variance="learned", channels=24, multipliers=(1, 2), blocks=1,
+    attention=(), dropout=0.0, groups=3, padding="around",
 )  # fmt: skip
 
 
@@ -195,9 +198,8 @@ class Schedule:
 
 def make_schedule(c: Config) -> Schedule:
     """The forward process that a config names."""
-    return Schedule(
-        cosine_betas(c.steps) if c.schedule == "cosine" else linear_betas(c.steps, c.beta_first, c.beta_last)
-    )
+    cosine = c.schedule == "cosine"
+    return Schedule(cosine_betas(c.steps) if cosine else linear_betas(c.steps, c.beta_first, c.beta_last))
 
 
 def q_sample(x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
@@ -325,10 +327,8 @@ def bound_terms(
 
 
 class Diffusion(Model, Steps, LikelihoodEstimate):
-    """A network trained to predict the noise in x_t, or x_0 or v; a child says how to draw.
-
-    The state is the network's weights alone, so that one child draws from the weights of another. The estimated
-    likelihood is the network's too: no sampler plays a part in it.
+    """A network trained to predict the noise in x_t, or x_0 or v; a child says how to draw, from its own weights or
+    another's: no sampler plays a part in the state, nor in the estimated likelihood.
     """
 
     family = "diffusion"
@@ -339,7 +339,9 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         super().__init__(data, config, sampler)
         c = self.config
         self.schedule = q = make_schedule(c)
-        rows = (q.signal, q.spread, *q.learned_range, q.log_variance("small"), q.posterior_mean[0])
+        of_x_0 = x_0_factors(c.prediction, q.signal, q.spread)[1].abs()
+        factor = q.signal / q.spread * of_x_0 if c.error == "eps" else torch.ones_like(q.signal)  # eq. 4 solved for eps
+        rows = (q.signal, q.spread, factor, *q.learned_range, q.log_variance("small"), q.posterior_mean[0])
         self.register_buffer("constants", torch.stack(rows).float(), persistent=False)
         self.network = UNet(
             data.shape, c.channels, c.multipliers, c.blocks, c.attention, c.dropout, c.groups, EMBEDDED_STEPS / c.steps,
@@ -375,17 +377,15 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         return self.network(x_t, t)[:, : self.data.channels]
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """L_simple (eq. 14), mean over pixels and images: about 1 before training, when eps_theta is 0.
-
-        Where the variance is learned, L_hybrid = L_simple + lambda L_vlb (N, eq. 16).
-        """
+        """L_simple (eq. 14), or what config.error makes of it; L_hybrid where the variance is learned (N, eq. 16)."""
         t = torch.randint(self.config.steps, (len(batch.x),), generator=gen, device=gen.device)
         noise = gaussian_noise(batch.x.shape, gen)
-        scales = self.constants[:2, t, None, None, None].unbind()
+        *scales, factor = self.constants[:3, t, None, None, None].unbind()
         x_t = q_sample(batch.x, noise, *scales)
         output = self.network(x_t, t, gen if self.training else None)
         prediction, place = output.tensor_split([self.data.channels], dim=1)
-        error = (prediction - of_kind(self.config.prediction, batch.x, noise, *scales)).square().mean()
+        wanted = of_kind(self.config.prediction, batch.x, noise, *scales)
+        error = (factor * (prediction - wanted)).square().mean()
         if self.config.variance == "fixed":
             return Loss(error, {"mse": error.detach()})
         bound = self.variance_loss(batch.x, x_t, t, prediction.detach(), place)
@@ -397,7 +397,7 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         place: 2 v - 1 in N's eq. 15. prediction: without gradient, so that L_vlb teaches the variance alone (N, section
         3.1). Nothing is clipped.
         """
-        signal, spread, middle, half, log_q, factor = self.constants[:, t, None, None, None].unbind()
+        signal, spread, _, middle, half, log_q, factor = self.constants[:, t, None, None, None].unbind()
         of_x_t, of_said = x_0_factors(self.config.prediction, signal, spread)
         guess, log_p = of_x_t * x_t + of_said * prediction, middle + half * place
         is_first = (t == 0)[:, None, None, None]

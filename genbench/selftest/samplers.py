@@ -23,7 +23,10 @@ from genbench.metrics.arrays import Array
 from genbench.selftest.base import MONTE_CARLO, Found, World, average, zoo
 from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
 
-PAPER = {"steps": 1000, "schedule": "linear", "beta_first": 1e-4, "beta_last": 0.02, "variance": "fixed"}
+PAPER = {
+    "steps": 1000, "schedule": "linear", "beta_first": 1e-4, "beta_last": 0.02,
+    "prediction": "eps", "variance": "fixed",
+}  # fmt: skip
 TINY = {"channels": 4, "multipliers": [1], "blocks": 1, "attention": [], "dropout": 0.0, "groups": 2}
 BETA: Array = np.linspace(1e-4, 0.02, 1000)
 ALPHA: Array = np.asarray(np.cumprod(1 - BETA))  # alpha_bar

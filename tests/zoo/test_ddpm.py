@@ -353,6 +353,7 @@ def test_at_32_pixels_config_and_recipe_are_the_papers():
         (lambda: Config(steps=1), "ddpm: config.steps is 1; allowed: at least 2"),
         (lambda: Config(schedule="sine"), "ddpm: config.schedule is 'sine'; allowed: linear, cosine"),
         (lambda: Config(prediction="x_0"), "ddpm: config.prediction is 'x_0'; allowed: eps, x0, v"),
+        (lambda: Config(error="v"), "ddpm: config.error is 'v'; allowed: own, eps"),
         (lambda: Config(variance="large"), "ddpm: config.variance is 'large'; allowed: fixed, learned"),
         (lambda: Config(padding="both"), "ddpm: config.padding is 'both'; allowed: after, around"),
         (lambda: AncestralSampler("tiny"), "ddpm: sampler.variance is 'tiny'; allowed: large, small, learned"),

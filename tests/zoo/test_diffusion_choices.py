@@ -201,6 +201,44 @@ def test_loss_of_the_variance_is_the_bound(monkeypatch, kind):
     assert float(found) == pytest.approx(float(rows[:-1].sum(0).mean()) / 16 / math.log(2), rel=1e-4)
 
 
+@pytest.mark.parametrize("variance", ["fixed", "learned"])
+def test_l_simple_is_of_the_implied_noise_whatever_the_network_says(variance):
+    """Networks of each kind that imply the noise 0.3 x_t: the same mse, computed by hand, from any of them."""
+    x = torch.rand(6, *DATA.shape, generator=seeded(0)) * 2 - 1
+    found = {}
+    for kind in ("eps", "x0", "v"):
+        model = DDPM(DATA, replace(TINY, prediction=kind, error="eps", variance=variance, schedule="linear"))
+        signal, spread = (values.view(-1, 1, 1, 1) for values in model.constants[:2])
+
+        def says(x_t, t, gen=None, kind=kind, signal=signal, spread=spread):
+            noise = 0.3 * x_t
+            x_0 = (x_t - spread[t] * noise) / signal[t]
+            said = {"eps": noise, "x0": x_0, "v": signal[t] * noise - spread[t] * x_0}[kind]
+            return said if variance == "fixed" else torch.cat([said, torch.zeros_like(said)], 1)
+
+        model.network.forward = says
+        found[kind] = float(model.loss(Batch(x, x), "all", 0, seeded(1)).terms["mse"])
+    gen = seeded(1)
+    t, noise = torch.randint(TINY.steps, (6,), generator=gen), torch.randn(x.shape, generator=gen)
+    expected = float((0.3 * (signal[t] * x + spread[t] * noise) - noise).square().mean())
+    assert list(found.values()) == pytest.approx([expected] * 3, rel=1e-4)
+
+
+def test_own_error_of_v_weighs_late_steps_more_than_l_simple():
+    """A v that is off by 1 everywhere: 1 by its own measure, alpha_bar_t by L_simple's."""
+    x, found = torch.zeros(512, *DATA.shape), {}
+    for error in ("own", "eps"):
+        model = DDPM(DATA, replace(TINY, prediction="v", error=error))
+        signal = model.constants[0].view(-1, 1, 1, 1)
+        model.network.forward = lambda x_t, t, gen=None, signal=signal, model=model: (
+            signal[t] * x_t / model.constants[1].view(-1, 1, 1, 1)[t] + 1  # x is 0: v is signal times noise
+        )
+        found[error] = float(model.loss(Batch(x, x), "all", 0, seeded(1)).total)
+    t = torch.randint(TINY.steps, (512,), generator=seeded(1))
+    expected = [1, float(model.schedule.alpha_bar[t].mean())]
+    assert list(found.values()) == pytest.approx(expected, rel=1e-4)
+
+
 def test_hybrid_loss_teaches_the_mean_by_the_noise_alone_and_the_variance_by_the_bound_alone():
     """The last convolution's gradients: the mean's rows those of L_simple, the variance's lambda times L_vlb's."""
     rows = {}
