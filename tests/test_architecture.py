@@ -25,6 +25,7 @@ ZOO_SIBLINGS = {
     "stylegan": {"gan", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "latent_diffusion": {"nets", "ddpm", "attention"},
+    "vae": {"nets", "vae_likelihoods"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 

@@ -28,7 +28,7 @@ PARAMETERS = {
     "cgan": 1_874_880,
     "stylegan": 41_454_612,
     "gan": 7_634_689,
-    "vae": 2_909_123,
+    "vae": 2_909_990,
     "latent_diffusion": 30_805_100,
 }
 

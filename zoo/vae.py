@@ -1,27 +1,34 @@
 """Variational autoencoder (Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv:1312.6114).
 
-Implemented: a Gaussian encoder and an independent-pixel decoder, trained on the lower bound with the KL term in closed
-form (eq. 10); the bound on the discrete pixels as an ability; the importance-weighted bound of Burda, Grosse and
-Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another.
+Implemented: a Gaussian encoder and an independent-pixel decoder (zoo.vae_likelihoods), trained on the lower bound with
+the KL term in closed form (eq. 10); the bound on the discrete pixels as an ability; the importance-weighted bound of
+Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another. To choose, beside the paper's z:
+- details: latents z_1, z_2, .. at each resolution of the decoder, coarsest first, each inferred from what was drawn
+  above it and the image, q(z_i | z_<i, x) (Sonderby et al. 2016, arXiv:1602.02282);
+- couplings: a prior of the first latents z_0 that is learned along, an invertible network between them and N(0, I)
+  (Huang et al. 2017, arXiv:1710.02248), here affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 7).
 
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad; a moving average of the weights.
-- Grey levels are discrete, so the decoder gives them probabilities, not a density: a logistic or Gaussian integrated
-  over the cell of each level, the outermost cells open (Salimans et al. 2017, section 2.1), with one learned scale per
-  pixel. The paper's Bernoulli decoder is a probability of black-and-white images only and is refused for others.
-- The output's bias starts at the mean of the first batch.
+- The output has a bias for every pixel, which starts at the mean of the first batch.
+- Below 32x32 the presets have both choices. With one Gaussian layer under N(0, I), draws where no image was encoded
+  decode to mixtures of pictures, and all pictures are blurred, as one layer cannot afford to encode detail.
+- Details are N(0, I) under the prior whatever stands above, where that paper's prior has a mean and a variance of its
+  own: the decoder scales and places them itself, and the KL term stays that of eq. 10. The one to a learned prior is
+  estimated from the one draw of z.
 - Pictures are the decoder's mean by default, not a draw from p(x|z): they lack the noise that the decoder adds to every
-  pixel on its own, and they are smoother than the data. This blur is the model's, as it explains fine detail as noise.
+  pixel on its own, and they are smoother than the data.
 - beta weighs the KL term in the loss alone (Higgins et al. 2017). The reported bounds always have beta = 1.
 
 Symbols
     paper                   here                shape
     x                       pixels              (B, C, H, W), grey levels 0 .. L-1
-    z                       z                   (B, J)
+    z                       z, its parts top, z (B, J): z_0, z_1, .. side by side, flat
     mu, log sigma^2         mean, log_var       (B, J), of q(z|x)
     epsilon                 noise               (B, J)
     log p(x|z)              likelihood.log_prob (B,), nats
-    D_KL(q(z|x) || p(z))    kl_to_prior         (B,), nats
+    p(z)                    log_prior           (B,), nats
+    D_KL(q(z|x) || p(z))    kl, kl_to_prior     (B,), nats
 """
 
 from __future__ import annotations
@@ -31,7 +38,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genbench.contract import (
@@ -47,19 +53,24 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
+from zoo.nets import scaled
+from zoo.vae_likelihoods import LIKELIHOODS
 
 OUTPUTS = ("mean", "sample")
-SMALLEST_LOG_SCALE = -7.0
+LARGEST_LOG_STRETCH = 2.0  # of one coupling of the prior
+LARGEST_LOG_SPREAD = 3.0  # of the factor on a detail
+LARGEST_LOG_VAR = 5.0  # of a detail's posterior
 
 
 @dataclass(frozen=True)
 class VAEConfig:
     """Sizes and constants.
 
-    latent: J, numbers in z; the paper has 2 to 200. channels: features at full resolution, doubled at every halving.
-    halvings: convolutions of stride 2. hidden: units of the dense layer on either side of z; the paper has 500.
-    likelihood: p(x|z), "logistic", "gaussian" (both discretised) or "bernoulli" (two grey levels; the paper's for
-    MNIST). beta: weight of the KL term in the loss, 1.
+    latent: numbers in z_0, the paper's z, which has 2 to 200. channels: features at full resolution, doubled at every
+    halving. halvings: convolutions of stride 2. hidden: units of the dense layer on either side of z_0; the paper has
+    500. likelihood: p(x|z), "logistic", "gaussian" (both discretised) or "bernoulli" (two grey levels; the paper's for
+    MNIST). beta: weight of the KL term in the loss, 1. details: channels of further latents at each resolution from the
+    coarsest; () is the paper's. couplings: of the learned prior of z_0; 0 is the paper's, N(0, I).
     """
 
     latent: int = 16
@@ -68,11 +79,17 @@ class VAEConfig:
     hidden: int = 256
     likelihood: str = "logistic"
     beta: float = 1.0
+    details: tuple[int, ...] = ()
+    couplings: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("latent", 1), ("channels", 1), ("halvings", 0), ("hidden", 1), ("beta", 0)):
+        least_of = {"latent": 2 if self.couplings else 1, "channels": 1, "halvings": 0, "hidden": 1, "beta": 0}
+        for name, least in {**least_of, "couplings": 0}.items():
             if getattr(self, name) < least:
                 raise ModelError(f"vae: config.{name} is {getattr(self, name)}; allowed: at least {least}")
+        if len(self.details) > self.halvings + 1 or any(k < 1 for k in self.details):
+            allowed = f"at most {self.halvings + 1} numbers, one more than halvings, each at least 1"
+            raise ModelError(f"vae: config.details is {self.details}; allowed: {allowed}")
         if self.likelihood not in LIKELIHOODS:
             raise ModelError(f"vae: config.likelihood is {self.likelihood!r}; allowed: {', '.join(LIKELIHOODS)}")
 
@@ -88,9 +105,8 @@ class VAESampler:
             raise ModelError(f"vae: sampler.output is {self.output!r}; allowed: {', '.join(OUTPUTS)}")
 
 
-def reparameterise(mean: Tensor, log_var: Tensor, gen: Generator) -> Tensor:
-    """A draw z = mean + sigma * noise, noise from N(0, I) (section 2.4): (B, J)."""
-    noise = torch.randn(mean.shape, generator=gen, device=gen.device, dtype=mean.dtype)
+def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+    """A draw z = mean + sigma * noise, noise from N(0, I) (section 2.4), everything (B, ...)."""
     return mean + (0.5 * log_var).exp() * noise
 
 
@@ -109,132 +125,6 @@ def log_mean_exp(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
-def logistic_log_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(F(high) - F(low)) of the standard logistic: F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)), exact in the tails."""
-    return F.logsigmoid(high) + F.logsigmoid(-low) + (-torch.expm1(low - high)).log()
-
-
-def normal_log_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(F(high) - F(low)) of the standard normal, taken in the lower tail, where differences keep their digits."""
-    low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
-    log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
-    return log_high + (-torch.expm1(log_low - log_high)).log()
-
-
-class Likelihood(nn.Module):
-    """p(x|z) of independent pixels, given the decoder's output (B, C, H, W)."""
-
-    def log_prob(self, pixels: Tensor, output: Tensor) -> Tensor:
-        """Log-probability in nats of grey levels (B, C, H, W), summed over the image: (B,)."""
-        raise NotImplementedError
-
-    def mean(self, output: Tensor) -> Tensor:
-        """The picture (B, C, H, W) in [-1, 1] that the output stands for."""
-        raise NotImplementedError
-
-    def draw(self, output: Tensor, gen: Generator) -> Tensor:
-        """A draw (B, C, H, W) in [-1, 1]."""
-        raise NotImplementedError
-
-    def output_for(self, x: Tensor) -> Tensor:
-        """The output whose mean is x in [-1, 1]."""
-        return x
-
-
-class Discretised(Likelihood):
-    """Mass of a location-scale family on the cell of each grey level; output is the location, the scale is learned.
-
-    P(k) = F((x_k + h - output) / s) - F((x_k - h - output) / s), x_k = level k in [-1, 1], h = 1 / (L - 1); the lowest
-    cell reaches to -inf, the highest to inf, so the sum over k telescopes to 1.
-    """
-
-    def __init__(
-        self,
-        data: DataSpec,
-        log_cdf: Callable[[Tensor], Tensor],
-        log_interval: Callable[[Tensor, Tensor], Tensor],
-        quantile: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__()
-        self.levels = data.levels
-        self.log_cdf, self.log_interval, self.quantile = log_cdf, log_interval, quantile
-        self.log_scale = nn.Parameter(torch.full((1, *data.shape), -1.5))
-
-    @property
-    def scale(self) -> Tensor:
-        """The learned s, (1, C, H, W)."""
-        return self.log_scale.clamp_min(SMALLEST_LOG_SCALE).exp()
-
-    def log_prob(self, pixels: Tensor, output: Tensor) -> Tensor:
-        """As in Likelihood."""
-        low, high = ((self.edge(pixels.to(output.dtype) + side) - output) / self.scale for side in (0, 1))
-        inner = self.log_interval(low, high)
-        upper = torch.where(pixels == self.levels - 1, self.log_cdf(-low), inner)  # F is symmetric: 1 - F(a) = F(-a)
-        return torch.where(pixels == 0, self.log_cdf(high), upper).flatten(1).sum(1)
-
-    def edge(self, k: Tensor) -> Tensor:
-        """Lower edge of level k's cell in [-1, 1]; the same number as the upper edge of level k - 1, bit for bit."""
-        return (2 * k - 1) / (self.levels - 1) - 1
-
-    def mean(self, output: Tensor) -> Tensor:
-        """The location, kept in range: the median, and for inner locations nearly the mean."""
-        return output.clamp(-1, 1)
-
-    def draw(self, output: Tensor, gen: Generator) -> Tensor:
-        """Rounding this to the nearest level gives level k with probability P(k)."""
-        u = torch.rand(output.shape, generator=gen, device=gen.device).clamp(1e-6, 1 - 1e-6)
-        return (output + self.scale * self.quantile(u)).clamp(-1, 1)
-
-
-class Bernoulli(Likelihood):
-    """White with probability sigmoid(output); pixels 0 and 1 (appendix C.1)."""
-
-    def log_prob(self, pixels: Tensor, output: Tensor) -> Tensor:
-        """As in Likelihood."""
-        losses = F.binary_cross_entropy_with_logits(output, pixels.to(output.dtype), reduction="none")
-        return -losses.flatten(1).sum(1)
-
-    def mean(self, output: Tensor) -> Tensor:
-        """2 sigmoid(output) - 1."""
-        return (output / 2).tanh()
-
-    def draw(self, output: Tensor, gen: Generator) -> Tensor:
-        """-1 or 1."""
-        u = torch.rand(output.shape, generator=gen, device=gen.device)
-        return torch.where(u < output.sigmoid(), 1.0, -1.0)
-
-    def output_for(self, x: Tensor) -> Tensor:
-        """Kept finite where the picture is all black or all white."""
-        return 2 * x.clamp(-0.99, 0.99).atanh()
-
-
-def logistic(data: DataSpec) -> Likelihood:
-    """The discretised logistic."""
-    return Discretised(data, F.logsigmoid, logistic_log_interval, torch.logit)
-
-
-def gaussian(data: DataSpec) -> Likelihood:
-    """The discretised Gaussian."""
-    return Discretised(data, torch.special.log_ndtr, normal_log_interval, torch.special.ndtri)
-
-
-def bernoulli(data: DataSpec) -> Likelihood:
-    """The Bernoulli; raises ModelError unless the data have two grey levels."""
-    if data.levels != 2:
-        raise ModelError(
-            f"vae: config.likelihood is 'bernoulli', a probability of 2 grey levels, and the data have {data.levels}; "
-            "allowed: logistic, gaussian"
-        )
-    return Bernoulli()
-
-
-LIKELIHOODS: dict[str, Callable[[DataSpec], Likelihood]] = {
-    "logistic": logistic,
-    "gaussian": gaussian,
-    "bernoulli": bernoulli,
-}
-
-
 def resolutions(data: DataSpec, halvings: int) -> list[tuple[int, int]]:
     """(H, W) at full resolution and after each convolution of stride 2, which rounds up."""
     sizes = [(data.height, data.width)]
@@ -245,46 +135,127 @@ def resolutions(data: DataSpec, halvings: int) -> list[tuple[int, int]]:
 
 
 class Encoder(nn.Module):
-    """q(z|x) (eq. 9): images (B, C, H, W) in [-1, 1] to mean and log-variance, (B, J) each."""
+    """q(z_0|x) (eq. 9): images (B, C, H, W) in [-1, 1] to mean and log-variance, (B, latent) each, and features."""
 
     def __init__(self, data: DataSpec, config: VAEConfig) -> None:
         super().__init__()
         width, (h, w) = config.channels, resolutions(data, config.halvings)[-1]
-        layers: list[nn.Module] = [nn.Conv2d(data.channels, width, 3, padding=1), nn.SiLU()]
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(data.channels, width, 3, padding=1), nn.SiLU())])
         for _ in range(config.halvings):
-            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.SiLU()]
+            self.blocks.append(nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.SiLU()))
             width *= 2
-        layers += [nn.Flatten(), nn.Linear(width * h * w, config.hidden), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(config.hidden, 2 * config.latent))
+        dense = [nn.Flatten(), nn.Linear(width * h * w, config.hidden), nn.SiLU()]
+        self.last = nn.Sequential(*dense, nn.Linear(config.hidden, 2 * config.latent))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of z."""
-        mean, log_var = self.layers(x).to(x.dtype).chunk(2, dim=1)
-        return mean, log_var
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Mean and log-variance of z_0, and the features at each resolution from the coarsest."""
+        features: list[Tensor] = [x]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        mean, log_var = self.last(features[-1]).to(x.dtype).chunk(2, dim=1)
+        return mean, log_var, features[:0:-1]
+
+
+class Detail(nn.Module):
+    """One layer of details z (B, k, H, W) in features h (B, width, H, W) of the decoder. Starts with q equal to p."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.spread = scaled(nn.Conv2d(width, channels, 3, padding=1), 0.0)
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.judge = scaled(nn.Conv2d(2 * width, 2 * channels, 3, padding=1), 0.0)
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """The features with the details in them."""
+        return h + self.enter(bounded(self.spread(h), LARGEST_LOG_SPREAD).exp() * z)
+
+    def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z_i | z_<i, x) from what was drawn above and the encoder's features."""
+        mean, log_var = self.judge(torch.cat([h, features], 1)).to(self.judge.weight).chunk(2, dim=1)
+        return mean, bounded(log_var, LARGEST_LOG_VAR)
 
 
 class Decoder(nn.Module):
-    """Latents (B, J) to the likelihood's output (B, C, H, W): the encoder backwards, and a bias per pixel."""
+    """Latents to the likelihood's output (B, numbers C, H, W): the encoder backwards, and a bias per pixel."""
 
-    def __init__(self, data: DataSpec, config: VAEConfig) -> None:
+    def __init__(self, data: DataSpec, config: VAEConfig, numbers: int) -> None:
         super().__init__()
         sizes, width = resolutions(data, config.halvings), config.channels * 2**config.halvings
         h, w = sizes[-1]
         layers: list[nn.Module] = [nn.Linear(config.latent, config.hidden), nn.SiLU()]
-        layers += [nn.Linear(config.hidden, width * h * w), nn.SiLU(), nn.Unflatten(1, (width, h, w))]
+        self.first = nn.Sequential(
+            *layers, nn.Linear(config.hidden, width * h * w), nn.SiLU(), nn.Unflatten(1, (width, h, w))
+        )
+        self.details = nn.ModuleList(Detail(width // 2**i, k) for i, k in enumerate(config.details))
+        self.blocks = nn.ModuleList()
         for size in reversed(sizes[:-1]):
-            layers += [nn.Upsample(size=size), nn.Conv2d(width, width // 2, 3, padding=1), nn.SiLU()]
+            conv = nn.Conv2d(width, width // 2, 3, padding=1)
+            self.blocks.append(nn.Sequential(nn.Upsample(size=size), conv, nn.SiLU()))
             width //= 2
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, data.channels, 3, padding=1))
-        self.bias = nn.Parameter(torch.zeros(1, *data.shape))
+        self.last = nn.Conv2d(width, numbers * data.channels, 3, padding=1)
+        self.bias = nn.Parameter(torch.zeros(1, numbers * data.channels, data.height, data.width))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """The location, or the logit, of every pixel."""
-        return self.layers(z).to(z.dtype) + self.bias
+    def forward(self, top: Tensor, details: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Location and log of the scale, or the logit, of every pixel.
+
+        top: z_0 (B, latent). details: gives z_i, i from 1, once the features h (B, .., H, W) above it are known.
+        """
+        h = self.first(top)
+        for i in range(len(self.blocks) + 1):
+            if i < len(self.details):
+                h = self.details[i](h, details(i + 1, h))
+            if i < len(self.blocks):
+                h = self.blocks[i](h)
+        return self.last(h).to(top.dtype) + self.bias
+
+
+def bounded(x: Tensor, limit: float) -> Tensor:
+    """Nearly x where that is small, kept within the limit on either side."""
+    return limit * (x / limit).tanh()
+
+
+class Prior(nn.Module):
+    """p(z_0): affine couplings take z_0 to u ~ N(0, I); without any, u is z_0.
+
+    log p(z_0) = log N(u; 0, I) + sum of s, where a coupling keeps the first half a of its input, replaces the second,
+    b, by (b + t(a)) exp(s(a)), and swaps them. Starts as N(0, I).
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        halves = [config.latent // 2, config.latent - config.latent // 2]
+        self.latent, self.networks = config.latent, nn.ModuleList()
+        for i in range(config.couplings):
+            kept, changed = halves[i % 2], halves[1 - i % 2]
+            layers = [nn.Linear(kept, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden), nn.SiLU()]
+            self.networks.append(nn.Sequential(*layers, scaled(nn.Linear(config.hidden, 2 * changed), 0.0)))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density of latents (B, latent): (B,), nats."""
+        log_det: Tensor | float = 0.0
+        for network in self.networks:
+            a, b = z.tensor_split([network[0].in_features], 1)
+            s, t = self.stretch_and_shift(network, a)
+            z, log_det = torch.cat([(b + t) * s.exp(), a], 1), log_det + s.sum(1)
+        return log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) + log_det
+
+    def from_noise(self, u: Tensor) -> Tensor:
+        """The z_0 of u (B, latent)."""
+        for network in reversed(self.networks):
+            b, a = u.tensor_split([self.latent - network[0].in_features], 1)
+            s, t = self.stretch_and_shift(network, a)
+            u = torch.cat([a, b * (-s).exp() - t], 1)
+        return u
+
+    @staticmethod
+    def stretch_and_shift(network: nn.Module, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The s and t of one coupling."""
+        s, t = network(a).to(a.dtype).chunk(2, 1)
+        return bounded(s, LARGEST_LOG_STRETCH), t
 
 
 class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
-    """A latent Gaussian code, a decoder of independent pixels, and an encoder that is trained with it."""
+    """Gaussian latents, a decoder of independent pixels, and an encoder that is trained with it."""
 
     family = "vae"
     Config = VAEConfig
@@ -292,25 +263,36 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     def __init__(self, data: DataSpec, config: VAEConfig | None = None, sampler: VAESampler | None = None) -> None:
         super().__init__(data, config, sampler)
-        self.encoder, self.decoder = Encoder(data, self.config), Decoder(data, self.config)
         self.likelihood = LIKELIHOODS[self.config.likelihood](data)
+        self.encoder, self.prior = Encoder(data, self.config), Prior(self.config)
+        self.decoder = Decoder(data, self.config, self.likelihood.numbers)
+        sides = resolutions(data, self.config.halvings)[::-1]
+        details = [(k, *side) for k, side in zip(self.config.details, sides, strict=False)]
+        self.shapes: list[tuple[int, ...]] = [(self.config.latent,), *details]
 
     @classmethod
     def preset(cls, data: DataSpec) -> VAEConfig:
-        """Two halvings and half the width up to 16x16 pixels; above, halvings until 4 to 7 pixels are left."""
+        """Two halvings up to 16x16 pixels, above as many as leave 4 to 7; both choices below 32x32."""
         likelihood = "bernoulli" if data.levels == 2 else "logistic"
         if max(data.height, data.width) <= 16:
-            return VAEConfig(latent=16, channels=16, halvings=2, hidden=128, likelihood=likelihood)
-        halvings = max(0, int(math.log2(min(data.height, data.width) / 4)))
-        return VAEConfig(latent=32, channels=32, halvings=halvings, hidden=256, likelihood=likelihood)
+            return VAEConfig(16, 16, 2, hidden=128, likelihood=likelihood, details=(4, 2), couplings=4)
+        side = min(data.height, data.width)
+        halvings = max(0, int(math.log2(side / 4)))
+        if side >= 32:
+            return VAEConfig(32, 32, halvings, hidden=256, likelihood=likelihood)
+        details = (4, 2)[: halvings + 1]
+        return VAEConfig(24, 32, halvings, hidden=256, likelihood=likelihood, details=details, couplings=6)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam with a cosine decay and an average of the weights; below 32x32 small batches, for a CPU."""
+        """Adam with a cosine decay and an average of the weights; below 32x32 small batches, for a CPU.
+
+        The loss is a sum over pixels, and so is its gradient: the clip is for the rare step that would end a training.
+        """
         if max(data.height, data.width) <= 16:
-            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", ema=0.999, images=96_000)
+            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", clip=2_000.0, ema=0.999, images=96_000)
         if min(data.height, data.width) < 32:
-            return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", ema=0.999, images=200_000)
+            return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=2_000.0, ema=0.999, images=200_000)
         return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
@@ -320,14 +302,55 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The batch's mean of -log p(x|z) + beta KL in nats per image, z one draw from q(z|x) (eq. 10)."""
-        mean, log_var = self.encoder(batch.x)
-        reconstruction = -self.likelihood.log_prob(
-            batch.pixels, self.decoder(reparameterise(mean, log_var, gen))
-        ).mean()
-        kl = kl_to_prior(mean, log_var).mean()
+        z, mean, log_var, output = self.infer(batch.x, self.standard_normal(len(batch), gen))
+        reconstruction = -self.likelihood.log_prob(batch.pixels, output).mean()
+        kl = self.kl(z, mean, log_var).mean()
         bits = (reconstruction + kl).detach() / (self.data.dims * math.log(2))
         terms = {"reconstruction": reconstruction.detach(), "kl": kl.detach(), "bits_per_dim": bits}
         return Loss(reconstruction + self.config.beta * kl, terms)
+
+    def infer(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents z of images x in [-1, 1], the mean and log-variance of q(z|x), and the decoder's output for z.
+
+        noise (B, J): of reparameterise, layer after layer. Three (B, J) and (B, numbers C, H, W).
+        """
+        mean, log_var, features = self.encoder(x)
+        parts = self.layers(noise)
+        found = [(reparameterise(mean, log_var, parts[0]), mean, log_var)]
+
+        def detail(i: int, h: Tensor) -> Tensor:
+            mean, log_var = self.decoder.details[i - 1].posterior(h, features[i - 1])
+            found.append((reparameterise(mean, log_var, parts[i]), mean, log_var))
+            return found[-1][0]
+
+        output = self.decoder(found[0][0], detail)
+        z, mean, log_var = (torch.cat([part.flatten(1) for part in parts], 1) for parts in zip(*found, strict=True))
+        return z, mean, log_var, output
+
+    def layers(self, z: Tensor) -> list[Tensor]:
+        """The parts z_0 (B, latent), z_1 (B, k, H, W), .. of latents (B, J)."""
+        parts = z.split([math.prod(shape) for shape in self.shapes], 1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def output(self, z: Tensor) -> Tensor:
+        """What the decoder says of latents z (B, J): (B, numbers C, H, W)."""
+        parts = self.layers(z)
+        return self.decoder(parts[0], lambda i, h: parts[i])
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log p(z) of latents (B, J): (B,), nats."""
+        top, details = z.tensor_split([self.config.latent], 1)
+        return self.prior.log_prob(top) + log_normal(details, torch.zeros_like(details), torch.zeros_like(details))
+
+    def kl(self, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        """D_KL(q(z|x) || p(z)) in nats, of a learned prior estimated at the draw z of q(z|x): (B,)."""
+        if not self.config.couplings:
+            return kl_to_prior(mean, log_var)
+        (top, _), (_, mean), (top_log_var, log_var) = (
+            v.tensor_split([self.config.latent], 1) for v in (z, mean, log_var)
+        )
+        entropy = 0.5 * (1 + math.log(2 * math.pi) + top_log_var).sum(1)
+        return -entropy - self.prior.log_prob(top) + kl_to_prior(mean, log_var)
 
     def log_prob_bound(self, pixels: Tensor, gen: Generator | None = None, samples: int = 1) -> Tensor:
         """The evidence lower bound (eq. 3) in nats of the discrete pixels (B, C, H, W) uint8: (B,).
@@ -335,10 +358,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         The expectation over q(z|x) is the mean of `samples` draws: unbiased with one. beta plays no part.
         """
         gen = seeded(0, pixels.device) if gen is None else gen
-        mean, log_var = self.encoder(to_unit_range(pixels, self.data.levels))
-        draws = (reparameterise(mean, log_var, gen) for _ in range(samples))
-        fits = torch.stack([self.likelihood.log_prob(pixels, self.decoder(z)) for z in draws])
-        return fits.mean(0) - kl_to_prior(mean, log_var)
+        x, bounds = to_unit_range(pixels, self.data.levels), []
+        for _ in range(samples):
+            z, mean, log_var, output = self.infer(x, self.standard_normal(len(x), gen))
+            bounds.append(self.likelihood.log_prob(pixels, output) - self.kl(z, mean, log_var))
+        return torch.stack(bounds).mean(0)
 
     @torch.no_grad()
     def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
@@ -348,36 +372,45 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         whatever k, the memory is that of one pass over the images.
         """
         gen = seeded(0, pixels.device) if gen is None else gen
-        mean, log_var = self.encoder(to_unit_range(pixels, self.data.levels))
-        draws = (reparameterise(mean, log_var, gen) for _ in range(k))
-        return log_mean_exp(torch.stack([self.log_weight(pixels, z, mean, log_var) for z in draws]))
+        x = to_unit_range(pixels, self.data.levels)
+        draws = (self.infer(x, self.standard_normal(len(x), gen)) for _ in range(k))
+        return log_mean_exp(torch.stack([self.log_weight(pixels, *draw) for draw in draws]))
 
-    def log_weight(self, pixels: Tensor, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    def log_weight(self, pixels: Tensor, z: Tensor, mean: Tensor, log_var: Tensor, output: Tensor) -> Tensor:
         """Log of p(x|z) p(z) / q(z|x), with mean and log_var those of q(z|x): (B,)."""
-        prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
-        return self.likelihood.log_prob(pixels, self.decoder(z)) + prior - log_normal(z, mean, log_var)
+        return self.likelihood.log_prob(pixels, output) + self.log_prior(z) - log_normal(z, mean, log_var)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The mean of q(z|x) for images in [-1, 1]: (B, J)."""
-        return self.encoder(x)[0]
+        """The mean of q(z_0|x) for images in [-1, 1], then that of each q(z_i|z_<i, x) at the means above: (B, J)."""
+        return self.infer(x, torch.zeros(len(x), self.latents, device=x.device))[0]
 
     def noise(self, n: int, gen: Generator) -> Tensor:
-        """Latents from the prior N(0, I): (n, J)."""
-        return torch.randn(n, self.config.latent, generator=gen, device=gen.device)
+        """Latents from the prior: (n, J)."""
+        top, details = self.standard_normal(n, gen).tensor_split([self.config.latent], 1)
+        return torch.cat([self.prior.from_noise(top), details], 1)
+
+    @property
+    def latents(self) -> int:
+        """J."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def standard_normal(self, n: int, gen: Generator) -> Tensor:
+        """Noise (n, J), image after image, so that those to come change nothing for one."""
+        return torch.randn(n, self.latents, generator=gen, device=gen.device)
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean pictures of latents (B, J): (B, C, H, W) in [-1, 1]."""
-        return self.likelihood.mean(self.decoder(z))
+        return self.likelihood.mean(self.output(z))
 
     @property
     def caveat(self) -> str:
         """That the pictures are means, where they are."""
         if self.sampler.output == "sample":
             return ""
-        return "What is shown and scored is the mean of p(x|z), a blurred picture; a draw from p(x|z) scores worse."
+        return "What is shown and scored is the mean of p(x|z); a draw from p(x|z) scores worse."
 
     @torch.no_grad()
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Pictures (n, C, H, W) in [-1, 1]: p(x|z)'s mean or a draw from it, as the sampler says."""
-        output = self.decoder(self.noise(n, gen))
+        output = self.output(self.noise(n, gen))
         return self.likelihood.mean(output) if self.sampler.output == "mean" else self.likelihood.draw(output, gen)

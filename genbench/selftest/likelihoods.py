@@ -59,24 +59,33 @@ def skewed_pixels() -> Found:
     return Found(flow_bits([1 / 2, 1 / 4, 1 / 8, 1 / 8], [0, 0, 0, 0, 1, 1, 2, 3]), 1.75, 1e-6)
 
 
+ONE_LAYER = {"latent": 2, "channels": 1, "halvings": 0, "hidden": 1, "details": [], "couplings": 0}  # the paper's VAE
+
+
+class Ignorant(nn.Module):
+    """An encoder whose q(z|x) is N(0, I) for every image."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Mean and log-variance (B, 2), and no features."""
+        return torch.zeros(len(x), 2), torch.zeros(len(x), 2), []
+
+
 class Constant(nn.Module):
-    """The same rows for every input: for an encoder mean and log-variance 0 (`pair`), for a decoder one output."""
+    """A decoder with one output for all latents."""
 
-    def __init__(self, value: Tensor, pair: bool) -> None:
+    def __init__(self, output: Tensor) -> None:
         super().__init__()
-        self.value, self.pair = value, pair
+        self.output = output
 
-    def forward(self, x: Tensor) -> Any:
-        """(B, ...) copies of the value, twice for an encoder."""
-        rows = self.value.expand(len(x), *self.value.shape)
-        return (rows, rows) if self.pair else rows
+    def forward(self, z: Tensor, details: object) -> Tensor:
+        """(B, C, H, W) copies of the output."""
+        return self.output.expand(len(z), *self.output.shape)
 
 
 def bernoulli_pixels() -> Found:
     """White with probability 0.3, an image with 3 of 10 white, q(z|x) = p(z): -0.3 log2 0.3 - 0.7 log2 0.7."""
-    model = zoo("vae", DataSpec(1, 2, 5, 2), latent=2, channels=1, halvings=0, hidden=1)
-    model.encoder = Constant(torch.zeros(2), pair=True)
-    model.decoder = Constant(torch.full((1, 2, 5), math.log(0.3 / 0.7)), pair=False)
+    model = zoo("vae", DataSpec(1, 2, 5, 2), **ONE_LAYER)
+    model.encoder, model.decoder = Ignorant(), Constant(torch.full((1, 2, 5), math.log(0.3 / 0.7)))
     pixels = torch.tensor([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], dtype=torch.uint8).view(1, 1, 2, 5)
     bits = measured("bits_per_dim", log_probs=model.log_prob_bound(pixels, seeded(0)), dims=10, kind="<=")
     return Found(bits, -0.3 * math.log2(0.3) - 0.7 * math.log2(0.7), 1e-6)
@@ -137,7 +146,7 @@ class LinearDecoder(nn.Module):
         super().__init__()
         self.weight, self.mu = weight, mu
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, details: object) -> Tensor:
         """(B, C, H, W) of z (B, J)."""
         return (z.double() @ self.weight.T + self.mu).view(-1, *IMAGES.shape)
 
@@ -149,10 +158,10 @@ class GaussianEncoder(nn.Module):
         super().__init__()
         self.gain, self.mu, self.log_var = gain, mu, variances.log()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, J) of images x."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Mean and log-variance (B, J) of images x, and no features."""
         mean = (x.double().flatten(1) - self.mu) @ self.gain.T
-        return mean, self.log_var.expand_as(mean)
+        return mean, self.log_var.expand_as(mean), []
 
 
 class LinearWorld:
@@ -163,7 +172,7 @@ class LinearWorld:
         self.mu = torch.tensor([0.1, -0.2, 0.0, 0.3], dtype=torch.float64)
         self.cov = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + self.weight.T @ self.weight / std**2)
         self.gain = self.cov @ self.weight.T / std**2
-        self.model = zoo("vae", IMAGES, latent=2, channels=1, halvings=0, hidden=1).double()
+        self.model = zoo("vae", IMAGES, **ONE_LAYER).double()
         self.model.decoder, self.model.likelihood = LinearDecoder(self.weight, self.mu), Density(std)
         self.pixels = torch.tensor(PIXELS, dtype=torch.uint8).view(1, *IMAGES.shape)
 
