@@ -11,11 +11,11 @@ Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another. T
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad; a moving average of the weights.
 - The output has a bias for every pixel, which starts at the mean of the first batch.
-- Below 32x32 the presets have both choices. With one Gaussian layer under N(0, I), draws where no image was encoded
-  decode to mixtures of pictures, and all pictures are blurred, as one layer cannot afford to encode detail.
-- Details are N(0, I) under the prior whatever stands above, where that paper's prior has a mean and a variance of its
-  own: the decoder scales and places them itself, and the KL term stays that of eq. 10. The one to a learned prior is
-  estimated from the one draw of z.
+- Below 32x32 the presets have a learned prior and, from 17x17 pixels, details. With one Gaussian layer under N(0, I),
+  draws where no image was encoded decode to mixtures of pictures, and fine detail is left to p(x|z) as noise.
+- Details are N(0, I) under the prior whatever stands above, as the decoder scales and places them itself, and one
+  convolution infers them from its features and the encoder's; Sonderby et al.'s prior has a mean and a variance of its
+  own, and their posterior weighs the two by precision. The KL term to a learned prior is estimated from one draw of z.
 - Pictures are the decoder's mean by default, not a draw from p(x|z): they lack the noise that the decoder adds to every
   pixel on its own, and they are smoother than the data.
 - beta weighs the KL term in the loss alone (Higgins et al. 2017). The reported bounds always have beta = 1.
@@ -272,10 +272,13 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def preset(cls, data: DataSpec) -> VAEConfig:
-        """Two halvings up to 16x16 pixels, above as many as leave 4 to 7; both choices below 32x32."""
+        """Two halvings up to 16x16 pixels, above until 4 to 7 are left.
+
+        Below 32x32 a learned prior, from 17x17 details.
+        """
         likelihood = "bernoulli" if data.levels == 2 else "logistic"
         if max(data.height, data.width) <= 16:
-            return VAEConfig(16, 16, 2, hidden=128, likelihood=likelihood, details=(4, 2), couplings=4)
+            return VAEConfig(16, 16, 2, hidden=128, likelihood=likelihood, couplings=4)
         side = min(data.height, data.width)
         halvings = max(0, int(math.log2(side / 4)))
         if side >= 32:
@@ -290,7 +293,8 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         The loss is a sum over pixels, and so is its gradient: the clip is for the rare step that would end a training.
         """
         if max(data.height, data.width) <= 16:
-            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", clip=2_000.0, ema=0.999, images=96_000)
+            decay = 0.1  # a thousand images are few for a learned prior
+            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000)
         if min(data.height, data.width) < 32:
             return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=2_000.0, ema=0.999, images=200_000)
         return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
