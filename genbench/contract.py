@@ -96,9 +96,8 @@ class Recipe:
     """How a model is optimised by default; a suite's `train:` overrides single fields.
 
     lr: Adam step size. lrs: step sizes of single players, where they differ. betas: Adam's. batch: images a step.
-    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0), or "linear" (constant for half of the steps,
-    then straight to 0). Both run anew in each stage, so that what one leaves behind has settled when the next builds
-    on it.
+    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0 at the end of the
+    budget), or "linear" (constant for half of the budget, then straight to 0).
     clip: largest global gradient norm, 0 for none. weight_decay: decoupled. ema: decay of the weights' moving average,
     0 for none, warmed up as min(ema, (1 + step) / (10 + step)). flip: mirror images at random.
     images: images seen in the whole training when the suite sets no budget.

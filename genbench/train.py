@@ -26,7 +26,7 @@ from genbench.progress import Progress, Report, Throttle, silent
 from genbench.seeds import stream_seed
 from genbench.space import seeded
 
-TRAIN_VERSION = 2
+TRAIN_VERSION = 1
 CURVE_POINTS = 200
 REPORT_SECONDS = 0.5
 CHECKPOINT_SECONDS = 2.0
@@ -150,7 +150,8 @@ class Training:
 
     def step(self) -> None:
         """Every player's turn, on one batch unless a player moves again."""
-        stage_index, stage_step, _ = self.place()
+        stage_index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
+        stage_step = self.fitted.steps - ([0, *self.stage_ends][stage_index])
         batch, moved = self.next_batch(), set[str]()
         if self.fitted.steps == 0:
             self.model.prepare(batch, self.gen)
@@ -161,12 +162,6 @@ class Training:
             self.turn(batch, player, stage_step)
         self.average.update(self.model, self.fitted.steps)
         self.fitted.steps += 1
-
-    def place(self) -> tuple[int, int, int]:
-        """The stage that the next step belongs to, the steps made in it, and all its steps."""
-        stage = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
-        start = [0, *self.stage_ends][stage]
-        return stage, self.fitted.steps - start, self.stage_ends[stage] - start
 
     def next_batch(self) -> Batch:
         """The next images, in the layout that convolutions are fastest in; counted as seen."""
@@ -197,15 +192,15 @@ class Training:
             return self.model.loss(batch, player, step, self.gen)
 
     def learning_rate(self, player: str) -> float:
-        """The step size now: linear warm-up, then as the recipe's decay says; anew in each stage."""
-        (_, step, steps), recipe = self.place(), self.recipe
+        """The step size now: linear warm-up, then as the recipe's decay says."""
+        step, recipe = self.fitted.steps, self.recipe
         rate = dict(recipe.lrs).get(player, recipe.lr)
         if step < recipe.warmup:
             return rate * (step + 1) / recipe.warmup
         if recipe.decay == "cosine":
-            return rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+            return rate * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
         if recipe.decay == "linear":
-            return rate * min(1.0, 2 * (1 - step / steps))
+            return rate * min(1.0, 2 * (1 - step / self.total_steps))
         return rate
 
     def flush(self) -> None:

@@ -130,28 +130,26 @@ def test_the_average_starts_from_prepared_weights():
     assert model.b.item() == 5.0
 
 
-def rates_of(recipe, player="a"):
-    """The learning rate in each of 40 steps: ten of a first stage, thirty of a second."""
-    training, rates = Training(toys.TwoPlayers(SPEC), batches(), recipe, FitOptions(images=400, seed=0)), []
+def test_learning_rate_stays_for_half_the_steps_and_falls_to_0_in_the_other():
+    training = Training(toys.TwoPlayers(SPEC), batches(), Recipe(lr=1.0, batch=10, decay="linear"), FitOptions(400, 0))
+    rates = []
+    for step in (0, 20, 30, 39):
+        training.fitted.steps = step
+        rates.append(training.learning_rate("a"))
+    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.05], abs=1e-12)
+
+
+def test_learning_rate_warms_up_and_follows_the_cosine():
+    recipe = Recipe(lr=1.0, lrs=(("b", 0.5),), batch=10, warmup=4, decay="cosine")
+    training = Training(toys.TwoPlayers(SPEC), batches(), recipe, FitOptions(images=400, seed=0))
+    rates = []
     for step in range(40):
         training.fitted.steps = step
-        rates.append(training.learning_rate(player))
-    return rates
-
-
-def test_learning_rate_stays_for_half_of_a_stage_and_falls_to_0_in_the_other():
-    rates = rates_of(Recipe(lr=1.0, batch=10, decay="linear"))
-    assert [rates[i] for i in (0, 5, 8, 9)] == pytest.approx([1.0, 1.0, 0.4, 0.2], abs=1e-12)
-    assert [rates[i] for i in (10, 25, 34, 39)] == pytest.approx([1.0, 1.0, 0.4, 1 / 15], abs=1e-12)
-
-
-def test_learning_rate_warms_up_and_follows_the_cosine_anew_in_each_stage():
-    recipe = Recipe(lr=1.0, lrs=(("b", 0.5),), batch=10, warmup=4, decay="cosine")
-    first, second = (rates_of(recipe)[part] for part in (slice(10), slice(10, 40)))
-    for rates, steps in ((first, 10), (second, 30)):
-        assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-        assert rates[4:] == pytest.approx([0.5 * (1 + math.cos(math.pi * i / steps)) for i in range(4, steps)])
-    assert rates_of(recipe, "b") == pytest.approx([rate / 2 for rate in (*first, *second)])
+        rates.append(training.learning_rate("a"))
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[20] == pytest.approx(0.5)
+    assert rates[39] == pytest.approx(0.5 * (1 + math.cos(math.pi * 39 / 40)))
+    assert training.learning_rate("b") == pytest.approx(rates[39] / 2)
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for():
