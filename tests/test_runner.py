@@ -136,7 +136,7 @@ def test_killed_and_continued(place):
     run = subprocess.Popen(command(path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store, deadline = Store(), time.monotonic() + 100
     scratch = store.root / "scratch" / WEIGHTS
-    while not (list(scratch.glob("*/checkpoint.pt")) and list(store.root.glob("values/*"))):
+    while not (list(scratch.glob("*/checkpoint.pt")) and list((store.root / WEIGHTS).glob("*/meta.json"))):
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.1)
