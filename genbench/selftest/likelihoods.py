@@ -59,7 +59,8 @@ def skewed_pixels() -> Found:
     return Found(flow_bits([1 / 2, 1 / 4, 1 / 8, 1 / 8], [0, 0, 0, 0, 1, 1, 2, 3]), 1.75, 1e-6)
 
 
-ONE_LAYER = {"latent": 2, "channels": 1, "halvings": 0, "hidden": 1, "details": [], "couplings": 0}  # the paper's VAE
+# The paper's VAE.
+ONE_LAYER: dict[str, Any] = {"latent": 2, "channels": 1, "halvings": 0, "hidden": 1, "details": [], "couplings": 0}
 
 
 class Ignorant(nn.Module):
