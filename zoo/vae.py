@@ -53,6 +53,7 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
+from zoo.nets import log_normal as log_standard_normal
 from zoo.nets import scaled
 from zoo.vae_likelihoods import LIKELIHOODS
 
@@ -237,7 +238,7 @@ class Prior(nn.Module):
             a, b = z.tensor_split([network[0].in_features], 1)
             s, t = self.stretch_and_shift(network, a)
             z, log_det = torch.cat([(b + t) * s.exp(), a], 1), log_det + s.sum(1)
-        return log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) + log_det
+        return log_standard_normal(z) + log_det
 
     def from_noise(self, u: Tensor) -> Tensor:
         """The z_0 of u (B, latent)."""
@@ -278,13 +279,13 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         """
         likelihood = "bernoulli" if data.levels == 2 else "logistic"
         if max(data.height, data.width) <= 16:
-            return VAEConfig(16, 16, 2, hidden=128, likelihood=likelihood, couplings=4)
+            return VAEConfig(latent=16, channels=16, hidden=128, likelihood=likelihood, couplings=4)
         side = min(data.height, data.width)
         halvings = max(0, int(math.log2(side / 4)))
         if side >= 32:
-            return VAEConfig(32, 32, halvings, hidden=256, likelihood=likelihood)
+            return VAEConfig(latent=32, halvings=halvings, likelihood=likelihood)
         details = (4, 2)[: halvings + 1]
-        return VAEConfig(24, 32, halvings, hidden=256, likelihood=likelihood, details=details, couplings=6)
+        return VAEConfig(latent=24, halvings=halvings, likelihood=likelihood, details=details, couplings=6)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
@@ -344,7 +345,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     def log_prior(self, z: Tensor) -> Tensor:
         """Log p(z) of latents (B, J): (B,), nats."""
         top, details = z.tensor_split([self.config.latent], 1)
-        return self.prior.log_prob(top) + log_normal(details, torch.zeros_like(details), torch.zeros_like(details))
+        return self.prior.log_prob(top) + log_standard_normal(details)
 
     def kl(self, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """D_KL(q(z|x) || p(z)) in nats, of a learned prior estimated at the draw z of q(z|x): (B,)."""

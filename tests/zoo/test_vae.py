@@ -319,7 +319,7 @@ def test_a_drawn_latent_has_the_density_of_its_noise_over_the_jacobian(latent, c
 
 
 def test_a_learned_prior_learns_a_density_that_no_gaussian_has():
-    """Two Gaussians 4 apart: from -2.12 nats, the best that N(m, s^2 I) does, to near the entropy of the mixture."""
+    """Two Gaussians 4 apart, which the best Gaussian, of variances 4.25 and 0.25, misses by 0.72 nats."""
     gen, prior = seeded(0), Prior(VAEConfig(latent=2, hidden=32, couplings=4))
     centres = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
     mixture = torch.distributions.MixtureSameFamily(
