@@ -57,6 +57,7 @@ def test_every_model_is_trained_and_scored_as_in_the_papers(plans):
     whole, _ = plans
     assert {cell.n for cell in whole.cells} == {50_000}
     assert {cell.extractor for cell in whole.cells} == {"inception-v3-compat"}
+    assert whole.data.reference == "train"  # FID against the images of the train split, as the papers have it
     fits = {fit.label: fit for fit in whole.fits}
     assert set(fits) == set(PARAMETERS)
     ddpm = fits["ddpm"]

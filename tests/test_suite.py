@@ -165,6 +165,11 @@ def test_import_is_light() -> None:
         ("seeds: [0]", "samples: 1", "2: samples: found 1 (int), allowed: an integer, at least 2"),
         ("seeds: [0]", "version:", "2: version: found nothing, allowed: an integer, at least 1"),
         ("seeds: [0]", "compile: 1", "2: compile: found 1 (int), allowed: true or false"),
+        (  # which overflows in the decoder of a latent diffusion
+            "seeds: [0]",
+            "precision: fp16",
+            "2: precision: found 'fp16' (str); did you mean 'bf16'? allowed: fp32, bf16",
+        ),
         (
             "seeds: [0]",
             "reference: tset",

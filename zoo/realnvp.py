@@ -179,7 +179,7 @@ class BatchNorm(Layer):
 
 
 class AffineCoupling(Layer):
-    """Scales and shifts one half of the dimensions by functions of the other (eq. 9; log-determinant eq. 6)."""
+    """Scales and shifts one half of the dimensions by functions of the other (eq. 9; log-determinant: below eq. 6)."""
 
     mask: Tensor
 

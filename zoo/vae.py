@@ -6,7 +6,7 @@ Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another. T
 - details: latents z_1, z_2, .. at each resolution of the decoder, coarsest first, each inferred from what was drawn
   above it and the image, q(z_i | z_<i, x) (Sonderby et al. 2016, arXiv:1602.02282);
 - couplings: a prior of the first latents z_0 that is learned along, an invertible network between them and N(0, I)
-  (Huang et al. 2017, arXiv:1710.02248), here affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 8).
+  (Huang et al. 2017, arXiv:1710.02248), here affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 7, 8).
 
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad; a moving average of the weights.
