@@ -193,6 +193,16 @@ def test_an_npz_dataset_holds_out_a_tenth_whatever_the_order_of_its_images(tmp_p
     assert data.describe({"name": "npz", "path": "a.npz", "levels": 17}, tmp_path) == (a.spec, a.fingerprint)
 
 
+def test_black_and_white_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
+    images = random_images(40, 4, 4, high=2)
+    write_array(tmp_path / "x.npz", images=images)
+    first, second = (data.load({"name": "npz", "path": "x.npz", "levels": 2}, tmp_path) for _ in range(2))
+    assert first.spec == DataSpec(1, 4, 4, levels=2)
+    assert torch.equal(first.test.pixels, second.test.pixels)
+    taken = [image.numpy().tobytes() for split in (first.train, first.test) for image in split.pixels]
+    assert sorted(taken) == sorted(image.tobytes() for image in images)
+
+
 def test_an_npy_is_read_and_arr_0_stands_for_images(tmp_path: Path) -> None:
     images = random_images(4, 2, 2)
     np.save(tmp_path / "x.npy", images)

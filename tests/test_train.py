@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import toys
 
+from genbench import data
 from genbench.batches import Batches
+from genbench.cell_inputs import CellInputs
 from genbench.contract import DataSpec, Recipe
 from genbench.ema import MovingAverage
 from genbench.errors import CellFailure
-from genbench.progress import Progress
+from genbench.plan import make_plan
+from genbench.progress import Progress, silent
 from genbench.space import seeded
+from genbench.store import Store
+from genbench.suite import Suite
 from genbench.train import FitOptions, Training, fit
+from genbench.work import fit_weights
 
 SPEC = DataSpec(1, 4, 4, 17)
 
@@ -61,6 +68,25 @@ def test_labels_stay_with_their_images_and_flips_mirror():
     assert torch.equal(smallest, batch.labels)
     mirrored = batch.pixels[:, 0, 0, 0] > batch.pixels[:, 0, 0, 1]
     assert 15 < int(mirrored.sum()) < 45
+
+
+def test_what_is_trained_on_is_mirrored_and_the_reference_is_not(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(256, size=(30, 4, 4), dtype=np.uint8)
+    images[..., 0], images[..., 3] = 0, 255
+    np.savez(tmp_path / "x.npz", images=images)
+    entry = {"name": "npz", "path": str(tmp_path / "x.npz")}
+    toy = {"name": "toy", "source": f"{toys.__file__}:Diagonal", "train": {"flip": True}}
+    suite = {"suite": "s", "dataset": entry, "features": "pixels", "models": [toy], "metrics": ["fid"]}
+    plan, store = make_plan(Suite.model_validate(suite)), Store()
+    loaded = data.load(entry)
+    before, seen, plain = loaded.train.pixels.clone(), [], Batches.next
+    monkeypatch.setattr(data, "load", lambda *_: loaded)
+    monkeypatch.setattr(Batches, "next", lambda *given: seen.append(plain(*given)) or seen[-1])
+    fit_weights(plan.fits[0], plan.data, store, "cpu", silent)
+    assert set(torch.cat([batch.pixels[:, 0, 0, 0] for batch in seen]).tolist()) == {0, 255}
+    inputs = CellInputs(plan.cells[0], store, "cpu", silent)
+    assert torch.equal(inputs.reference.pixels, before)
+    assert np.array_equal(inputs.real.vectors, before.flatten(1).float().numpy() / 255)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
@@ -122,6 +148,32 @@ def test_a_model_is_settled_once_with_its_averaged_weights():
     fit(model, batches(), Recipe(lr=0.1, batch=10, ema=0.9), FitOptions(images=80, seed=0))
     assert model.settled == [model.b.item()]
     assert 4.21 < model.b.item() < 4.9  # eight steps of -0.1, of which the average has not taken in all
+
+
+class Counts(toys.TwoPlayers):
+    """Keeps in buffers how many losses it was asked for and the weight it was last asked with."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.register_buffer("asked", torch.zeros((), dtype=torch.long))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def loss(self, batch, player, step, gen):
+        self.asked += 1
+        self.weight.copy_(self.b.detach())
+        return super().loss(batch, player, step, gen)
+
+
+def test_buffers_keep_their_last_value_and_are_not_averaged():
+    model = Counts(SPEC)
+    fit(model, batches(), Recipe(lr=0.1, batch=10, ema=0.9), FitOptions(images=80, seed=0))
+    assert model.asked.item() == 10  # two steps of two players, six of one
+    assert model.weight.item() == pytest.approx(-0.7, rel=1e-4)  # before the last of eight steps of -0.1
+    average, weight = 0.0, 0.0
+    for step in range(8):
+        weight -= 0.1
+        average += (1 - (1 + step) / (10 + step)) * (weight - average)
+    assert model.b.item() == pytest.approx(average, rel=1e-4)
 
 
 def test_the_average_starts_from_prepared_weights():

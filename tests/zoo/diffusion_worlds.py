@@ -27,18 +27,16 @@ class ExactDenoiser:
         return ((x - a.sqrt() * mean) / (1 - a).sqrt()).to(x.dtype)
 
 
-class Impulses:
-    """Stands for the noise of a sampler whose maps are linear in it: draw number k is 1 in pixel k and 0 elsewhere.
+class ExactCovarianceDenoiser:
+    """E[eps | x_t] for x_0 ~ N(0, C): sqrt(1 - a) (a C + (1 - a) I)^-1 x_t, x_t (B, D); one time for the batch."""
 
-    Started from 1 in pixel 0, the sum of squares over pixels is the variance that independent noise would have had.
-    """
+    def __init__(self, schedule, covariance):
+        self.schedule, self.covariance = schedule, covariance
 
-    def __init__(self):
-        self.draws = 0
-
-    def __call__(self, shape, gen):
-        self.draws += 1
-        return pixel(self.draws, shape)
+    def __call__(self, x, t):
+        a = self.schedule.alpha_bar[t[0]]
+        of_x_t = a * self.covariance + (1 - a) * torch.eye(len(self.covariance), dtype=a.dtype)
+        return (1 - a).sqrt() * torch.linalg.solve(of_x_t, x, left=False)
 
 
 def pixel(k, shape):
@@ -46,3 +44,33 @@ def pixel(k, shape):
     x = torch.zeros(shape, dtype=torch.float64)
     x[..., k] = 1
     return x
+
+
+def unit_rows(k, shape):
+    """Float64 zeros of the shape (B, D) with the identity in rows k D to k D + D - 1."""
+    x = torch.zeros(shape, dtype=torch.float64)
+    x[k * shape[1] : (k + 1) * shape[1]] = torch.eye(shape[1])
+    return x
+
+
+class Impulses:
+    """Stands for the noise of a sampler whose maps are linear in it: draw number k is impulse(k, shape).
+
+    pixel: started from 1 in pixel 0, the sum of squares over pixels is the variance that independent noise would have
+    had. unit_rows: started from unit_rows(0, shape), the sum of x x' over rows is the covariance.
+    """
+
+    def __init__(self, impulse=pixel):
+        self.impulse, self.draws = impulse, 0
+
+    def __call__(self, shape, gen):
+        self.draws += 1
+        return self.impulse(self.draws, shape)
+
+
+def turned(values):
+    """A symmetric matrix with these eigenvalues, Q diag(values) Q' of a fixed rotation Q that mixes all pixels."""
+    values = torch.tensor(values, dtype=torch.float64)
+    gen = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(len(values), len(values), generator=gen, dtype=torch.float64)).Q
+    return q @ values.diag() @ q.T

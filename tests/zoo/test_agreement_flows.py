@@ -15,8 +15,8 @@ from zoo.glow import Flow as GlowFlow
 from zoo.glow import GlowConfig
 from zoo.glow import log_normal as glow_log_normal
 from zoo.realnvp import AffineCoupling as MaskedCoupling
+from zoo.realnvp import BatchNorm, RealNVPConfig, ResidualNetwork, Squeeze, channel_mask
 from zoo.realnvp import Flow as RealNVPFlow
-from zoo.realnvp import RealNVPConfig, ResidualNetwork, channel_mask
 from zoo.realnvp import log_normal as realnvp_log_normal
 
 SHAPE = (2, 4, 4)
@@ -278,3 +278,83 @@ def test_realnvps_channel_coupling_is_nflows(turn):
     assert torch.allclose(z, theirs, rtol=0, atol=1e-12)
     assert torch.allclose(log_det, their_log_det, rtol=0, atol=1e-12)
     assert torch.allclose(coupling.inverse(z)[0], peer.inverse(z)[0], rtol=0, atol=1e-12)
+
+
+class KeptToChanged(nn.Module):
+    """A coupling's network with nflows' signature: given the kept numbers alone, it says log s and t of the others."""
+
+    def __init__(self, coupling, shape):
+        super().__init__()
+        self.coupling, self.shape = coupling, shape
+        self.kept = coupling.mask.expand(1, *shape).flatten().bool()
+
+    def forward(self, kept, context=None):
+        x = kept.new_zeros(len(kept), len(self.kept))
+        x[:, self.kept] = kept
+        parts = self.coupling.scale_and_shift(x.unflatten(1, self.shape))
+        return torch.cat([part.flatten(1)[:, ~self.kept] for part in parts], dim=1)
+
+
+class OfFlatImages(nn.Module):
+    """A transform of rows of numbers as one of images."""
+
+    def __init__(self, transform, shape):
+        super().__init__()
+        self.transform, self.shape = transform, shape
+
+    def forward(self, x, context=None):
+        z, log_det = self.transform(x.flatten(1))
+        return z.unflatten(1, self.shape), log_det
+
+
+def nflows_layer(transforms, layer, shape):
+    """A coupling, batch normalisation or squeeze of ours as theirs."""
+
+    class Exponential(transforms.AffineCouplingTransform):
+        def _scale_and_shift(self, params):
+            log_s, shift = params.chunk(2, dim=1)
+            return log_s.exp(), shift
+
+    if isinstance(layer, Squeeze):
+        order = [4 * c + 2 * i + j for i, j in Squeeze.CORNERS for c in range(shape[0])]
+        return [transforms.SqueezeTransform(), transforms.Permutation(torch.tensor(order), dim=1)]
+    if isinstance(layer, BatchNorm):
+        norm = transforms.BatchNorm(math.prod(shape), eps=layer.eps).double().eval()
+        exactly_1 = torch.full(norm.bias.shape, 1 - layer.eps, dtype=torch.float64).expm1().log()
+        copy_into(norm, {"running_mean": layer.mean, "running_var": layer.var, "unconstrained_weight": exactly_1})
+        return [OfFlatImages(norm, shape)]
+    network = KeptToChanged(layer, shape)
+    return [OfFlatImages(Exponential((~network.kept).int(), lambda *_: network), shape)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_realnvp_of_two_scales_has_nflows_log_probabilities(batch_norm):
+    """All is theirs but the networks of s and t; their squeeze has another order of the four pixels of a block."""
+    transforms = pytest.importorskip("nflows.transforms")
+    import nflows.distributions
+    import nflows.flows
+
+    config = RealNVPConfig(scales=2, channels=6, blocks=1, batch_norm=batch_norm)
+    flow = shaken(RealNVPFlow(SHAPE, config), size=0.05)
+    gen = seeded(2)
+    for name, buffer in flow.named_buffers():
+        if name.endswith((".mean", ".var")):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=gen, dtype=torch.float64))
+    stack, shape = transforms.MultiscaleCompositeTransform(num_transforms=2), SHAPE
+    for scale in flow.scales:
+        layers = []
+        for layer in scale:
+            layers += nflows_layer(transforms, layer, shape)
+            if isinstance(layer, Squeeze):
+                shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
+        shape = stack.add_transform(transforms.CompositeTransform(layers), shape)
+    margin, width = torch.tensor([(1 - config.constraint) / 2, config.constraint], dtype=torch.float64)
+    press = transforms.PointwiseAffineTransform(shift=margin, scale=width)
+    spread = (-flow.standardise.log_scale).exp()[0]
+    standardise = transforms.PointwiseAffineTransform(shift=-flow.standardise.shift[0] * spread, scale=spread)
+    whole = transforms.CompositeTransform([press, transforms.Logit(), standardise, stack])
+    peer = nflows.flows.Flow(whole, nflows.distributions.StandardNormal([math.prod(SHAPE)])).eval()
+    y = images()
+    z, log_det = flow(y)
+    assert torch.allclose(realnvp_log_normal(z) + log_det, peer.log_prob(y), rtol=0, atol=1e-9)

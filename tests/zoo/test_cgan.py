@@ -79,6 +79,16 @@ def test_generated_images_are_judged_under_the_class_they_were_made_for(player):
     assert torch.equal(classes, labels)
 
 
+def test_an_image_does_not_depend_on_the_others_of_its_batch():
+    model, labels = make(), torch.arange(16) % 10
+    z = model.noise(16, seeded(0))
+    model.generator(model.noise(64, seeded(1)), torch.arange(64) % 10)  # moves the running moments off their start
+    assert not torch.allclose(model.generator(z[:8], labels[:8]), model.generator(z, labels)[:8], atol=1e-3)
+    model.eval()
+    alone, together = model.generator(z[:1], labels[:1]), model.generator(z, labels)[:1]
+    torch.testing.assert_close(alone, together, atol=1e-6, rtol=0)
+
+
 def test_samples_are_of_the_class_asked_for_and_of_every_class_otherwise():
     model, asked = make().eval(), []
     model.generator.register_forward_hook(lambda _, given, out: asked.append(given[1]))

@@ -149,6 +149,20 @@ def test_the_pool_holds_copies_and_may_be_off():
     assert torch.equal(Pool(0, SMALL).query(given, seeded(0)), given)
 
 
+def test_the_discriminators_turn_fills_the_pools_and_the_generators_turn_leaves_them_alone():
+    model, batch = make(), make_batch()
+    pools = {"a": model.pool_a, "b": model.pool_b}
+    model.loss(batch, "generators", 0, seeded(0))
+    assert all(pool.filled == 0 and pool.images.eq(0).all() for pool in pools.values())
+    model.loss(batch, "discriminators", 0, seeded(0))
+    made = {"a": model.translate(batch.x, "b_to_a"), "b": model.translate(batch.source, "a_to_b")}
+    for side, pool in pools.items():
+        assert pool.filled == 4
+        assert torch.equal(pool.images[:4], made[side])
+    model.loss(batch, "generators", 1, seeded(1))
+    assert all(torch.equal(pool.images[:4], made[side]) and pool.filled == 4 for side, pool in pools.items())
+
+
 def test_a_pool_that_is_full_travels_with_the_weights():
     model, other = make(), make()
     for seed in range(3):

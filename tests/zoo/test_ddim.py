@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusion_worlds import ExactDenoiser, Impulses, pixel
+from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, pixel, turned
 
 from genbench.contract import DataSpec, LikelihoodBound
 from genbench.errors import ModelError
@@ -44,6 +44,14 @@ def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, spacing
         x = implicit(ExactDenoiser(LINEAR, [std]), LINEAR, pixel(0, (1, steps)), times, unclipped(eta), seeded(0))
         found.append(float(x.square().sum().sqrt()))
     assert found == pytest.approx(SPREADS[spacing, eta, std], abs=6e-6)
+
+
+def test_map_from_noise_to_samples_has_the_datas_directions_and_the_known_spread_in_each():
+    eps, start = ExactCovarianceDenoiser(LINEAR, turned([1.0, 0.25, 4.0])), torch.eye(3, dtype=torch.float64)
+    for i, steps in enumerate(STEPS):
+        found = implicit(eps, LINEAR, start, timesteps(1000, steps, "uniform"), unclipped(), seeded(0))
+        expected = turned([SPREADS["uniform", 0.0, std][i] for std in (1.0, 0.5, 2.0)])
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_spread_is_the_product_of_cosines():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusion_worlds import ExactDenoiser, Impulses, pixel
+from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, pixel, turned, unit_rows
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
@@ -185,6 +185,17 @@ def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, std, va
     assert noise.draws == 999  # none in the last step
 
 
+@pytest.mark.parametrize(
+    ("variance", "stds"),
+    [("large", (0.99995000, 0.50075151, 1.99764093)), ("small", (0.99552367, 0.49611008, 1.99368417))],
+)
+def test_samples_have_the_datas_directions_and_the_known_spread_in_each(monkeypatch, variance, stds):
+    monkeypatch.setattr(ddpm, "gaussian_noise", Impulses(unit_rows))
+    eps = ExactCovarianceDenoiser(LINEAR, turned([1.0, 0.25, 4.0]))
+    x = ancestral(eps, LINEAR, unit_rows(0, (3000, 3)), sampler(variance), seeded(0))
+    assert torch.allclose(x.T @ x, turned([s**2 for s in stds]), rtol=0, atol=1e-7)
+
+
 def test_chain_with_the_exact_denoiser_finds_both_modes():
     eps = ExactDenoiser(LINEAR, [0.05, 0.1], [-0.6, 0.5], [0.3, 0.7])
     x = ancestral(eps, LINEAR, torch.randn(4000, generator=seeded(0)), sampler("small"), seeded(1))
@@ -225,15 +236,24 @@ def test_chain_goes_through_every_step_once():
 # ---- the bound --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variance", "bits"), [("large", 1.212529), ("small", 1.869325)])
-def test_bound_of_the_exact_denoiser_is_known(monkeypatch, variance, bits):
-    """x_0 ~ N(0, 1/4): terms are quadratic in (x_0, noise), so the four pairs of signs give their expectation."""
+@pytest.mark.parametrize(
+    ("std", "sizes", "variance", "bits"),
+    [
+        (0.5, (0.5,), "large", 1.212529), (0.5, (0.5,), "small", 1.869325),
+        (1.0, (2.0, 0.0, 0.0, 0.0), "large", 2.211134), (1.0, (2.0, 0.0, 0.0, 0.0), "small", 2.881831),
+    ],
+)  # fmt: skip
+def test_bound_of_the_exact_denoiser_is_known(monkeypatch, std, sizes, variance, bits):
+    """x_0 ~ N(0, std^2): terms are quadratic in (x_0, noise), so sizes of x_0 whose mean square is std^2, with the four
+    pairs of signs, give their expectation. No size is 1, as the bins at -1 and 1 are open.
+    """
     levels = 2**16 + 1  # bins so fine that mass / width is the density of the table
-    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
+    count = 4 * len(sizes)
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat(len(sizes)).view(count, 1, 1, 1)
     monkeypatch.setattr(ddpm, "gaussian_noise", lambda shape, gen: signs.expand(shape))
-    x_0 = torch.tensor([0.5, 0.5, -0.5, -0.5]).view(4, 1, 1, 1)
-    terms = bound_terms(ExactDenoiser(LINEAR, [0.5]), LINEAR, x_0, levels, sampler(variance), seeded(0))
-    assert terms.shape == (1001, 4)
+    x_0 = torch.tensor([[size, size, -size, -size] for size in sizes]).view(count, 1, 1, 1)
+    terms = bound_terms(ExactDenoiser(LINEAR, [std]), LINEAR, x_0, levels, sampler(variance), seeded(0))
+    assert terms.shape == (1001, count)
     nats = float(terms.sum(0).mean()) + math.log(2 / (levels - 1))
     assert nats / LN2 == pytest.approx(bits, abs=2e-5)
 

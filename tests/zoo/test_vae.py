@@ -4,20 +4,29 @@ import math
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+from genbench.cell_inputs import CellInputs
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
-from genbench.space import seeded, to_pixels, to_unit_range
+from genbench.plan import make_plan
+from genbench.progress import silent
+from genbench.seeds import stream_seed
+from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
+from genbench.store import Store
+from genbench.suite import Suite
+from genbench.work import evaluate, fit_weights
 from zoo.vae import VAE, Prior, VAEConfig, VAESampler, kl_to_prior, log_mean_exp
 from zoo.vae_likelihoods import (
     FIRST_LOG_SCALE,
     LIKELIHOODS,
     SMALLEST_LOG_SCALE,
+    Bernoulli,
     Likelihood,
     logistic_log_interval,
     normal_log_interval,
@@ -235,6 +244,19 @@ def test_bound_at_the_exact_posterior_is_the_evidence_whatever_k_and_z():
         assert torch.allclose(
             world.model.log_prob_importance(world.pixels, k, seeded(seed)), world.evidence(), atol=1e-10
         )
+
+
+def test_evidence_on_average_is_minus_the_entropy_of_data_that_have_the_models_covariance():
+    """x = mu +- sqrt(D) times the columns of a root of C have mean mu and covariance C, so that the mean of log p(x) is
+    -log det(2 pi e C) / 2, C = W W' + s^2 I.
+    """
+    world = LinearWorld(ORTHOGONAL)
+    cov = world.weight @ world.weight.T + world.std**2 * torch.eye(4, dtype=torch.float64)
+    steps = 2 * torch.linalg.cholesky(cov).T
+    x = world.mu + torch.cat([steps, -steps])
+    pixels = ((x + 1) * 127.5).view(8, 1, 2, 2)  # between the grey levels too, as the likelihood is a density
+    found = world.model.log_prob_importance(pixels, 1, seeded(0)).mean().item()
+    assert found == pytest.approx(-0.5 * torch.logdet(2 * math.pi * math.e * cov).item(), abs=1e-4)
 
 
 def test_bound_on_average_is_the_evidence_at_the_exact_posterior():
@@ -484,6 +506,48 @@ def test_beta_weighs_the_kl_in_the_loss_and_nothing_in_the_bound():
     losses = [m.loss(batch_of(pixels, 17), "all", 0, seeded(1)) for m in (plain, heavy)]
     assert (losses[1].total - losses[0].total).item() == pytest.approx(3 * losses[0].terms["kl"].item(), rel=1e-3)
     assert torch.equal(plain.log_prob_bound(pixels, seeded(2)), heavy.log_prob_bound(pixels, seeded(2)))
+
+
+def suite_run(tmp_path, levels, config):
+    """The model of a suite's cell, its held-out pixels and its record of bits/dim: 40 images of 4x4, hardly trained."""
+    images = torch.randint(0, levels, (40, 4, 4), generator=seeded(0)).to(torch.uint8)
+    np.savez(tmp_path / "x.npz", images=images.numpy())
+    suite = Suite.model_validate({
+        "suite": "s", "dataset": {"name": "npz", "path": str(tmp_path / "x.npz"), "levels": levels},
+        "features": "pixels", "budget": {"images": 128}, "models": [{"name": "vae", "config": config}],
+        "metrics": ["bits_per_dim"],
+    })  # fmt: skip
+    plan, store = make_plan(suite), Store()
+    cell = plan.cells[0]
+    fit_weights(cell.fit, plan.data, store, "cpu", silent)
+    (record,) = evaluate(cell, False, ("s", 1), store, "cpu", silent)
+    inputs = CellInputs(cell, store, "cpu", silent)
+    return inputs.model, inputs.unseen.pixels, record
+
+
+def bits_of(model, pixels):
+    """Bits/dim of the bound with the noise that a cell of seed 0 draws."""
+    with torch.no_grad():
+        bound = model.log_prob_bound(pixels, seeded(stream_seed(0, "likelihood")))
+    return bits_per_dim(bound, model.data.dims).mean().item()
+
+
+def test_a_record_tells_beta_and_its_bound_is_that_of_beta_1(tmp_path):
+    model, pixels, record = suite_run(tmp_path, 17, {"beta": 4.0})
+    assert record.protocol["config"]["beta"] == 4.0
+    plain = VAE(model.data, replace(model.config, beta=1.0)).eval()
+    plain.load_state_dict(model.state_dict())
+    assert (record.status, record.kind) == ("ok", "<=")
+    assert record.value == pytest.approx(bits_of(plain, pixels), rel=1e-6)
+
+
+def test_black_and_white_data_get_bernoulli_probabilities_all_the_way_to_the_record(tmp_path):
+    model, pixels, record = suite_run(tmp_path, 2, {})
+    assert isinstance(model.likelihood, Bernoulli)
+    assert record.protocol["config"]["likelihood"] == "bernoulli"
+    assert (record.protocol["levels"], record.protocol["dims"], record.n_real) == (2, 16, 4)
+    assert record.value == pytest.approx(bits_of(model, pixels), rel=1e-6)
+    assert record.value == pytest.approx(1, abs=0.3)  # fair coins have 1 bit a pixel
 
 
 @pytest.mark.parametrize(("config", "some"), [(TINY, 2), (DETAILED, 8)], ids=["plain", "detailed"])
