@@ -9,6 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from genbench.check import CHECKS, check_model
+from genbench.check.alone import NoiseOfEachImage, draw
+from genbench.check.density import density_gap, noise_is_standard_normal, resized
+from genbench.check.subject import DRAWN, Subject
 from genbench.contract import (
     ClassConditional,
     Condition,
@@ -77,7 +80,10 @@ class Flow(Model, ExactLikelihood, Encodes, Decodes):
         return Loss(-self.log_prob(batch.pixels, gen).mean())
 
     def log_prob(self, pixels, gen=None):
-        y = dequantise(pixels, self.data.levels, gen).flatten(1).clamp(1e-6, 1 - 1e-6)
+        return self.density(dequantise(pixels, self.data.levels, gen).flatten(1))
+
+    def density(self, y):
+        y = y.clamp(1e-6, 1 - 1e-6)
         z = (y.logit() - self.shift) * (-self.scale).exp()
         normal = torch.distributions.Normal(0.0, 1.0).log_prob(z)
         density = normal - self.scale - y.log() - (1 - y).log()
@@ -194,7 +200,38 @@ class Translator(Gan, Translates):
         return self.translate(condition.images, "a_to_b")
 
 
-SOUND = [Gan, Flow, Chain, Mixture, Labelled, Texted, Translator]
+class OtherDequantisation(Flow):
+    """Uniform as well, but not the same numbers as the harness's."""
+
+    def log_prob(self, pixels, gen=None):
+        gen = seeded(0, pixels.device) if gen is None else gen
+        u = 1 - torch.rand(pixels.shape, generator=gen, device=gen.device)
+        return self.density(((pixels.float() + u) / self.data.levels).flatten(1))
+
+
+class UniformPrior(Flow):
+    """z = y^exp(scale), uniform on (0, 1)."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        del self.shift
+
+    def density(self, y):
+        log_density = self.scale + self.scale.expm1() * y.clamp(1e-6, 1 - 1e-6).log()
+        return density_to_mass(log_density.sum(1), self.data.dims, self.data.levels)
+
+    def encode(self, x):
+        return (((x + 1) * (self.data.levels - 1) / 2 + 0.5) / self.data.levels).flatten(1) ** self.scale.exp()
+
+    def noise(self, n, gen):
+        return torch.rand(n, self.data.dims, generator=gen, device=gen.device)
+
+    def decode(self, z):
+        y = (z ** (-self.scale).exp()).unflatten(1, self.data.shape)
+        return ((y * self.data.levels - 0.5) * 2 / (self.data.levels - 1) - 1).clamp(-1, 1)
+
+
+SOUND = [Gan, Flow, Chain, Mixture, Labelled, Texted, Translator, OtherDequantisation, UniformPrior]
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -251,6 +288,19 @@ class DetachedLoss(Chain):
 class ZeroGradient(Flow):
     def loss(self, batch, player, step, gen):
         return Loss(super().loss(batch, player, step, gen).total * 0 + 1)
+
+
+class CutOffLayer(Gan):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.mapping = nn.Linear(LATENT, LATENT)
+
+    def players(self):
+        players = super().players()
+        return players | {"generator": [*players["generator"], *self.mapping.parameters()]}
+
+    def decode(self, z):
+        return super().decode(z + 0 * self.mapping(z))
 
 
 class OwnBackward(Gan):
@@ -399,8 +449,23 @@ class ImageShapedCode(Translator, Encodes):
 
 
 class WrongInverse(Flow):
-    def encode(self, x):
-        return super().encode(x) * 1.1
+    def decode(self, z):
+        return super().decode(z * 1.1)
+
+
+class OtherDensity(Flow):
+    def density(self, y):
+        return super().density(y * 0.9 + 0.05) + self.data.dims * math.log(0.9)
+
+
+class LabelOfAnother(Labelled):
+    def sample(self, n, gen, condition=None):
+        return super().sample(n, gen, Condition(labels=condition.labels[:1].expand(n)))
+
+
+class TermTwice(Mixture):
+    def log_prob(self, pixels, gen=None):
+        return super().log_prob(pixels) + 0.05
 
 
 class MeanLikelihood(Flow):
@@ -488,6 +553,7 @@ PLANTED = [
     (UnreachedLayer, "gradients reach their player", "does not reach spare.weight (2 such)"),
     (DetachedLoss, "gradients reach their player", "does not depend on any parameter"),
     (ZeroGradient, "gradients reach their player", "sums to 0"),
+    (CutOffLayer, "gradients reach their player", "is 0 for all of mapping.weight (2 such); cut off, or times 0?"),
     (OwnBackward, "losses leave weights alone", "left a gradient at 'generator.0.weight'"),
     (OwnUpdate, "losses leave weights alone", "changed 'critic.weight'"),
     (MemoryInLoss, "same generator, same loss", "randomness of its own?"),
@@ -509,9 +575,12 @@ PLANTED = [
     (RoundsInNumpy, "stays on one device", "sample(): numpy() of a tensor on another device"),
     (CountsOfTheCpu, "stays on one device", "loss(): aten.index.Tensor of tensors on the CPU and on another device"),
     (FlatDecode, "decodes to images", "has shape (4, 16); expected (4, 1, 4, 4)"),
-    (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode?"),
+    (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode"),
+    (LabelOfAnother, "images stand alone", "a label or text of another image?"),
     (ImageShapedCode, "codes fit", "has shape (8, 1, 4, 4); expected (8, 5)"),
     (WrongInverse, "decode inverts encode", "a layer's inverse is wrong?"),
+    (OtherDensity, "density is that of the codes", "a layer's log-determinant is wrong"),
+    (TermTwice, "likelihood is normalised", "of all 81 images of 2x2 pixels and 3 grey levels sums to 1.051"),
     (MeanLikelihood, "likelihood has a value an image", "has shape (); expected (8,)"),
     (NanLikelihood, "likelihood has a value an image", "expected finite numbers"),
     (OwnDequantisation, "same generator, same likelihood", "gen=None and a generator seeded with 0"),
@@ -595,3 +664,24 @@ DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 def test_zoo_models_conform(name, data):
     results = check_model(resolve_model(name), data, TINY.get(name), TINY_SAMPLER.get(name))
     assert [r for r in results if not r.passed] == []
+
+
+@pytest.mark.parametrize("name", sorted(model_names()))
+def test_the_zoos_images_can_be_told_apart(name):
+    subject = Subject(resolve_model(name), DATA[0], TINY.get(name), TINY_SAMPLER.get(name))
+    noise = NoiseOfEachImage(DRAWN)
+    images = draw(subject, noise, subject.condition(DRAWN))
+    assert not noise.shared
+    assert not torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("name", ["realnvp", "glow"])
+def test_the_zoos_flows_are_held_against_their_codes(name):
+    subject = Subject(resolve_model(name), DATA[0], TINY[name], None)
+    assert noise_is_standard_normal(subject.model())
+    assert abs(density_gap(subject, 0)) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["realnvp", "glow", "vae", "ddpm"])
+def test_the_zoos_likelihoods_are_summed(name):
+    assert resized(Subject(resolve_model(name), DATA[0], TINY[name], None), DataSpec(1, 2, 2, 3, 10)) is not None

@@ -11,7 +11,8 @@ Two ways of telling the discriminator:
 
 Deviations
 - Convolutional nets instead of dense layers with maxout; embeddings of y instead of one-hot vectors before the first
-  layer (a linear layer after a one-hot vector is an embedding); Adam, averaged weights.
+  layer (a linear layer after a one-hot vector is an embedding); Adam, below 32 pixels without momentum; averaged
+  weights.
 - phi is a layer over the whole of the smallest map where Miyato and Koyama sum a map over its positions: where each of
   these sees a part of the image, a sum of opinions on parts lets a class shrink to one picture. Batch normalisation as
   in DCGAN where they normalise the spectrum.

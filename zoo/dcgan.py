@@ -11,8 +11,8 @@ Deviations
   figure 1 shows 5x5 and 1024-512-256-128. 4x4 with stride 2 covers every pixel equally often, 5x5 does not.
 - z is Gaussian, the paper's uniform in [-1, 1]: no corners, and interpolation stays where the prior is.
 - Any size: the discriminator halves it `doublings` times and rounds down, the generator retraces the same sizes.
-- Samples come from averaged weights (EMA 0.999) and batches are of 64, the paper's 128; images below 16 pixels take
-  narrower nets and Adam steps of 1e-3, five times the paper's.
+- Samples come from averaged weights (EMA 0.999) and batches are of 64, the paper's 128. Smaller images take larger
+  Adam steps, below 16 pixels 2e-3 and narrower nets, below 32 pixels 5e-4 and batches of 32.
 - Moments for batch normalisation in eval mode are measured on 5,000 generated images once training is over
   (`settle`), as averaged weights (EMA) have no use for the moments of the weights they were averaged from.
 

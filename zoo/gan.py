@@ -1,8 +1,8 @@
 """Generative adversarial network, GAN (Goodfellow et al. 2014, arXiv:1406.2661), with the losses that followed it.
 
 Two players of dense layers on images x in [-1, 1]: a generator G maps noise z to images, a discriminator D tells them
-from real ones. Each step D moves (several times for the Wasserstein loss, each on a fresh batch), then G. The loss is
-a choice; all are written on D's output l without a sigmoid, whose name in the papers is D, C or f:
+from real ones. Each step D moves (`critic_steps` times, each on a fresh batch: ask for 5 with the Wasserstein loss),
+then G. The loss is a choice; all are written on D's output l without a sigmoid, whose name in the papers is D, C or f:
 
     loss               D minimises, mean over x and G(z)                 G minimises         paper
     minimax            softplus(-l(x)) + softplus(l(G(z)))               -softplus(l(G(z)))  Goodfellow 2014, eq. 1

@@ -9,7 +9,8 @@ Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another. T
   (Huang et al. 2017, arXiv:1710.02248), here affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 7, 8).
 
 Deviations
-- Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad; a moving average of the weights.
+- Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad, up to 16x16 with decoupled weight
+  decay, from there to 32x32 with clipped gradients; a moving average of the weights.
 - The output has a bias for every pixel, which starts at the mean of the first batch.
 - Below 32x32 the presets have a learned prior and, from 17x17 pixels, details. With one Gaussian layer under N(0, I),
   draws where no image was encoded decode to mixtures of pictures, and fine detail is left to p(x|z) as noise.

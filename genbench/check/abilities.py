@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -15,7 +14,6 @@ from genbench.contract import ExactLikelihood, ImportanceBound, LikelihoodBound,
 from genbench.draw import CallCount
 from genbench.space import seeded
 
-SLACK = 20.0  # nats; see likelihood_is_normalised
 TOLERANCE = 1e-3
 IMPORTANCE = 8  # samples of an importance bound
 ODE_STEPS = 2
@@ -35,25 +33,12 @@ ESTIMATES: dict[type, tuple[str, Likelihood]] = {
 }
 
 
+@torch.no_grad()
 def decodes_to_images(subject: Subject) -> str:
     """decode(noise(n)) are images."""
-    images = decoded(subject, 4)
-    return shape_fault("decode(noise(4))", images, (4, *subject.data.shape)) or range_fault("decoded images", images)
-
-
-@torch.no_grad()
-def decoded(subject: Subject, n: int, first: int | None = None) -> Tensor:
-    """decode() of n latents, or only of the first of them."""
     model = subject.model().eval()
-    return model.decode(model.noise(n, seeded(3))[:first])  # type: ignore[operator]
-
-
-def images_stand_alone(subject: Subject) -> str:
-    """decode(z[:1]) == decode(z)[:1]: an image does not depend on the others of its batch."""
-    gap = difference(decoded(subject, 4, first=1), decoded(subject, 4)[:1])
-    if gap <= 1e-4:
-        return ""
-    return f"decode(z[:1]) and decode(z)[:1] differ by {gap:.3g}; expected the same: batch norm not in eval mode?"
+    images = model.decode(model.noise(4, seeded(3)))  # type: ignore[operator]
+    return shape_fault("decode(noise(4))", images, (4, *subject.data.shape)) or range_fault("decoded images", images)
 
 
 @torch.no_grad()
@@ -106,24 +91,6 @@ def same_generator_same_likelihood(subject: Subject) -> str:
             return f"{name}() gave two values with the same generator; expected one: noise not from gen?"
         if difference(asked(subject, ask, None), asked(subject, ask, seeded(0))) > 0:
             return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
-    return ""
-
-
-def likelihood_is_normalised(subject: Subject) -> str:
-    """Random pixels are no likelier than under the uniform distribution.
-
-    With pixels uniform, E[P(x) levels^D] = sum_x P(x) <= 1, so by Markov's inequality log P(x) > -D ln(levels) + SLACK
-    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound. An estimate
-    promises no such thing.
-    """
-    uniform = -subject.data.dims * math.log(subject.data.levels)
-    for name, ask in declared(subject, ORDERED).items():
-        highest = float(asked(subject, ask, seeded(3)).nan_to_num(-math.inf).max())
-        if highest > uniform + SLACK:
-            return (
-                f"{name}() of random pixels is {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
-                "distribution's: sign, a mean instead of a sum, or -D ln(levels) of dequantisation forgotten?"
-            )
     return ""
 
 

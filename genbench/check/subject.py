@@ -83,7 +83,7 @@ class Subject:
         if issubclass(self.kind, ClassConditional):
             return Condition(labels=(torch.arange(n) + shift) % max(self.data.classes, 1))
         if issubclass(self.kind, TextConditional):
-            return Condition(texts=tuple(f"a picture of {'cats' if shift else 'dogs'}" for _ in range(n)))
+            return Condition(texts=tuple(f"a picture of {('dogs', 'cats')[(i + shift) % 2]}" for i in range(n)))
         if issubclass(self.kind, Translates):
             return Condition(images=to_unit_range(self.random_pixels(8 + shift), self.data.levels)[:n])
         return None
