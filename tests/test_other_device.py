@@ -136,7 +136,7 @@ def refusals():
     yield there.numpy
     yield lambda: torch.rand(3, generator=seeded(0), device=DEVICE)
     yield lambda: torch.rand(3, generator=seeded(0, DEVICE))
-    yield lambda: torch.randn_like(there, generator=seeded(0))
+    yield lambda: there.clone().normal_(generator=seeded(0))
     yield lambda: torch.nn.Linear(3, 1)(there)
 
 
