@@ -25,7 +25,7 @@ check: $(BIN)/.installed         ## what CI runs: lint, types, tests (the import
 slow: $(BIN)/.installed          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-# CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed, as in genbench.pool:
+# CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed, as in genbench.machine:
 # docs/performance.md says why.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --benchmark-enable --benchmark-only -m "" \
 	--benchmark-timer=time.process_time --benchmark-storage=file://benchmarks/stored --benchmark-columns=min,median,rounds

@@ -18,7 +18,7 @@ from subjects import fresh
 from torch import nn
 
 from genbench.contract import DataSpec, Model, Steps
-from genbench.draw import draw_block
+from genbench.draw.blocks import draw_block
 
 DIGITS, FASHION, COLOUR = DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10), DataSpec(3, 32, 32, 256, 10)
 LEAST_SECONDS, LEAST_ROUNDS = 3.0, 5

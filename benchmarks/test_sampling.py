@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from subjects import MODELS, condition, fresh
 
-from genbench.draw import draw_block
+from genbench.draw.blocks import draw_block
 
 BLOCK = 64
 SAMPLERS: dict[str, dict[str, Any]] = {"ddim": {"steps": 10}, "latent_diffusion": {"steps": 5}}

@@ -12,7 +12,7 @@ import pytest
 from subjects import MODELS, batches, dataset, fresh
 
 from genbench.registry import resolve_model
-from genbench.train import FitOptions, Training
+from genbench.train.loop import FitOptions, Training
 
 BATCH = 32
 ENDLESS = 10**9  # images: no decay of the learning rate within a benchmark

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genbench import metrics
-    from genbench.build import load_model
     from genbench.contract import DataSpec
-    from genbench.runner import Result, run
-    from genbench.scoring import Scores, score
+    from genbench.evaluate.score import Scores, score
+    from genbench.runner.run import Result, run
+    from genbench.sources.build import load_model
 
 __all__ = ["DataSpec", "Result", "Scores", "load_model", "metrics", "run", "score"]
 
 _PLACES = {
-    "run": "genbench.runner",
-    "Result": "genbench.runner",
-    "load_model": "genbench.build",
+    "run": "genbench.runner.run",
+    "Result": "genbench.runner.run",
+    "load_model": "genbench.sources.build",
     "DataSpec": "genbench.contract",
-    "score": "genbench.scoring",
-    "Scores": "genbench.scoring",
+    "score": "genbench.evaluate.score",
+    "Scores": "genbench.evaluate.score",
 }
 
 

@@ -33,7 +33,7 @@ def run(
     limit_images: LimitImages = None,
 ) -> None:
     """Run SUITE, or continue it: train, sample, measure, and write the leaderboard. Done work is not repeated."""
-    from genbench import runner
+    from genbench.runner import run as runner
 
     result = runner.run(
         suite, out=out, models=_list(models), seeds=_numbers(seeds), device=device, limit_images=limit_images
@@ -44,7 +44,7 @@ def run(
 @app.command()
 def plan(suite: SuitePath, device: DeviceName = "auto", limit_images: LimitImages = None) -> None:
     """List the cells SUITE would run, what is there already, and what does not apply and why. Runs nothing."""
-    from genbench import listing
+    from genbench.commands import listing
 
     typer.echo(listing.plan(suite, device, limit_images))
 
@@ -72,7 +72,7 @@ def score(
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
-    from genbench import scoring
+    from genbench.evaluate import score as scoring
 
     found = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
@@ -92,7 +92,7 @@ def sample(
     device: DeviceName = "auto",
 ) -> None:
     """Draw a picture of N samples: of a trained cell with --suite, else of an untrained zoo model."""
-    from genbench import listing
+    from genbench.commands import listing
 
     typer.echo(listing.sample(model, suite, n, seed, out, device))
 
@@ -104,7 +104,7 @@ def check(
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
 ) -> None:
     """Try MODEL against the contract: each promise that a model makes, and what is wrong where one is broken."""
-    from genbench import listing
+    from genbench.commands import listing
 
     text, passed = listing.check(model, shape, levels)
     typer.echo(text)
@@ -120,7 +120,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare two results metric by metric: better, worse, or cannot tell; and which parts of the protocols differ."""
-    from genbench import difference
+    from genbench.report import difference
 
     found = difference.compare(a, b)
     shut = difference.closed(found, difference.tolerances(tolerance or [])) if gate else []
@@ -179,7 +179,7 @@ def selftest(
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, features or suites.")] = "models") -> None:
     """List what there is."""
-    from genbench import listing
+    from genbench.commands import listing
 
     typer.echo(listing.ls(what))
 
@@ -187,7 +187,7 @@ def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, feat
 @app.command()
 def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False) -> None:
     """Show what the artefact store holds, or free it."""
-    from genbench import listing
+    from genbench.commands import listing
 
     typer.echo(listing.cache(prune))
 
@@ -195,7 +195,7 @@ def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a suite, for editors."""
-    from genbench.suite import suite_json_schema
+    from genbench.suite.schema import suite_json_schema
 
     typer.echo(json.dumps(suite_json_schema(), indent=2))
 

@@ -6,19 +6,17 @@ MODEL_SIDE, the fields by which models are meant to differ.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
+from genbench.keys import digest
 
 SCHEMA = 1
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
@@ -76,11 +74,6 @@ class Record:
             raise ValueError(f"{self.cell} {self.metric}: a record that is {self.status} needs a reason and no value")
 
 
-def digest(data: Any) -> str:
-    """SHA-256 (hex) of plain data as canonical JSON."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
-
-
 def protocol_hash(protocol: dict[str, Any]) -> str:
     """Twelve hex digits over the protocol without MODEL_SIDE: equal hashes may be ranked together."""
     return digest({k: v for k, v in protocol.items() if k not in MODEL_SIDE})[:12]
@@ -135,26 +128,3 @@ def read_records(path: Path) -> list[Record]:
 
 def _line(record: Record) -> str:
     return json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n"
-
-
-def environment() -> dict[str, Any]:
-    """Machine and library versions, as kept in environment.json."""
-    names = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
-    return {
-        "genbench": metadata.version("genbench"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "packages": {name: metadata.version(name) for name in names},
-    }
-
-
-def processor_name() -> str:
-    """The processor's marketing name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

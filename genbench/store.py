@@ -6,7 +6,6 @@ of each of its files. Unfinished work (checkpoints, drawn blocks) lives in a scr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from genbench.errors import StoreError
+from genbench.keys import file_hash
 
 WEIGHTS, SAMPLES, FEATURES, LIKELIHOODS, VALUES = "weights", "samples", "features", "likelihoods", "values"
 KINDS = (WEIGHTS, SAMPLES, FEATURES, LIKELIHOODS, VALUES)
@@ -122,22 +122,6 @@ class Store:
     def _entry(self, kind: str, folder: Path, finished: bool) -> Artefact:
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         return Artefact(kind, folder.name, folder, size, finished and (folder / "meta.json").is_file())
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file, or of the names and bytes of all files below a folder."""
-    if path.is_file():
-        return file_hash(path)
-    found = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        found.update(f"{file.relative_to(path)}\0{file_hash(file)}\0".encode())
-    return found.hexdigest()
 
 
 def make_folder(path: Path) -> Path:

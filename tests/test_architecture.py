@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
-    "cli", "listing", "difference", "scoring", "speed", "runner", "pool", "work", "cell_inputs", "score_inputs",
-    "sides", "selftest", "check", "plan", "report", "screen", "build", "code_hash", "draw", "train", "ema", "batches",
-    "applies", "lint", "scale", "measure", "metrics", "features", "data", "suite", "suite_entries", "yaml_source",
-    "store", "seeds", "records", "registry", "contract", "space", "progress", "columns", "errors",
+LAYERS = [
+    "cli", "commands", "selftest", "speed", "check", "runner", "report", "evaluate", "plan", "sources", "lint",
+    "metrics", "features", "data", "draw", "train", "suite", "store", "records", "registry", "machine", "keys",
+    "contract", "space", "screen", "progress", "text", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
@@ -30,7 +29,7 @@ ZOO_SIBLINGS = {
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 
 
-def room(path: Path) -> str:
+def layer(path: Path) -> str:
     parts = path.relative_to(ROOT / "genbench").with_suffix("").parts
     return parts[0]
 
@@ -46,22 +45,22 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def rooms_imported(path: Path) -> set[str]:
+def layers_imported(path: Path) -> set[str]:
     names = {name.split(".")[1] for name in imported(path) if name.startswith("genbench.")}
-    return {name for name in names if name in FLOORS}
+    return {name for name in names if name in LAYERS}
 
 
 FILES = sorted(p for p in (ROOT / "genbench").rglob("*.py") if p != ROOT / "genbench" / "__init__.py")
 
 
-def test_every_room_has_a_floor():
-    assert {room(p) for p in FILES} == set(FLOORS)
+def test_every_module_has_a_layer():
+    assert {layer(p) for p in FILES} == set(LAYERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_downward(path: Path):
-    own = room(path)
-    above = [name for name in rooms_imported(path) - {own} if FLOORS.index(name) < FLOORS.index(own)]
+    own = layer(path)
+    above = [name for name in layers_imported(path) - {own} if LAYERS.index(name) < LAYERS.index(own)]
     assert not above, f"{path}: {own} must not import {above}"
 
 

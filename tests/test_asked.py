@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from genbench import data, features, metrics
-from genbench.measure import unit_images
+from genbench.evaluate.readings import unit_images
 from genbench.records import OK, Record
-from genbench.runner import run
-from genbench.suite import Suite
+from genbench.runner.run import run
+from genbench.suite.schema import Suite
 
 TOYS = Path(__file__).parent / "toys.py"
 N = 200

@@ -8,16 +8,16 @@ import pytest
 from random_weights import write_inception
 from small_cifar10 import write_cifar10
 
-from genbench.build import build
 from genbench.contract import override
 from genbench.data.cifar10 import SHA256, SPEC
 from genbench.features.weight_files import FILES
-from genbench.plan import Plan, make_plan
+from genbench.plan.planner import Plan, make_plan
 from genbench.registry import resolve_model
 from genbench.report.aggregate import boards
 from genbench.report.claims import NOT_COMPARABLE, NOT_MEASURED, read_claims, verdicts
-from genbench.runner import run
-from genbench.suite import Suite, read_suite
+from genbench.runner.run import run
+from genbench.sources.build import build
+from genbench.suite.schema import Suite, read_suite
 
 SUITE = Path(__file__).parent.parent / "suites" / "cifar10.yaml"
 PARAMETERS = {

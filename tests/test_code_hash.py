@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genbench.code_hash import code_hash, code_text, files_of
+from genbench.plan.code_hash import code_hash, code_text, files_of
 from genbench.registry import resolve_model
 
 LAYERS = '"""Layers."""\nWIDTHS = {"narrow": 2}\n'

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from genbench import difference
 from genbench.cli import app
-from genbench.difference import Tolerance
 from genbench.errors import GenbenchError
 from genbench.records import Record, protocol_hash, write_records
+from genbench.report import difference
+from genbench.report.difference import Tolerance
 
 PROTOCOL = {"extractor": "digits-classifier", "n_fake": 2000}
 

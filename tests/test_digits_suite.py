@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genbench.records import Record, read_records
-from genbench.runner import run
+from genbench.runner.run import run
 
 ROOT = Path(__file__).parent.parent
 LARGEST_FID_OVER_NOISE = {

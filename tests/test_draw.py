@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import toys
 
-from genbench.build import load_model
 from genbench.contract import ClassConditional, DataSpec, Model
-from genbench.draw import Wishes, draw
+from genbench.draw.blocks import Wishes, draw
+from genbench.sources.build import load_model
 from genbench.space import to_pixels
 
 SPEC = DataSpec(1, 4, 4, 17)

@@ -13,17 +13,19 @@ import torch
 import yaml
 from random_weights import blots, write_inception
 
-from genbench import metrics, runner, scoring
-from genbench.build import build
+from genbench import metrics
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
 from genbench.check.placement import stays_on_one_device, steps
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec
+from genbench.evaluate import score as scoring
 from genbench.metrics.base import COST
 from genbench.records import OK
 from genbench.registry import ZOO, resolve_model
+from genbench.runner import run as runner
+from genbench.sources.build import build
 from genbench.space import seeded
-from genbench.suite import read_suite
+from genbench.suite.schema import read_suite
 
 optimizer = import_module("torch.optim.optimizer")  # torch.optim hides the module's name
 SUITES = Path(__file__).parent.parent / "suites"

@@ -10,13 +10,13 @@ import pytest
 from safetensors.torch import save_file
 
 from genbench import metrics
-from genbench.applies import Setting
-from genbench.build import load_model
 from genbench.contract import DataSpec
 from genbench.errors import SuiteError
-from genbench.plan import make_plan
+from genbench.plan.applies import Setting
+from genbench.plan.planner import make_plan
 from genbench.registry import resolve_model
-from genbench.suite import Suite, read_suite
+from genbench.sources.build import load_model
+from genbench.suite.schema import Suite, read_suite
 
 TOYS = Path(__file__).parent / "toys.py"
 

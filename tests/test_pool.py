@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from genbench.pool import Outcome, Pool, Task
 from genbench.progress import Progress
+from genbench.runner.pool import Outcome, Pool, Task
 
 
 def prepare(threads: int) -> None:

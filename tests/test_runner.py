@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from genbench.build import load_model, write_weights
 from genbench.contract import DataSpec
 from genbench.records import read_records
+from genbench.sources.build import load_model, write_weights
 from genbench.store import WEIGHTS, Store
 
 TOYS = Path(__file__).parent / "toys.py"

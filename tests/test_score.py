@@ -17,18 +17,19 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import genbench
-from genbench import data, features, metrics, scoring
+from genbench import data, features, metrics
 from genbench.cli import app
 from genbench.data.images import InMemory, Pictures, open_images
 from genbench.errors import GenbenchError
+from genbench.evaluate import score as scoring
 from genbench.features import Features
 from genbench.metrics.base import Metric, Value
-from genbench.plan import make_plan
+from genbench.plan.planner import make_plan
 from genbench.progress import silent
 from genbench.records import read_records, write_records
+from genbench.runner.work import evaluate
 from genbench.store import FEATURES, Store
-from genbench.suite import read_suite
-from genbench.work import evaluate
+from genbench.suite.schema import read_suite
 
 
 @pytest.fixture(scope="module")

@@ -152,14 +152,14 @@ FAULTS = {
     "no divergence passed": ("probability flow", "zoo.probability_flow:flow_slope",
                              lambda f: lambda *a: (f(*a)[0], 0 * f(*a)[1])),
     "fooled critic": ("DCGAN", "zoo.dcgan:discriminator_loss", lambda f: lambda real, fake: f(fake, real)),
-    "average without warm-up": ("moving average", "genbench.ema:MovingAverage.update", plain_average),
+    "average without warm-up": ("moving average", "genbench.train.ema:MovingAverage.update", plain_average),
     "levels cut, not rounded": ("grey levels", "genbench.selftest.samplers:to_pixels",
                                 lambda _: lambda x, n: ((x + 1) * (n - 1) / 2).clamp(0, n - 1).to(torch.uint8)),
     "one block for all": ("number drawn", "genbench.selftest.samplers:draw",
                           lambda f: lambda model, n, seed, block: f(model, n, seed, block=n)),
     "times added up": ("images/s", "statistics:median", lambda _: sum),
     "seconds for milliseconds": ("latency", "numpy:median", lambda f: lambda x: f(x) / 1e3),
-    "calls not counted": ("evaluations", "genbench.draw:CallCount._count", lambda _: lambda *a: None),
+    "calls not counted": ("evaluations", "genbench.draw.blocks:CallCount._count", lambda _: lambda *a: None),
 }  # fmt: skip
 
 

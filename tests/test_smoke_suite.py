@@ -9,8 +9,8 @@ import pytest
 
 from genbench.records import NOT_APPLICABLE, OK, read_records
 from genbench.registry import ZOO
-from genbench.runner import run
-from genbench.suite import read_suite
+from genbench.runner.run import run
+from genbench.suite.schema import read_suite
 
 SUITES = Path(__file__).parent.parent / "suites"
 SMOKE = ("smoke", "smoke_translation")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from genbench.errors import StoreError
-from genbench.store import SAMPLES, WEIGHTS, Store, content_hash
+from genbench.keys import content_hash
+from genbench.store import SAMPLES, WEIGHTS, Store
 
 
 def put(store: Store, key: str = "k", text: str = "hello") -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from genbench import data, features, metrics
 from genbench.contract import Recipe, override
 from genbench.errors import SuiteError
-from genbench.suite import (
+from genbench.suite.schema import (
     DATASET_KEYS,
     ModelEntry,
     Suite,
@@ -132,7 +132,7 @@ def test_train_changes_override_a_recipe() -> None:
 
 def test_import_is_light() -> None:
     heavy = ["torch", "numpy", "pandas", "sklearn", "scipy", "matplotlib"]
-    code = f"import sys, genbench.suite; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, genbench.suite.schema; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert found.stdout.strip() == "[]"

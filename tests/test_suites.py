@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genbench.suite import Suite, read_suite
+from genbench.suite.schema import Suite, read_suite
 
 FILES = sorted((Path(__file__).parent.parent / "suites").glob("*.yaml"))
 SWEEPS = {

@@ -10,18 +10,18 @@ import torch
 import toys
 
 from genbench import data
-from genbench.batches import Batches
-from genbench.cell_inputs import CellInputs
 from genbench.contract import DataSpec, Recipe
-from genbench.ema import MovingAverage
 from genbench.errors import CellFailure
-from genbench.plan import make_plan
+from genbench.evaluate.cell_inputs import CellInputs
+from genbench.plan.planner import make_plan
 from genbench.progress import Progress, silent
+from genbench.runner.work import fit_weights
 from genbench.space import seeded
 from genbench.store import Store
-from genbench.suite import Suite
-from genbench.train import FitOptions, Training, fit
-from genbench.work import fit_weights
+from genbench.suite.schema import Suite
+from genbench.train.batches import Batches
+from genbench.train.ema import MovingAverage
+from genbench.train.loop import FitOptions, Training, fit
 
 SPEC = DataSpec(1, 4, 4, 17)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import SuiteError
-from genbench.yaml_source import EXPONENT, Source, choice, parse, read_source, spell
+from genbench.suite.yaml_source import EXPONENT, Source, choice, parse, read_source, spell
 
 NAME = Path("suites/x.yaml")
 

@@ -21,10 +21,10 @@ from zlib import crc32
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from genbench.machine import environment
 from genbench.metrics import METRICS, Value
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.frechet import Moments, distance, moments, with_influence
-from genbench.records import environment
 
 REFERENCE = 5000  # real samples
 LOG2 = np.log(2)

@@ -15,12 +15,12 @@ import torch
 from contest import play
 from torch import Tensor, nn
 
-from genbench.batches import Batches
-from genbench.build import load_model
 from genbench.contract import DataSpec, Recipe
-from genbench.draw import draw_block
+from genbench.draw.blocks import draw_block
+from genbench.sources.build import load_model
 from genbench.space import seeded
-from genbench.train import FitOptions, Training
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training
 
 diffusers = pytest.importorskip("diffusers", reason="an optional peer")
 

@@ -17,12 +17,12 @@ import torch
 from contest import play
 from torch import Tensor, nn
 
-from genbench.batches import Batches
-from genbench.build import load_model
 from genbench.contract import Batch, DataSpec, Loss, Model, Recipe
-from genbench.draw import draw_block
+from genbench.draw.blocks import draw_block
+from genbench.sources.build import load_model
 from genbench.space import dequantise, seeded
-from genbench.train import FitOptions, Training
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training
 
 COLOUR, FASHION = DataSpec(3, 32, 32), DataSpec(1, 28, 28)
 SIZES: dict[str, tuple[DataSpec, dict[str, int], int]] = {  # data, sizes of the flow, images a call

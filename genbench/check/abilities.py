@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from genbench.check.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import ExactLikelihood, ImportanceBound, LikelihoodBound, LikelihoodEstimate, Steps, Translates
-from genbench.draw import CallCount
+from genbench.draw.blocks import CallCount
 from genbench.space import seeded
 
 TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ from genbench.check.abilities import ESTIMATES, ORDERED, declared
 from genbench.check.other_device import DEVICE, MisplacedError, other_device
 from genbench.check.subject import DRAWN, Subject
 from genbench.contract import Batch, Decodes, Encodes, Model, Translates
-from genbench.draw import on_device
+from genbench.draw.blocks import on_device
 from genbench.space import seeded
 
 Step = tuple[str, Callable[[], object]]

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.build import build
 from genbench.contract import (
     Batch,
     ClassConditional,
@@ -23,6 +22,7 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
+from genbench.sources.build import build
 from genbench.space import seeded, to_unit_range
 
 BATCH = 8

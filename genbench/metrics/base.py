@@ -11,6 +11,11 @@ GENERATED, SPATIAL, MEMORY, PIXELS = "generated", "spatial", "memory", "pixels"
 CLASSES, CONDITION, LABELLED = "classes", "condition", "labelled"
 PATHS, TRANSLATION = "paths", "translation"
 
+# Metrics that see the generated images through the extractor, and metrics that compare with the reference split.
+THROUGH_EXTRACTOR = (FEATURES, GENERATED, SPATIAL, PROBABILITIES, MEMORY, CLASSES, CONDITION)
+AGAINST_REFERENCE = (FEATURES, SPATIAL, PIXELS, CLASSES)
+OF_SAMPLES = (*THROUGH_EXTRACTOR, PIXELS, LABELLED)
+
 
 @dataclass(frozen=True)
 class Value:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genbench.errors import CellFailure
+from genbench.machine import processor_name
 from genbench.metrics.base import COST, Metric, Value
-from genbench.records import processor_name
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured"
 
 @dataclass(frozen=True)
 class Claim:
-    """A published figure of a model; the fields are those of genbench.suite.ClaimEntry."""
+    """A published figure of a model; the fields are those of genbench.suite.schema.ClaimEntry."""
 
     model: str
     metric: str

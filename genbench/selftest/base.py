@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from genbench.build import load_model
 from genbench.contract import DataSpec
 from genbench.errors import GenbenchError
 from genbench.metrics import get
+from genbench.sources.build import load_model
 
 ROUNDING, MONTE_CARLO, GRID = "", "4 s.e.", "grid"
 STANDARD_ERRORS = 4

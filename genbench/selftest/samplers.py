@@ -17,11 +17,11 @@ from scipy.special import log_ndtr
 from torch import Tensor, nn
 
 from genbench.contract import Batch, DataSpec
-from genbench.draw import draw
-from genbench.ema import MovingAverage
+from genbench.draw.blocks import draw
 from genbench.metrics.arrays import Array
 from genbench.selftest.base import MONTE_CARLO, Found, World, average, zoo
 from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
+from genbench.train.ema import MovingAverage
 
 PAPER = {
     "steps": 1000, "schedule": "linear", "beta_first": 1e-4, "beta_last": 0.02,

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DataSpec, Loss, Model
-from genbench.draw import draw
+from genbench.draw.blocks import draw
 from genbench.metrics.cost import measure_cost
 from genbench.selftest.base import Found, World, measured, zoo
 

@@ -18,14 +18,13 @@ from typing import Any
 import torch
 
 from genbench.errors import CellFailure, GenbenchError, StoreError
-from genbench.records import processor_name
+from genbench.machine import device_name, processor_name
 from genbench.speed.client import Worker
 from genbench.speed.judge import FALSE_ALARMS, fastest, noise, unpaired
 from genbench.speed.outcome import Outcome
 from genbench.speed.slices import Say, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 from genbench.store import make_folder
-from genbench.work import device_name
 
 SCHEMA = 1
 PROCESSES = 5

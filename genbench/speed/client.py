@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from genbench.errors import CellFailure
-from genbench.pool import KEEPING_MEMORY
+from genbench.machine import KEEPING_MEMORY
 
 WORKER = Path(__file__).with_name("worker.py")
 SHOWN = 300  # characters of a dead worker's last words

@@ -9,9 +9,8 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from genbench.columns import aligned
 from genbench.errors import CellFailure, GenbenchError
-from genbench.runner import choose_device
+from genbench.machine import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
 from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary
@@ -19,7 +18,8 @@ from genbench.speed.profile import Profile, read_profile
 from genbench.speed.slices import Say
 from genbench.speed.subjects import Subject, subjects
 from genbench.store import make_folder
-from genbench.suite import Suite, read_suite
+from genbench.suite.schema import Suite, read_suite
+from genbench.text import aligned
 
 TOLERANCE, TOLERANCE_PAIRED = 0.05, 0.02
 PROFILE_SECONDS = 1.0

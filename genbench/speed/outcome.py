@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from genbench.columns import aligned
 from genbench.errors import GenbenchError
 from genbench.speed.judge import Ratio
+from genbench.text import aligned
 
 NOT_COMPARED = "not compared"
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from genbench.data.captions import CAPTIONS
 from genbench.errors import GenbenchError
-from genbench.plan import Cell, make_plan
-from genbench.records import digest
+from genbench.keys import digest
+from genbench.plan.cells import Cell
+from genbench.plan.planner import make_plan
 from genbench.store import WEIGHTS, Store
-from genbench.suite import Suite
+from genbench.suite.schema import Suite
 
 
 @dataclass(frozen=True)

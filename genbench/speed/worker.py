@@ -28,7 +28,7 @@ class Bench:
 
     def build(self, subject: dict[str, Any]) -> dict[str, Any]:
         """Builds a subject and draws one image, whose seconds are the answer."""
-        from genbench.build import load_model
+        from genbench import load_model
         from genbench.contract import DataSpec
 
         self.subject, self.model = subject, None

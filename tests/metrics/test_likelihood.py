@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.cell_inputs import likelihood_of
 from genbench.contract import ImportanceBound, LikelihoodEstimate
 from genbench.errors import CellFailure, GenbenchError
+from genbench.evaluate.cell_inputs import likelihood_of
 from genbench.metrics import METRICS
 from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOODS
 from genbench.space import seeded

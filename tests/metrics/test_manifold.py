@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import GenbenchError
-from genbench.measure import kept_of_reference
+from genbench.evaluate.readings import kept_of_reference
 from genbench.metrics import METRICS, manifold, precision_recall
 from genbench.store import Store
 

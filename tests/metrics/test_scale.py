@@ -10,7 +10,7 @@ from genbench.contract import DataSpec
 from genbench.data import Dataset, Split
 from genbench.metrics.frechet import frechet_distance
 from genbench.metrics.memorisation import MEMORISATION
-from genbench.scale import BLUR, ROWS, blur, fit_gaussian, quantise
+from genbench.sources.scale import BLUR, ROWS, blur, fit_gaussian, quantise
 from genbench.space import bits_per_dim, dequantise, seeded
 
 

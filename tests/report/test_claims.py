@@ -12,8 +12,8 @@ from genbench.report import render
 from genbench.report.aggregate import boards, combine
 from genbench.report.claims import Claim, Verdict, judge, read_claims, unlike, verdicts
 from genbench.report.tables import claim_cells, markdown
-from genbench.runner import run
-from genbench.suite import ClaimEntry, Suite
+from genbench.runner.run import run
+from genbench.suite.schema import ClaimEntry, Suite
 
 TOYS = Path(__file__).parent.parent / "toys.py"
 

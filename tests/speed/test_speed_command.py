@@ -15,7 +15,7 @@ from genbench.speed.client import Worker
 from genbench.speed.commands import Request, speed
 from genbench.speed.outcome import read_tolerance
 from genbench.speed.subjects import subjects
-from genbench.suite import read_suite
+from genbench.suite.schema import read_suite
 
 SUITE = """suite: s
 dataset: {name: digits}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genbench.contract import DataSpec, Loss, Model
-from genbench.draw import draw_block
+from genbench.draw.blocks import draw_block
 from genbench.speed import energy, profile
 from genbench.speed.profile import Point, Profile, batch_sweep, network_share, read_profile
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from genbench.batches import Batches
 from genbench.contract import Batch, DataSpec, Recipe
 from genbench.errors import ModelError
 from genbench.space import seeded
-from genbench.train import FitOptions, Training
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training
 from zoo.gan import DISCRIMINATOR_LOSSES, GAN, GENERATOR_LOSSES, Discriminator, GANConfig, gradient_penalty
 
 SMALL = DataSpec(1, 4, 4, 17)

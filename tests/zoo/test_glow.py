@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.functional import jacobian
 
-from genbench.build import read_weights, write_weights
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
+from genbench.sources.build import read_weights, write_weights
 from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
 from zoo.glow import (
     ActNorm,

@@ -11,14 +11,14 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from genbench import data, features
-from genbench.batches import Batches
-from genbench.build import load_model
 from genbench.check import check_model
 from genbench.contract import Batch, Condition, DataSpec
-from genbench.draw import Wishes, draw
+from genbench.draw.blocks import Wishes, draw
 from genbench.errors import ModelError
+from genbench.sources.build import load_model
 from genbench.space import seeded
-from genbench.train import FitOptions, Training, fit
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training, fit
 from zoo import ddim, ddpm, latent_diffusion
 from zoo.ddpm import AncestralSampler, Schedule, ancestral, linear_betas
 from zoo.latent_diffusion import (

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.batches import Batches
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded
-from genbench.train import FitOptions, Training
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training
 from zoo.dcgan import discriminator_loss, generator_loss
 from zoo.stylegan import (
     Discriminator,

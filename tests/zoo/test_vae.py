@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from genbench.cell_inputs import CellInputs
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
-from genbench.plan import make_plan
+from genbench.evaluate.cell_inputs import CellInputs
+from genbench.keys import stream_seed
+from genbench.plan.planner import make_plan
 from genbench.progress import silent
-from genbench.seeds import stream_seed
+from genbench.runner.work import evaluate, fit_weights
 from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
 from genbench.store import Store
-from genbench.suite import Suite
-from genbench.work import evaluate, fit_weights
+from genbench.suite.schema import Suite
 from zoo.vae import VAE, Prior, VAEConfig, VAESampler, kl_to_prior, log_mean_exp
 from zoo.vae_likelihoods import (
     FIRST_LOG_SCALE,

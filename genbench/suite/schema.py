@@ -17,7 +17,7 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from genbench.errors import SuiteError
 from genbench.registry import model_names
-from genbench.suite_entries import (
+from genbench.suite.entries import (
     STRICT,
     Budget,
     ClaimEntry,
@@ -34,7 +34,7 @@ from genbench.suite_entries import (
     TrainEntry,
     TrialEntry,
 )
-from genbench.yaml_source import Loc, Problem, Source, choice, read_source, refusal
+from genbench.suite.yaml_source import Loc, Problem, Source, choice, read_source, refusal
 
 __all__ = [
     "DATASET_KEYS", "ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_options", "read_suite",

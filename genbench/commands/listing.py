@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.errors import GenbenchError
-from genbench.plan import Cell, Plan, make_plan
+from genbench.plan.cells import Cell
+from genbench.plan.planner import Plan, make_plan
 from genbench.registry import model_names, nearest
 from genbench.report.grids import save_grid
 from genbench.store import SAMPLES, VALUES, WEIGHTS, Store
-from genbench.suite import read_suite
+from genbench.suite.schema import read_suite
 
 if TYPE_CHECKING:
     from genbench.contract import Model
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 def plan(suite: Path, device: str, limit_images: int | None) -> str:
     """The cells of a suite: what is in the store, what would run, what does not apply and why."""
-    from genbench.runner import choose_device, machine
+    from genbench.machine import choose_device, timing_machine
 
-    found = make_plan(read_suite(suite), limit_images=limit_images, machine=machine(choose_device(device)))
+    found = make_plan(read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)))
     store = Store()
     lines = [f"{found.suite.suite}: {len(found.cells)} cells on {found.suite.dataset.name}, store {store.root}"]
     lines += [line for cell in found.cells for line in _cell_lines(cell, store)]
@@ -131,10 +132,10 @@ def check(name: str, shape: str, levels: int) -> tuple[str, bool]:
 
 def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: str) -> str:
     """Writes a grid of samples and says what it shows."""
-    from genbench.build import load_model
     from genbench.contract import DataSpec, Translates
-    from genbench.draw import draw
-    from genbench.runner import choose_device
+    from genbench.draw.blocks import draw
+    from genbench.machine import choose_device
+    from genbench.sources.build import load_model
 
     place = choose_device(device)
     if suite is None:
@@ -149,7 +150,7 @@ def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: 
 
 
 def _trained(name: str, suite: Path) -> Model:
-    from genbench.build import load_model
+    from genbench.sources.build import load_model
 
     cells = {key: c for c in make_plan(read_suite(suite)).cells if c.network for key in (c.id, c.label)}
     if name not in cells:

@@ -17,9 +17,11 @@ from genbench import features, lint
 from genbench.data.files import check_levels
 from genbench.data.images import ImageSet
 from genbench.errors import DataError
+from genbench.evaluate.readings import Images, Inputs, kept_moments, kept_of_reference
+from genbench.evaluate.sides import Side, in_same_channels, split_of
 from genbench.features import Features
+from genbench.keys import digest
 from genbench.lint import Case, Finding, Gather, Summary
-from genbench.measure import Images, Inputs, kept_moments, kept_of_reference
 from genbench.metrics.base import (
     CLASSES,
     CONDITION,
@@ -35,8 +37,6 @@ from genbench.metrics.base import (
 )
 from genbench.metrics.frechet import Moments
 from genbench.progress import Progress, Report
-from genbench.records import digest
-from genbench.sides import Side, in_same_channels, split_of
 from genbench.store import FEATURES as FEATURES_KIND
 from genbench.store import Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,18 +13,20 @@ from typing import Any
 import torch
 
 from genbench import data, metrics
-from genbench.batches import Batches
-from genbench.build import write_weights
-from genbench.cell_inputs import CellInputs, build_network
-from genbench.errors import CellFailure, GenbenchError, TooFewSamples
-from genbench.measure import OF_SAMPLES, measure, sample_protocol
-from genbench.metrics.base import COST, LIKELIHOOD, TRANSLATION, Metric, Value
-from genbench.plan import Cell, DataPlan, FitPlan, MetricPlan
+from genbench.errors import CellFailure, TooFewSamples
+from genbench.evaluate.cell_inputs import CellInputs, build_network
+from genbench.evaluate.readings import measure, sample_protocol
+from genbench.keys import file_hash
+from genbench.machine import device_name, explain
+from genbench.metrics.base import COST, LIKELIHOOD, OF_SAMPLES, TRANSLATION, Metric, Value
+from genbench.plan.cells import Cell, DataPlan, FitPlan, MetricPlan
 from genbench.progress import Progress, Report
-from genbench.records import FAILED, NOT_APPLICABLE, Record, processor_name, protocol_hash
+from genbench.records import FAILED, NOT_APPLICABLE, Record, protocol_hash
 from genbench.screen import duration
-from genbench.store import SAMPLES, VALUES, WEIGHTS, Store, file_hash
-from genbench.train import FitOptions, fit
+from genbench.sources.build import write_weights
+from genbench.store import SAMPLES, VALUES, WEIGHTS, Store
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, fit
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,6 @@ class Measured:
     warnings: tuple[str, ...]
     seconds: float
     device: str
-
-
-def device_name(device: str) -> str:
-    """What the numbers were measured on, e.g. "NVIDIA H100" or a processor with the number of threads."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if torch.device(device).type == "mps":
-        return f"{processor_name()} (mps)"
-    return processor_name()
 
 
 def fit_weights(plan: FitPlan, dataset: DataPlan, store: Store, device: str, report: Report) -> None:
@@ -185,16 +177,6 @@ def _base(cell: Cell, planned: MetricPlan, suite: tuple[str, int], **more: Any) 
     )  # fmt: skip
 
 
-def explain(error: BaseException) -> str:
-    """An exception as one sentence for a record."""
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, CellFailure | GenbenchError):
-        return text
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower():
-        return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}"
-
-
 def train_task(fit: FitPlan, dataset: DataPlan, root: Path, device: str, report: Report) -> str:
     """Trains in a worker; returns a line for the screen."""
     store = Store(root)
@@ -208,9 +190,3 @@ def evaluate_task(
 ) -> list[Record]:
     """Evaluates in a worker."""
     return evaluate(cell, costs, suite, Store(root), device, report)
-
-
-def use_threads(count: int) -> None:
-    """Gives this process `count` cores."""
-    torch.set_num_threads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)

@@ -20,13 +20,13 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from genbench.machine import KEEPING_MEMORY
 from genbench.progress import Progress
 
 MOST_WORKERS = 8
 
 # Tells glibc to keep freed memory. By default it hands large blocks back and has them cleared page by page at the next
 # call: a fifth of the time that training a VAE takes at 28x28. Blocks of up to 32 MiB, the most that old ones accept.
-KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
 @dataclass(frozen=True)
@@ -198,11 +198,6 @@ def _end_with_the_run() -> None:
     if run is not None:
         wait([run.sentinel])
         os._exit(1)
-
-
-def cores_available() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def worker_count(device_type: str, cores: int) -> int:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from genbench.contract import Condition, Model, Steps
+from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, silent
-from genbench.seeds import stream_seed
 from genbench.space import seeded, to_pixels
 
 DRAW_VERSION = 2

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from genbench.batches import Batches
 from genbench.contract import Batch, Loss, Model, Recipe
-from genbench.ema import MovingAverage
 from genbench.errors import CellFailure
+from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, Throttle, silent
-from genbench.seeds import stream_seed
 from genbench.space import seeded
+from genbench.train.batches import Batches
+from genbench.train.ema import MovingAverage
 
 TRAIN_VERSION = 1
 CURVE_POINTS = 200

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.contract import Batch
-from genbench.seeds import stream_seed
+from genbench.keys import stream_seed
 from genbench.space import seeded, to_unit_range
 
 

@@ -12,7 +12,7 @@ from genbench import data
 from genbench.data.files import channels_first
 from genbench.data.images import ImageSet, InMemory, open_images
 from genbench.errors import DataError
-from genbench.records import digest
+from genbench.keys import digest
 from genbench.registry import nearest
 
 SPLITS = ("train", "test")

@@ -10,7 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from genbench.features import Features
+from genbench.keys import digest
 from genbench.metrics.base import (
+    AGAINST_REFERENCE,
     CLASSES,
     CONDITION,
     COST,
@@ -19,17 +21,18 @@ from genbench.metrics.base import (
     LABELLED,
     LIKELIHOOD,
     MEMORY,
+    OF_SAMPLES,
     PATHS,
     PIXELS,
     PROBABILITIES,
     SPATIAL,
+    THROUGH_EXTRACTOR,
     TRANSLATION,
     Metric,
     OfReference,
     Value,
 )
 from genbench.metrics.frechet import Moments, moments
-from genbench.records import digest
 from genbench.store import FEATURES as STORED_FEATURES
 from genbench.store import Store
 
@@ -236,12 +239,6 @@ def _kept(store: Store, what: dict[str, Any], make: Callable[[], dict[str, np.nd
                 np.savez(folder / "arrays.npz", allow_pickle=False, **made)
     with np.load(store.path(STORED_FEATURES, key) / "arrays.npz", allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-# Metrics that see the generated images through the extractor, and metrics that compare with the reference split.
-THROUGH_EXTRACTOR = (FEATURES, GENERATED, SPATIAL, PROBABILITIES, MEMORY, CLASSES, CONDITION)
-AGAINST_REFERENCE = (FEATURES, SPATIAL, PIXELS, CLASSES)
-OF_SAMPLES = (*THROUGH_EXTRACTOR, PIXELS, LABELLED)
 
 
 def sample_protocol(

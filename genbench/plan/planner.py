@@ -10,118 +10,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from genbench import data, features, metrics, scale
-from genbench.applies import Setting, similarity_name
-from genbench.code_hash import code_hash
-from genbench.contract import DataSpec, Model, Recipe, Translates, override
-from genbench.draw import DRAW_VERSION
-from genbench.errors import CellFailure, DataError, ModelError, SuiteError
+from genbench import data, features, metrics
+from genbench.contract import Model, Translates, override
+from genbench.draw.blocks import DRAW_VERSION
+from genbench.errors import DataError, ModelError, SuiteError
 from genbench.features import FeatureOptions, similarity
-from genbench.measure import AGAINST_REFERENCE, OF_SAMPLES, THROUGH_EXTRACTOR
-from genbench.metrics.base import COST, LIKELIHOOD, PATHS, TRANSLATION, Metric
-from genbench.records import digest, slug
+from genbench.keys import content_hash, digest, file_hash
+from genbench.metrics.base import (
+    AGAINST_REFERENCE,
+    COST,
+    LIKELIHOOD,
+    OF_SAMPLES,
+    PATHS,
+    THROUGH_EXTRACTOR,
+    TRANSLATION,
+    Metric,
+)
+from genbench.plan.applies import Setting, similarity_name
+from genbench.plan.cells import Cell, DataPlan, FitPlan, MetricPlan, Network
+from genbench.plan.code_hash import code_hash
 from genbench.registry import nearest, resolve_model
-from genbench.store import content_hash, file_hash
-from genbench.suite import ModelEntry, Suite, check_options
-from genbench.train import TRAIN_VERSION
-
-
-@dataclass(frozen=True)
-class DataPlan:
-    """The suite's dataset: its entry, where relative paths start, shape, fingerprint, and the reference split."""
-
-    entry: dict[str, Any]
-    folder: Path
-    spec: DataSpec
-    fingerprint: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class Network:
-    """Which class with which options; plain data, so that it travels to a worker. code: the hash of its source."""
-
-    name: str
-    source: str | None
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict)
-    sampler: dict[str, Any] = field(default_factory=dict)
-    code: str = ""
-
-    def resolve(self) -> type[Model]:
-        """The class; CellFailure when its source is no longer what was planned with."""
-        kind = resolve_model(self.name, self.source, self.folder)
-        if code_hash(kind) != self.code:
-            raise CellFailure(f"the code of {self.name} changed while the run was going; run it again")
-        return kind
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """One training, which several cells may share; key: the hash of all that the weights depend on."""
-
-    key: str
-    label: str
-    network: Network
-    recipe: Recipe
-    images: int
-    seed: int
-    precision: str
-    compile: bool
-
-
-@dataclass(frozen=True)
-class MetricPlan:
-    """One number to measure; reason says why it does not apply ("" when it does)."""
-
-    name: str
-    key: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model on one dataset with one seed: what to load or train, draw and measure.
-
-    role: "model" or "scale". Exactly one source of samples: fit (weights trained here), weights (a file), samples (a
-    file), or a scale row of that label.
-    """
-
-    label: str
-    role: str
-    seed: int
-    data: DataPlan
-    n: int
-    block: int
-    precision: str
-    extractor: str
-    extraction: FeatureOptions
-    metrics: tuple[MetricPlan, ...]
-    samples_key: str
-    weights_key: str = ""
-    network: Network | None = None
-    fit: FitPlan | None = None
-    weights: Path | None = None
-    samples: Path | None = None
-    family: str = ""
-    likelihood_images: int | None = None
-    translates: bool = False
-    speed_batch: int = 64
-    speed_seconds: float = 3.0
-
-    @property
-    def id(self) -> str:
-        """model/dataset/seed, as in the records."""
-        return f"{self.label}/{self.data.entry['name']}/s{self.seed}"
-
-    @property
-    def slug(self) -> str:
-        """The cell's name in file names."""
-        return f"{slug(self.label)}-s{self.seed}"
+from genbench.sources import scale
+from genbench.suite.schema import ModelEntry, Suite, check_options
+from genbench.train.loop import TRAIN_VERSION
 
 
 @dataclass(frozen=True)

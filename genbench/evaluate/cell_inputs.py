@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench import data, features, lint, scale
-from genbench.applies import similarity_name
-from genbench.build import build, read_weights
+from genbench import data, features, lint
 from genbench.contract import (
     ClassConditional,
     Condition,
@@ -26,19 +24,22 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.draw import NO_WISHES, Wishes, draw, on_device
+from genbench.draw.blocks import NO_WISHES, Wishes, draw, on_device
 from genbench.errors import CellFailure
+from genbench.evaluate.readings import Images, Inputs, kept_moments, kept_of_reference, unit_images
 from genbench.features import similarity
-from genbench.measure import Images, Inputs, kept_moments, kept_of_reference, unit_images
+from genbench.keys import digest, stream_seed
 from genbench.metrics.base import Metric, OfReference
 from genbench.metrics.cost import measure_cost
 from genbench.metrics.frechet import Moments
 from genbench.metrics.paths import path_distances
 from genbench.metrics.translation import Direction, there_and_back
-from genbench.plan import Cell, DataPlan, Network
+from genbench.plan.applies import similarity_name
+from genbench.plan.cells import Cell, DataPlan, Network
 from genbench.progress import Progress, Report
-from genbench.records import BOUND, ESTIMATE, EXACT, digest
-from genbench.seeds import stream_seed
+from genbench.records import BOUND, ESTIMATE, EXACT
+from genbench.sources import scale
+from genbench.sources.build import build, read_weights
 from genbench.space import seeded, to_unit_range
 from genbench.store import FEATURES, LIKELIHOODS, SAMPLES, WEIGHTS, Store
 

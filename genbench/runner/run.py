@@ -18,24 +18,25 @@ import torch
 import yaml
 
 from genbench import data, metrics, report
-from genbench.errors import GenbenchError
-from genbench.metrics.base import COST
-from genbench.plan import Cell, FitPlan, MetricPlan, Plan, make_plan
-from genbench.pool import Outcome, Pool, Task, cores_available, worker_count
-from genbench.records import FAILED, OK, Record, append_records, environment, processor_name, write_records
-from genbench.report.grids import rows_by_class, save_grid
-from genbench.screen import Screen, duration
-from genbench.store import SAMPLES, WEIGHTS, Store, make_folder
-from genbench.suite import Suite, read_suite
-from genbench.work import (
+from genbench.machine import (
+    choose_device,
+    cores_available,
     device_name,
-    evaluate_task,
+    environment,
     explain,
-    failed_record,
-    stored_record,
-    train_task,
+    timing_machine,
     use_threads,
 )
+from genbench.metrics.base import COST
+from genbench.plan.cells import Cell, FitPlan, MetricPlan
+from genbench.plan.planner import Plan, make_plan
+from genbench.records import FAILED, OK, Record, append_records, write_records
+from genbench.report.grids import rows_by_class, save_grid
+from genbench.runner.pool import Outcome, Pool, Task, worker_count
+from genbench.runner.work import evaluate_task, failed_record, stored_record, train_task
+from genbench.screen import Screen, duration
+from genbench.store import SAMPLES, WEIGHTS, Store, make_folder
+from genbench.suite.schema import Suite, read_suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,28 +79,11 @@ def run(
     """
     suite = suite if isinstance(suite, Suite) else read_suite(Path(suite))
     place = choose_device(device)
-    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=machine(place))
+    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=timing_machine(place))
     directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
     store = Store()
     with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
         return _Run(plan, store, directory, place, shown).go()
-
-
-def choose_device(name: str) -> str:
-    """cpu, cuda or mps; auto takes the fastest there is. Raises GenbenchError for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(kind for kind, here in there.items() if here)
-    if name.split(":")[0] not in there:
-        raise GenbenchError(f"--device: found '{name}', allowed: auto, {', '.join(there)}")
-    if not there[name.split(":")[0]]:
-        raise GenbenchError(f"--device: '{name}' is not available here; allowed: auto, cpu")
-    return name
-
-
-def machine(device: str) -> str:
-    """What a timing depends on: device, processor, cores and torch's version."""
-    return f"{device_name(device)}, {processor_name()}, {cores_available()} cores, torch {torch.__version__}"
 
 
 class _Run:
@@ -161,7 +145,7 @@ class _Run:
                     self.records[cell.id, planned.name] = record
 
     def _work(self, tasks: list[Task]) -> None:
-        cores, preload = cores_available(), ("genbench.work", *data.imports(self.plan.data.entry))
+        cores, preload = cores_available(), ("genbench.runner.work", *data.imports(self.plan.data.entry))
         pool = Pool(worker_count(torch.device(self.device).type, cores), cores, use_threads, explain, preload)
         pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
@@ -185,7 +169,7 @@ class _Run:
         page = self.directory / "leaderboard.html"
         stamp = self.directory / "environment.json"
         if worked or not stamp.is_file():
-            facts = environment() | {"device": device_name(self.device), "machine": machine(self.device)}
+            facts = environment() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
             facts |= {"seconds": round(seconds, 1), "command": " ".join(["genbench", *sys.argv[1:]])}
             facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             stamp.write_text(json.dumps(facts, indent=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from genbench import data, features, scale
+from genbench import data, features
 from genbench.contract import ClassConditional, DataSpec, Model, TextConditional, Translates, abilities
 from genbench.metrics.base import (
     CLASSES,
@@ -19,6 +19,7 @@ from genbench.metrics.base import (
     TRANSLATION,
     Metric,
 )
+from genbench.sources import scale
 
 OF_LABELS = (CLASSES, CONDITION, LABELLED)
 ASKED = (ClassConditional, TextConditional)

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genbench.columns import aligned
 from genbench.errors import GenbenchError
 from genbench.metrics import METRICS
 from genbench.metrics.base import COST
@@ -25,6 +24,7 @@ from genbench.records import Record, read_records
 from genbench.registry import nearest
 from genbench.report.aggregate import Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
+from genbench.text import aligned
 
 BETTER, WORSE, UNCLEAR, REFUSED, MISSING = "better", "worse", "cannot tell", "not compared", "missing"
 

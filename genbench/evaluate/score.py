@@ -22,19 +22,19 @@ from rich.table import Table
 from genbench import features as extractors
 from genbench import metrics as known
 from genbench.errors import CellFailure, DataError, GenbenchError
+from genbench.evaluate.readings import measure, sample_protocol
+from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
+from genbench.evaluate.sides import Side, open_side
 from genbench.features import FeatureOptions
 from genbench.features.classifier import index
+from genbench.keys import digest
 from genbench.lint import Finding
-from genbench.measure import measure, sample_protocol
+from genbench.machine import choose_device, device_name, explain
 from genbench.metrics.base import SPATIAL, Metric
 from genbench.progress import Progress, Report, Throttle, silent
-from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, digest, protocol_hash
-from genbench.runner import choose_device
-from genbench.score_inputs import ELSEWHERE, ScoreInputs
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, protocol_hash
 from genbench.screen import PLAIN_SECONDS, Screen
-from genbench.sides import Side, open_side
 from genbench.store import make_folder
-from genbench.work import device_name, explain
 
 DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
 DEFAULT_FEATURES = "inception-v3-compat"

@@ -1,0 +1,3 @@
+"""What the commands of the command line do, one file per command."""
+
+from __future__ import annotations
