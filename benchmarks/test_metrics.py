@@ -40,4 +40,4 @@ def given(reads: str) -> dict[str, Any]:
 def test_metric(benchmark, name: str):
     metric = METRICS[name]
     with threadpool_limits(1):
-        benchmark(metric.compute, **given(metric.reads))
+        benchmark(metric.compute, **given(metric.reads.name))

@@ -72,7 +72,7 @@ def score(
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
-    from genbench.evaluate import score as scoring
+    from genbench.commands import score as scoring
 
     found = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
@@ -190,6 +190,16 @@ def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.
     from genbench.commands import listing
 
     typer.echo(listing.cache(prune))
+
+
+@app.command()
+def convert(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by genbench 0.1.")],
+) -> None:
+    """Rewrite DIR, a result of an older genbench, so that this one reads it. No value changes."""
+    from genbench.commands.convert import convert as rewrite
+
+    typer.echo(rewrite(directory))
 
 
 @app.command()

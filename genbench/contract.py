@@ -121,19 +121,25 @@ class NoOptions:
     """The Config or Sampler of a model that has nothing to choose."""
 
 
-class Model(nn.Module, ABC):
-    """A deep generative model.
+class Draws(nn.Module, ABC):
+    """Anything that draws images: the base of Model, and enough for a network that genbench does not train.
 
     Config: frozen dataclass of sizes and constants; changing it means training again.
     Sampler: frozen dataclass of what may be chosen when drawing (steps, eta, temperature, ...), weights unchanged.
-    stages: the training algorithm as data; the trainer differentiates each turn's loss for that player's parameters.
     family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
+
+        class Exported(Draws):
+            def __init__(self, data, config=None, sampler=None):
+                super().__init__(data, config, sampler)
+                self.graph = torch.jit.load("generator.pt")
+
+            def sample(self, n, gen, condition=None):
+                return self.graph(torch.randn(n, 64, generator=gen, device=gen.device))
     """
 
     family: ClassVar[str] = ""
     Config: ClassVar[type] = NoOptions
     Sampler: ClassVar[type] = NoOptions
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("fit", turns=("all",)),)
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
         """Keeps the data's shape, the config (default: the preset for this data) and the sampler's options."""
@@ -146,6 +152,34 @@ class Model(nn.Module, ABC):
     def preset(cls, data: DataSpec) -> Any:
         """The Config that suits images of this size; a suite's `config:` overrides single fields."""
         return cls.Config()
+
+    @abstractmethod
+    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
+        """N images (n, C, H, W), float in [-1, 1]; all randomness from gen, which lives on the model's device."""
+
+    @property
+    def caveat(self) -> str:
+        """What a reader of its numbers must know about its samples, as a sentence for the page; "" for nothing."""
+        return ""
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations per image when sampling (NFE)."""
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; the CPU for a model without parameters."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+
+class Model(Draws):
+    """A deep generative model that genbench trains.
+
+    stages: the training algorithm as data; the trainer differentiates each turn's loss for that player's parameters.
+    """
+
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("fit", turns=("all",)),)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
@@ -165,25 +199,6 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """What `player` minimises on this batch; step counts from 0 within the stage."""
-
-    @abstractmethod
-    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """N images (n, C, H, W), float in [-1, 1]; all randomness from gen, which lives on the model's device."""
-
-    @property
-    def caveat(self) -> str:
-        """What a reader of its numbers must know about its samples, as a sentence for the page; "" for nothing."""
-        return ""
-
-    @property
-    def evaluations(self) -> int:
-        """Network evaluations per image when sampling (NFE)."""
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
 
 class ExactLikelihood(ABC):
@@ -286,7 +301,7 @@ ABILITIES: tuple[type, ...] = (
 )  # fmt: skip
 
 
-def abilities(model: type[Model]) -> tuple[str, ...]:
+def abilities(model: type[Draws]) -> tuple[str, ...]:
     """Names of the abilities that a model class declares."""
     return tuple(a.__name__ for a in ABILITIES if issubclass(model, a))
 

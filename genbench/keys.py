@@ -35,3 +35,43 @@ def stream_seed(seed: int, *names: Any) -> int:
     Different names give independent random streams, so that two purposes never share random numbers.
     """
     return int(digest([seed, *names])[:15], 16)
+
+
+def weights_key(**parts: Any) -> str:
+    """Key of trained weights: code, config, recipe, budget, seed, precision, data."""
+    return digest({"weights": parts})
+
+
+def samples_key(**parts: Any) -> str:
+    """Key of generated images: what they are drawn from, how many, in which blocks, from which seed."""
+    return digest({"samples": parts})
+
+
+def split_key(fingerprint: str, split: str) -> str:
+    """Key of the images of one split of a dataset, in place of a samples key."""
+    return digest({"data": fingerprint, "split": split})
+
+
+def features_key(pixels: str, extractor: dict[str, Any]) -> str:
+    """Key of the features of images, which have the key `pixels`, under an extractor with these protocol fields."""
+    return digest({"pixels": pixels, "extractor": extractor})
+
+
+def reference_key(features: str, name: str) -> str:
+    """Key of what a metric keeps, under `name`, about a reference whose features have the key `features`."""
+    return digest({"features": features, "kept": name})
+
+
+def summary_key(pixels: str, version: int) -> str:
+    """Key of the linter's summary of images."""
+    return digest({"pixels": pixels, "summary": version})
+
+
+def likelihoods_key(source: str, kind: str, images: int, protocol: dict[str, Any]) -> str:
+    """Key of log-probabilities of held-out images; source: the key of the weights or samples that they depend on."""
+    return digest({"source": source, "kind": kind, "images": images, "protocol": protocol})
+
+
+def value_key(metric: str, version: int, protocol: dict[str, Any], depends: dict[str, Any]) -> str:
+    """Key of one measured value; depends: what its reading names (genbench.metrics.base.Reading.depends)."""
+    return digest({"metric": metric, "version": version, "protocol": protocol, "depends": depends})

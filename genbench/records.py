@@ -1,7 +1,6 @@
 """The record: one measured number with everything needed to trust or refuse it, one JSON line each.
 
-A number is comparable with another when their `protocol_hash` agrees: the hash is over the protocol without
-MODEL_SIDE, the fields by which models are meant to differ.
+Its protocol is a tree (genbench.protocol). Numbers whose protocols agree except in the branch `model` are comparable.
 """
 
 from __future__ import annotations
@@ -16,15 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
-from genbench.keys import digest
+from genbench.protocol import Protocol
 
-SCHEMA = 1
+SCHEMA = 2
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 EXACT, BOUND, ESTIMATE = "=", "<=", "~"
-MODEL_SIDE = frozenset({
-    "config", "sampler", "steps", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
-    "non_finite_samples", "caveat",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,9 +28,11 @@ class Record:
 
     role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
-    kind: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
-    protocol: how it was measured; warnings: what the linter says of the samples that it was measured on; seconds: what
-    measuring took; device: where it was measured.
+    kind: of a likelihood: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
+    protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
+    warnings: the linter's about the samples that it was measured on. seconds: what measuring took. device: where it was
+    measured. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code: the hash of
+    the model's code.
     """
 
     suite: str
@@ -57,7 +54,7 @@ class Record:
     interval: str = ""
     n_fake: int | None = None
     n_real: int | None = None
-    protocol: dict[str, Any] = field(default_factory=dict)
+    protocol: Protocol = field(default_factory=dict)
     protocol_hash: str = ""
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -65,6 +62,12 @@ class Record:
     role: str = "model"
     family: str = ""
     key: str = ""
+    code: str = ""
+    run: str = ""
+    time: str = ""
+    genbench: str = ""
+    revision: str = ""
+    dirty: bool | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -72,11 +75,6 @@ class Record:
             raise ValueError(f"{self.cell} {self.metric}: a record that is ok needs a finite value, found {self.value}")
         if self.status != OK and (self.value is not None or not self.reason):
             raise ValueError(f"{self.cell} {self.metric}: a record that is {self.status} needs a reason and no value")
-
-
-def protocol_hash(protocol: dict[str, Any]) -> str:
-    """Twelve hex digits over the protocol without MODEL_SIDE: equal hashes may be ranked together."""
-    return digest({k: v for k, v in protocol.items() if k not in MODEL_SIDE})[:12]
 
 
 def slug(label: str) -> str:
@@ -116,14 +114,20 @@ def read_records(path: Path) -> list[Record]:
         try:
             data = json.loads(line)
             if data.get("schema") != SCHEMA:
-                raise StoreError(f"{path}:{number}: schema: found {data.get('schema')!r}, allowed: {SCHEMA}")
-            given = {k: v for k, v in data.items() if k in known}
-            records.append(Record(**given | {"warnings": tuple(given.get("warnings", ()))}))
+                raise StoreError(f"{path}:{number}: {_other_schema(data.get('schema'), path)}")
+            values = {k: v for k, v in data.items() if k in known}
+            records.append(Record(**values | {"warnings": tuple(values.get("warnings", ()))}))
         except (json.JSONDecodeError, TypeError, ValueError, AttributeError) as error:
             if number == len(lines):
                 break
             raise StoreError(f"{path}:{number}: not a record: {error}") from None
     return records
+
+
+def _other_schema(schema: Any, path: Path) -> str:
+    if schema == SCHEMA - 1:
+        return f"schema {schema}, written by an older genbench; `genbench convert {path.parent}` rewrites it"
+    return f"schema: found {schema!r}, allowed: {SCHEMA}"
 
 
 def _line(record: Record) -> str:

@@ -49,7 +49,7 @@ def resolve_model(name: str, source: str | None = None, folder: Path | None = No
 
     folder: where a relative file path starts. Raises ModelError when it cannot be found or is not a Model.
     """
-    from genbench.contract import Model
+    from genbench.contract import Draws
 
     names = model_names()
     if source is None and name not in names:
@@ -58,9 +58,9 @@ def resolve_model(name: str, source: str | None = None, folder: Path | None = No
         )
     target = source or names[name]
     found = load_object(target, folder)
-    if not (isinstance(found, type) and issubclass(found, Model)):
+    if not (isinstance(found, type) and issubclass(found, Draws)):
         what = "a class that is not a" if isinstance(found, type) else f"{type(found).__name__}, not a"
-        raise ModelError(f"'{target}' is {what} genbench.contract.Model")
+        raise ModelError(f"'{target}' is {what} genbench.contract.Model or Draws")
     return found
 
 

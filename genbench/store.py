@@ -10,20 +10,33 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from genbench.errors import StoreError
 from genbench.keys import file_hash
 
-WEIGHTS, SAMPLES, FEATURES, LIKELIHOODS, VALUES = "weights", "samples", "features", "likelihoods", "values"
-KINDS = (WEIGHTS, SAMPLES, FEATURES, LIKELIHOODS, VALUES)
+
+class Kind(StrEnum):
+    """The kinds of artefacts."""
+
+    WEIGHTS = "weights"
+    SAMPLES = "samples"
+    FEATURES = "features"
+    REFERENCES = "references"
+    LIKELIHOODS = "likelihoods"
+    VALUES = "values"
+
+
+Make = Callable[[Path], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,8 @@ class Artefact:
 
 def default_root() -> Path:
     """$GENBENCH_CACHE, else genbench's folder in the user's cache."""
-    given = os.environ.get("GENBENCH_CACHE")
-    return Path(given).expanduser() if given else user_cache_path("genbench")
+    root = os.environ.get("GENBENCH_CACHE")
+    return Path(root).expanduser() if root else user_cache_path("genbench")
 
 
 class Store:
@@ -72,14 +85,32 @@ class Store:
         shutil.rmtree(folder)
         return False
 
-    @contextmanager
-    def writing(self, kind: str, key: str, meta: dict[str, Any]) -> Iterator[Path]:
-        """An empty folder to write files into; on leaving it becomes the artefact and the scratch folder goes."""
+    def kept(self, kind: str, key: str, make: Make) -> Path:
+        """The folder of a finished artefact; if it is absent, make(folder) writes its files and returns its meta.
+
+        Only one process makes it; others wait. What make raises is raised, and nothing is kept.
+        """
+        with self.lock(kind, key):
+            if not self.intact(kind, key):
+                self._write(kind, key, make)
+        return self.path(kind, key)
+
+    def kept_arrays(self, kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Named arrays, made and stored if they are absent."""
+
+        def write(folder: Path) -> None:
+            np.savez(folder / "arrays.npz", allow_pickle=False, **make())
+
+        folder = self.kept(kind, key, write)
+        with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def _write(self, kind: str, key: str, make: Make) -> None:
         target = self.path(kind, key)
         make_folder(target.parent)
         folder = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=target.parent))
         try:
-            yield folder
+            meta = make(folder) or {}
             sums = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
             (folder / "meta.json").write_text(json.dumps({"meta": meta, "sha256": sums}, sort_keys=True))
             if target.exists():
@@ -105,14 +136,14 @@ class Store:
 
     def entries(self) -> list[Artefact]:
         """Everything in the store, finished or not, largest first."""
-        found = [self._entry(kind, folder, True) for kind in KINDS for folder in _folders(self.root / kind)]
-        found += [self._entry(p.name, f, False) for p in _folders(self.root / "scratch") for f in _folders(p)]
-        return sorted(found, key=lambda a: -a.size)
+        entries = [self._entry(kind, folder, True) for kind in Kind for folder in _folders(self.root / kind)]
+        entries += [self._entry(p.name, f, False) for p in _folders(self.root / "scratch") for f in _folders(p)]
+        return sorted(entries, key=lambda a: -a.size)
 
     def prune(self) -> int:
         """Deletes everything in the store; returns the bytes freed."""
         freed = sum(a.size for a in self.entries())
-        for name in (*KINDS, "scratch", "locks"):
+        for name in (*Kind, "scratch", "locks"):
             shutil.rmtree(self.root / name, ignore_errors=True)
         return freed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genbench import data, features, metrics
-from genbench.evaluate.readings import unit_images
+from genbench.metrics.readings.images import unit_images
 from genbench.records import OK, Record
 from genbench.runner.run import run
 from genbench.suite.schema import Suite
@@ -36,7 +36,7 @@ def classes(tmp_path_factory) -> dict[tuple[str, str], Record]:
 def test_the_mean_of_a_class_is_seen_as_that_class(classes):
     record = classes["toy", "class_accuracy"]
     assert record.value >= 0.9
-    assert record.protocol["extractor"] == "digits-classifier"
+    assert record.protocol["features"]["extractor"] == "digits-classifier"
     assert classes["held-out real", "class_accuracy"].reason == "a scale row is not asked for classes"
 
 
@@ -80,4 +80,4 @@ def test_a_translator_that_does_nothing(tmp_path):
     assert (tmp_path / "figures" / "samples-toy-s0.png").is_file()
     for name in ("fid_b_to_a", "cycle_error"):
         protocol = records["toy", name].protocol
-        assert (protocol["extractor"], protocol["n_fake"]) == ("digits-classifier", N)
+        assert (protocol["features"]["extractor"], protocol["data"]["n_fake"]) == ("digits-classifier", N)

@@ -55,7 +55,7 @@ def plans(tmp_path_factory) -> tuple[Plan, Plan]:
 
 def test_every_model_is_trained_and_scored_as_in_the_papers(plans):
     whole, _ = plans
-    assert {cell.n for cell in whole.cells} == {50_000}
+    assert {cell.drawing.n for cell in whole.cells} == {50_000}
     assert {cell.extractor for cell in whole.cells} == {"inception-v3-compat"}
     assert whole.data.reference == "train"  # FID against the images of the train split, as the papers have it
     fits = {fit.label: fit for fit in whole.fits}
@@ -63,14 +63,14 @@ def test_every_model_is_trained_and_scored_as_in_the_papers(plans):
     ddpm = fits["ddpm"]
     assert (ddpm.images, ddpm.recipe.batch, ddpm.recipe.ema, ddpm.recipe.flip) == (800_000 * 128, 128, 0.9999, True)
     assert fits["realnvp"].recipe.ema == 0  # batch statistics of averaged weights are nobody's
-    steps = [cell.network.sampler["steps"] for cell in whole.cells if cell.label.startswith("ddim")]
+    steps = [cell.source.sampler["steps"] for cell in whole.cells if cell.label.startswith("ddim")]
     assert steps == [10, 20, 50, 100]
-    assert all(cell.fit.key == ddpm.key for cell in whole.cells if cell.label.startswith("ddim"))
+    assert all(cell.source.fit.key == ddpm.key for cell in whole.cells if cell.label.startswith("ddim"))
 
 
 @pytest.mark.parametrize("label", PARAMETERS)
 def test_sizes(plans, label):
-    network = next(cell.network for cell in plans[0].cells if cell.label == label)
+    network = next(cell.source.network for cell in plans[0].cells if cell.label == label)
     model = build(resolve_model(label), SPEC, network.config, network.sampler, 0)
     assert model.config == override(type(model).preset(SPEC), network.config)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[label]
@@ -78,9 +78,9 @@ def test_sizes(plans, label):
 
 def test_a_limited_run_asks_for_no_more_than_the_trial_says(plans):
     _, limited = plans
-    assert {(cell.n, cell.likelihood_images, cell.speed_batch) for cell in limited.cells} == {(10, 1, 1)}
+    assert {(cell.drawing.n, cell.facts.images, cell.facts.speed["batch"]) for cell in limited.cells} == {(10, 1, 1)}
     assert {(fit.images, fit.recipe.batch) for fit in limited.fits} == {(256, 32)}
-    assert all(cell.block <= cell.n for cell in limited.cells)
+    assert all(cell.drawing.block <= cell.drawing.n for cell in limited.cells)
 
 
 def test_claims_ask_for_the_published_data_and_weights():
@@ -89,10 +89,10 @@ def test_claims_ask_for_the_published_data_and_weights():
     assert {c.model for c in claims if not c.protocol} == {"gan", "vae"}  # protocols that were not published whole
     assert all(c.protocol or c.differs for c in claims)
     for claim in (c for c in claims if c.protocol):
-        assert claim.protocol["dataset_fingerprint"] == SHA256
+        assert claim.protocol["data"]["fingerprint"] == SHA256
         if claim.metric in ("fid", "is"):
-            assert claim.protocol["extractor_weights"] == FILES["inception-v3-compat"].sha256
-            assert claim.protocol["n_fake"] == 50_000
+            assert claim.protocol["features"]["extractor_weights"] == FILES["inception-v3-compat"].sha256
+            assert claim.protocol["data"]["n_fake"] == 50_000
     published = {(c.model, c.metric): (c.value, c.kind) for c in claims}
     assert published["ddpm", "fid"] == (3.17, "=")
     assert published["ddpm", "bits_per_dim"] == (3.75, "<=")

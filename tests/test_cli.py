@@ -37,7 +37,7 @@ CASES = {
     "empty file": ("", "s.yaml:1: found an empty file"),
     "impossible metric": (
         SUITE.replace("vae", "dcgan").replace("[fid]", "[bits_per_dim]"),
-        "s.yaml:5: metrics[0]: bits_per_dim: no model of this suite can give it; needs ExactLikelihood or",
+        "s.yaml:5: metrics[0]: bits_per_dim: not available for any model of this suite; needs ExactLikelihood or",
     ),
     "unknown metric": (SUITE.replace("[fid]", "[fdi]"), "s.yaml:5: metrics[0]: found 'fdi' (str); did you mean 'fid'?"),
 }
@@ -74,7 +74,10 @@ def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
         (["ls", "model"], "ls: unknown 'model'; did you mean 'models'? allowed: models, datasets,"),
         (["check", "vea"], "unknown model 'vea'; did you mean 'vae'? allowed: cgan,"),
         (["report", "."], "records.jsonl: not found; `genbench run SUITE` writes it"),
-        (["sample", "vae", "--suite", "s.yaml"], "vae: not trained yet; `genbench run s.yaml` does"),
+        (
+            ["sample", "vae", "--suite", "s.yaml"],
+            "vae: its weights are not there: training failed or was not run;",
+        ),
         (["sample", "cyclegan"], "cyclegan translates images and draws none by itself;"),
     ],
 )

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from genbench.cli import app
 from genbench.errors import GenbenchError
-from genbench.records import Record, protocol_hash, write_records
+from genbench.protocol import protocol_hash
+from genbench.records import Record, write_records
 from genbench.report import difference
 from genbench.report.difference import Tolerance
 

@@ -19,7 +19,7 @@ from genbench.check.placement import stays_on_one_device, steps
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec
 from genbench.evaluate import score as scoring
-from genbench.metrics.base import COST
+from genbench.metrics.readings import COST
 from genbench.records import OK
 from genbench.registry import ZOO, resolve_model
 from genbench.runner import run as runner

@@ -10,12 +10,14 @@ import pytest
 from safetensors.torch import save_file
 
 from genbench import metrics
-from genbench.contract import DataSpec
+from genbench.contract import DataSpec, abilities
 from genbench.errors import SuiteError
-from genbench.plan.applies import Setting
+from genbench.metrics.facts import Capabilities, Setting
 from genbench.plan.planner import make_plan
 from genbench.registry import resolve_model
 from genbench.sources.build import load_model
+from genbench.sources.files import Files
+from genbench.sources.trained import Weights
 from genbench.suite.schema import Suite, read_suite
 
 TOYS = Path(__file__).parent / "toys.py"
@@ -33,7 +35,7 @@ def toy(**more) -> dict:
 
 def keys(s: Suite, cell: int = 0, **more):
     found = make_plan(s, **more).cells[cell]
-    return found.weights_key, found.samples_key, {m.name: m.key for m in found.metrics}
+    return found.source.weights_key, found.samples_key, {m.name: m.key for m in found.metrics}
 
 
 def test_a_changed_metric_measures_again_and_nothing_else():
@@ -86,26 +88,24 @@ def test_ddim_draws_from_the_weights_of_ddpm():
     plan = make_plan(suite(models=models))
     ddpm, ddim = plan.cells[:2]
     assert len(plan.fits) == 1
-    assert ddpm.weights_key == ddim.weights_key
+    assert ddpm.source.weights_key == ddim.source.weights_key
     assert ddpm.samples_key != ddim.samples_key
 
 
 def test_scale_rows_stand_in_every_plan():
-    cells = [c for c in make_plan(suite()).cells if c.role == "scale"]
+    cells = [c for c in make_plan(suite()).cells if not c.source.ranked]
     assert [c.label for c in cells] == ["held-out real", "memorised train", "blurred real", "uniform noise", "gaussian"]
     reasons = {c.label: {m.name: m.reason for m in c.metrics} for c in cells}
     assert reasons["gaussian"]["bits_per_dim"] == ""
-    assert reasons["held-out real"]["bits_per_dim"] == "held-out real has no likelihood"
+    assert reasons["held-out real"]["bits_per_dim"] == "a scale row has no network"
 
 
 def test_samples_from_elsewhere_get_the_metrics_they_can_have(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8))
     models = [toy(), {"name": "theirs", "samples": str(tmp_path / "x.npz")}]
     cell = make_plan(suite(models=models, metrics=["fid", "bits_per_dim", "latency"])).cells[1]
-    assert [m.reason for m in cell.metrics] == [
-        "", "samples only: no network to ask", "samples only: no network to time",
-    ]  # fmt: skip
-    assert cell.fit is None
+    assert [m.reason for m in cell.metrics] == ["", *["samples only: there is no network"] * 2]
+    assert isinstance(cell.source, Files)
 
 
 def test_a_weights_file_is_not_trained(tmp_path):
@@ -113,8 +113,8 @@ def test_a_weights_file_is_not_trained(tmp_path):
     model = load_model("toy", data=spec, source=f"{TOYS}:Diagonal")
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     cell = make_plan(suite(models=[toy(weights=str(tmp_path / "w.safetensors"))])).cells[0]
-    assert cell.fit is None
-    assert cell.weights == tmp_path / "w.safetensors"
+    assert isinstance(cell.source, Weights)
+    assert cell.source.file == tmp_path / "w.safetensors"
 
 
 def refused(tmp_path: Path, models: str, metrics: str = "[fid]") -> str:
@@ -127,7 +127,7 @@ def refused(tmp_path: Path, models: str, metrics: str = "[fid]") -> str:
 
 def test_a_metric_that_no_model_can_give(tmp_path):
     assert refused(tmp_path, "  - {name: dcgan}", "[fid, bits_per_dim]") == (
-        "/s.yaml:5: metrics[1]: bits_per_dim: no model of this suite can give it; "
+        "/s.yaml:5: metrics[1]: bits_per_dim: not available for any model of this suite; "
         "needs ExactLikelihood or LikelihoodBound; DCGAN has: Decodes"
     )
 
@@ -141,7 +141,7 @@ def test_an_option_that_the_model_does_not_have(tmp_path):
 
 def test_a_source_that_is_not_a_model(tmp_path):
     text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:NotAModel'}}")
-    assert text.endswith("'" + f"{TOYS}:NotAModel' is a class that is not a genbench.contract.Model")
+    assert text.endswith("'" + f"{TOYS}:NotAModel' is a class that is not a genbench.contract.Model or Draws")
     text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:Diagnal'}}")
     assert "has no 'Diagnal'; did you mean 'Diagonal'? it has:" in text
 
@@ -155,7 +155,7 @@ def test_labels_and_seeds_of_the_command_line():
 
 def test_limit_images_caps_budget_samples_and_held_out_images():
     cell = make_plan(suite(), limit_images=50).cells[0]
-    assert (cell.fit.images, cell.n, cell.likelihood_images) == (50, 50, 50)
+    assert (cell.source.fit.images, cell.drawing.n, cell.facts.images) == (50, 50, 50)
 
 
 def reasons(models: list[dict[str, Any]], names: list[str], **changes: Any) -> list[str]:
@@ -167,8 +167,9 @@ def test_what_is_asked_for_decides_what_applies():
     assert reasons([{"name": "cgan"}], names) == [""] * 4
     plain = make_plan(suite(models=[{"name": "gan"}, {"name": "cgan"}], metrics=names)).cells[0]
     assert [m.reason for m in plain.metrics] == ["", *["its samples were not asked for classes"] * 3]
-    setting = Setting("classifier", {"name": "digits"}, DataSpec(1, 8, 8, 17, 10))
-    reason = setting.why_not(metrics.get("prompt_agreement"), resolve_model("cgan", None), False)
+    setting = Setting("digits", 10, "classifier", probabilities=True, spatial=True)
+    metric, cgan = metrics.get("prompt_agreement"), resolve_model("cgan", None)
+    reason = metric.reads.why_not(metric, setting, Capabilities("CGAN", abilities(cgan)))
     assert reason == "needs TextConditional; CGAN has: ClassConditional"
 
 
@@ -179,10 +180,10 @@ def test_samples_with_labels_were_asked_for_classes(tmp_path):
 
 
 def test_features_without_classes_or_a_map():
-    setting = Setting("pixels", {"name": "digits"}, DataSpec(1, 8, 8, 17, 10))
-    cgan = resolve_model("cgan", None)
-    found = [setting.why_not(metrics.get(name), cgan, False) for name in ("fid", "is", "sfid", "cas", "class_accuracy")]
-    assert found == [
+    setting = Setting("digits", 10, "pixels", probabilities=False, spatial=False)
+    cgan = Capabilities("CGAN", abilities(resolve_model("cgan", None)))
+    wanted = [metrics.get(name) for name in ("fid", "is", "sfid", "cas", "class_accuracy")]
+    assert [metric.reads.why_not(metric, setting, cgan) for metric in wanted] == [
         "", "features 'pixels' give no class probabilities", "features 'pixels' have no spatial map", "",
         "features 'pixels' give no class probabilities",
     ]  # fmt: skip
@@ -210,6 +211,6 @@ def test_scale_rows_are_asked_for_nothing():
     cells = make_plan(suite(models=models, metrics=names)).cells
     gaussian = next(c for c in cells if c.label == "gaussian")
     assert [m.reason for m in gaussian.metrics] == [
-        "a scale row is not asked for classes", "the likelihood of gaussian is exact: see bits_per_dim",
+        "a scale row is not asked for classes", "needs ImportanceBound; gaussian has: ExactLikelihood",
         "a scale row has no network", "",
     ]  # fmt: skip

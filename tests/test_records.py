@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from genbench.errors import StoreError
-from genbench.records import FAILED, Record, append_records, protocol_hash, read_records, write_records
+from genbench.metrics import METRICS
+from genbench.protocol import protocol_hash
+from genbench.records import FAILED, Record, append_records, read_records, write_records
+from genbench.report.guard import comparable, differences
 
 
 def record(**more) -> Record:
@@ -25,7 +28,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     path = tmp_path / "records.jsonl"
     write_records(path, [record()])
     with path.open("a") as file:
-        file.write('{"schema": 1, "sui')
+        file.write('{"schema": 2, "sui')
     assert read_records(path) == [record()]
 
 
@@ -42,7 +45,7 @@ def test_another_schema_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(StoreError, match="not found"):
         read_records(path)
     write_records(path, [record(schema=99), record()])
-    with pytest.raises(StoreError, match="schema: found 99, allowed: 1"):
+    with pytest.raises(StoreError, match="schema: found 99, allowed: 2"):
         read_records(path)
 
 
@@ -55,10 +58,32 @@ def test_a_value_is_finite_or_null_with_a_reason(wrong):
 
 
 def test_models_may_differ_in_how_they_sample_but_not_in_how_they_are_measured():
-    base = {"extractor": "a", "n_fake": 2000, "sampler": {"steps": 50}, "ema": 0.99}
-    assert protocol_hash(base) == protocol_hash({**base, "sampler": {"steps": 10}, "ema": 0.0})
-    assert protocol_hash(base) != protocol_hash({**base, "extractor": "b"})
-    assert protocol_hash(base) != protocol_hash({**base, "n_fake": 500})
+    base = {"data": {"n_fake": 2000}, "features": {"extractor": "a"}, "model": {"sampler": {"steps": 50}, "ema": 0.99}}
+    assert protocol_hash(base) == protocol_hash({**base, "model": {"sampler": {"steps": 10}, "ema": 0.0}})
+    assert protocol_hash(base) != protocol_hash({**base, "features": {"extractor": "b"}})
+    assert protocol_hash(base) != protocol_hash({**base, "data": {"n_fake": 500}})
+    assert protocol_hash(base) != protocol_hash({**base, "machine": {"threads": 2}})
+
+
+@pytest.mark.parametrize("name", ["bits_per_dim_ode", "cas"])
+def test_a_metrics_own_steps_decide_comparability_though_a_sampler_has_steps_too(name):
+    constants = METRICS[name].protocol
+    trees = [
+        {"metric": {**constants, "steps": steps}, "model": {"sampler": {"steps": sampler}}}
+        for steps, sampler in ((constants["steps"], 10), (constants["steps"], 20), (2 * constants["steps"], 10))
+    ]
+    same, other_sampler, other_steps = (record(protocol=t, protocol_hash=protocol_hash(t)) for t in trees)
+    assert comparable(same) == comparable(other_sampler)
+    assert comparable(same) != comparable(other_steps)
+    (phrase,) = differences([("a", same), ("b", other_steps)])
+    assert phrase == f"metric.steps is {constants['steps']} for a, {2 * constants['steps']} for b"
+
+
+def test_a_folder_of_schema_1_names_the_command_that_converts_it(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record(schema=1), record()])
+    with pytest.raises(StoreError, match=f"genbench convert {tmp_path}"):
+        read_records(path)
 
 
 def test_rewriting_the_same_records_leaves_the_file_alone(tmp_path):

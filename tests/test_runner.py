@@ -18,7 +18,7 @@ import yaml
 from genbench.contract import DataSpec
 from genbench.records import read_records
 from genbench.sources.build import load_model, write_weights
-from genbench.store import WEIGHTS, Store
+from genbench.store import Kind, Store
 
 TOYS = Path(__file__).parent / "toys.py"
 METRICS = [
@@ -106,8 +106,8 @@ def check_values(records: dict) -> None:
     assert records["held-out real", "fid"].value < records["uniform noise", "fid"].value
     assert records["uniform noise", "bits_per_dim"].value == pytest.approx(8.0)
     assert records["diagonal", "bits_per_dim"].kind == "="
-    assert records["diagonal", "fid"].protocol["extractor"] == "pixels"
-    assert records["diagonal", "fid"].protocol["images_seen"] == 640
+    assert records["diagonal", "fid"].protocol["features"]["extractor"] == "pixels"
+    assert records["diagonal", "fid"].protocol["model"]["images_seen"] == 640
     assert records["diagonal", "fid"].protocol_hash == records["loaded", "fid"].protocol_hash
     assert records["diagonal", "fid"].protocol_hash != records["theirs", "fid"].protocol_hash  # 40 images, not 60
     assert records["diagonal", "bits_per_dim"].value == records["shared", "bits_per_dim"].value
@@ -135,14 +135,14 @@ def test_killed_and_continued(place):
     path = write(place, [toy(label="quick"), toy(label="slow", config={"sleep": 0.02}, budget={"images": 12_800})])
     run = subprocess.Popen(command(path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store, deadline = Store(), time.monotonic() + 100
-    scratch = store.root / "scratch" / WEIGHTS
-    while not (list(scratch.glob("*/checkpoint.pt")) and list((store.root / WEIGHTS).glob("*/meta.json"))):
+    scratch = store.root / "scratch" / Kind.WEIGHTS
+    while not (list(scratch.glob("*/checkpoint.pt")) and list((store.root / Kind.WEIGHTS).glob("*/meta.json"))):
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.1)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    weights = {p.name: p.stat().st_mtime_ns for p in (store.root / WEIGHTS).iterdir()}
+    weights = {p.name: p.stat().st_mtime_ns for p in (store.root / Kind.WEIGHTS).iterdir()}
     started = time.monotonic()
     while any("genbench" in name for name in children()) and time.monotonic() - started < 20:
         time.sleep(0.1)
@@ -150,7 +150,7 @@ def test_killed_and_continued(place):
     assert "quick s0 train" not in text
     assert "✓ slow s0 train: 12,800 images" in text
     for name, made in weights.items():
-        assert (store.root / WEIGHTS / name).stat().st_mtime_ns == made
+        assert (store.root / Kind.WEIGHTS / name).stat().st_mtime_ns == made
     assert all(r.status != "failed" for r in read_records(place / "out" / "records.jsonl"))
 
 

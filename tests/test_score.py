@@ -22,13 +22,14 @@ from genbench.cli import app
 from genbench.data.images import InMemory, Pictures, open_images
 from genbench.errors import GenbenchError
 from genbench.evaluate import score as scoring
+from genbench.evaluate.cell import evaluate
 from genbench.features import Features
+from genbench.metrics import readings
 from genbench.metrics.base import Metric, Value
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
 from genbench.records import read_records, write_records
-from genbench.runner.work import evaluate
-from genbench.store import FEATURES, Store
+from genbench.store import Kind, Store
 from genbench.suite.schema import read_suite
 
 
@@ -87,7 +88,7 @@ def test_records_are_those_of_a_suite_with_the_same_samples(digits, tmp_path):
         "metrics: [fid, is, precision, coverage]\n"
     )
     cell = make_plan(read_suite(tmp_path / "s.yaml")).cells[0]
-    suite = evaluate(cell, False, ("s", 1), Store(tmp_path / "store"), "cpu", silent)
+    suite = evaluate(cell, False, Store(tmp_path / "store"), "cpu", silent)
     found = genbench.score(
         fake=tmp_path / "theirs.npz", reference="digits", metrics=["fid", "is", "precision", "coverage"], device="cpu"
     )
@@ -209,28 +210,33 @@ def test_metrics_of_every_kind_read_what_they_declare(digits, monkeypatch, tmp_p
             seen[name] = {k: getattr(v, "shape", v) for k, v in arguments.items()}
             return Value(1.0)
 
-        return Metric(name, name, 1, "lower", "", reads, compute)
+        abilities = ("LikelihoodBound",) if reads is readings.LIKELIHOOD else ()
+        return Metric(name, name, 1, "lower", "", reads, compute, abilities)
 
-    kinds = ["generated", "memory", "pixels", "classes", "condition", "labelled", "likelihood", "cost", "paths"]
-    monkeypatch.setattr(metrics, "METRICS", {k: recording(k, k) for k in kinds})
+    all_readings = [
+        readings.GENERATED, readings.MEMORY, readings.PIXELS, readings.BY_CLASS, readings.CONDITION, readings.LABELLED,
+        readings.LIKELIHOOD, readings.COST, readings.PATHS,
+    ]  # fmt: skip
+    kinds = [reading.name for reading in all_readings]
+    monkeypatch.setattr(metrics, "METRICS", {r.name: recording(r.name, r) for r in all_readings})
     saved(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
     found = genbench.score(fake=tmp_path / "x.npz", reference="digits", metrics=kinds, device="cpu")
     assert found.failed == []
     assert seen["memory"] == {"fake": (360, 64), "train": (1437, 64), "held_out": (360, 64)}
-    assert seen["classes"] == {
+    assert seen["by class"] == {
         "fake": (360, 64), "real": (1437, 64), "fake_labels": (360,), "real_labels": (1437,),
     }  # fmt: skip
     assert seen["condition"] == {"probabilities": (360, 10), "labels": (360,)}
     assert seen["pixels"] == {"fake": (360, 64), "real": (1437, 64)}
     assert seen["labelled"]["real"] == (360, 1, 8, 8)
     assert {r.metric: r.reason for r in found.records if r.status == "n/a"} == dict.fromkeys(
-        ("likelihood", "cost", "paths"), "samples only: no network to ask"
+        ("likelihood", "cost", "paths"), "samples only: there is no network"
     )
     unlabelled = by_pixels(digits.test.pixels.numpy(), digits.train.pixels.numpy(), metrics=kinds)
     assert {r.metric: r.reason for r in unlabelled.records if r.status == "n/a" and "network" not in r.reason} == {
         "memory": "needs a dataset's name as reference, for its train and its test split",
         "labelled": "needs a dataset's name as reference, for its train and its test split",
-        "classes": "needs labels of both sets: folders named by class, or labels in an .npz",
+        "by class": "needs labels of both sets: folders named by class, or labels in an .npz",
         "condition": "features 'pixels' give no class probabilities",
     }
 
@@ -300,7 +306,7 @@ def test_a_damaged_cache_is_made_again(tmp_path):
     fake, real = random_images(60, 8, 8), random_images(50, 8, 8, seed=1)
     expected = by_pixels(fake, real).values
     for entry in Store().entries():
-        assert entry.kind == FEATURES
+        assert entry.kind in (Kind.FEATURES, Kind.REFERENCES)
         for file in entry.path.glob("*.npz"):
             file.write_bytes(b"nothing")
     assert by_pixels(fake, real).values == expected
@@ -430,7 +436,7 @@ def test_sets_that_cannot_be_compared_are_one_line(digits, tmp_path):
     assert message(by_pixels, small, small, metrics=["fdi"]).startswith("unknown metric 'fdi'; did you mean 'fid'?")
     assert message(by_pixels, small, small, metrics=["is", "bits_per_dim"]) == (
         "--metrics: none of them can be had: is: features 'pixels' give no class probabilities; "
-        "bits_per_dim: samples only: no network to ask"
+        "bits_per_dim: samples only: there is no network"
     )
     assert "unknown features 'pixel'; did you mean 'pixels'?" in message(
         genbench.score, fake=small, reference=small, features="pixel"

@@ -30,7 +30,7 @@ def test_every_cell_gives_every_number_that_applies(tmp_path, name):
     for record in result.records:
         assert record.status == NOT_APPLICABLE or math.isfinite(record.value)
         assert record.role == "scale" or record.metric != "fid" or record.value > 0
-    samplers = {r.model: r.protocol["sampler"] for r in result.records if r.role == "model" and r.status == OK}
+    samplers = {r.model: r.protocol["model"]["sampler"] for r in result.records if r.role == "model" and r.status == OK}
     assert all(samplers[entry.label].items() >= entry.sampler.items() for entry in suite.models)
     assert "ddim" not in samplers or samplers["ddim"] == {"steps": 5, "eta": 0.0, "spacing": "trailing", "clip": True}
     kept = [(r.cell, r.metric, r.value) for r in read_records(tmp_path / "records.jsonl")]

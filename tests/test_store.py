@@ -6,59 +6,66 @@ import pytest
 
 from genbench.errors import StoreError
 from genbench.keys import content_hash
-from genbench.store import SAMPLES, WEIGHTS, Store
+from genbench.store import Kind, Store
 
 
 def put(store: Store, key: str = "k", text: str = "hello") -> None:
-    with store.writing(WEIGHTS, key, {"n": 1}) as folder:
+    def make(folder):
         (folder / "a.txt").write_text(text)
+        return {"n": 1}
+
+    store.kept(Kind.WEIGHTS, key, make)
 
 
 def test_what_was_written_is_there(tmp_path):
     store = Store(tmp_path)
-    assert not store.has(WEIGHTS, "k")
+    assert not store.has(Kind.WEIGHTS, "k")
     put(store)
-    assert store.intact(WEIGHTS, "k")
-    assert store.meta(WEIGHTS, "k") == {"n": 1}
-    assert (store.path(WEIGHTS, "k") / "a.txt").read_text() == "hello"
+    assert store.intact(Kind.WEIGHTS, "k")
+    assert store.meta(Kind.WEIGHTS, "k") == {"n": 1}
+    assert (store.path(Kind.WEIGHTS, "k") / "a.txt").read_text() == "hello"
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(ZeroDivisionError), store.writing(WEIGHTS, "k", {}) as folder:
-        (folder / "a.txt").write_text(str(1 / 0))
-    assert not store.has(WEIGHTS, "k")
+    with pytest.raises(ZeroDivisionError):
+        store.kept(Kind.WEIGHTS, "k", lambda folder: (folder / "a.txt").write_text(str(1 / 0)))
+    assert not store.has(Kind.WEIGHTS, "k")
     assert store.entries() == []
 
 
 def test_a_damaged_artefact_is_removed(tmp_path):
     store = Store(tmp_path)
     put(store)
-    (store.path(WEIGHTS, "k") / "a.txt").write_text("hellp")
-    assert not store.intact(WEIGHTS, "k")
-    assert not store.has(WEIGHTS, "k")
+    (store.path(Kind.WEIGHTS, "k") / "a.txt").write_text("hellp")
+    assert not store.intact(Kind.WEIGHTS, "k")
+    assert not store.has(Kind.WEIGHTS, "k")
 
 
 def test_scratch_survives_until_the_artefact_is_whole(tmp_path):
     store = Store(tmp_path)
-    (store.scratch(WEIGHTS, "k") / "checkpoint.pt").write_text("state")
-    assert (store.scratch(WEIGHTS, "k") / "checkpoint.pt").is_file()
+    (store.scratch(Kind.WEIGHTS, "k") / "checkpoint.pt").write_text("state")
+    assert (store.scratch(Kind.WEIGHTS, "k") / "checkpoint.pt").is_file()
     put(store)
-    assert not (tmp_path / "scratch" / WEIGHTS / "k").exists()
+    assert not (tmp_path / "scratch" / Kind.WEIGHTS / "k").exists()
 
 
 def test_the_lock_keeps_a_second_writer_out(tmp_path):
     store = Store(tmp_path)
-    with store.lock(SAMPLES, "k"), pytest.raises(StoreError, match="another process"), store.lock(SAMPLES, "k", 0):
+    with (
+        store.lock(Kind.SAMPLES, "k"),
+        pytest.raises(StoreError, match="another process"),
+        store.lock(Kind.SAMPLES, "k", 0),
+    ):
         pass
 
 
 def test_entries_and_prune_count_bytes(tmp_path):
     store = Store(tmp_path)
     put(store, "a", "x" * 100)
-    (store.scratch(SAMPLES, "b") / "part").write_text("y" * 50)
+    (store.scratch(Kind.SAMPLES, "b") / "part").write_text("y" * 50)
     kinds = {(e.kind, e.key, e.finished) for e in store.entries()}
-    assert kinds == {(WEIGHTS, "a", True), (SAMPLES, "b", False)}
+    assert kinds == {(Kind.WEIGHTS, "a", True), (Kind.SAMPLES, "b", False)}
     assert store.prune() >= 150
     assert store.entries() == []
 
@@ -66,7 +73,7 @@ def test_entries_and_prune_count_bytes(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be made"):
-        Store(tmp_path / "file" / "x").scratch(WEIGHTS, "k")
+        Store(tmp_path / "file" / "x").scratch(Kind.WEIGHTS, "k")
 
 
 def test_content_hash_sees_names_and_bytes(tmp_path):

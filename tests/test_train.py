@@ -12,10 +12,9 @@ import toys
 from genbench import data
 from genbench.contract import DataSpec, Recipe
 from genbench.errors import CellFailure
-from genbench.evaluate.cell_inputs import CellInputs
+from genbench.evaluate.cell import CellInputs
 from genbench.plan.planner import make_plan
 from genbench.progress import Progress, silent
-from genbench.runner.work import fit_weights
 from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
@@ -82,7 +81,7 @@ def test_what_is_trained_on_is_mirrored_and_the_reference_is_not(tmp_path, monke
     before, seen, plain = loaded.train.pixels.clone(), [], Batches.next
     monkeypatch.setattr(data, "load", lambda *_: loaded)
     monkeypatch.setattr(Batches, "next", lambda *given: seen.append(plain(*given)) or seen[-1])
-    fit_weights(plan.fits[0], plan.data, store, "cpu", silent)
+    plan.fits[0].run(plan.data, store, "cpu", silent)
     assert set(torch.cat([batch.pixels[:, 0, 0, 0] for batch in seen]).tolist()) == {0, 255}
     inputs = CellInputs(plan.cells[0], store, "cpu", silent)
     assert torch.equal(inputs.reference.pixels, before)

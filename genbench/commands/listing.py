@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genbench.errors import GenbenchError
+from genbench.errors import CellFailure, GenbenchError
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan, make_plan
+from genbench.progress import silent
 from genbench.registry import model_names, nearest
 from genbench.report.grids import save_grid
-from genbench.store import SAMPLES, VALUES, WEIGHTS, Store
+from genbench.sources.base import Opened
+from genbench.sources.trained import Trained
+from genbench.store import Kind, Store
 from genbench.suite.schema import read_suite
 
 if TYPE_CHECKING:
@@ -30,12 +33,13 @@ def plan(suite: Path, device: str, limit_images: int | None) -> str:
 
 def _cell_lines(cell: Cell, store: Store) -> list[str]:
     applies = [m for m in cell.metrics if not m.reason]
-    there = sum(store.has(VALUES, m.key) for m in applies)
-    steps = [f"samples {'stored' if store.has(SAMPLES, cell.samples_key) else 'to draw'}"]
-    if cell.fit is not None:
-        trained = store.has(WEIGHTS, cell.fit.key)
-        of = "" if cell.fit.label == cell.label else f" of {cell.fit.label}"
-        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {cell.fit.images:,} images'}")
+    there = sum(store.has(Kind.VALUES, m.key) for m in applies)
+    steps = [f"samples {'stored' if store.has(Kind.SAMPLES, cell.samples_key) else 'to draw'}"]
+    if isinstance(cell.source, Trained):
+        fit = cell.source.fit
+        trained = store.has(Kind.WEIGHTS, fit.key)
+        of = "" if fit.label == cell.label else f" of {fit.label}"
+        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {fit.images:,} images'}")
     return [f"  {cell.id:32} {', '.join(steps)}, {there} of {len(applies)} values stored"]
 
 
@@ -150,15 +154,12 @@ def sample(name: str, suite: Path | None, n: int, seed: int, out: Path, device: 
 
 
 def _trained(name: str, suite: Path) -> Model:
-    from genbench.sources.build import load_model
-
-    cells = {key: c for c in make_plan(read_suite(suite)).cells if c.network for key in (c.id, c.label)}
+    planned = make_plan(read_suite(suite)).cells
+    cells = {key: c for c in planned if not c.source.capabilities.no_network for key in (c.id, c.label)}
     if name not in cells:
         raise GenbenchError(f"{suite}: no cell '{name}'{nearest(name, cells) or ';'} allowed: {', '.join(cells)}")
-    cell, network = cells[name], cells[name].network
-    assert network is not None
-    path = cell.weights or Store().path(WEIGHTS, cell.weights_key) / "model.safetensors"
-    if not path.is_file():
-        raise GenbenchError(f"{name}: not trained yet; `genbench run {suite}` does")
-    return load_model(network.name, data=cell.data.spec, source=network.source, folder=network.folder,
-                      sampler=network.sampler, weights=path, **network.config)  # fmt: skip
+    cell = cells[name]
+    try:
+        return Opened(cell.source, cell.data, cell.drawing, Store(), "cpu", silent).model
+    except CellFailure as error:
+        raise GenbenchError(f"{name}: {error}; `genbench run {suite}` trains it") from None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genbench.contract import Condition, Model, Steps
+from genbench.contract import Condition, Draws, Steps
 from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, silent
 from genbench.space import seeded, to_pixels
@@ -89,7 +89,7 @@ class CallCount:
 
 
 def draw(
-    model: Model,
+    model: Draws,
     n: int,
     seed: int,
     *,
@@ -113,7 +113,7 @@ def draw(
 
 
 def _kept_block(
-    model: Model, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
+    model: Draws, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
 ) -> tuple[Tensor, int, int]:
     condition = on_device(wishes.block(index, seed, block), model.device)
     if scratch is None:
@@ -139,7 +139,7 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
 
 @torch.inference_mode()
 def draw_block(
-    model: Model, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
+    model: Draws, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
 ) -> tuple[Tensor, int, int]:
     """Block number `index`: grey levels (block, C, H, W), images with non-finite numbers, evaluations per image."""
     device = model.device

@@ -8,8 +8,6 @@ Records are those of `genbench run`: where the protocol is the same, so is its h
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
@@ -21,20 +19,19 @@ from rich.table import Table
 
 from genbench import features as extractors
 from genbench import metrics as known
-from genbench.errors import CellFailure, DataError, GenbenchError
-from genbench.evaluate.readings import measure, sample_protocol
+from genbench.errors import DataError, GenbenchError
+from genbench.evaluate.measure import measure
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
 from genbench.evaluate.sides import Side, open_side
 from genbench.features import FeatureOptions
 from genbench.features.classifier import index
-from genbench.keys import digest
+from genbench.keys import value_key
 from genbench.lint import Finding
-from genbench.machine import choose_device, device_name, explain
-from genbench.metrics.base import SPATIAL, Metric
-from genbench.progress import Progress, Report, Throttle, silent
-from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, protocol_hash
-from genbench.screen import PLAIN_SECONDS, Screen
-from genbench.store import make_folder
+from genbench.machine import choose_device, device_name
+from genbench.metrics.base import Metric
+from genbench.metrics.readings import SPATIAL
+from genbench.progress import Progress, Report, silent
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 
 DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
 DEFAULT_FEATURES = "inception-v3-compat"
@@ -151,11 +148,10 @@ def score(
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
-    of_fake, of_reference = inputs.findings()
-    records = [_record(inputs, metric) for metric in chosen]
+    of_fake, of_reference = inputs.findings
+    records = tuple(_record(inputs, metric) for metric in chosen)
     shown = inputs.fake_side.images.name, inputs.real_side.images.name
-    scores = Scores(*shown, (), of_fake, of_reference, inputs.identity)
-    return replace(scores, records=tuple(replace(r, warnings=scores.warnings) for r in records))
+    return Scores(*shown, records, of_fake, of_reference, inputs.identity)
 
 
 def _metric(name: str) -> Metric:
@@ -186,23 +182,14 @@ def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
 
 
 def _record(inputs: ScoreInputs, metric: Metric) -> Record:
-    start, reason = time.perf_counter(), inputs.why_not(metric)
+    reason = inputs.why_not(metric)
     blank = _blank(inputs, metric)
     if reason:
-        return replace(blank, status=NOT_APPLICABLE, reason=reason)
+        return replace(blank, reason=reason)
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
-    try:
-        value, n_fake, n_real = measure(metric, inputs)
-        if not math.isfinite(value.value):
-            raise CellFailure(f"the value is {value.value}")
-    except Exception as error:
-        return replace(blank, status=FAILED, reason=explain(error))
-    protocol = score_protocol(inputs, metric, n_fake, n_real)
-    key = digest({"fake": inputs.fake_hash, "metric": metric.name, "version": metric.version, "protocol": protocol})
-    return replace(
-        blank, status=OK, reason="", **vars(value), n_fake=n_fake, n_real=n_real, protocol=protocol, key=key,
-        protocol_hash=protocol_hash(protocol), seconds=time.perf_counter() - start,
-    )  # fmt: skip
+    measured = measure(metric, inputs, inputs.facts, inputs.device)
+    key = value_key(metric.name, metric.version, metric.protocol, metric.reads.depends(inputs.facts))
+    return replace(blank, **measured.fields() | {"reason": measured.reason}, key=key)
 
 
 def _blank(inputs: ScoreInputs, metric: Metric) -> Record:
@@ -211,37 +198,5 @@ def _blank(inputs: ScoreInputs, metric: Metric) -> Record:
     return Record(
         "score", 1, f"{fake}/{dataset}/s0", fake, dataset, 0, metric.name, metric.version, status=NOT_APPLICABLE,
         reason="not measured", unit=metric.unit, better=metric.better, device=device_name(inputs.device),
+        **vars(inputs.provenance),
     )  # fmt: skip
-
-
-def score_protocol(inputs: ScoreInputs, metric: Metric, n_fake: int | None, n_real: int | None) -> dict[str, Any]:
-    """The protocol fields of a suite that scores the same samples against the same reference."""
-    fields = {"dataset": inputs.dataset_name, "dataset_fingerprint": inputs.fingerprint}
-    split = inputs.real_side.split
-    return {
-        **fields,
-        **sample_protocol(metric, inputs.identity, inputs.levels, split, n_fake, n_real),
-        **metric.protocol,
-    }
-
-
-def score_on_screen(json_file: Path | None, **options: Any) -> Scores:
-    """As `score`, with progress on standard error; json_file: where the JSON goes, `-` for nowhere."""
-    file = json_file if json_file is not None and str(json_file) != "-" else None
-    if file is not None:
-        make_folder(file.absolute().parent)
-    with Screen(Console(stderr=True, highlight=False, soft_wrap=True)) as screen:
-        scores = score(**options, report=_reporter(screen))
-    if file is not None:
-        file.write_text(scores.to_json(), encoding="utf-8")
-    return scores
-
-
-def _reporter(screen: Screen) -> Report:
-    log = Throttle(PLAIN_SECONDS)  # a file or a pipe gets a line now and then, and none where all is done sooner
-
-    def report(progress: Progress) -> None:
-        if screen.live or log.due():
-            screen.progress("score", progress)
-
-    return report

@@ -1,4 +1,4 @@
-"""What the metrics read of two sets of images: features drawn through batch by batch, the reference's kept by content.
+"""What the metrics read of two sets of images: features extracted batch by batch, the reference's kept by content.
 
 The reference's features lie in the store under the key that a suite gives them, so that scoring against a dataset and
 running a suite on it share them.
@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -17,37 +18,24 @@ from genbench import features, lint
 from genbench.data.files import check_levels
 from genbench.data.images import ImageSet
 from genbench.errors import DataError
-from genbench.evaluate.readings import Images, Inputs, kept_moments, kept_of_reference
 from genbench.evaluate.sides import Side, in_same_channels, split_of
+from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import Features
-from genbench.keys import digest
+from genbench.keys import features_key, summary_key
 from genbench.lint import Case, Finding, Gather, Summary
-from genbench.metrics.base import (
-    CLASSES,
-    CONDITION,
-    FEATURES,
-    GENERATED,
-    LABELLED,
-    MEMORY,
-    PIXELS,
-    PROBABILITIES,
-    SPATIAL,
-    Metric,
-    OfReference,
-)
-from genbench.metrics.frechet import Moments
+from genbench.metrics.base import Inputs, Metric, OfReference
+from genbench.metrics.facts import Capabilities, Facts, Images, Setting
 from genbench.progress import Progress, Report
-from genbench.store import FEATURES as FEATURES_KIND
-from genbench.store import Store
+from genbench.provenance import provenance
+from genbench.sources.files import NO_NETWORK
+from genbench.store import Kind, Store
 
 ELSEWHERE = "images"  # stands for a dataset's name where there is none
-KINDS = (FEATURES, GENERATED, PROBABILITIES, SPATIAL, MEMORY, PIXELS, CLASSES, CONDITION, LABELLED)
-OF_LABELS = (CLASSES, CONDITION, LABELLED)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What one reading of a set gave: its features, and its summary for the linter."""
+class Extracted:
+    """The features of a set of images, and its summary for the linter, from one pass over it."""
 
     features: Features
     summary: Summary
@@ -65,7 +53,7 @@ class ScoreInputs(Inputs):
         self.identity = features.identity(extractor, self.dataset_name, options=options)
         self.levels = self._shared_levels()
         self._refuse_other_shapes()
-        self.store = Store()
+        self.store, self.provenance = Store(), provenance(Path())
         self.spatial_wanted = False
 
     @property
@@ -88,27 +76,47 @@ class ScoreInputs(Inputs):
                 f"they must agree, as {self.identity['extractor']} does not resize"
             )
 
-    def why_not(self, metric: Metric) -> str:
-        """Why the metric cannot be had of these sets, in words; "" when it can."""
+    @cached_property
+    def setting(self) -> Setting:
+        """The setting that metrics are asked about."""
         fake, real = self.fake_side.images, self.real_side.images
-        if metric.reads not in KINDS:
-            return "samples only: no network to ask"
-        if metric.reads in (PROBABILITIES, CONDITION) and not features.has_probabilities(self.extractor_name):
-            return f"features '{self.extractor_name}' give no class probabilities"
-        if metric.reads == SPATIAL and not features.has_spatial(self.extractor_name):
-            return f"features '{self.extractor_name}' have no spatial map"
-        if metric.reads in (MEMORY, LABELLED) and self.real_side.dataset is None:
-            return "needs a dataset's name as reference, for its train and its test split"
-        if metric.reads == CONDITION and self.extractor_name != "classifier":
-            return f"features '{self.extractor_name}' know other classes than the labels; allowed: classifier"
-        if metric.reads in OF_LABELS and (fake.labels is None or real.labels is None):
+        return Setting(
+            self.dataset_name,
+            0 if real.labels is None else len(real.classes) or int(real.labels.max()) + 1,
+            self.extractor_name,
+            probabilities=features.has_probabilities(self.extractor_name),
+            spatial=features.has_spatial(self.extractor_name),
+            splits=self.real_side.dataset is not None,
+            own_classes=self.extractor_name == "classifier",
+            shapes=None if fake.shape == real.shape else (fake.shape, real.shape),
+        )
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What images made elsewhere can do: nothing that needs a network."""
+        return Capabilities(self.fake_side.label, (), NO_NETWORK, self._no_classes())
+
+    def _no_classes(self) -> str:
+        fake, real = self.fake_side.images, self.real_side.images
+        if fake.labels is None or real.labels is None:
             return "needs labels of both sets: folders named by class, or labels in an .npz"
-        if metric.reads in OF_LABELS and fake.classes != real.classes:
+        if fake.classes != real.classes:
             names = [", ".join(images.classes[:3]) or "numbers" for images in (fake, real)]
             return f"needs the same classes in both sets; found {names[0]} and {names[1]}"
-        if metric.reads in (PIXELS, LABELLED) and fake.shape != real.shape:
-            return f"needs images of one shape; found {fake.shape} and {real.shape}"
         return ""
+
+    def why_not(self, metric: Metric) -> str:
+        """Why the metric cannot be measured on these sets; "" when it can."""
+        return metric.reads.why_not(metric, self.setting, self.capabilities)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What values depend on; it reads both sets."""
+        channels, height, width = self.real_side.images.shape
+        return Facts(
+            self.dataset_name, self.fingerprint, self.levels, channels * height * width, self.real_side.split,
+            self.identity, samples=self.fake_hash,
+        )  # fmt: skip
 
     @cached_property
     def extractor(self) -> features.Extractor:
@@ -116,12 +124,12 @@ class ScoreInputs(Inputs):
         return features.load(self.extractor_name, self.dataset_name, self.device, options=self.options)
 
     @cached_property
-    def _fake(self) -> Seen:
+    def _fake(self) -> Extracted:
         keep = ("vectors", "probabilities", "spatial") if self.spatial_wanted else ("vectors", "probabilities")
         return self._read(self.fake_side.images, keep)
 
     @cached_property
-    def _real(self) -> Seen:
+    def _real(self) -> Extracted:
         return self._kept(self.real_side.images)
 
     @property
@@ -134,16 +142,10 @@ class ScoreInputs(Inputs):
         """As Inputs."""
         return self._real.features
 
-    @cached_property
-    def real_moments(self) -> Moments:
+    def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
         """As Inputs, kept beside the features."""
         key = self._features_key(self.real_side.images)
-        return kept_moments(self.store, key, lambda: self.real.vectors)
-
-    def of_real(self, what: OfReference) -> np.ndarray:
-        """As Inputs, kept beside the features."""
-        key = self._features_key(self.real_side.images)
-        return kept_of_reference(self.store, key, lambda: self.real.vectors, what)
+        return kept_about_reference(self.store, key, part, lambda: self.real.vectors)
 
     @cached_property
     def train(self) -> Features:
@@ -193,6 +195,13 @@ class ScoreInputs(Inputs):
         """SHA-256 (hex) over the generated pixels."""
         return self._fake.summary.pixel_hash
 
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The linter's findings about both sets, as sentences."""
+        of_fake, of_real = self.findings
+        return (*(f.text for f in of_fake), *(f"reference: {f.text}" for f in of_real))
+
+    @cached_property
     def findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
         """What the linter says of the generated images, and of the reference."""
         fake, real, dims = self.fake_side.images, self.real_side.images, self.fake.vectors.shape[1]
@@ -205,29 +214,27 @@ class ScoreInputs(Inputs):
         return of_fake, tuple(f for f in of_real if f.code != "few")
 
     def _features_key(self, images: ImageSet) -> str:
-        return digest({"pixels": images.source_hash, **self.identity})
+        return features_key(images.source_hash, self.identity)
 
-    def _kept(self, images: ImageSet) -> Seen:
-        kept = self._features_key(images)
-        noted = digest({"pixels": images.source_hash, "summary": lint.SUMMARY_VERSION})
-        with self.store.lock(FEATURES_KIND, kept):
-            if not (self.store.intact(FEATURES_KIND, kept) and self.store.intact(FEATURES_KIND, noted)):
-                self._keep(images, kept, noted)
-        return Seen(self._load(kept), lint.load_summary(self.store.path(FEATURES_KIND, noted) / "summary.npz"))
+    def _kept(self, images: ImageSet) -> Extracted:
+        """Features and summary from the store; one pass over the images makes both when either is absent."""
+        passes: list[Extracted] = []
 
-    def _keep(self, images: ImageSet, kept: str, noted: str) -> None:
-        seen = self._read(images, ("vectors", "probabilities", "spatial"))
-        arrays = {name: value for name, value in vars(seen.features).items() if value is not None}
-        with self.store.writing(FEATURES_KIND, kept, self.identity) as folder:
-            np.savez(folder / "features.npz", **arrays)
-        with self.store.writing(FEATURES_KIND, noted, {"summary": images.name}) as folder:
-            seen.summary.save(folder / "summary.npz")
+        def extracted() -> Extracted:
+            if not passes:
+                passes.append(self._read(images, ("vectors", "probabilities", "spatial")))
+            return passes[0]
 
-    def _load(self, key: str) -> Features:
-        with np.load(self.store.path(FEATURES_KIND, key) / "features.npz", allow_pickle=False) as arrays:
-            return Features(arrays["vectors"], None, arrays.get("spatial") if self.spatial_wanted else None)
+        def write_summary(folder: Path) -> None:
+            extracted().summary.save(folder / "summary.npz")
 
-    def _read(self, images: ImageSet, keep: Collection[str]) -> Seen:
+        vectors = kept_features(self.store, self._features_key(images), lambda: extracted().features)
+        key = summary_key(images.source_hash, lint.SUMMARY_VERSION)
+        summary = lint.load_summary(self.store.kept(Kind.FEATURES, key, write_summary) / "summary.npz")
+        spatial = vectors.spatial if self.spatial_wanted else None
+        return Extracted(Features(vectors.vectors, None, spatial), summary)
+
+    def _read(self, images: ImageSet, keep: Collection[str]) -> Extracted:
         gather, rows, start = Gather(images.count, images.shape), _Rows(images.count, keep), time.perf_counter()
         for part in images.batches():
             check_levels(part, self.levels, images.name)
@@ -235,7 +242,7 @@ class ScoreInputs(Inputs):
             rows.add(self.extractor(part, self.levels))
             rate = rows.filled / (time.perf_counter() - start)
             self.report(Progress(f"features of {images.name}", rows.filled, images.count, "images", rate))
-        return Seen(Features(**rows.arrays), gather.summary())
+        return Extracted(Features(**rows.arrays), gather.summary())
 
 
 class _Rows:

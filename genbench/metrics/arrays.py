@@ -11,6 +11,7 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.base import Value
 
 Array = NDArray[np.float64]
+Known = dict[str, Array] | None  # what a metric keeps about the reference: Metric.of_reference
 BLOCK = 4096  # rows looked at at a time
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 

@@ -1,25 +1,30 @@
-"""What a metric declares: name, direction, unit, what it reads, and one pure function."""
+"""What a metric declares, and the interface of a reading: the kind of input that a metric reads.
+
+A metric names one reading (`Metric.reads`). Planner, worker and `genbench score` ask that object what the metric needs,
+what its value depends on, what it records, and for its arguments; they never test which kind it is. A new kind of
+input is one new subclass of Reading, which a plug-in may define.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-FEATURES, PROBABILITIES, LIKELIHOOD, COST = "features", "probabilities", "likelihood", "cost"
-GENERATED, SPATIAL, MEMORY, PIXELS = "generated", "spatial", "memory", "pixels"
-CLASSES, CONDITION, LABELLED = "classes", "condition", "labelled"
-PATHS, TRANSLATION = "paths", "translation"
+from genbench.metrics.facts import Arguments, Capabilities, Facts, Images, Setting
 
-# Metrics that see the generated images through the extractor, and metrics that compare with the reference split.
-THROUGH_EXTRACTOR = (FEATURES, GENERATED, SPATIAL, PROBABILITIES, MEMORY, CLASSES, CONDITION)
-AGAINST_REFERENCE = (FEATURES, SPATIAL, PIXELS, CLASSES)
-OF_SAMPLES = (*THROUGH_EXTRACTOR, PIXELS, LABELLED)
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genbench.features import Features
+
+Tree = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number with its interval; interval says how lo..hi was got ("" when there is none). kind: "=", "<=" or "~"."""
+    """A number with its interval lo..hi; interval says how it was computed, "" for none. kind: "=", "<=" or "~"."""
 
     value: float
     lo: float | None = None
@@ -30,38 +35,25 @@ class Value:
 
 @dataclass(frozen=True)
 class OfReference:
-    """What a metric needs of the reference alone: compute takes its features (M, D) and gives an array.
+    """What a metric needs of the reference alone: compute takes its features (M, D) and returns named arrays.
 
-    It is kept under its name, which must change with what is computed.
+    The store keeps them under `name`, which must change with what is computed.
     """
 
     name: str
-    compute: Callable[[Any], Any]
+    compute: Callable[[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Metric:
     """One declared metric.
 
-    name: as in suites and columns. title: as on the page. version: bumped whenever a number may move.
-    better: "lower" or "higher". unit: of the value. reads: what compute is given, all keyword-only:
-        "features"       fake (N, D), real (M, D) float arrays
-        "probabilities"  probabilities (N, K) of the classifier
-        "likelihood"     log_probs (N,) nats of the discrete pixels, dims, kind
-        "cost"           cost: genbench.metrics.cost.Cost
-        "generated"      fake (N, D) alone
-        "spatial"        fake (N, S), real (M, S): features that still know where in the image they were
-        "memory"         fake (N, D), train (M, D), held_out (T, D)
-        "pixels"         fake (N, P), real (M, P): pixel values in [0, 1]
-        "classes"        fake (N, D), real (M, D), fake_labels (N,) as asked for, real_labels (M,)
-        "condition"      probabilities (N, K), labels (N,) as asked for
-        "labelled"       fake (N, C, H, W) uint8, fake_labels (N,), real, real_labels of held-out images, levels
-        "paths"          distances (N,) between images a small step apart in latent space, over the step squared
-        "translation"    see genbench.metrics.translation
-    abilities: names of contract abilities, any of which suffices; empty: every model has it.
-    protocol: the constants that decide the number; they go into the record. moments: whether compute takes the
-    reference's Moments (metrics.frechet) for real, which may be kept, as well as its rows. of_reference: what compute
-    takes as `known` beside the rows.
+    name: as in suites and columns. title: as on the page. version: increased whenever a value may change.
+    better: "lower" or "higher". unit: of the value. reads: the reading that provides the keyword arguments of compute
+    (genbench.metrics.readings). abilities: names of contract abilities, any one of which suffices; empty: none needed.
+    protocol: the constants that decide the value; they go into the record's `metric` branch. of_reference: what
+    compute is given as `known` beside the reference's rows. similarity: the distance between images that the reading
+    computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is the extractor, else lpips-vgg16.
     """
 
     name: str
@@ -69,9 +61,148 @@ class Metric:
     version: int
     better: str
     unit: str
-    reads: str
+    reads: Reading
     compute: Callable[..., Value]
     abilities: tuple[str, ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
-    moments: bool = False
     of_reference: OfReference | None = None
+    similarity: str = ""
+
+    def similarity_for(self, extractor: str) -> str:
+        """The name of the distance between images that it reads under this extractor; "" for none."""
+        if self.similarity != "own":
+            return self.similarity
+        return "classifier" if extractor == "classifier" else "lpips-vgg16"
+
+
+class Inputs:
+    """Numbers that metrics read. A subclass overrides what it can provide; readings ask for nothing else."""
+
+    levels: int
+
+    @property
+    def fake(self) -> Features:
+        """Features of the generated images."""
+        raise NotImplementedError
+
+    @property
+    def real(self) -> Features:
+        """Features of the reference images."""
+        raise NotImplementedError
+
+    def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
+        """What a metric needs of the reference's features alone."""
+        return part.compute(self.real.vectors)
+
+    @property
+    def train(self) -> Features:
+        """Features of the images that the model may have seen."""
+        raise NotImplementedError
+
+    @property
+    def held_out(self) -> Features:
+        """Features of images that no model has seen."""
+        raise NotImplementedError
+
+    @property
+    def generated(self) -> Images:
+        """The generated images; labels are what was asked for."""
+        raise NotImplementedError
+
+    @property
+    def reference(self) -> Images:
+        """The reference images."""
+        raise NotImplementedError
+
+    @property
+    def unseen(self) -> Images:
+        """Held-out images with their labels."""
+        raise NotImplementedError
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The linter's findings about the generated images."""
+        raise NotImplementedError
+
+    @property
+    def model_protocol(self) -> dict[str, Any]:
+        """The branch `model` of a record's protocol."""
+        return {}
+
+    def log_probs(self, metric: Metric) -> dict[str, Any]:
+        """The arguments log_probs, dims and kind of a likelihood metric."""
+        raise NotImplementedError
+
+    def path_distances(self, metric: Metric) -> np.ndarray:
+        """Distances (N,) along paths in latent space."""
+        raise NotImplementedError
+
+    def translation(self, metric: Metric) -> dict[str, Any]:
+        """The arguments of a translation metric."""
+        raise NotImplementedError
+
+    @property
+    def cost(self) -> Any:
+        """Throughput, latency and memory of sampling."""
+        raise NotImplementedError
+
+
+class Reading(ABC):
+    """One kind of metric input.
+
+    name: a word for messages. depends_on: names of the fields of Facts that the value depends on beside the data.
+    of_samples: whether it sees the generated images, so that the linter's warnings concern it. through_extractor:
+    whether it sees them through the feature extractor. against_reference: whether it sees the reference split.
+    needs_network: whether it asks the model. alone: whether it times the machine, so that nothing else may run.
+    """
+
+    name: str
+    depends_on: tuple[str, ...] = ()
+    of_samples = False
+    through_extractor = False
+    against_reference = False
+    needs_network = False
+    alone = False
+
+    def why_not(self, metric: Metric, setting: Setting, source: Capabilities) -> str:
+        """Why the metric cannot be measured for this source in this setting; "" when it can."""
+        missing = self.missing(setting)
+        if missing:
+            return missing
+        if self.needs_network and source.no_network:
+            return source.no_network
+        if not metric.abilities or set(metric.abilities) & set(source.abilities):
+            return ""
+        if source.no_network and not source.abilities:
+            return source.no_network
+        has = ", ".join(source.abilities) or "none"
+        return f"needs {' or '.join(metric.abilities)}; {source.name} has: {has}"
+
+    def missing(self, setting: Setting) -> str:
+        """What the extractor or the data lacks for this reading; "" for nothing."""
+        return ""
+
+    def depends(self, facts: Facts) -> dict[str, Any]:
+        """What the value depends on beside the metric, as plain data for its key."""
+        return {"data": facts.fingerprint} | {name: getattr(facts, name) for name in self.depends_on}
+
+    def protocol(self, facts: Facts, n_fake: int | None, n_real: int | None) -> Tree:
+        """The branches `data` and `features` of a record's protocol."""
+        data: dict[str, Any] = {"name": facts.dataset, "fingerprint": facts.fingerprint}
+        if self.of_samples:
+            data |= {"n_fake": n_fake, "quantisation": f"uint8, {facts.levels} levels"}
+        if self.against_reference:
+            data |= {"reference": facts.reference, "n_real": n_real}
+        features = (facts.extractor if self.through_extractor else {}) | facts.similarity
+        return {"data": data, "features": features}
+
+    def machine(self, inputs: Inputs) -> dict[str, Any]:
+        """The branch `machine` of a record's protocol; {} for values that do not depend on the machine."""
+        return {}
+
+    @abstractmethod
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        """The metric's arguments."""
+
+    def __repr__(self) -> str:
+        return f"<reading {self.name}>"

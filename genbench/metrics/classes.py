@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from genbench.metrics.arrays import matrix
-from genbench.metrics.base import PROBABILITIES, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.manifold import share
+from genbench.metrics.readings import PROBABILITIES
 
 
 def confidence(*, probabilities: Any) -> Value:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import matrix
-from genbench.metrics.base import CONDITION, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.manifold import share
+from genbench.metrics.readings import CONDITION
 
 
 def class_numbers(name: str, labels: Any, n: int) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from genbench.errors import CellFailure
 from genbench.machine import processor_name
-from genbench.metrics.base import COST, Metric, Value
+from genbench.metrics.base import Metric, Value
+from genbench.metrics.readings import COST
 
 if TYPE_CHECKING:
     import torch

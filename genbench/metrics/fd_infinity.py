@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genbench.errors import TooFewSamples
-from genbench.metrics.arrays import Array
-from genbench.metrics.base import FEATURES, Metric, Value
-from genbench.metrics.frechet import Moments, beside_reference, distance, moments
+from genbench.metrics.arrays import Array, Known, pair_as_given
+from genbench.metrics.base import Metric, OfReference, Value
+from genbench.metrics.frechet import Moments, distance, moments, reference_moments
+from genbench.metrics.readings import FEATURES
 
 GROUPS, SEED = 8, 2020
 ROWS = 2  # samples of the smallest group for each feature; with fewer the bias is no line in 1/N (1: a fifth is left)
@@ -66,16 +67,16 @@ def intercept(inverse: Array, values: Array) -> float:
     return float(np.linalg.lstsq(line, heights)[0][0])
 
 
-def checked(fake: Any, real: Any) -> tuple[Array, Moments]:
+def checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]:
     """Fake as float64, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
-    rows, reference = beside_reference(fake, real)
+    rows, real = pair_as_given(fake, real)
     least = GROUPS * max(2, ROWS * rows.shape[1])
     if len(rows) < least:
         raise TooFewSamples(
             f"fd_infinity: {len(rows)} generated samples make {GROUPS} groups too small for {rows.shape[1]} features, "
             f"where the bias is no line in 1/N; needs at least {least}"
         )
-    return rows.astype(np.float64, copy=False), reference
+    return rows.astype(np.float64, copy=False), Moments(**(known or reference_moments(real)))
 
 
 def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = SEED) -> float:
@@ -89,13 +90,14 @@ def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = SEED) -> floa
     return intercept(*ladder(fake, reference, seed)[:2])
 
 
-def fd_infinity(*, fake: Any, real: Any) -> Value:
+def fd_infinity(*, fake: Any, real: Any, known: Known = None) -> Value:
     """frechet_distance_infinity with an interval over the fake samples, the reference fixed.
 
-    The spread of the disjoint groups' distances stands for that of the intercept: equal to it where the first-order
+    known: `reference_moments`, computed if not given. The spread of the disjoint groups' distances stands for that of
+    the intercept: equal to it where the first-order
     effect of the samples decides, and wider where fake and real agree, for a small group is noisier than its share.
     """
-    fake, reference = checked(fake, real)
+    fake, reference = checked(fake, real, known)
     inverse, values, groups = ladder(fake, reference, SEED)
     value = intercept(inverse, values)
     half = T95 * float(groups.std(ddof=1)) / GROUPS**0.5
@@ -121,5 +123,5 @@ FD_INFINITY = Metric(
         "covariance": "divided by n - 1",
         "arithmetic": "float64",
     },
-    moments=True,
+    of_reference=OfReference("moments", reference_moments),
 )

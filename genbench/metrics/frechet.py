@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.errors import GenbenchError
-from genbench.metrics.arrays import BLOCK, Array, as_given, normal_interval, pair_as_given, with_normal_interval
-from genbench.metrics.base import FEATURES, Metric, Value
+from genbench.metrics.arrays import BLOCK, Array, Known, as_given, normal_interval, pair_as_given, with_normal_interval
+from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, HALVES, SEED, Rows, half_sample_variance
+from genbench.metrics.readings import FEATURES
 
 NOTHING = 1e-12  # of the largest singular value: rounding
 AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
@@ -109,27 +109,20 @@ def half_variance(fake: Array, real: Moments, effects: Array) -> float:
     return half_sample_variance([effects], statistic)
 
 
-def beside_reference(fake: Any, real: Any) -> tuple[NDArray[Any], Moments]:
-    """Fake (N, D) as given, and the moments of real, which may be its rows (M, D) or its moments already.
-
-    Raises as `arrays.pair`.
-    """
-    if not isinstance(real, Moments):
-        fake, real = pair_as_given(fake, real)
-        return fake, moments(real)
-    rows = as_given("fake", fake, least=2)
-    if rows.shape[1] != len(real.mean):
-        raise GenbenchError(f"fake has {rows.shape[1]} features a row and real {len(real.mean)}; must agree")
-    return rows, real
+def reference_moments(real: Any) -> dict[str, Array]:
+    """The fields of `moments` of a reference (M, D), which `fid` takes as `known`. Raises as `arrays.as_given`."""
+    return vars(moments(as_given("real", real, least=2)))
 
 
-def fid(*, fake: Any, real: Any) -> Value:
+def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """frechet_distance with an interval for its mean over draws of as many fake samples, the reference fixed.
 
+    known: `reference_moments`, computed if not given.
     The standard error is by half-sampling, or of first order for fewer than FEW samples and where halves would take
     more than AFFORDABLE multiplications; that one is up to sqrt(2) too wide where the distance is near its least.
     """
-    fake, reference = beside_reference(fake, real)
+    fake, real = pair_as_given(fake, real)
+    reference = Moments(**(known or reference_moments(real)))
     value, effects = with_influence(fake, reference)
     n, d = fake.shape
     if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > AFFORDABLE:
@@ -148,5 +141,5 @@ FID = Metric(
     reads=FEATURES,
     compute=fid,
     protocol={"covariance": "divided by n - 1", "arithmetic": "float64"},
-    moments=True,
+    of_reference=OfReference("moments", reference_moments),
 )

@@ -14,9 +14,10 @@ import numpy as np
 
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Array, matrix, normal_interval
-from genbench.metrics.base import PROBABILITIES, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import HALVES, Rows, half_sample_variance
 from genbench.metrics.bootstrap import SEED as HALVING_SEED
+from genbench.metrics.readings import PROBABILITIES
 
 SPLITS, SEED = 10, 2020
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, matrix, normal_interval, pair, with_normal_interval
-from genbench.metrics.base import FEATURES, Metric, OfReference, Value
+from genbench.metrics.arrays import Z95, Array, Known, matrix, normal_interval, pair, with_normal_interval
+from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, first_order_variance
+from genbench.metrics.readings import FEATURES
 
 BLOCK = 1024  # rows of the kernel matrix held at a time
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
@@ -39,21 +40,21 @@ def other_means(x: Array) -> Array:
     return (row_sums(x, x) - own) / (len(x) - 1)
 
 
-def reference_similarity(real: Any) -> Array:
-    """Mean of k(r_i, r_j), i != j, over a reference (M, D), which `kid` takes so as not to compute it: ().
+def reference_similarity(real: Any) -> dict[str, Array]:
+    """Mean of k(r_i, r_j), i != j, over a reference (M, D), which `kid` takes as `known`: ().
 
     Quadratic in M. Raises as `arrays.matrix`.
     """
-    return np.asarray(other_means(matrix("real", real, least=2)).mean())
+    return {"mean": np.asarray(other_means(matrix("real", real, least=2)).mean())}
 
 
-def unbiased(fake: Array, real: Array, known: Array | None = None) -> tuple[float, Array]:
+def unbiased(fake: Array, real: Array, known: Known = None) -> tuple[float, Array]:
     """The unbiased estimate, and (N,) the first-order effect of each fake row up to a constant.
 
     known: reference_similarity of real, where it is known.
     """
     within, across = other_means(fake), row_sums(fake, real) / len(real)
-    among_real = other_means(real).mean() if known is None else known
+    among_real = known["mean"] if known else other_means(real).mean()
     return float(within.mean() + among_real - 2 * across.mean()), 2 * (within - across)
 
 
@@ -103,7 +104,7 @@ def interaction(x: Array) -> float:
     return 2 * total / (n * (n - 3)) / (n * (n - 1))
 
 
-def kid(*, fake: Any, real: Any, known: Array | None = None) -> Value:
+def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """kernel_distance over all pairs with an interval over the fake samples, the reference fixed.
 
     known: `reference_similarity`, computed if not given. The variance is the infinitesimal jackknife's, which counts

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.base import LIKELIHOOD, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
+from genbench.metrics.readings import LIKELIHOOD
 
 
 def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:

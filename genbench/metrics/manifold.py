@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, matrix, pair, with_normal_interval
-from genbench.metrics.base import FEATURES, Metric, OfReference, Value
+from genbench.metrics.arrays import Z95, Array, Known, matrix, pair, with_normal_interval
+from genbench.metrics.base import Metric, OfReference, Value
+from genbench.metrics.readings import FEATURES
 
 BLOCK = 256  # rows of the distance matrix held at a time
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
@@ -61,13 +62,13 @@ def squared_radii(rows: Array, k: int) -> Array:
     return np.maximum(radii, 0.0)
 
 
-def reference_radii(real: Any, k: int) -> Array:
-    """squared_radii of a reference (M, D), which `precision`, `density` and `coverage` take so as not to compute it.
+def reference_radii(real: Any, k: int) -> dict[str, Array]:
+    """squared_radii of a reference (M, D), which `precision`, `density` and `coverage` take as `known`.
 
     Quadratic in M. Raises as `arrays.matrix`, GenbenchError for fewer than k + 1 rows.
     """
     rows = matrix("real", real, least=k + 1)
-    return squared_radii(rows - rows.mean(axis=0), k)
+    return {"squared_radii": squared_radii(rows - rows.mean(axis=0), k)}
 
 
 def radii_for(k: int) -> OfReference:
@@ -75,16 +76,17 @@ def radii_for(k: int) -> OfReference:
     return OfReference(f"squared radii, k = {k}", partial(reference_radii, k=k))
 
 
-def inside(points: Array, centres: Array, k: int, radii: Array | None = None) -> Inside:
+def inside(points: Array, centres: Array, k: int, known: Known = None) -> Inside:
     """Which points (N, D) lie in the k-neighbour balls of centres (M, D).
 
-    radii: squared, of the centres, where they are known. Distances by inner products err by rounding of the size of the
+    known: `reference_radii` of the centres, computed if not given. Distances by inner products err by
+    rounding of the size of the
     centre's norm; the radius is widened by that much, so that a point on the sphere, or on a duplicated centre, is
     always inside.
     """
     origin = centres.mean(axis=0)
     points, centres = points - origin, centres - origin
-    radii = squared_radii(centres, k) if radii is None else radii
+    radii = known["squared_radii"] if known else squared_radii(centres, k)
     radii = radii * (1 + 1e-9) + 1e-12 * np.square(centres).sum(axis=1)
     balls, held = [], np.zeros(len(centres))
     for start in range(0, len(points), BLOCK):
@@ -126,7 +128,7 @@ def share(hits: NDArray[np.bool_], of: str) -> Value:
     return Value(p, float(min(lo, p)), float(max(hi, p)), f"Wilson 95 % over {of}")
 
 
-def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], known: Array | None = None) -> Value:
+def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], known: Known = None) -> Value:
     """Share of fake samples inside a ball of the reference; known: `reference_radii`, computed if not given."""
     fake, real = checked(fake, real, k)
     return share(inside(fake, real, k, known).balls_of_point > 0, "generated samples, the reference's balls fixed")
@@ -138,7 +140,7 @@ def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
     return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
 
 
-def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], known: Array | None = None) -> Value:
+def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], known: Known = None) -> Value:
     """Mean number of the reference's balls around a fake sample, over k; known as in `precision`."""
     fake, real = checked(fake, real, k)
     scores = inside(fake, real, k, known).balls_of_point / k
@@ -146,7 +148,7 @@ def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], known: Arra
     return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
 
 
-def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], known: Array | None = None) -> Value:
+def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], known: Known = None) -> Value:
     """Share of the reference's balls that hold a fake sample; known as in `precision`."""
     fake, real = checked(fake, real, k)
     return share(inside(fake, real, k, known).points_of_ball > 0, "reference samples, the generated samples fixed")

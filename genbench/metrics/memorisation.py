@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, matrix
-from genbench.metrics.base import MEMORY, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.manifold import BLOCK, share, squared_distances
+from genbench.metrics.readings import MEMORY
 
 ALPHA = 0.01
 LEAST_IN_CELL = 20  # the paper's tau, in generated samples

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.arrays import Array, with_normal_interval
-from genbench.metrics.base import PATHS, Metric, Value
+from genbench.metrics.base import Metric, Value
+from genbench.metrics.readings import PATHS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,6 +145,7 @@ PPL = Metric(
     reads=PATHS,
     compute=ppl,
     abilities=("Decodes",),
+    similarity="own",
     protocol={
         "paths": N_PATHS,
         "epsilon": EPSILON,

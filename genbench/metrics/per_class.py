@@ -13,8 +13,9 @@ import numpy as np
 
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, pair
-from genbench.metrics.base import CLASSES, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.frechet import moments, with_influence
+from genbench.metrics.readings import BY_CLASS
 
 LEAST = 25  # samples of a class, generated and real each
 
@@ -81,7 +82,7 @@ PER_CLASS_FID = Metric(
     version=1,
     better="lower",
     unit="feature^2",
-    reads=CLASSES,
+    reads=BY_CLASS,
     compute=per_class_fid,
     protocol={
         "mean": "over classes, equal weights",

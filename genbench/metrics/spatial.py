@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from genbench.metrics.base import SPATIAL, Value
+from genbench.metrics.base import Value
 from genbench.metrics.frechet import FID, fid, frechet_distance
+from genbench.metrics.readings import SPATIAL
 
 
 def spatial_frechet_distance(*, fake: Any, real: Any) -> float:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
-from genbench.metrics.base import LABELLED, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.conditional import class_numbers
 from genbench.metrics.manifold import share
+from genbench.metrics.readings import LABELLED
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

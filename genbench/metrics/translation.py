@@ -32,8 +32,9 @@ import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.arrays import Z95, Array
-from genbench.metrics.base import TRANSLATION, Metric, Value
+from genbench.metrics.base import Metric, Value
 from genbench.metrics.frechet import fid
+from genbench.metrics.readings import TRANSLATION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,26 +201,28 @@ def fid_b_to_a(*, a_to_b: Direction, b_to_a: Direction) -> Value:
     return fid(fake=b_to_a.fake, real=b_to_a.real)
 
 
-def declare(name: str, title: str, unit: str, compute: Callable[..., Value], **protocol: Any) -> Metric:
+def declare(
+    name: str, title: str, unit: str, compute: Callable[..., Value], similarity: str = "", **protocol: Any
+) -> Metric:
     """A metric of a model that Translates; lower is better except for similarity."""
     better = "higher" if compute is paired_ssim else "lower"
-    return Metric(name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol)
+    return Metric(name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol, similarity=similarity)
 
 
-AVERAGED = {"directions": "both, averaged"}
-CYCLE = {"translated": "quantised before the way back"}
-SSIM = {
+AVERAGED: dict[str, Any] = {"directions": "both, averaged"}
+CYCLE: dict[str, Any] = {"translated": "quantised before the way back"}
+SSIM: dict[str, Any] = {
     "window": "Gaussian 11x11, sigma 1.5, inside the image; the largest odd one that fits smaller images",
     "constants": [K1, K2],
     "channels": "averaged",
 }
-FRECHET = {"covariance": "divided by n - 1", "arithmetic": "float64"}
+FRECHET: dict[str, Any] = {"covariance": "divided by n - 1", "arithmetic": "float64"}
 
 TRANSLATIONS = (
     declare("cycle_error", "Cycle error", "grey range", cycle_error, **CYCLE, **AVERAGED),
     declare("paired_l1", "Paired L1", "grey range", paired_l1, **AVERAGED),
     declare("paired_ssim", "Paired SSIM", "similarity", paired_ssim, **SSIM, **AVERAGED),
-    declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, **AVERAGED),
+    declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, "lpips-vgg16", **AVERAGED),
     declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, **FRECHET),
     declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, **FRECHET),
 )  # fmt: skip

@@ -15,7 +15,8 @@ import numpy as np
 
 from genbench.errors import CellFailure
 from genbench.metrics.arrays import Array, matrix, with_normal_interval
-from genbench.metrics.base import GENERATED, Metric, Value
+from genbench.metrics.base import Metric, Value
+from genbench.metrics.readings import GENERATED
 
 TINY = np.finfo(np.float64).tiny
 

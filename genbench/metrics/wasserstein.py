@@ -17,7 +17,8 @@ import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.arrays import Z95, Array
-from genbench.metrics.base import PIXELS, Metric, Value
+from genbench.metrics.base import Metric, Value
+from genbench.metrics.readings import PIXELS
 
 PROJECTIONS, SEED = 1000, 2020
 BLOCK = 1024  # rows turned to float64 at a time

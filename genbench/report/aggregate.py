@@ -78,10 +78,10 @@ class Row:
         """Whether the row may be ranked."""
         return self.role == "model"
 
-    def protocol_value(self, name: str) -> Any:
-        """The first value that the row's records give for a field of the protocol, or None."""
-        found = (e.record.protocol.get(name) for e in self.entries.values())
-        return next((value for value in found if value is not None), None)
+    def model_fact(self, name: str) -> Any:
+        """The first value that the row's records give for a field of the protocol's branch `model`, or None."""
+        values = (e.record.protocol.get("model", {}).get(name) for e in self.entries.values())
+        return next((value for value in values if value is not None), None)
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     good = [(r, r.entries[metric]) for r in rows if metric in r.entries and r.entries[metric].ok]
     models = [(r.model, e) for r, e in good if r.is_model]
     unranked = _why_unranked(models)
-    extractors = {e.record.protocol.get("extractor", "") for _, e in good}
+    extractors = {e.record.protocol.get("features", {}).get("extractor", "") for _, e in good}
     extractor = str(extractors.pop()) if len(extractors) == 1 else ""
     record = good[0][1].record if good else first
     candidates = {model: e for model, e in models if not e.missing}

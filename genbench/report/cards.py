@@ -52,7 +52,7 @@ def cards(rows: Sequence[Row], grids: Mapping[str, tuple[int, Path]]) -> list[Ca
 def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
     seed, image = (grid[0], data_uri(grid[1], PNG)) if grid else (0, "")
     failed = next((e.reason for e in row.entries.values() if e.status == FAILED), "")
-    caveat = str(row.protocol_value("caveat") or "")
+    caveat = str(row.model_fact("caveat") or "")
     warnings = tuple(dict.fromkeys(w for e in row.entries.values() for w in e.record.warnings))
     return Card(row.model, row.role, list(_facts(row)), image, seed, caveat, failed, warnings)
 
@@ -72,16 +72,16 @@ def _facts(row: Row) -> Iterator[str]:
             if parameters >= MILLION / 10
             else f"{parameters:,.0f} parameters"
         )
-    if sampler := row.protocol_value("sampler"):
+    if sampler := row.model_fact("sampler"):
         yield f"sampler {plain(sampler)}"
-    if ema := row.protocol_value("ema"):
+    if ema := row.model_fact("ema"):
         yield f"EMA {ema}"
 
 
 def _fact(row: Row, name: str) -> float | None:
     """A number about the model: a field of the protocol, or a metric of that name."""
     entry = row.entries.get(name)
-    found = row.protocol_value(name) if entry is None or not entry.ok else entry.value
+    found = row.model_fact(name) if entry is None or not entry.ok else entry.value
     return float(found) if isinstance(found, int | float) else None
 
 

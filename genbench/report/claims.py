@@ -91,9 +91,7 @@ def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
         yield claim.differs
     if entry.kind != claim.kind:
         yield f"published is {claim.kind}, measured {entry.kind}"
-    record = entry.record
-    counts = {"n_fake": record.n_fake, "n_real": record.n_real}
-    yield from unlike(claim.protocol, {**{k: v for k, v in counts.items() if v is not None}, **record.protocol})
+    yield from unlike(claim.protocol, entry.record.protocol)
     if entry.missing:
         yield f"not all seeds have a value: {entry.missing}"
 

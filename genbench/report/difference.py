@@ -19,7 +19,7 @@ from pathlib import Path
 
 from genbench.errors import GenbenchError
 from genbench.metrics import METRICS
-from genbench.metrics.base import COST
+from genbench.metrics.readings import COST
 from genbench.records import Record, read_records
 from genbench.registry import nearest
 from genbench.report.aggregate import Entry, Row, boards

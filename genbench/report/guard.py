@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genbench.records import MODEL_SIDE, Record
+from genbench.protocol import compared, leaves
+from genbench.records import Record
 
 
 def comparable(record: Record) -> tuple[str, int, int]:
@@ -31,7 +32,7 @@ def differences(named: Sequence[tuple[str, Record]]) -> list[str]:
 
 
 def _comparable_fields(record: Record) -> dict[str, Any]:
-    protocol = {k: v for k, v in record.protocol.items() if k not in MODEL_SIDE}
+    protocol = dict(leaves(compared(record.protocol)))
     return protocol | {"metric version": record.metric_version, "suite version": record.suite_version}
 
 

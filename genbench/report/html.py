@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
-from genbench.records import FAILED, MODEL_SIDE, OK, Record
+from genbench.protocol import compared, leaves
+from genbench.records import FAILED, OK, Record
 from genbench.report import tables
 from genbench.report.aggregate import Board, Column, Row
 from genbench.report.cards import PNG, cards, data_uri, plain
@@ -165,8 +166,7 @@ def _why_not_drawn(board: Board) -> str:
 def _fingerprint(board: Board) -> str:
     """The dataset's fingerprint as the protocols state it, "" when none does."""
     protocols = [e.record.protocol for r in board.rows for e in r.entries.values()]
-    found = (str(p[key]) for p in protocols for key in p if key.endswith(("fingerprint", "reference_hash")))
-    return next(found, "")
+    return next((str(p["data"]["fingerprint"]) for p in protocols if "fingerprint" in p.get("data", {})), "")
 
 
 def _column_view(board: Board, column: Column, first: Column | None) -> dict[str, Any]:
@@ -230,11 +230,11 @@ def _protocol(board: Board, column: Column) -> Protocol:
 
 
 def _stated(record: Record) -> dict[str, Any]:
-    compared = {k: v for k, v in record.protocol.items() if k not in MODEL_SIDE}
+    shared = dict(leaves(compared(record.protocol)))
     counts = {"n_fake": record.n_fake, "n_real": record.n_real}
     versions = {"metric version": record.metric_version, "protocol hash": record.protocol_hash}
     where = {"measured on": record.device, "interval of one seed": record.interval}
-    return {k: v for k, v in (counts | compared | versions | where).items() if v not in (None, "")}
+    return {k: v for k, v in (counts | shared | versions | where).items() if v not in (None, "")}
 
 
 def _held(value: str, who: Sequence[str], groups: int) -> str:

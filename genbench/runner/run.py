@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from genbench import data, metrics, report
+from genbench.evaluate.cell import failed_record, stored_record
 from genbench.machine import (
     choose_device,
     cores_available,
@@ -27,15 +28,15 @@ from genbench.machine import (
     timing_machine,
     use_threads,
 )
-from genbench.metrics.base import COST
-from genbench.plan.cells import Cell, FitPlan, MetricPlan
+from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
-from genbench.records import FAILED, OK, Record, append_records, write_records
+from genbench.records import FAILED, OK, Record, append_records, read_records, write_records
 from genbench.report.grids import rows_by_class, save_grid
 from genbench.runner.pool import Outcome, Pool, Task, worker_count
-from genbench.runner.work import evaluate_task, failed_record, stored_record, train_task
+from genbench.runner.tasks import evaluate_task, train_task
 from genbench.screen import Screen, duration
-from genbench.store import SAMPLES, WEIGHTS, Store, make_folder
+from genbench.sources.trained import CURVES_FILE, Fit, Trained
+from genbench.store import Kind, Store, make_folder
 from genbench.suite.schema import Suite, read_suite
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def run(
 class _Run:
     def __init__(self, plan: Plan, store: Store, directory: Path, device: str, screen: Screen) -> None:
         self.plan, self.store, self.directory, self.device, self.screen = plan, store, directory, device, screen
-        self.suite = (plan.suite.suite, plan.suite.version)
         self.records: dict[tuple[str, str], Record] = {}
         self.cells = {c.id: c for c in plan.cells}
         self.measured = 0
@@ -114,38 +114,41 @@ class _Run:
 
     def tasks(self) -> list[Task]:
         """What is missing: trainings, then evaluations, then timings."""
-        fits = {fit.key: self._training(fit) for fit in self.plan.fits if not self.store.intact(WEIGHTS, fit.key)}
+        fits = {fit.key: self._training(fit) for fit in self.plan.fits if not self.store.intact(Kind.WEIGHTS, fit.key)}
         tasks: list[Task] = []
         for cell in self.plan.cells:
-            training = fits.get(cell.fit.key) if cell.fit else None
+            training = fits.get(cell.source.weights_key)
             needs = frozenset({training.name} if training else ())
-            tasks += [self._evaluation(cell, costs, needs) for costs in (False, True) if self._missing(cell, costs)]
+            tasks += [self._evaluation(cell, alone, needs) for alone in (False, True) if self._missing(cell, alone)]
         needed = {name for task in tasks for name in task.needs}
         return [task for task in fits.values() if task.name in needed] + tasks
 
-    def _training(self, fit: FitPlan) -> Task:
-        users = sum(c.fit is not None and c.fit.key == fit.key for c in self.plan.cells)
+    def _training(self, fit: Fit) -> Task:
+        users = sum(c.source.weights_key == fit.key for c in self.plan.cells)
         name = f"{fit.label} s{fit.seed} train"
         return Task(name, train_task, (fit, self.plan.data, self.store.root, self.device), first=10 * users)
 
-    def _evaluation(self, cell: Cell, costs: bool, needs: frozenset[str]) -> Task:
-        name = f"{cell.label} s{cell.seed} {'speed' if costs else 'evaluate'}"
-        arguments = (cell, costs, self.suite, self.store.root, self.device)
-        return Task(name, evaluate_task, arguments, needs, alone=costs, first=5 if cell.fit else 1)
+    def _evaluation(self, cell: Cell, alone: bool, needs: frozenset[str]) -> Task:
+        name = f"{cell.label} s{cell.seed} {'speed' if alone else 'evaluate'}"
+        arguments = (cell, alone, self.store.root, self.device)
+        return Task(name, evaluate_task, arguments, needs, alone=alone, first=5 if cell.source.weights_key else 1)
 
-    def _missing(self, cell: Cell, costs: bool) -> list[MetricPlan]:
+    def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
-        return [m for m in absent if (metrics.get(m.name).reads == COST) == costs]
+        return [m for m in absent if metrics.get(m.name).reads.alone == alone]
 
     def _collect_stored(self) -> None:
+        """Values in the store; a record that says what the folder's says keeps the folder's provenance."""
+        earlier = {(r.cell, r.metric): r for r in read_records(self.path)} if self.path.is_file() else {}
         for cell in self.plan.cells:
             for planned in cell.metrics:
-                record = stored_record(cell, planned, self.suite, self.store)
+                record, before = stored_record(cell, planned, self.store), earlier.get((cell.id, planned.name))
                 if record is not None:
-                    self.records[cell.id, planned.name] = record
+                    same = before is not None and replace(before, **vars(cell.provenance)) == record
+                    self.records[cell.id, planned.name] = before if same and before is not None else record
 
     def _work(self, tasks: list[Task]) -> None:
-        cores, preload = cores_available(), ("genbench.runner.work", *data.imports(self.plan.data.entry))
+        cores, preload = cores_available(), ("genbench.runner.tasks", *data.imports(self.plan.data.entry))
         pool = Pool(worker_count(torch.device(self.device).type, cores), cores, use_threads, explain, preload)
         pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
@@ -153,10 +156,8 @@ class _Run:
         if task.run is train_task:
             self.screen.end(task.name, outcome.failure or outcome.result, bool(outcome.failure))
             return
-        cell, costs = task.args[0], task.args[1]
-        new = outcome.result or [
-            failed_record(cell, m, self.suite, outcome.failure) for m in self._missing(cell, costs)
-        ]
+        cell, alone = task.args[0], task.args[1]
+        new = outcome.result or [failed_record(cell, m, outcome.failure) for m in self._missing(cell, alone)]
         fresh = [r for r in new if (r.cell, r.metric) not in self.records]
         append_records(self.path, fresh)
         self.records |= {(r.cell, r.metric): r for r in fresh}
@@ -183,13 +184,13 @@ class _Run:
     def _write_pictures(self) -> None:
         for cell in self.plan.cells:
             grid = make_folder(self.directory / "figures") / f"samples-{cell.slug}.png"
-            if self._newer(SAMPLES, cell.samples_key, grid):
-                shown = images_to_show(self.store.path(SAMPLES, cell.samples_key))
+            if self._newer(Kind.SAMPLES, cell.samples_key, grid):
+                shown = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
                 save_grid(shown, self.plan.data.spec.levels, grid)
             curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
-            trained_here = cell.fit is not None and cell.fit.label == cell.label
-            if cell.fit is not None and trained_here and self._newer(WEIGHTS, cell.fit.key, curve):
-                shutil.copyfile(self.store.path(WEIGHTS, cell.fit.key) / "curves.csv", curve)
+            fit = cell.source.fit if isinstance(cell.source, Trained) else None
+            if fit is not None and fit.label == cell.label and self._newer(Kind.WEIGHTS, fit.key, curve):
+                shutil.copyfile(self.store.path(Kind.WEIGHTS, fit.key) / CURVES_FILE, curve)
 
     def _newer(self, kind: str, key: str, path: Path) -> bool:
         if not self.store.has(kind, key):

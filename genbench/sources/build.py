@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from genbench.contract import DataSpec, Model, override
+from genbench.contract import DataSpec, Draws, override
 from genbench.errors import ModelError
 from genbench.registry import resolve_model
+
+AnyModel = TypeVar("AnyModel", bound=Draws)
 
 
 def load_model(
@@ -24,20 +26,20 @@ def load_model(
     weights: Path | None = None,
     seed: int = 0,
     **config: Any,
-) -> Model:
+) -> Draws:
     """A model for this data, in eval mode, with fresh weights drawn from seed or those of a safetensors file.
 
     name: a zoo name; source: `module:Class` or `file.py:Class` instead. sampler and config: single fields over the
     defaults. Raises ModelError for an unknown name, an option that the model does not have, or weights that do not fit.
     """
     kind = resolve_model(name, source, folder)
-    model = build(kind, data, config, sampler or {}, seed)
+    model: Draws = build(kind, data, config, sampler or {}, seed)
     if weights is not None:
         read_weights(model, weights)
     return model.eval()
 
 
-def build(kind: type[Model], data: DataSpec, config: dict[str, Any], sampler: dict[str, Any], seed: int) -> Model:
+def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler: dict[str, Any], seed: int) -> AnyModel:
     """The model with weights drawn from seed; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -47,12 +49,12 @@ def build(kind: type[Model], data: DataSpec, config: dict[str, Any], sampler: di
             raise ModelError(f"{kind.__name__}: {error}") from error
 
 
-def write_weights(model: Model, path: Path) -> None:
+def write_weights(model: Draws, path: Path) -> None:
     """Saves parameters and buffers as safetensors."""
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, path)
 
 
-def read_weights(model: Model, path: Path) -> None:
+def read_weights(model: Draws, path: Path) -> None:
     """Loads a safetensors file into the model; ModelError names the first name or shape that does not fit."""
     try:
         state = load_file(path)

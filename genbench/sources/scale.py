@@ -26,7 +26,7 @@ BLUR = 1 / 12  # standard deviation of the blur over the shorter side of the ima
 
 
 @dataclass(frozen=True)
-class ScaleRow:
+class ScaleDefinition:
     """One row.
 
     samples(dataset, n, seed): at most n images (., C, H, W) uint8 grey levels.
@@ -135,35 +135,35 @@ def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
     return density_to_mass(gaussian.log_density(y), spec.dims, spec.levels)
 
 
-ROWS: dict[str, ScaleRow] = {
+ROWS: dict[str, ScaleDefinition] = {
     row.name: row
     for row in (
-        ScaleRow(
+        ScaleDefinition(
             "held-out real",
             "Held-out real images",
             "The test split itself: what a perfect model scores with as many samples.",
             held_out_samples,
         ),
-        ScaleRow(
+        ScaleDefinition(
             "memorised train",
             "Memorised train images",
             "Train images drawn at random: what repeating them scores, which only the memorisation columns tell apart.",
             memorised_samples,
         ),
-        ScaleRow(
+        ScaleDefinition(
             "blurred real",
             "Blurred real images",
             "Held-out images under a Gaussian blur, sigma a twelfth of their shorter side: what lost detail costs.",
             blurred_samples,
         ),
-        ScaleRow(
+        ScaleDefinition(
             "uniform noise",
             "Uniform noise",
             "Every pixel at random: what knowing nothing scores; log2(levels) bits/dim.",
             noise_samples,
             noise_log_prob,
         ),
-        ScaleRow(
+        ScaleDefinition(
             "gaussian",
             "One Gaussian",
             "One full-covariance Gaussian fitted to the train pixels: what the first two moments alone score.",

@@ -13,7 +13,9 @@ from genbench.errors import GenbenchError
 from genbench.keys import digest
 from genbench.plan.cells import Cell
 from genbench.plan.planner import make_plan
-from genbench.store import WEIGHTS, Store
+from genbench.sources.network import NetworkSource
+from genbench.sources.trained import WEIGHTS_FILE, Trained, Weights
+from genbench.store import Kind, Store
 from genbench.suite.schema import Suite
 
 
@@ -56,31 +58,33 @@ def subjects(
     """
     unscored = suite.model_copy(update={"features": "pixels", "metrics": ["images_per_second"]})  # needs no extractor
     plan, store = make_plan(unscored, models=models, seeds=suite.seeds[:1]), Store()
-    cells = [cell for cell in plan.cells if cell.role == "model"]
-    left_out = {cell.label: "samples only: no network to time" for cell in cells if cell.network is None}
-    found = [_subject(cell, suite, store, random_weights) for cell in cells if cell.network is not None]
-    if not found:
+    cells = [cell for cell in plan.cells if cell.source.ranked]
+    left_out = {cell.label: why for cell in cells if (why := cell.source.capabilities.no_network)}
+    timed = [_subject(cell, suite, store, random_weights) for cell in cells if cell.label not in left_out]
+    if not timed:
         raise GenbenchError(f"{suite.suite}: no model with a network to time")
-    return found, left_out
+    return timed, left_out
 
 
 def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Subject:
-    network = cell.network
-    assert network is not None
+    assert isinstance(cell.source, NetworkSource)
+    network = cell.source.network
     captions = tuple(CAPTIONS.get(cell.data.entry["name"], ()))
     weights = None if random_weights else _weights(cell, suite, store)
     return Subject(
-        cell.label, network.name, network.source, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would leave the repository through a link
-        cell.precision, asdict(cell.data.spec), captions, weights,
+        cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would leave the repository through a link
+        cell.drawing.precision, asdict(cell.data.spec), captions, weights,
     )  # fmt: skip
 
 
-def _weights(cell: Cell, suite: Suite, store: Store) -> str:
-    if cell.weights is not None:
-        return str(cell.weights.absolute())
-    if not store.intact(WEIGHTS, cell.weights_key):
+def _weights(cell: Cell, suite: Suite, store: Store) -> str | None:
+    if isinstance(cell.source, Weights):
+        return str(cell.source.file.absolute())
+    if not isinstance(cell.source, Trained):
+        return None
+    if not store.intact(Kind.WEIGHTS, cell.source.weights_key):
         raise GenbenchError(
             f"{suite.suite}: {cell.label} is not trained; allowed: --random-weights (throughput needs no training), "
             "or `genbench run` first"
         )
-    return str(store.path(WEIGHTS, cell.weights_key) / "model.safetensors")
+    return str(store.path(Kind.WEIGHTS, cell.source.weights_key) / WEIGHTS_FILE)

@@ -6,8 +6,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.base import CONDITION
 from genbench.metrics.conditional import CONDITIONAL, accuracy
+from genbench.metrics.readings import CONDITION
 
 P = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.0, 0.0, 1.0]], dtype=np.float32)
 

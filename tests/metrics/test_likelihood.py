@@ -9,9 +9,9 @@ import torch
 
 from genbench.contract import ImportanceBound, LikelihoodEstimate
 from genbench.errors import CellFailure, GenbenchError
-from genbench.evaluate.cell_inputs import likelihood_of
 from genbench.metrics import METRICS
 from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOODS
+from genbench.sources.network import likelihood_of
 from genbench.space import seeded
 
 compute = METRICS["bits_per_dim"].compute

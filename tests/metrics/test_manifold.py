@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import GenbenchError
-from genbench.evaluate.readings import kept_of_reference
+from genbench.evaluate.store_inputs import kept_about_reference
 from genbench.metrics import METRICS, manifold, precision_recall
 from genbench.store import Store
 
@@ -143,6 +143,6 @@ def test_radii_that_are_known_are_not_computed_and_give_the_same(name, monkeypat
 def test_the_references_radii_are_computed_once(tmp_path):
     store, rows, calls = Store(tmp_path), normal(0, 20, 3), []
     for k in (3, 3, 5):
-        radii = kept_of_reference(store, "of these features", lambda: calls.append(1) or rows, manifold.radii_for(k))
-        assert np.array_equal(radii, manifold.reference_radii(rows, k))
+        made = kept_about_reference(store, "of these features", manifold.radii_for(k), lambda: calls.append(1) or rows)
+        assert np.array_equal(made["squared_radii"], manifold.reference_radii(rows, k)["squared_radii"])
     assert len(calls) == 2

@@ -37,14 +37,14 @@ def test_every_metric_is_declared_in_full(metric):
         "spatial": {"fake", "real"},
         "memory": {"fake", "train", "held_out"},
         "pixels": {"fake", "real"},
-        "classes": {"fake", "real", "fake_labels", "real_labels"},
+        "by class": {"fake", "real", "fake_labels", "real_labels"},
         "condition": {"probabilities", "labels"},
         "labelled": {"fake", "fake_labels", "real", "real_labels", "levels"},
         "paths": {"distances"},
         "translation": {"a_to_b", "b_to_a"},
     }
     taken = inspect.signature(metric.compute).parameters
-    assert {name for name, p in taken.items() if p.default is p.empty} == inputs[metric.reads]
+    assert {name for name, p in taken.items() if p.default is p.empty} == inputs[metric.reads.name]
     assert all(p.kind is p.KEYWORD_ONLY for p in taken.values())
     assert metric.better in ("lower", "higher")
     assert metric.unit

@@ -7,7 +7,6 @@ from torch import nn
 
 from genbench.contract import DataSpec, Decodes, Loss, Model
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.base import PATHS
 from genbench.metrics.paths import (
     MODES,
     N_PATHS,
@@ -18,6 +17,7 @@ from genbench.metrics.paths import (
     slerp,
     squared_difference,
 )
+from genbench.metrics.readings import PATHS
 
 Z = 6
 PIXELS = squared_difference(lambda x: x)

@@ -39,4 +39,4 @@ def test_is_declared_under_its_own_name():
     value = SFID.compute(fake=fake, real=real)
     assert value == METRICS["fid"].compute(fake=fake, real=real)
     assert value.value == pytest.approx(spatial_frechet_distance(fake=fake, real=real), rel=1e-12)
-    assert (SFID.name, SFID.title, SFID.reads, SFID.better) == ("sfid", "sFID", "spatial", "lower")
+    assert (SFID.name, SFID.title, SFID.reads.name, SFID.better) == ("sfid", "sFID", "spatial", "lower")

@@ -9,7 +9,7 @@ import torch
 from genbench.contract import DataSpec, Loss, Model, Translates
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import frechet_distance
-from genbench.metrics.base import TRANSLATION
+from genbench.metrics.readings import TRANSLATION
 from genbench.metrics.translation import TRANSLATIONS, Direction, both, l1, ssim, there_and_back
 
 METRICS = {m.name: m for m in TRANSLATIONS}

@@ -1,8 +1,12 @@
 import pytest
 
-from genbench.records import Record, protocol_hash
+from genbench.protocol import protocol_hash
+from genbench.records import Record
 
-FEATURES = {"extractor": "digits-classifier", "extractor_weights": "ab" * 32, "n_fake": 2000, "resize": "none"}
+FEATURES = {
+    "data": {"n_fake": 2000},
+    "features": {"extractor": "digits-classifier", "extractor_weights": "ab" * 32, "resize": "none"},
+}
 UNITS = {"bits_per_dim": "bits/dim", "fid": "feature^2"}
 LOWER = {"fid", "kid", "bits_per_dim"}
 
@@ -41,10 +45,11 @@ def digits():
     gan = {"status": "n/a", "reason": "gan has no likelihood"}
     bad = {"status": "failed", "reason": "loss is NaN <img src=x onerror=alert(1)>"}
     evil = "<script>alert('x')</script>|_"
-    likelihood = {"levels": 17, "dequantisation": "uniform"}
-    speed = {"threads": 2}
+    likelihood = {"data": {"levels": 17, "dequantisation": "uniform"}}
+    cost = {"model": {"evaluations": 1, "parameters": 412_000}}
+    speed = {"machine": {"threads": 2}}
     return [
-        make_record("gan", "fid", 31.0, half=1.0, protocol=FEATURES | {"evaluations": 1, "parameters": 412_000}),
+        make_record("gan", "fid", 31.0, half=1.0, protocol=FEATURES | cost),
         make_record("gan", "kid", 0.02, half=0.001),
         make_record("gan", "bits_per_dim", protocol=likelihood, **gan),
         make_record("gan", "images_per_second", 52000.0, half=900.0, protocol=speed),

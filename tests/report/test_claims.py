@@ -17,8 +17,11 @@ from genbench.suite.schema import ClaimEntry, Suite
 
 TOYS = Path(__file__).parent.parent / "toys.py"
 
-FULL = {"extractor": "inception-v3-compat", "reference": "train", "n_fake": 50_000, "n_real": 50_000}
-SAMPLER = {"sampler": {"steps": 50, "eta": 0.0}, "images_seen": 102_400_000}
+FULL = {
+    "data": {"reference": "train", "n_fake": 50_000, "n_real": 50_000},
+    "features": {"extractor": "inception-v3-compat"},
+}
+SAMPLER = {"model": {"sampler": {"steps": 50, "eta": 0.0}, "images_seen": 102_400_000}}
 
 
 @pytest.fixture
@@ -54,30 +57,40 @@ def test_better_is_up_for_a_metric_of_which_more_is_better(record):
 
 
 @pytest.mark.parametrize(
-    ("field", "wanted", "why"),
+    ("branch", "field", "wanted", "why"),
     [
-        ("n_fake", 10_000, "n_fake is 50000, published with 10000"),
-        ("extractor", "dinov2-vit-b-14", "extractor is inception-v3-compat, published with dinov2-vit-b-14"),
-        ("images_seen", 5, "images_seen is 102400000, published with 5"),
-        ("split", "test", "split is not stated, published with test"),
-        ("sampler", {"steps": 10}, "sampler steps is 50, published with 10"),
-        ("dataset_fingerprint", "ab" * 32, f"dataset_fingerprint is not stated, published with {'ab' * 6}"),
+        ("data", "n_fake", 10_000, "data n_fake is 50000, published with 10000"),
+        (
+            "features",
+            "extractor",
+            "dinov2-vit-b-14",
+            "features extractor is inception-v3-compat, published with dinov2-vit-b-14",
+        ),
+        ("model", "images_seen", 5, "model images_seen is 102400000, published with 5"),
+        ("data", "split", "test", "data split is not stated, published with test"),
+        ("model", "sampler", {"steps": 10}, "model sampler steps is 50, published with 10"),
+        ("data", "fingerprint", "ab" * 32, f"data fingerprint is not stated, published with {'ab' * 6}"),
     ],
 )
-def test_another_protocol_is_not_comparable_and_the_reason_names_the_field(measured, field, wanted, why):
-    found = measured(3.3, protocol={**FULL, field: wanted})
+def test_another_protocol_is_not_comparable_and_the_reason_names_the_field(measured, branch, field, wanted, why):
+    found = measured(3.3, protocol={**FULL, branch: {**FULL.get(branch, {}), field: wanted}})
     assert (found.word, found.why) == ("not comparable", why)
 
 
 def test_of_a_nested_field_only_what_is_claimed_must_agree():
-    assert list(unlike({"sampler": {"steps": 50}}, SAMPLER)) == []
-    assert list(unlike({"sampler": {"steps": 50, "eta": 1.0}}, SAMPLER)) == ["sampler eta is 0.0, published with 1.0"]
+    assert list(unlike({"sampler": {"steps": 50}}, SAMPLER["model"])) == []
+    assert list(unlike({"sampler": {"steps": 50, "eta": 1.0}}, SAMPLER["model"])) == [
+        "sampler eta is 0.0, published with 1.0"
+    ]
 
 
 def test_every_reason_is_given(measured):
-    found = measured(3.3, protocol={"n_fake": 10, "reference": "test"}, differs="the best of many checkpoints")
+    found = measured(
+        3.3, protocol={"data": {"n_fake": 10, "reference": "test"}}, differs="the best of many checkpoints"
+    )
     assert found.why == (
-        "the best of many checkpoints; n_fake is 50000, published with 10; reference is train, published with test"
+        "the best of many checkpoints; data n_fake is 50000, published with 10; "
+        "data reference is train, published with test"
     )
 
 
@@ -109,7 +122,11 @@ dataset: {name: digits}
 models:
   - name: ddpm
     claims:
-      - {metric: fid, value: 3.17, tolerance: 0.2, source: "Ho et al. 2020, Table 1", protocol: {n_fake: 50_000}}
+      - metric: fid
+        value: 3.17
+        tolerance: 0.2
+        source: "Ho et al. 2020, Table 1"
+        protocol: {data: {n_fake: 50_000}}
       - {metric: bits_per_dim, value: 3.75, kind: "<=", source: "<b>Ho</b> et al. 2020"}
   - {name: ddim, label: "ddim 10", weights_of: ddpm}
 metrics: [fid, bits_per_dim]
@@ -120,7 +137,7 @@ metrics: [fid, bits_per_dim]
 def result(record, tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
     records = [
-        record("ddpm", "fid", 400.0, half=1.0, protocol={"n_fake": 10}, n_fake=10),
+        record("ddpm", "fid", 400.0, half=1.0, protocol={"data": {"n_fake": 10}}, n_fake=10),
         record("ddpm", "bits_per_dim", 3.8, half=0.1, protocol={}, kind="<="),
         record("noise", "fid", 421.0, role="scale"),
     ]
@@ -133,8 +150,8 @@ def test_the_page_and_the_markdown_show_claim_measurement_verdict_and_source(res
     text = (result / "leaderboard.md").read_text()
     assert "### Published figures" in text
     assert (
-        "| ddpm | FID | 3.17 (tolerance 0.2) | 400.0 ± 1.0 | not comparable: n\\_fake is 10, published with 50000 | "
-        "Ho et al. 2020, Table 1 |"
+        "| ddpm | FID | 3.17 (tolerance 0.2) | 400.0 ± 1.0 | "
+        "not comparable: data n\\_fake is 10, published with 50000 | Ho et al. 2020, Table 1 |"
     ) in text
     assert "| ddpm | Bits/dim | ≤ 3.75 | ≤ 3.80 ± 0.10 | reproduced | \\<b\\>Ho\\</b\\> et al. 2020 |" in text
     html = (result / "leaderboard.html").read_text()
@@ -161,7 +178,7 @@ def test_what_is_no_suite_is_one_line(result, text):
 
 def test_claims_follow_the_label_and_rows_that_the_board_has(result, record):
     claims = read_claims(result / "suite.yaml")
-    board = boards([record("ddpm", "fid", 3.0, half=1.0, protocol={"n_fake": 50_000})])[0]
+    board = boards([record("ddpm", "fid", 3.0, half=1.0, protocol={"data": {"n_fake": 50_000}})])[0]
     assert [v.text for v in verdicts(board, claims)] == ["reproduced", "not measured"]
     assert claim_cells(verdicts(board, claims)[1])[3] == "—"
     assert "Published" not in markdown([boards([record("vae", "fid", 3.0)])[0]], claims)
@@ -191,7 +208,7 @@ def test_claims_added_to_a_finished_run_are_on_its_page_after_the_next_one(tmp_p
     suite = {"suite": "s", "dataset": data, "features": "pixels", "samples": 20, "metrics": ["fid"], "models": [model]}
     first = run(Suite.model_validate(suite), out=tmp_path / "out", device="cpu")
     assert first.measured
-    claim = {"metric": "fid", "value": 1e9, "source": "nobody", "protocol": {"n_fake": 20}}
+    claim = {"metric": "fid", "value": 1e9, "source": "nobody", "protocol": {"data": {"n_fake": 20}}}
     again = run(Suite.model_validate({**suite, "models": [{**model, "claims": [claim]}]}), out=tmp_path / "out")
     assert not again.measured
     assert "not reproduced: better by 1e+09" in (tmp_path / "out" / "leaderboard.md").read_text()

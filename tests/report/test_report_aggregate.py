@@ -53,16 +53,20 @@ def test_scale_rows_are_never_ranked_and_come_last(digits):
 
 
 def test_different_protocols_are_not_ranked_and_the_sentence_names_the_field(record):
-    other = {"extractor": "digits-classifier", "extractor_weights": "ab" * 32, "n_fake": 500, "resize": "none"}
+    features = {"extractor": "digits-classifier", "extractor_weights": "ab" * 32, "resize": "none"}
+    other = {"data": {"n_fake": 500}, "features": features}
     found = column([record("a", "fid", 1.0), record("b", "fid", 2.0), record("c", "fid", 3.0, protocol=other)], "fid")
     assert not found.best
-    assert "n_fake is 2000 for a and b, 500 for c." in found.unranked
+    assert "data.n_fake is 2000 for a and b, 500 for c." in found.unranked
     assert "resize" not in found.unranked
 
 
 def test_fields_on_the_models_side_do_not_hinder_ranking(record):
-    own = {"extractor": "e", "steps": 50}
-    records = [record("a", "fid", 1.0, protocol=own), record("b", "fid", 2.0, protocol=own | {"steps": 10})]
+    own = {"features": {"extractor": "e"}, "model": {"sampler": {"steps": 50}}}
+    records = [
+        record("a", "fid", 1.0, protocol=own),
+        record("b", "fid", 2.0, protocol=own | {"model": {"sampler": {"steps": 10}}}),
+    ]
     assert column(records, "fid").best == {"a"}
 
 
@@ -72,14 +76,14 @@ def test_another_metric_version_is_another_protocol(record):
 
 
 def test_seeds_under_different_protocols_have_no_mean(record):
-    records = [record("a", "fid", 1.0), record("a", "fid", 2.0, seed=1, protocol={"extractor": "other"})]
+    records = [record("a", "fid", 1.0), record("a", "fid", 2.0, seed=1, protocol={"features": {"extractor": "other"}})]
     found = entry(records, "a", "fid")
     assert found.value is None
     assert "extractor is digits-classifier for seed 0, other for seed 1" in found.reason
 
 
 def test_a_scale_row_under_another_protocol_is_named(record):
-    scale = record("real", "fid", 0.1, protocol={"extractor": "digits-classifier"}, role="scale")
+    scale = record("real", "fid", 0.1, protocol={"features": {"extractor": "digits-classifier"}}, role="scale")
     found = column([record("a", "fid", 1.0), record("b", "fid", 2.0), scale], "fid")
     assert found.best == {"a"}
     assert "n_fake is 2000 for the models, not stated for real" in found.notes[0]
@@ -136,5 +140,5 @@ def test_notes_explain_negative_kid_bounds_and_whose_fid_it_is(digits):
 
 
 def test_an_inception_fid_carries_no_warning(record):
-    records = [record("a", "fid", 1.0, protocol={"extractor": "inception-v3-compat"})]
+    records = [record("a", "fid", 1.0, protocol={"features": {"extractor": "inception-v3-compat"}})]
     assert "cannot be compared" not in "\n".join(notes(boards(records)[0]))

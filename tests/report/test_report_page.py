@@ -123,7 +123,7 @@ def test_the_page_says_what_a_reader_must_know(html):
 
 
 def test_columns_that_may_not_be_ranked_cannot_be_sorted(digits, record, tmp_path):
-    other = record("vae", "fid", 118.0, protocol={"extractor": "digits-classifier", "resize": "32"})
+    other = record("vae", "fid", 118.0, protocol={"features": {"extractor": "digits-classifier", "resize": "32"}})
     write_records(tmp_path / "records.jsonl", [*digits, other])
     render(tmp_path)
     html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")

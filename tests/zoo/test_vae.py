@@ -13,11 +13,10 @@ from torch.distributions import MultivariateNormal
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
-from genbench.evaluate.cell_inputs import CellInputs
+from genbench.evaluate.cell import CellInputs, evaluate
 from genbench.keys import stream_seed
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
-from genbench.runner.work import evaluate, fit_weights
 from genbench.space import bits_per_dim, seeded, to_pixels, to_unit_range
 from genbench.store import Store
 from genbench.suite.schema import Suite
@@ -519,10 +518,10 @@ def suite_run(tmp_path, levels, config):
     })  # fmt: skip
     plan, store = make_plan(suite), Store()
     cell = plan.cells[0]
-    fit_weights(cell.fit, plan.data, store, "cpu", silent)
-    (record,) = evaluate(cell, False, ("s", 1), store, "cpu", silent)
+    cell.source.fit.run(plan.data, store, "cpu", silent)
+    (record,) = evaluate(cell, False, store, "cpu", silent)
     inputs = CellInputs(cell, store, "cpu", silent)
-    return inputs.model, inputs.unseen.pixels, record
+    return inputs.opened.model, inputs.unseen.pixels, record
 
 
 def bits_of(model, pixels):
@@ -534,7 +533,7 @@ def bits_of(model, pixels):
 
 def test_a_record_tells_beta_and_its_bound_is_that_of_beta_1(tmp_path):
     model, pixels, record = suite_run(tmp_path, 17, {"beta": 4.0})
-    assert record.protocol["config"]["beta"] == 4.0
+    assert record.protocol["model"]["config"]["beta"] == 4.0
     plain = VAE(model.data, replace(model.config, beta=1.0)).eval()
     plain.load_state_dict(model.state_dict())
     assert (record.status, record.kind) == ("ok", "<=")
@@ -544,8 +543,8 @@ def test_a_record_tells_beta_and_its_bound_is_that_of_beta_1(tmp_path):
 def test_black_and_white_data_get_bernoulli_probabilities_all_the_way_to_the_record(tmp_path):
     model, pixels, record = suite_run(tmp_path, 2, {})
     assert isinstance(model.likelihood, Bernoulli)
-    assert record.protocol["config"]["likelihood"] == "bernoulli"
-    assert (record.protocol["levels"], record.protocol["dims"], record.n_real) == (2, 16, 4)
+    assert record.protocol["model"]["config"]["likelihood"] == "bernoulli"
+    assert (record.protocol["data"]["levels"], record.protocol["data"]["dims"], record.n_real) == (2, 16, 4)
     assert record.value == pytest.approx(bits_of(model, pixels), rel=1e-6)
     assert record.value == pytest.approx(1, abs=0.3)  # fair coins have 1 bit a pixel
 

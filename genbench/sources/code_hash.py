@@ -13,14 +13,14 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from genbench.contract import Model
+from genbench.contract import Draws
 
 FOREIGN = {"genbench", "torch", "builtins", "abc", "typing"}
 LAYOUT = {tokenize.NL, tokenize.COMMENT}
 STATEMENT_STARTS = {None, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
-def code_hash(kind: type[Model]) -> str:
+def code_hash(kind: type[Draws]) -> str:
     """SHA-256 over the class's name and the code of its module, of its bases' modules and of all that these import
     from their own package or from the zoo, however far down.
 
@@ -30,7 +30,7 @@ def code_hash(kind: type[Model]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def files_of(kind: type[Model]) -> set[Path]:
+def files_of(kind: type[Draws]) -> set[Path]:
     """The source files that count for a class."""
     found: set[Path] = set()
     waiting = [c.__module__ for c in kind.__mro__ if c.__module__.split(".")[0] not in FOREIGN]

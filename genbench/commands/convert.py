@@ -1,0 +1,104 @@
+"""`genbench convert`: rewrites a result of schema 1, whose protocols were flat, as schema 2. No value changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genbench.errors import StoreError
+from genbench.metrics import METRICS
+from genbench.protocol import Protocol, protocol_hash
+from genbench.records import BOUND, ESTIMATE, EXACT, Record, read_records, write_records
+
+MODEL = frozenset({
+    "config", "sampler", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
+    "non_finite_samples", "caveat",
+})  # fmt: skip
+DATA = {"dataset": "name", "dataset_fingerprint": "fingerprint"} | {
+    name: name
+    for name in (
+        "n_fake", "n_real", "quantisation", "levels", "dims", "reference", "memory_of", "held_out", "tested_on",
+        "split", "pairs",
+    )
+}  # fmt: skip
+FEATURES = frozenset({
+    "extractor", "extractor_weights", "feature_layer", "resize", "pixel_range", "grey", "feature_precision",
+    "similarity", "similarity_weights", "similarity_resize",
+})  # fmt: skip
+MACHINE = frozenset({"torch", "device", "threads", "dtype", "memory", "batch"})
+
+
+def convert(directory: Path) -> str:
+    """Rewrites DIR/records.jsonl, and the claims of DIR/suite.yaml; returns a line for the screen.
+
+    Raises StoreError for a folder without records, or with records that are neither schema 1 nor 2.
+    """
+    path = directory / "records.jsonl"
+    if not path.is_file():
+        raise StoreError(f"{path}: not found; allowed: the folder of a result")
+    finished = _finished(directory / "environment.json")
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [_record(line, finished) for line in lines if line["schema"] == 1]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: not records of schema 1: {error}") from None
+    if not records:
+        read_records(path)
+        return f"{path}: is schema 2 already"
+    write_records(path, records)
+    _convert_claims(directory / "suite.yaml")
+    return f"{path}: {len(records):,} records rewritten as schema 2; `genbench report {directory}` renders them"
+
+
+def _record(old: dict[str, Any], finished: str) -> Record:
+    known = {f.name for f in fields(Record)} - {"schema"}
+    values = {k: v for k, v in old.items() if k in known}
+    tree = branches(old["metric"], old["protocol"]) if old["status"] == "ok" else {}
+    values |= {"protocol": tree, "protocol_hash": protocol_hash(tree) if tree else ""}
+    values |= {"warnings": tuple(old.get("warnings", ())), "kind": kind_of(old), "time": finished}
+    return Record(**values)
+
+
+def branches(metric: str, flat: dict[str, Any]) -> Protocol:
+    """The tree of a flat protocol; what the metric itself declares is its own, whatever its name."""
+    own = METRICS[metric].protocol if metric in METRICS else {}
+    timed = metric in METRICS and METRICS[metric].reads.alone
+    tree: Protocol = {"data": {}, "features": {}, "metric": {}, "model": {}, "machine": {}}
+    for name, value in flat.items():
+        if name in own:
+            tree["metric"][name] = value
+        elif name in DATA:
+            tree["data"][DATA[name]] = value
+        elif name in FEATURES:
+            tree["features"][name] = value
+        elif name in MODEL:
+            tree["model"][name] = value
+        else:
+            tree["machine" if timed and name in MACHINE else "metric"][name] = value
+    return tree
+
+
+def kind_of(old: dict[str, Any]) -> str:
+    """The kind of likelihood of a record of schema 1."""
+    return {"=": EXACT, "<=": BOUND, "~": ESTIMATE}[old.get("kind", "=")]
+
+
+def _finished(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8")).get("finished", "")) if path.is_file() else ""
+
+
+def _convert_claims(path: Path) -> None:
+    if not path.is_file():
+        return
+    suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+    claims = [c for m in suite.get("models", []) for c in m.get("claims", []) if c.get("protocol")]
+    for claim in claims:
+        if not set(claim["protocol"]) <= {"data", "features", "metric", "model", "machine"}:
+            tree = branches(claim["metric"], claim["protocol"])
+            claim["protocol"] = {branch: values for branch, values in tree.items() if values}
+    if claims:
+        path.write_text(yaml.safe_dump(suite, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,266 @@
+"""One cell of a suite: what its metrics read, each made once and kept in the store, and its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench import data, features, lint, metrics
+from genbench.contract import Condition
+from genbench.draw.blocks import on_device
+from genbench.evaluate.measure import Measured, from_plain, measure, to_plain
+from genbench.evaluate.store_inputs import kept_about_reference, kept_features
+from genbench.features import similarity
+from genbench.keys import features_key, split_key
+from genbench.metrics.base import Inputs, Metric, OfReference
+from genbench.metrics.cost import measure_cost
+from genbench.metrics.facts import Images
+from genbench.metrics.paths import path_distances
+from genbench.metrics.readings.images import unit_images
+from genbench.metrics.translation import Direction, there_and_back
+from genbench.plan.cells import Cell, MetricPlan
+from genbench.progress import Progress, Report
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.sources.base import Opened
+from genbench.sources.network import wishes
+from genbench.store import Kind, Store
+
+VALUE_FILE = "value.json"
+
+
+class CellInputs(Inputs):
+    """The numbers of one cell, loaded when a metric asks for them."""
+
+    def __init__(self, cell: Cell, store: Store, device: str, report: Report) -> None:
+        self.cell, self.store, self.device, self.report = cell, store, device, report
+        self.levels = cell.data.spec.levels
+        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, report)
+
+    @property
+    def dataset(self) -> data.Dataset:
+        """The suite's dataset."""
+        return self.opened.dataset
+
+    @cached_property
+    def extractor(self) -> features.Extractor:
+        """The suite's feature extractor on the device."""
+        cell = self.cell
+        return features.load(cell.extractor, data.origin(cell.data.entry), self.device, cell.extraction)
+
+    @cached_property
+    def generated(self) -> Images:
+        """The cell's images (n, C, H, W) uint8 and the classes asked for, drawn once and kept."""
+        folder = self.store.kept(Kind.SAMPLES, self.cell.samples_key, self._write_samples)
+        labels = folder / "labels.npy"
+        return Images(
+            torch.from_numpy(np.load(folder / "pixels.npy")),
+            torch.from_numpy(np.load(labels)) if labels.is_file() else None,
+        )
+
+    def _write_samples(self, folder: Path) -> dict[str, Any]:
+        samples = self.cell.source.draw(self.opened)
+        arrays = {"pixels": samples.images.pixels, "labels": samples.images.labels, "shown": samples.shown}
+        for name, tensor in arrays.items():
+            if tensor is not None:
+                np.save(folder / f"{name}.npy", tensor.cpu().numpy())
+        return samples.meta
+
+    @cached_property
+    def samples_meta(self) -> dict[str, Any]:
+        """Facts about drawing the images; {} before they are drawn."""
+        key = self.cell.samples_key
+        return self.store.meta(Kind.SAMPLES, key) if self.store.has(Kind.SAMPLES, key) else {}
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The linter's findings about the samples."""
+        images = self.generated
+        findings = lint.lint(
+            images.pixels,
+            self.levels,
+            labels=images.labels,
+            feature_dims=self.fake.vectors.shape[1],
+            reference=self.reference.pixels,
+            not_finite=self.samples_meta.get("non_finite", 0),
+        )
+        modes = () if self.cell.source.capabilities.no_network else lint.lint_model(self.opened.model)
+        return tuple(finding.text for finding in (*modes, *findings))
+
+    @property
+    def model_protocol(self) -> dict[str, Any]:
+        """The source's branch, with how many samples were not finite and what the samples were drawn with."""
+        branch = self.cell.source.protocol(self.opened)
+        bad = self.samples_meta.get("non_finite", 0)
+        drawn = {k: self.samples_meta[k] for k in ("device", "torch") if k in self.samples_meta}
+        branch |= {"non_finite_samples": bad} if bad else {}
+        return branch | ({"drawn_with": drawn} if drawn else {})
+
+    @property
+    def reference(self) -> Images:
+        """The reference split."""
+        split = getattr(self.dataset, self.cell.data.reference)
+        return Images(split.pixels, split.labels)
+
+    @property
+    def unseen(self) -> Images:
+        """The test split."""
+        return Images(self.dataset.test.pixels, self.dataset.test.labels)
+
+    @cached_property
+    def fake(self) -> features.Features:
+        """Features of the samples."""
+        return self._features(self.cell.samples_key, lambda: self.generated.pixels)
+
+    @cached_property
+    def real(self) -> features.Features:
+        """Features of the reference split."""
+        return self._split_features(self.cell.data.reference)
+
+    def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
+        """Of the reference's features, kept beside them."""
+        key = self._features_key(self._split_key(self.cell.data.reference))
+        return kept_about_reference(self.store, key, part, lambda: self.real.vectors)
+
+    @cached_property
+    def train(self) -> features.Features:
+        """Features of the train split."""
+        return self._split_features("train")
+
+    @cached_property
+    def held_out(self) -> features.Features:
+        """Features of the test split."""
+        return self._split_features("test")
+
+    def _split_key(self, split: str) -> str:
+        return split_key(self.cell.data.fingerprint, split)
+
+    def _features_key(self, pixels: str) -> str:
+        return features_key(pixels, self.cell.facts.extractor)
+
+    def _split_features(self, split: str) -> features.Features:
+        return self._features(self._split_key(split), lambda: getattr(self.dataset, split).pixels)
+
+    def _features(self, key: str, pixels: Callable[[], Tensor]) -> features.Features:
+        return kept_features(self.store, self._features_key(key), lambda: self.extractor(pixels(), self.levels))
+
+    def log_probs(self, metric: Metric) -> dict[str, Any]:
+        """Log-probabilities of held-out images in nats (N,), and the kind of likelihood."""
+        cell = self.cell
+        pixels = self.dataset.test.pixels[: cell.facts.images]
+        kind, values = cell.source.log_probs(self.opened, metric, pixels)
+        return {"log_probs": values, "dims": cell.data.spec.dims, "kind": kind}
+
+    def _similarity(self, metric: Metric) -> similarity.Similarity:
+        name = metric.similarity_for(self.cell.extractor)
+        return similarity.load_similarity(name, data.origin(self.cell.data.entry), self.device, self.cell.extraction)
+
+    def path_distances(self, metric: Metric) -> np.ndarray:
+        """Distances along paths between latents of the model."""
+        names = {"n": "paths", "seed": "path_seed", "epsilon": "epsilon", "mode": "interpolation"}
+        options = {argument: metric.protocol[field] for argument, field in names.items()}
+        distances: np.ndarray = path_distances(self.opened.model, self._similarity(metric).of_unit, **options)
+        return distances
+
+    def translation(self, metric: Metric) -> dict[str, Any]:
+        """Both directions, on held-out pairs."""
+        if not metric.similarity:
+            return self._directions
+        distance = self._similarity(metric).of_unit
+        pairs = {n: (torch.from_numpy(d.translated), torch.from_numpy(d.target)) for n, d in self._directions.items()}
+        return {n: replace(d, perceptual=distance(*pairs[n]).numpy()) for n, d in self._directions.items()}
+
+    @cached_property
+    def _directions(self) -> dict[str, Direction]:
+        there, here = self.dataset.source, self.dataset
+        assert there is not None
+        return {
+            "a_to_b": self._direction("a_to_b", there.test.pixels, here.test.pixels, here.train.pixels),
+            "b_to_a": self._direction("b_to_a", here.test.pixels, there.test.pixels, there.train.pixels),
+        }
+
+    def _direction(self, name: str, source: Tensor, target: Tensor, real: Tensor) -> Direction:
+        source, target = source[: self.cell.drawing.n], target[: self.cell.drawing.n]
+        translated, back = there_and_back(self.opened.model, source, name)
+        start, shown, again, wanted = (unit_images(p, self.levels) for p in (source, translated, back, target))
+        fakes, reals = (self.extractor(pixels, self.levels).vectors for pixels in (translated, real))
+        return Direction(start, shown, again, fakes, reals, wanted)
+
+    @cached_property
+    def cost(self) -> Any:
+        """Throughput, latency and memory of sampling."""
+        drawing, speed = self.cell.drawing, self.cell.facts.speed
+        bf16 = drawing.precision == "bf16"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16):
+            return measure_cost(self.opened.model, seed=drawing.seed, wishes=self._condition, **speed)
+
+    def _condition(self, n: int) -> Condition | None:
+        return on_device(wishes(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
+
+
+def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:
+    """Records of the cell's metrics that do (alone) or do not time the machine; a failure is a record too."""
+    inputs = CellInputs(cell, store, device, report)
+    planned = [(plan, metrics.get(plan.name)) for plan in cell.metrics]
+    return [_record(inputs, plan, metric) for plan, metric in planned if metric.reads.alone == alone]
+
+
+class _NotKept(Exception):  # noqa: N818 - carries a failure past the store, which keeps only what ended well
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+
+
+def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
+    cell = inputs.cell
+    record = stored_record(cell, planned, inputs.store)
+    if record is not None:
+        return record
+    inputs.report(Progress(f"measure {metric.name}", 0, 0))
+
+    def make(folder: Path) -> None:
+        measured = measure(metric, inputs, cell.facts_for(planned), inputs.device)
+        if measured.status == FAILED:
+            raise _NotKept(measured)
+        value = {"measured": to_plain(measured), "provenance": vars(cell.provenance), "code": cell.source.code}
+        (folder / VALUE_FILE).write_text(json.dumps(value))
+
+    try:
+        inputs.store.kept(Kind.VALUES, planned.key, make)
+    except _NotKept as failure:
+        return failed_record(cell, planned, failure.measured.reason)
+    kept = stored_record(cell, planned, inputs.store)
+    assert kept is not None
+    return kept
+
+
+def stored_record(cell: Cell, planned: MetricPlan, store: Store) -> Record | None:
+    """The record of a metric that does not apply or whose value the store holds; None when it must be measured."""
+    if planned.reason:
+        return _base(cell, planned, status=NOT_APPLICABLE, reason=planned.reason)
+    if not store.intact(Kind.VALUES, planned.key):
+        return None
+    value = json.loads((store.path(Kind.VALUES, planned.key) / VALUE_FILE).read_text())
+    origin = {**value["provenance"], "code": value["code"]}
+    return _base(cell, planned, **{**origin, **from_plain(value["measured"]).fields()})
+
+
+def failed_record(cell: Cell, planned: MetricPlan, reason: str) -> Record:
+    """The record of a metric that could not be measured."""
+    return _base(cell, planned, status=FAILED, reason=reason)
+
+
+def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Record:
+    metric, suite, source = metrics.get(planned.name), cell.suite, cell.source
+    origin = {**vars(cell.provenance), "code": source.code}
+    return Record(
+        suite.name, suite.version, cell.id, cell.label, cell.data.entry["name"], cell.seed, metric.name, metric.version,
+        status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,
+        **{**origin, **more},
+    )  # fmt: skip

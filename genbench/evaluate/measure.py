@@ -1,0 +1,71 @@
+"""From a metric and its inputs to an outcome: the same for a cell of a suite and for images made elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from genbench.errors import CellFailure, TooFewSamples
+from genbench.machine import device_name, explain
+from genbench.metrics.base import Inputs, Metric, Value
+from genbench.metrics.facts import Facts
+from genbench.protocol import Protocol, protocol_hash
+from genbench.records import FAILED, NOT_APPLICABLE, OK
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How measuring one metric ended; its fields are those of a Record.
+
+    status: "ok" with a value, "n/a" where so few samples cannot give it, "failed"; the latter two with a reason.
+    """
+
+    status: str
+    reason: str = ""
+    value: Value | None = None
+    n_fake: int | None = None
+    n_real: int | None = None
+    protocol: Protocol | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Record."""
+        if self.status != OK or self.value is None or self.protocol is None:
+            return {"status": self.status, "reason": self.reason, "device": self.device}
+        whole = {k: v for k, v in vars(self).items() if k != "reason"}
+        return {**whole, **asdict(self.value), "protocol_hash": protocol_hash(self.protocol)}
+
+
+def measure(metric: Metric, inputs: Inputs, facts: Facts, device: str) -> Measured:
+    """Measures one metric; what measuring raises becomes the reason of a failure."""
+    start = time.perf_counter()
+    try:
+        arguments = metric.reads.read(inputs, metric)
+        value = metric.compute(**arguments.values)
+        if not math.isfinite(value.value):
+            raise CellFailure(f"the value is {value.value}")
+        warnings = inputs.warnings if metric.reads.of_samples else ()
+        branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
+        outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(inputs)}
+    except TooFewSamples as error:
+        return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))
+    except Exception as error:
+        return Measured(FAILED, explain(error), device=device_name(device))
+    protocol = {**branches, "metric": metric.protocol, **outer}
+    seconds = time.perf_counter() - start
+    return Measured(OK, "", value, arguments.n_fake, arguments.n_real, protocol, warnings, seconds, device_name(device))
+
+
+def to_plain(measured: Measured) -> dict[str, Any]:
+    """As plain data for JSON."""
+    return asdict(measured)
+
+
+def from_plain(data: dict[str, Any]) -> Measured:
+    """The inverse of to_plain."""
+    value = None if data["value"] is None else Value(**data["value"])
+    return Measured(**{**data, "value": value, "warnings": tuple(data["warnings"])})

@@ -1,0 +1,30 @@
+"""What cells and scores share: features of a reference, and what metrics keep about it, in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genbench.features import Features
+from genbench.keys import reference_key
+from genbench.metrics.base import OfReference
+from genbench.store import Kind, Store
+
+
+def kept_features(store: Store, key: str, make: Callable[[], Features]) -> Features:
+    """Features under this key, extracted and stored if they are absent."""
+
+    def arrays() -> dict[str, np.ndarray]:
+        return {name: value for name, value in vars(make()).items() if value is not None}
+
+    stored: dict[str, Any] = store.kept_arrays(Kind.FEATURES, key, arrays)
+    return Features(stored["vectors"], stored.get("probabilities"), stored.get("spatial"))
+
+
+def kept_about_reference(
+    store: Store, features: str, part: OfReference, rows: Callable[[], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What a metric needs of a reference whose features have the key `features`; rows(): those features (M, D)."""
+    return store.kept_arrays(Kind.REFERENCES, reference_key(features, part.name), lambda: part.compute(rows()))

@@ -1,0 +1,21 @@
+"""The readings that genbench has: one object per kind of metric input, shared by suites and by `genbench score`."""
+
+from __future__ import annotations
+
+from genbench.metrics.readings.images import (
+    BY_CLASS,
+    CONDITION,
+    FEATURES,
+    GENERATED,
+    LABELLED,
+    MEMORY,
+    PIXELS,
+    PROBABILITIES,
+    SPATIAL,
+)
+from genbench.metrics.readings.network import COST, LIKELIHOOD, PATHS, TRANSLATION
+
+__all__ = [
+    "BY_CLASS", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "PATHS", "PIXELS",
+    "PROBABILITIES", "SPATIAL", "TRANSLATION",
+]  # fmt: skip

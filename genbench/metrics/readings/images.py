@@ -1,0 +1,200 @@
+"""Readings of generated images: their features, class probabilities, pixels and labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genbench.metrics.base import Inputs, Metric, Reading, Tree
+from genbench.metrics.facts import Arguments, Capabilities, Facts, Setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+SAMPLES = ("samples", "weights")
+
+
+def unit_images(pixels: Tensor, levels: int) -> np.ndarray:
+    """Grey levels (N, C, H, W) as k / (levels - 1), float32."""
+    images: np.ndarray = (pixels.cpu().float() / (levels - 1)).numpy()
+    return images
+
+
+def unit_rows(pixels: Tensor, levels: int) -> np.ndarray:
+    """Grey levels (N, C, H, W) as rows (N, C * H * W) of k / (levels - 1), float32."""
+    return unit_images(pixels, levels).reshape(len(pixels), -1)
+
+
+class _Generated(Reading):
+    """Features of the generated images alone: fake (N, D)."""
+
+    name = "generated"
+    depends_on: tuple[str, ...] = (*SAMPLES, "extractor")
+    of_samples = True
+    through_extractor = True
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake = inputs.fake.vectors
+        return Arguments({"fake": fake}, len(fake))
+
+
+class _Features(_Generated):
+    """Features of both sets: fake (N, D), real (M, D), and what the metric keeps about the reference as `known`."""
+
+    name = "features"
+    depends_on = (*SAMPLES, "extractor", "reference")
+    against_reference = True
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = inputs.fake.vectors, inputs.real.vectors
+        known = {"known": inputs.of_real(metric.of_reference)} if metric.of_reference else {}
+        return Arguments({"fake": fake, "real": real, **known}, len(fake), len(real))
+
+
+class _Spatial(_Features):
+    """Features that keep positions in the image: fake (N, S), real (M, S)."""
+
+    name = "spatial"
+
+    def missing(self, setting: Setting) -> str:
+        return "" if setting.spatial else f"features '{setting.extractor}' have no spatial map"
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = inputs.fake.spatial, inputs.real.spatial
+        assert fake is not None
+        assert real is not None
+        return Arguments({"fake": fake, "real": real}, len(fake), len(real))
+
+
+class _Probabilities(_Generated):
+    """Class probabilities (N, K) of the generated images."""
+
+    name = "probabilities"
+
+    def missing(self, setting: Setting) -> str:
+        return "" if setting.probabilities else f"features '{setting.extractor}' give no class probabilities"
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        probabilities = inputs.fake.probabilities
+        assert probabilities is not None
+        return Arguments({"probabilities": probabilities}, len(probabilities))
+
+
+class _Memory(_Generated):
+    """Features of generated, train and held-out images: fake (N, D), train (M, D), held_out (T, D)."""
+
+    name = "memory"
+
+    def missing(self, setting: Setting) -> str:
+        return "" if setting.splits else "needs a dataset's name as reference, for its train and its test split"
+
+    def protocol(self, facts: Facts, n_fake: int | None, n_real: int | None) -> Tree:
+        tree = super().protocol(facts, n_fake, n_real)
+        tree["data"] |= {"memory_of": "train", "held_out": "test", "n_real": n_real}
+        return tree
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, train, held_out = inputs.fake.vectors, inputs.train.vectors, inputs.held_out.vectors
+        return Arguments({"fake": fake, "train": train, "held_out": held_out}, len(fake), len(train))
+
+
+class _Pixels(Reading):
+    """Pixel values in [0, 1]: fake (N, P), real (M, P)."""
+
+    name = "pixels"
+    depends_on = (*SAMPLES, "reference")
+    of_samples = True
+    against_reference = True
+
+    def missing(self, setting: Setting) -> str:
+        return one_shape(setting)
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = (unit_rows(images.pixels, inputs.levels) for images in (inputs.generated, inputs.reference))
+        return Arguments({"fake": fake, "real": real}, len(fake), len(real))
+
+
+class _AskedByClass(Reading):
+    """What readings of labels share: the data has classes, and the images were asked for by class."""
+
+    def why_not(self, metric: Metric, setting: Setting, source: Capabilities) -> str:
+        reason = self.missing(setting) or source.no_classes
+        if reason or source.no_network:  # images made elsewhere need no ability, only labels
+            return reason
+        return super().why_not(metric, setting, source)
+
+    def missing(self, setting: Setting) -> str:
+        return "" if setting.classes else f"dataset {setting.dataset} has no labels"
+
+
+class _ByClass(_AskedByClass):
+    """Features with classes: fake (N, D), real (M, D), fake_labels (N,) as asked for, real_labels (M,)."""
+
+    name = "by class"
+    depends_on = (*SAMPLES, "extractor", "reference")
+    of_samples = True
+    through_extractor = True
+    against_reference = True
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = inputs.fake.vectors, inputs.real.vectors
+        labels = {"fake_labels": labels_of(inputs.generated), "real_labels": labels_of(inputs.reference)}
+        return Arguments({"fake": fake, "real": real, **labels}, len(fake), len(real))
+
+
+class _Condition(_AskedByClass):
+    """Class probabilities (N, K) and the labels (N,) asked for."""
+
+    name = "condition"
+    depends_on = (*SAMPLES, "extractor")
+    of_samples = True
+    through_extractor = True
+
+    def missing(self, setting: Setting) -> str:
+        reason = PROBABILITIES.missing(setting) or super().missing(setting)
+        if reason or setting.own_classes:
+            return reason
+        return f"features '{setting.extractor}' know other classes than the labels; allowed: classifier"
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        probabilities = inputs.fake.probabilities
+        assert probabilities is not None
+        return Arguments({"probabilities": probabilities, "labels": labels_of(inputs.generated)}, len(probabilities))
+
+
+class _Labelled(_AskedByClass):
+    """Images with labels: fake, real (N, C, H, W) uint8, fake_labels, real_labels, levels; real is held out."""
+
+    name = "labelled"
+    depends_on = SAMPLES
+    of_samples = True
+
+    def missing(self, setting: Setting) -> str:
+        return MEMORY.missing(setting) or super().missing(setting) or one_shape(setting)
+
+    def protocol(self, facts: Facts, n_fake: int | None, n_real: int | None) -> Tree:
+        tree = super().protocol(facts, n_fake, n_real)
+        tree["data"] |= {"tested_on": "test", "n_real": n_real}
+        return tree
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = inputs.generated, inputs.unseen
+        values = {"fake": fake.pixels.cpu().numpy(), "real": real.pixels.cpu().numpy(), "levels": inputs.levels}
+        labels = {"fake_labels": labels_of(fake), "real_labels": labels_of(real)}
+        return Arguments({**values, **labels}, len(fake.pixels), len(real.pixels))
+
+
+def one_shape(setting: Setting) -> str:
+    """Why two sets of images cannot be compared pixel by pixel; "" when they can."""
+    return f"needs images of one shape; found {setting.shapes[0]} and {setting.shapes[1]}" if setting.shapes else ""
+
+
+def labels_of(images: Any) -> np.ndarray:
+    """Labels (N,) of images that have them."""
+    assert images.labels is not None
+    labels: np.ndarray = images.labels.cpu().numpy()
+    return labels
+
+
+FEATURES, GENERATED, SPATIAL, PROBABILITIES = _Features(), _Generated(), _Spatial(), _Probabilities()
+MEMORY, PIXELS, BY_CLASS, CONDITION, LABELLED = _Memory(), _Pixels(), _ByClass(), _Condition(), _Labelled()

@@ -1,0 +1,105 @@
+"""From a suite's model entries to sources: which class, which weights, which options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from genbench import data
+from genbench.contract import Draws, Model, override
+from genbench.errors import ModelError
+from genbench.keys import content_hash, file_hash
+from genbench.plan.applies import lacking
+from genbench.registry import resolve_model
+from genbench.sources.base import DataPlan, Source
+from genbench.sources.code_hash import code_hash
+from genbench.sources.files import Files
+from genbench.sources.network import Network
+from genbench.sources.trained import Fit, SelfContained, Trained, Weights
+from genbench.suite.schema import Suite, check_options
+
+
+class Rows:
+    """The rows of a suite as sources. Raises SuiteError for an entry that cannot be planned."""
+
+    def __init__(self, suite: Suite, plan: DataPlan, limit: int | None) -> None:
+        self.suite, self.plan, self.limit = suite, plan, limit
+        self.kinds = [self._kind(index) for index in range(len(suite.models))]
+
+    def source(self, index: int, seed: int) -> Source:
+        """The source of model entry number `index` for one seed."""
+        entry = self.suite.models[index]
+        if entry.samples is not None:
+            path = self.suite.path(entry.samples)
+            return Files(entry.label, path, content_hash(path), data.has_labels(path))
+        kind, owner = self._class(index), self._owner(index)
+        network = self._network(index, owner)
+        sampler = asdict(override(kind.Sampler(), network.sampler))
+        file = self.suite.models[owner].weights
+        if file is not None:
+            path = self.suite.path(file)
+            loaded: Source = Weights.of(entry.label, network, kind, sampler, file=path, content=file_hash(path))
+            return loaded
+        trained: Source
+        if issubclass(self._class(owner), Model):
+            trained = Trained.of(entry.label, network, kind, sampler, fit=self._fit(owner, seed))
+            return trained
+        trained = SelfContained.of(entry.label, network, kind, sampler)
+        return trained
+
+    def _class(self, index: int) -> type[Draws]:
+        kind = self.kinds[index]
+        assert kind is not None
+        return kind
+
+    def _owner(self, index: int) -> int:
+        """The entry whose weights this one draws with."""
+        of = self.suite.models[index].weights_of
+        return index if of is None else [e.label for e in self.suite.models].index(of)
+
+    def _network(self, index: int, owner: int) -> Network:
+        entry = self.suite.models[index]
+        config = {**self.suite.models[owner].config, **entry.config}
+        return Network(
+            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self._class(index))
+        )
+
+    def _fit(self, index: int, seed: int) -> Fit:
+        entry, kind, suite = self.suite.models[index], self._class(index), self.suite
+        assert issubclass(kind, Model)
+        recipe = override(kind.recipe(self.plan.spec), entry.train.changes())
+        images = min(suite.images(entry) or recipe.images, self.limit or math.inf)
+        if self.limit is not None and suite.trial.train_batch is not None:
+            recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
+        network = Network(entry.name, entry.source, suite.folder, entry.config, code=code_hash(kind))
+        config = asdict(override(kind.preset(self.plan.spec), entry.config))
+        return Fit(
+            entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,
+            self.plan.fingerprint,
+        )  # fmt: skip
+
+    def _kind(self, index: int) -> type[Draws] | None:
+        entry = self.suite.models[index]
+        if entry.samples is not None:
+            return None
+        try:
+            kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
+            preset = kind.preset(self.plan.spec)
+        except ModelError as error:
+            raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
+        except ValueError as error:
+            raise self.suite.error(("models", index), str(error)) from None
+        self._check(index, "config", entry.config, preset)
+        self._check(index, "sampler", entry.sampler, kind.Sampler())
+        reason = lacking(kind, self.plan)
+        if reason:
+            raise self.suite.error(("models", index), f"{kind.__name__} {reason}")
+        return kind
+
+    def _check(self, index: int, key: str, changes: dict[str, Any], options: Any) -> None:
+        check_options(self.suite, ("models", index, key), changes, type(options))
+        try:
+            override(options, changes)
+        except (ModelError, ValueError) as error:
+            raise self.suite.error(("models", index, key), str(error)) from None

@@ -1,0 +1,51 @@
+"""Where a record comes from: the run, its time, genbench's version, and the revision of the suite's repository."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+GIT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """run: a random id of the run. time: its start, ISO 8601 UTC. genbench: the version.
+
+    revision: the commit of the git repository that holds the suite, "" without one. dirty: whether tracked files
+    differ from it, None without a repository.
+    """
+
+    run: str = ""
+    time: str = ""
+    genbench: str = ""
+    revision: str = ""
+    dirty: bool | None = None
+
+
+def provenance(folder: Path) -> Provenance:
+    """The provenance of a run that starts now, of a suite in this folder."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return Provenance(uuid.uuid4().hex[:12], time, metadata.version("genbench"), *repository_state(folder))
+
+
+def repository_state(folder: Path) -> tuple[str, bool | None]:
+    """The commit of the git repository around a folder and whether tracked files differ; ("", None) without one."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    if not revision:
+        return "", None
+    return revision, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

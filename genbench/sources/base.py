@@ -1,0 +1,129 @@
+"""What a source of images is: the base class, and the plain data that sources are planned and opened with.
+
+A source is a frozen dataclass of plain data, made while planning and sent to a worker. Metrics, the planner and the
+page use this interface and do not distinguish kinds of sources.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from genbench import data
+from genbench.contract import DataSpec
+from genbench.errors import CellFailure
+from genbench.metrics.facts import Capabilities, Images
+from genbench.progress import Report
+from genbench.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genbench.contract import Model
+    from genbench.metrics.base import Metric
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """A suite's dataset: its entry, where relative paths start, shape, fingerprint, and the reference split."""
+
+    entry: dict[str, Any]
+    folder: Path
+    spec: DataSpec
+    fingerprint: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn: n images from a seed, in blocks of that many, in "fp32" or "bf16"."""
+
+    n: int
+    seed: int
+    block: int = 500
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn images, facts about drawing them (evaluations, non_finite, seconds), and a picture laid out for the page.
+
+    shown: (M, C, H, W) uint8, None where the page shows the images themselves.
+    """
+
+    images: Images
+    meta: dict[str, Any] = field(default_factory=dict)
+    shown: Tensor | None = None
+
+
+class Opened:
+    """A source opened in a worker: its dataset and its model are loaded when first asked for, and then kept."""
+
+    def __init__(
+        self, source: Source, plan: DataPlan, drawing: Drawing, store: Store, device: str, report: Report
+    ) -> None:
+        self.source, self.plan, self.drawing = source, plan, drawing
+        self.store, self.device, self.report = store, device, report
+
+    @cached_property
+    def dataset(self) -> data.Dataset:
+        """The suite's dataset."""
+        return data.load(self.plan.entry, self.plan.folder)
+
+    @cached_property
+    def model(self) -> Model:
+        """The source's model with its weights, on the device, in eval mode."""
+        return self.source.load(self)
+
+
+class Source(ABC):
+    """Where the images of one row come from.
+
+    label: the row's name. ranked: whether it takes part in ranks; scale rows do not. family: of the model, "" for none.
+    code: hash of the model's code, "" for none. weights_key: key of the weights, "" for none.
+    """
+
+    label: str
+    family: str
+    ranked = True
+    code = ""
+
+    @property
+    def role(self) -> str:
+        """The record's role: "model" for rows that are ranked, else "scale"."""
+        return "model" if self.ranked else "scale"
+
+    @property
+    def weights_key(self) -> str:
+        """The key of the weights that it draws from; "" when there are none."""
+        return ""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What it can do, by name."""
+
+    @abstractmethod
+    def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
+        """The key of its images."""
+
+    @abstractmethod
+    def draw(self, opened: Opened) -> Samples:
+        """Its images. Raises CellFailure when they cannot be made."""
+
+    def protocol(self, opened: Opened) -> dict[str, Any]:
+        """The `model` branch of a record's protocol."""
+        return {}
+
+    def load(self, opened: Opened) -> Model:
+        """The model with its weights. Raises CellFailure for a source without one."""
+        raise CellFailure(self.capabilities.no_network)
+
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
+        """The kind of likelihood, and log-probabilities in nats (N,) of images (N, C, H, W) uint8."""
+        raise CellFailure(self.capabilities.no_network)

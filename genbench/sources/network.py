@@ -1,0 +1,207 @@
+"""Sources that draw with a network: which class with which options, how it is loaded, and how it draws."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.contract import (
+    ClassConditional,
+    Draws,
+    ExactLikelihood,
+    ImportanceBound,
+    LikelihoodBound,
+    LikelihoodEstimate,
+    TextConditional,
+    Translates,
+)
+from genbench.draw.blocks import DRAW_VERSION, NO_WISHES, Wishes, draw
+from genbench.errors import CellFailure
+from genbench.keys import likelihoods_key, samples_key, stream_seed
+from genbench.machine import device_name
+from genbench.metrics.base import Metric
+from genbench.metrics.facts import Capabilities, Images
+from genbench.metrics.translation import there_and_back
+from genbench.progress import Progress
+from genbench.records import BOUND, ESTIMATE, EXACT
+from genbench.registry import resolve_model
+from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
+from genbench.sources.build import build
+from genbench.sources.code_hash import code_hash
+from genbench.space import seeded, to_unit_range
+from genbench.store import Kind
+
+LIKELIHOOD_BATCH = 100
+SHOWN, ROW = 30, 10  # images of a translator's picture, and how many in a row
+LogProb = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which class with which options, as plain data. target: as in a suite's `source`. code: the hash of its code."""
+
+    name: str
+    target: str | None
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
+
+    def resolve(self) -> type[Draws]:
+        """The class; CellFailure when its code is no longer what was planned with."""
+        kind = resolve_model(self.name, self.target, self.folder)
+        if code_hash(kind) != self.code:
+            raise CellFailure(f"the code of {self.name} changed during the run; run it again")
+        return kind
+
+    def build(self, plan: DataPlan, seed: int) -> Draws:
+        """The network with fresh weights."""
+        return build(self.resolve(), plan.spec, self.config, self.sampler, stream_seed(seed, "weights"))
+
+
+@dataclass(frozen=True)
+class NetworkSource(Source):
+    """A row that draws with a network.
+
+    sampler: all options of the sampler. abilities: names of the contract's. asked: whether samples are asked for by
+    class or text. translates: whether it translates images.
+    """
+
+    label: str
+    network: Network
+    family: str
+    kind_name: str
+    sampler: dict[str, Any]
+    abilities: tuple[str, ...]
+    asked: bool
+    translates: bool
+
+    @classmethod
+    def of(cls, label: str, network: Network, kind: type[Draws], sampler: dict[str, Any], **more: Any) -> Any:
+        """A source of this kind for a class."""
+        from genbench.contract import abilities
+
+        asked, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
+        return cls(label, network, kind.family, kind.__name__, sampler, abilities(kind), asked, translates, **more)
+
+    @property
+    def code(self) -> str:  # type: ignore[override]
+        """The hash of the class's code."""
+        return self.network.code
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The class's abilities."""
+        no_classes = "" if self.asked else "its samples were not asked for classes"
+        return Capabilities(self.kind_name, self.abilities, "", no_classes)
+
+    def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
+        """Weights, code, config, sampler, and how they are drawn."""
+        return samples_key(
+            draw=DRAW_VERSION, weights=self.weights_key, code=self.code, config=self.network.config,
+            sampler=self.sampler, spec=asdict(plan.spec), **asdict(drawing),
+        )  # fmt: skip
+
+    def load(self, opened: Opened) -> Any:
+        """The network with its weights, on the device, in eval mode."""
+        model = self.network.build(opened.plan, opened.drawing.seed)
+        self.read_weights(model, opened)
+        return model.to(opened.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @abstractmethod
+    def read_weights(self, model: Draws, opened: Opened) -> None:
+        """Puts the weights into the model. Raises CellFailure when they are missing."""
+
+    def draw(self, opened: Opened) -> Samples:
+        """Images by the model's sampler, block by block."""
+        drawing, model = opened.drawing, opened.model
+        scratch = opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, drawing))
+        drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
+                     wishes=wishes(opened), scratch=scratch, report=opened.report)  # fmt: skip
+        meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
+        shown = translated_rows(opened) if self.translates else None
+        return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
+
+    def protocol(self, opened: Opened) -> dict[str, Any]:
+        """Precision, config, sampler, evaluations, and the caveat of the model where it has one."""
+        model = opened.model
+        branch: dict[str, Any] = {"precision": opened.drawing.precision, "config": asdict(model.config)}
+        branch |= {"sampler": asdict(model.sampler), "evaluations": model.evaluations}
+        return branch | ({"caveat": model.caveat} if model.caveat else {})
+
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
+        """By the model, kept in the store."""
+        kind, log_prob = likelihood_of(opened.model, metric)
+        key = likelihoods_key(self._likelihood_source(opened, kind), kind, len(pixels), metric.protocol)
+
+        def make() -> dict[str, np.ndarray]:
+            return {"log_probs": compute_log_probs(opened, pixels, log_prob)}
+
+        return kind, opened.store.kept_arrays(Kind.LIKELIHOODS, key, make)["log_probs"]
+
+    def _likelihood_source(self, opened: Opened, kind: str) -> str:
+        """An estimate depends on the weights and not on the sampler: rows that share weights share it."""
+        estimate = getattr(type(opened.model), "log_prob_estimate", None)
+        if kind == ESTIMATE and self.weights_key and estimate is not None:
+            return f"{self.weights_key} {estimate.__qualname__}"
+        return self.samples_key(opened.plan, opened.drawing)
+
+
+def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
+    """The kind of likelihood that the metric can have of the model, and the function that computes it."""
+    if isinstance(model, ExactLikelihood) and "ExactLikelihood" in metric.abilities:
+        return EXACT, model.log_prob
+    if isinstance(model, LikelihoodBound) and "LikelihoodBound" in metric.abilities:
+        return BOUND, model.log_prob_bound
+    if isinstance(model, ImportanceBound) and "ImportanceBound" in metric.abilities:
+        return BOUND, lambda pixels, gen: model.log_prob_importance(pixels, metric.protocol["k"], gen)
+    assert isinstance(model, LikelihoodEstimate)
+    return ESTIMATE, partial(model.log_prob_estimate, steps=metric.protocol["steps"])
+
+
+@torch.no_grad()
+def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.ndarray:
+    """Log-probabilities in nats (N,) float64 of images (N, C, H, W) uint8, a batch at a time."""
+    gen, parts = seeded(stream_seed(opened.drawing.seed, "likelihood"), opened.device), []
+    start = time.perf_counter()
+    for i, part in enumerate(pixels.split(LIKELIHOOD_BATCH)):
+        parts.append(log_prob(part.to(opened.device), gen).cpu().double())
+        done = min(len(pixels), (i + 1) * LIKELIHOOD_BATCH)
+        opened.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
+    values: np.ndarray = torch.cat(parts).numpy()
+    return values
+
+
+def wishes(opened: Opened) -> Wishes:
+    """What the model is asked to show, where it can be asked."""
+    model, dataset = opened.model, opened.dataset
+    if isinstance(model, Translates):
+        assert dataset.source is not None
+        return Wishes(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
+    if isinstance(model, ClassConditional):
+        return Wishes(dataset.train.labels)
+    if isinstance(model, TextConditional):
+        return Wishes(dataset.train.labels, dataset.captions)
+    return NO_WISHES
+
+
+def translated_rows(opened: Opened) -> Tensor:
+    """Rows of source images, under each its translation and the translation's way back."""
+    assert opened.dataset.source is not None
+    source = opened.dataset.source.test.pixels[:SHOWN]
+    rows = [images.split(ROW) for images in (source, *there_and_back(opened.model, source, "a_to_b"))]
+    return torch.cat([row for group in zip(*rows, strict=True) for row in group])
+
+
+def made_with(device: str) -> dict[str, str]:
+    """What an artefact was made with: the hardware and torch's version."""
+    return {"device": device_name(device), "torch": torch.__version__}

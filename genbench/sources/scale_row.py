@@ -1,0 +1,47 @@
+"""Scale rows as sources: real, blurred and repeated images, noise, one Gaussian (genbench.sources.scale)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from genbench.errors import CellFailure
+from genbench.keys import samples_key
+from genbench.metrics.base import Metric
+from genbench.metrics.facts import Capabilities, Images
+from genbench.records import EXACT
+from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
+from genbench.sources.scale import ROWS, SCALE_VERSION
+
+
+@dataclass(frozen=True)
+class ScaleRow(Source):
+    """A row that shows the range of every metric; it is not ranked."""
+
+    label: str
+    family = ""
+    ranked = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """A likelihood where the row has one; no network, no classes."""
+        abilities = ("ExactLikelihood",) if ROWS[self.label].log_prob else ()
+        return Capabilities(self.label, abilities, "a scale row has no network", "a scale row is not asked for classes")
+
+    def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
+        """The row, the data, how many images and the seed."""
+        return samples_key(scale=SCALE_VERSION, row=self.label, data=plan.fingerprint, n=drawing.n, seed=drawing.seed)
+
+    def draw(self, opened: Opened) -> Samples:
+        """Images of the row."""
+        drawing = opened.drawing
+        return Samples(Images(ROWS[self.label].samples(opened.dataset, drawing.n, drawing.seed)))
+
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
+        """In closed form, where the row has a likelihood."""
+        log_prob = ROWS[self.label].log_prob
+        if log_prob is None:
+            raise CellFailure(f"{self.label} has no likelihood")
+        return EXACT, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))

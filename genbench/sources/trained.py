@@ -1,0 +1,133 @@
+"""Sources with weights: trained here, read from a file, or built by the class itself."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench import data
+from genbench.contract import Draws, Model, Recipe
+from genbench.errors import CellFailure
+from genbench.keys import weights_key
+from genbench.progress import Report
+from genbench.sources.base import DataPlan, Opened
+from genbench.sources.build import read_weights, write_weights
+from genbench.sources.network import Network, NetworkSource, made_with
+from genbench.store import Kind, Store
+from genbench.train.batches import Batches
+from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
+
+WEIGHTS_FILE, CURVES_FILE = "model.safetensors", "curves.csv"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training, which several rows may share; config: all options of the class, key: of the weights."""
+
+    label: str
+    network: Network
+    config: dict[str, Any]
+    recipe: Recipe
+    images: int
+    seed: int
+    precision: str
+    compile: bool
+    fingerprint: str
+
+    @property
+    def key(self) -> str:
+        """The key of the weights."""
+        return weights_key(
+            train=TRAIN_VERSION, code=self.network.code, config=self.config, recipe=asdict(self.recipe),
+            images=self.images, seed=self.seed, precision=self.precision, compile=self.compile, data=self.fingerprint,
+        )  # fmt: skip
+
+    def run(self, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
+        """Trains and keeps the weights and loss curves, unless they are in the store; returns their meta."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            return self._train(folder, plan, store, device, report)
+
+        store.kept(Kind.WEIGHTS, self.key, make)
+        return store.meta(Kind.WEIGHTS, self.key)
+
+    def _train(self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
+        model = self.network.build(plan, self.seed).to(device)
+        assert isinstance(model, Model)
+        batches = self._batches(data.load(plan.entry, plan.folder), device)
+        options = FitOptions(self.images, self.seed, self.precision, self.compile)
+        fitted = fit(model, batches, self.recipe, options, store.scratch(Kind.WEIGHTS, self.key), report)
+        write_weights(model, folder / WEIGHTS_FILE)
+        write_curves(folder / CURVES_FILE, fitted.curves)
+        meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
+        return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
+
+    def _batches(self, dataset: data.Dataset, device: str) -> Batches:
+        train, source = dataset.train, dataset.source
+        labels = None if train.labels is None else train.labels.to(device)
+        other = None if source is None else source.train.pixels.to(device)
+        levels, flip = dataset.spec.levels, self.recipe.flip
+        return Batches(train.pixels.to(device), labels, levels, self.seed, flip, dataset.captions, other)
+
+
+def write_curves(path: Path, points: list[CurvePoint]) -> None:
+    """Loss curves as CSV."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["stage", "step", "images", "seconds", "name", "value"])
+        rows.writerows(asdict(point).values() for point in points)
+
+
+@dataclass(frozen=True)
+class Trained(NetworkSource):
+    """A row whose weights are trained here."""
+
+    fit: Fit
+
+    @property
+    def weights_key(self) -> str:
+        """The key of its training."""
+        return self.fit.key
+
+    def read_weights(self, model: Draws, opened: Opened) -> None:
+        """From the store."""
+        if not opened.store.intact(Kind.WEIGHTS, self.fit.key):
+            raise CellFailure("its weights are not there: training failed or was not run")
+        read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+
+    def protocol(self, opened: Opened) -> dict[str, Any]:
+        """As NetworkSource, with the averaging of weights, the images seen, and what it was trained with."""
+        meta = opened.store.meta(Kind.WEIGHTS, self.fit.key)
+        trained = {"ema": self.fit.recipe.ema, "images_seen": meta["images"]}
+        return super().protocol(opened) | trained | {"trained_with": {k: meta[k] for k in ("device", "torch")}}
+
+
+@dataclass(frozen=True)
+class Weights(NetworkSource):
+    """A row with weights from a file; content: the hash of its bytes."""
+
+    file: Path
+    content: str
+
+    @property
+    def weights_key(self) -> str:
+        """The hash of the file."""
+        return weights_key(file=self.content)
+
+    def read_weights(self, model: Draws, opened: Opened) -> None:
+        """From the file."""
+        read_weights(model, self.file)
+
+    def protocol(self, opened: Opened) -> dict[str, Any]:
+        """As NetworkSource, with the hash of the file."""
+        return super().protocol(opened) | {"weights_file": self.content}
+
+
+@dataclass(frozen=True)
+class SelfContained(NetworkSource):
+    """A row whose class only draws and brings its own weights."""
+
+    def read_weights(self, model: Draws, opened: Opened) -> None:
+        """Nothing: the class loaded them when it was built."""
