@@ -20,7 +20,9 @@ from genbench.keys import digest
 
 SCHEMA = 1
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
-EXACT, BOUND, ESTIMATE = "=", "<=", "~"
+# Kinds of likelihood, from the strongest statement about the discrete pixels to the weakest.
+MASS, DENSITY, BOUND, ESTIMATE = "mass", "density", "bound", "estimate"
+KINDS = (MASS, DENSITY, BOUND, ESTIMATE)
 MODEL_SIDE = frozenset({
     "config", "sampler", "steps", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
     "non_finite_samples", "caveat",
@@ -33,7 +35,8 @@ class Record:
 
     role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
-    kind: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
+    kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels; bounds the mass),
+    "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
     protocol: how it was measured; warnings: what the linter says of the samples that it was measured on; seconds: what
     measuring took; device: where it was measured.
     """
@@ -51,7 +54,7 @@ class Record:
     reason: str = ""
     unit: str = ""
     better: str = "lower"
-    kind: str = EXACT
+    kind: str = ""
     lo: float | None = None
     hi: float | None = None
     interval: str = ""

@@ -128,7 +128,7 @@ def refused(tmp_path: Path, models: str, metrics: str = "[fid]") -> str:
 def test_a_metric_that_no_model_can_give(tmp_path):
     assert refused(tmp_path, "  - {name: dcgan}", "[fid, bits_per_dim]") == (
         "/s.yaml:5: metrics[1]: bits_per_dim: no model of this suite can give it; "
-        "needs ExactLikelihood or LikelihoodBound; DCGAN has: Decodes"
+        "needs ExactLikelihood or DequantisedDensity or LikelihoodBound; DCGAN has: Decodes"
     )
 
 

@@ -16,6 +16,7 @@ from genbench import data, features, lint
 from genbench.contract import (
     ClassConditional,
     Condition,
+    DequantisedDensity,
     ExactLikelihood,
     ImportanceBound,
     LikelihoodBound,
@@ -37,7 +38,7 @@ from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.applies import similarity_name
 from genbench.plan.cells import Cell, DataPlan, Network
 from genbench.progress import Progress, Report
-from genbench.records import BOUND, ESTIMATE, EXACT
+from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.sources import scale
 from genbench.sources.build import build, read_weights
 from genbench.space import seeded, to_unit_range
@@ -54,9 +55,11 @@ def build_network(network: Network, dataset: DataPlan, seed: int) -> Model:
 
 
 def likelihood_of(model: Model, metric: Metric) -> tuple[str, Ask]:
-    """The kind of number that the metric can have of the model, and how to ask for it."""
+    """The kind of the likelihood that the metric reads from the model, and the function that computes it."""
     if isinstance(model, ExactLikelihood) and "ExactLikelihood" in metric.abilities:
-        return EXACT, model.log_prob
+        return MASS, model.log_prob
+    if isinstance(model, DequantisedDensity) and "DequantisedDensity" in metric.abilities:
+        return DENSITY, model.log_prob
     if isinstance(model, LikelihoodBound) and "LikelihoodBound" in metric.abilities:
         return BOUND, model.log_prob_bound
     if isinstance(model, ImportanceBound) and "ImportanceBound" in metric.abilities:
@@ -234,9 +237,9 @@ class CellInputs(Inputs):
         cell = self.cell
         pixels = self.dataset.test.pixels[: cell.likelihood_images]
         if cell.role == "scale":
-            row = scale.ROWS[cell.label].log_prob
-            assert row is not None
-            values, kind = np.asarray(row(self.dataset, pixels, cell.seed)), EXACT
+            row = scale.ROWS[cell.label]
+            assert row.log_prob is not None
+            values, kind = np.asarray(row.log_prob(self.dataset, pixels, cell.seed)), row.kind
         else:
             kind, ask = likelihood_of(self.model, metric)
             depends = {"of": self._likelihood_source(kind), "images": len(pixels), "metric": metric.protocol}

@@ -19,13 +19,17 @@ OF_SAMPLES = (*THROUGH_EXTRACTOR, PIXELS, LABELLED)
 
 @dataclass(frozen=True)
 class Value:
-    """A number with its interval; interval says how lo..hi was got ("" when there is none). kind: "=", "<=" or "~"."""
+    """A number with its interval.
+
+    interval: how lo..hi was computed ("" when there is none). kind: of a likelihood, one of genbench.records.KINDS; ""
+    for other metrics.
+    """
 
     value: float
     lo: float | None = None
     hi: float | None = None
     interval: str = ""
-    kind: str = "="
+    kind: str = ""
 
 
 @dataclass(frozen=True)

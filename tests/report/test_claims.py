@@ -82,10 +82,10 @@ def test_every_reason_is_given(measured):
 
 
 def test_a_bound_is_no_value(record):
-    bound = combine([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="<=")])
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="<="), bound).word == "reproduced"
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p"), bound).text == (
-        "not comparable: published is =, measured <="
+    bound = combine([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="bound")])
+    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="bound"), bound).word == "reproduced"
+    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="mass"), bound).text == (
+        "not comparable: published is: mass, measured: bound"
     )
 
 
@@ -110,7 +110,7 @@ models:
   - name: ddpm
     claims:
       - {metric: fid, value: 3.17, tolerance: 0.2, source: "Ho et al. 2020, Table 1", protocol: {n_fake: 50_000}}
-      - {metric: bits_per_dim, value: 3.75, kind: "<=", source: "<b>Ho</b> et al. 2020"}
+      - {metric: bits_per_dim, value: 3.75, kind: bound, source: "<b>Ho</b> et al. 2020"}
   - {name: ddim, label: "ddim 10", weights_of: ddpm}
 metrics: [fid, bits_per_dim]
 """
@@ -121,7 +121,7 @@ def result(record, tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
     records = [
         record("ddpm", "fid", 400.0, half=1.0, protocol={"n_fake": 10}, n_fake=10),
-        record("ddpm", "bits_per_dim", 3.8, half=0.1, protocol={}, kind="<="),
+        record("ddpm", "bits_per_dim", 3.8, half=0.1, protocol={}, kind="bound"),
         record("noise", "fid", 421.0, role="scale"),
     ]
     write_records(tmp_path / "records.jsonl", records)
