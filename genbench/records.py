@@ -35,8 +35,8 @@ class Record:
 
     role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
-    kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels; bounds the mass),
-    "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
+    kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels, bounds the
+    mass), "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
     protocol: how it was measured; warnings: what the linter says of the samples that it was measured on; seconds: what
     measuring took; device: where it was measured.
     """

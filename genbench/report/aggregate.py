@@ -131,8 +131,8 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     """A row per model and dataset, in order of appearance, scale rows last.
 
     Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
-    `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, ""
-    of other metrics) and `<metric>_rank` (whole, NA where not ranked).
+    `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, NA
+    for other metrics) and `<metric>_rank` (whole, NA where not ranked).
     """
     found = boards(records)
     metrics = metric_order(c.metric for board in found for c in board.columns)
@@ -157,7 +157,7 @@ def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
         entry = row.entries.get(metric)
         if entry is not None and entry.ok:
             data |= {metric: entry.value, f"{metric}_lo": entry.lo, f"{metric}_hi": entry.hi}
-            data |= {f"{metric}_kind": entry.kind, f"{metric}_rank": ranked.get(metric)}
+            data |= {f"{metric}_kind": entry.kind or None, f"{metric}_rank": ranked.get(metric)}
     return data
 
 

@@ -8,8 +8,8 @@ same test images have dependent values, and the interval is then too wide; recor
 Likelihoods of different kinds are compared only where the comparison is sound: see genbench.report.kinds.
 
 Ties are not transitive, so that they do not form groups; the count is well defined nevertheless. The best value always
-has rank 1. A value with a wide interval may have a lower rank number than a better value with a narrow interval, because
-less is known against it.
+has rank 1. A value with a wide interval may rank before a better value with a narrow interval, because less is known
+against it.
 """
 
 from __future__ import annotations

@@ -98,10 +98,10 @@ class ClaimEntry(Entry):
     """A published figure of a model, which the report compares with the one measured.
 
     value: as published. kind: of a likelihood, which it must state: the mass of discrete pixels, the density of
-    dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the measured
-    interval the value may be and count as reproduced, such as its published spread. source: where it is published.
-    protocol: the fields of a record's protocol that must have these values for the two to be comparable. differs: what
-    else is not comparable; the figure is then shown and not judged.
+    dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the
+    measured interval the value may be and count as reproduced, such as its published spread. source: where it is
+    published. protocol: the fields of a record's protocol that must have these values for the two to be comparable.
+    differs: what else is not comparable; the figure is then shown and not judged.
     """
 
     metric: MetricName
