@@ -210,6 +210,6 @@ def test_scale_rows_are_asked_for_nothing():
     cells = make_plan(suite(models=models, metrics=names)).cells
     gaussian = next(c for c in cells if c.label == "gaussian")
     assert [m.reason for m in gaussian.metrics] == [
-        "a scale row is not asked for classes", "the likelihood of gaussian is exact: see bits_per_dim",
+        "a scale row is not asked for classes", "the likelihood of gaussian has a closed formula: see bits_per_dim",
         "a scale row has no network", "",
     ]  # fmt: skip

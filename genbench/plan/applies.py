@@ -81,7 +81,11 @@ class Setting:
             return self.missing(metric)
         if scale.ROWS[row].log_prob is None:
             return f"{row} has no likelihood"
-        return "" if "ExactLikelihood" in metric.abilities else f"the likelihood of {row} is exact: see bits_per_dim"
+        return (
+            ""
+            if "ExactLikelihood" in metric.abilities
+            else f"the likelihood of {row} has a closed formula: see bits_per_dim"
+        )
 
     def lacking(self, kind: type[Model]) -> str:
         """What the dataset lacks for a model to be trained on it at all."""
