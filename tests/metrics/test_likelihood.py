@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.contract import ImportanceBound, LikelihoodEstimate
+from genbench.contract import (
+    DequantisedDensity,
+    ExactLikelihood,
+    ImportanceBound,
+    LikelihoodBound,
+    LikelihoodEstimate,
+)
 from genbench.errors import CellFailure, GenbenchError
 from genbench.evaluate.cell_inputs import likelihood_of
 from genbench.metrics import METRICS
@@ -63,6 +69,58 @@ def test_every_kind_of_likelihood_is_the_same_number_of_its_log_probs():
     for metric in LIKELIHOODS:
         assert metric.compute(log_probs=log_probs, dims=8, kind="estimate").value == pytest.approx(2)
     assert len({metric.abilities for metric in LIKELIHOODS}) == len({m.name for m in LIKELIHOODS}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("mass", "-D ln"),
+        ("density", "-D ln"),
+        ("bound", "-D ln"),
+        ("estimate", "the numerical method has not converged"),
+    ],
+)
+def test_less_than_0_bits_is_impossible_for_discrete_pixels(kind, cause):
+    log_probs = math.log(2) * 8 * np.array([1.0, 2.0, -1.0])
+    with pytest.raises(CellFailure, match=rf"found -\S+ \({kind}, the \w+.*\), allowed: 0 or more.*{cause}"):
+        compute(log_probs=log_probs, dims=8, kind=kind)
+
+
+def test_single_images_may_be_below_0_bits_only_where_the_value_is_random():
+    log_probs = math.log(2) * 8 * np.array([1.0, -3.0, -1.0])
+    assert compute(log_probs=log_probs, dims=8, kind="density").value == pytest.approx(1)
+    with pytest.raises(CellFailure, match=r"found -1 .mass, the lowest image."):
+        compute(log_probs=log_probs, dims=8, kind="mass")
+
+
+def test_a_certain_image_may_be_rounded_to_just_above_probability_1():
+    assert compute(log_probs=np.array([1e-6, 0.0]), dims=8, kind="mass").value == pytest.approx(0, abs=1e-6)
+
+
+def test_a_kind_is_one_of_four():
+    with pytest.raises(GenbenchError, match="kind: found '=', allowed: mass, density, bound, estimate"):
+        compute(log_probs=np.array([-1.0]), dims=8, kind="=")
+
+
+class Both(ExactLikelihood, LikelihoodBound):
+    """An exact mass of 1 and a bound of 2."""
+
+    def log_prob(self, pixels, gen=None):
+        return torch.full((len(pixels),), -1.0)
+
+    def log_prob_bound(self, pixels, gen=None):
+        return torch.full((len(pixels),), -2.0)
+
+
+class Dequantised(DequantisedDensity):
+    def log_prob(self, pixels, gen=None):
+        return torch.full((len(pixels),), -3.0)
+
+
+@pytest.mark.parametrize(("model", "kind", "value"), [(Both(), "mass", -1.0), (Dequantised(), "density", -3.0)])
+def test_the_kind_is_that_of_the_strongest_ability(model, kind, value):
+    found, ask = likelihood_of(model, METRICS["bits_per_dim"])
+    assert (found, ask(torch.zeros(1, 1, 2, 2), seeded(0)).tolist()) == (kind, [value])
 
 
 class CountsDraws(ImportanceBound):

@@ -89,6 +89,13 @@ def test_a_bound_is_no_value(record):
     )
 
 
+def test_a_published_flow_is_compared_with_a_measured_one(record):
+    flow = combine([record("glow", "bits_per_dim", 3.36, half=0.02, protocol={}, kind="density")])
+    claim = Claim("glow", "bits_per_dim", 3.35, "p", kind="density")
+    assert judge(claim, flow).word == "reproduced"
+    assert claim_cells(Verdict(claim, flow, "reproduced"))[2:4] == ("≤ᵈ 3.35", "≤ᵈ 3.360 ± 0.020")
+
+
 def test_what_was_not_measured_has_no_verdict(record):
     absent = combine([record("gan", "fid", status="failed", reason="loss is NaN")])
     assert judge(Claim("gan", "fid", 3.17, "p"), absent).text == "not measured: loss is NaN"
@@ -179,6 +186,14 @@ def test_a_claim_about_what_is_not_measured_is_refused():
     entry = {"suite": "s", "dataset": {"name": "digits"}, "metrics": ["fid"]}
     with pytest.raises(SuiteError, match=r"models\[0\]\.claims\[0\]\.metric: the suite does not measure kid, only fid"):
         Suite.model_validate({**entry, "models": [{"name": "vae", "claims": [claim]}]})
+    bits = {**entry, "metrics": ["fid", "bits_per_dim"]}
+    for metric, kind, problem in (
+        ("bits_per_dim", "", "missing, allowed for bits_per_dim: mass, density, bound, estimate"),
+        ("fid", "bound", "found 'bound', allowed for fid: no kind"),
+    ):
+        kinds = {"metric": metric, "value": 1.0, "source": "p", "kind": kind}
+        with pytest.raises(SuiteError, match=rf"models\[0\]\.claims\[0\]\.kind: {problem}"):
+            Suite.model_validate({**bits, "models": [{"name": "vae", "claims": [kinds]}]})
     with pytest.raises(SuiteError, match=r"claims\[0\]\.source: missing key"):
         Suite.model_validate({**entry, "models": [{"name": "vae", "claims": [{"metric": "fid", "value": 1.0}]}]})
 
