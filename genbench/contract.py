@@ -202,41 +202,61 @@ class Model(Draws):
 
 
 class ExactLikelihood(ABC):
-    """Has a normalised density: bits/dim of the dequantised pixels is exact (kind "=")."""
+    """Computes the exact probability of the discrete pixels: bits/dim of kind "mass".
+
+    The probabilities of all images sum to 1, as an autoregressive model's do. A flow over dequantised pixels has a
+    density instead and declares DequantisedDensity.
+    """
 
     @abstractmethod
     def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Log p in nats of the discrete pixels (B, C, H, W) uint8 under uniform dequantisation: (B,).
+        """Log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). The value must not depend on gen."""
 
-        gen gives the dequantisation noise; None means a generator seeded with 0.
+
+class DequantisedDensity(ABC):
+    """Computes the exact density of dequantised pixels: bits/dim of kind "density".
+
+    The density p of y = (pixels + u) / levels is normalised. Its expected logarithm is a lower bound on log P of the
+    discrete pixels, so that bits/dim is an upper bound: E_u log p(y) - D ln(levels) <= log P (Theis et al. 2016,
+    section 3.1). u is uniform on [0, 1), or drawn from q(u | pixels) as in variational dequantisation (Ho et al. 2019).
+    """
+
+    @abstractmethod
+    def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
+        """Log p(y) - log q(u | pixels) - D ln(levels) in nats for pixels (B, C, H, W) uint8: (B,).
+
+        One draw of u for each image, from gen; None means a generator seeded with 0. log q is 0 where u is uniform.
         """
 
 
 class LikelihoodBound(ABC):
-    """Has a lower bound on log p: bits/dim is an upper bound (kind "<=")."""
+    """Computes a variational lower bound on log P: bits/dim is an upper bound (kind "bound")."""
 
     @abstractmethod
     def log_prob_bound(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """A lower bound on log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob."""
+        """A lower bound, in expectation over gen, on log P in nats of the discrete pixels (B, C, H, W) uint8: (B,).
+
+        None means a generator seeded with 0.
+        """
 
 
 class ImportanceBound(ABC):
-    """Has a lower bound on log P that tightens with the number of importance samples (kind "<=")."""
+    """Computes a lower bound on log P that tightens with the number of importance samples (kind "bound")."""
 
     @abstractmethod
     def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
-        """The bound with k samples in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob.
+        """The bound with k samples in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob_bound.
 
         On average no lower for a larger k, nor lower than log_prob_bound where the model has both; log P in the limit.
         """
 
 
 class LikelihoodEstimate(ABC):
-    """Has an estimate of log P on either side of it (kind "~"), which depends on the weights and not on the sampler."""
+    """Computes an estimate of log P, above or below it (kind "estimate"), from the weights and not the sampler."""
 
     @abstractmethod
     def log_prob_estimate(self, pixels: Tensor, gen: Generator | None = None, steps: int = 16) -> Tensor:
-        """An estimate of log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob.
+        """An estimate of log P in nats of the discrete pixels (B, C, H, W) uint8: (B,). gen as in log_prob_bound.
 
         steps: of the numerical method, whose error falls as they grow. Differentiates by itself when called in
         inference mode.
@@ -296,8 +316,8 @@ class Steps(ABC):
 
 
 ABILITIES: tuple[type, ...] = (
-    ExactLikelihood, LikelihoodBound, ImportanceBound, LikelihoodEstimate, Encodes, Decodes, Reconstructs,
-    ClassConditional, TextConditional, Translates, Steps,
+    ExactLikelihood, DequantisedDensity, LikelihoodBound, ImportanceBound, LikelihoodEstimate, Encodes, Decodes,
+    Reconstructs, ClassConditional, TextConditional, Translates, Steps,
 )  # fmt: skip
 
 

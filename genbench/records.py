@@ -19,7 +19,9 @@ from genbench.protocol import Protocol
 
 SCHEMA = 2
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
-EXACT, BOUND, ESTIMATE = "=", "<=", "~"
+# Kinds of likelihood, from the strongest statement about the discrete pixels to the weakest.
+MASS, DENSITY, BOUND, ESTIMATE = "mass", "density", "bound", "estimate"
+KINDS = (MASS, DENSITY, BOUND, ESTIMATE)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Record:
 
     role: "model", or "scale" for rows that show the range of a metric (held-out real images, noise, a Gaussian).
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
-    kind: of a likelihood: "=" exact, "<=" bound, "~" estimate. key: the hash of all that the value depends on.
+    kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels, bounds the
+    mass), "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
     protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
     warnings: the linter's about the samples that it was measured on. seconds: what measuring took. device: where it was
     measured. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code: the hash of
@@ -48,7 +51,7 @@ class Record:
     reason: str = ""
     unit: str = ""
     better: str = "lower"
-    kind: str = EXACT
+    kind: str = ""
     lo: float | None = None
     hi: float | None = None
     interval: str = ""
@@ -71,6 +74,8 @@ class Record:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        if self.kind not in ("", *KINDS):
+            raise ValueError(f"{self.cell} {self.metric}: kind: found {self.kind!r}, allowed: {', '.join(KINDS)} or none")
         if self.status == OK and (self.value is None or not math.isfinite(self.value)):
             raise ValueError(f"{self.cell} {self.metric}: a record that is ok needs a finite value, found {self.value}")
         if self.status != OK and (self.value is not None or not self.reason):

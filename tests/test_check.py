@@ -17,6 +17,7 @@ from genbench.contract import (
     Condition,
     DataSpec,
     Decodes,
+    DequantisedDensity,
     Encodes,
     ExactLikelihood,
     ImportanceBound,
@@ -69,7 +70,7 @@ class Gan(Model, Decodes):
         return self.decode(self.noise(n, gen))
 
 
-class Flow(Model, ExactLikelihood, Encodes, Decodes):
+class Flow(Model, DequantisedDensity, Encodes, Decodes):
     """z = (logit y - shift) exp(-scale) on pixels dequantised to y in (0, 1)."""
 
     def __init__(self, data, config=None, sampler=None):
@@ -171,6 +172,25 @@ class Mixture(Model, LikelihoodBound, ImportanceBound, ExactLikelihood):
         return levels * 2 / (self.data.levels - 1) - 1
 
 
+class Pixelwise(Model, ExactLikelihood):
+    """Independent pixels with a table of probabilities each: an exact mass without bounds."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.logits = nn.Parameter(0.1 * torch.randn(data.dims, data.levels))
+
+    def loss(self, batch, player, step, gen):
+        return Loss(-self.log_prob(batch.pixels).mean())
+
+    def log_prob(self, pixels, gen=None):
+        log_mass = self.logits.log_softmax(1).expand(len(pixels), -1, -1)
+        return log_mass.gather(2, pixels.flatten(1).long()[..., None]).flatten(1).sum(1)
+
+    def sample(self, n, gen, condition=None):
+        levels = torch.multinomial(self.logits.softmax(1), n, replacement=True, generator=gen).T
+        return levels.reshape(n, *self.data.shape) * 2 / (self.data.levels - 1) - 1
+
+
 class Labelled(Model, ClassConditional):
     def __init__(self, data, config=None, sampler=None):
         super().__init__(data, config, sampler)
@@ -231,7 +251,7 @@ class UniformPrior(Flow):
         return ((y * self.data.levels - 0.5) * 2 / (self.data.levels - 1) - 1).clamp(-1, 1)
 
 
-SOUND = [Gan, Flow, Chain, Mixture, Labelled, Texted, Translator, OtherDequantisation, UniformPrior]
+SOUND = [Gan, Flow, Chain, Mixture, Pixelwise, Labelled, Texted, Translator, OtherDequantisation, UniformPrior]
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -468,6 +488,15 @@ class TermTwice(Mixture):
         return super().log_prob(pixels) + 0.05
 
 
+class TermMissing(Pixelwise):
+    def log_prob(self, pixels, gen=None):
+        return super().log_prob(pixels) - 0.05
+
+
+class DensityAsMass(Flow, ExactLikelihood):
+    pass
+
+
 class MeanLikelihood(Flow):
     def log_prob(self, pixels, gen=None):
         return super().log_prob(pixels, gen).mean()
@@ -581,6 +610,8 @@ PLANTED = [
     (WrongInverse, "decode inverts encode", "a layer's inverse is wrong?"),
     (OtherDensity, "density is that of the codes", "a layer's log-determinant is wrong"),
     (TermTwice, "likelihood is normalised", "of all 81 images of 2x2 pixels and 3 grey levels sums to 1.051"),
+    (TermMissing, "likelihood is normalised", "sums to 0.9512; expected 1"),
+    (DensityAsMass, "mass needs no noise", "declare DequantisedDensity instead of ExactLikelihood"),
     (MeanLikelihood, "likelihood has a value an image", "has shape (); expected (8,)"),
     (NanLikelihood, "likelihood has a value an image", "expected finite numbers"),
     (OwnDequantisation, "same generator, same likelihood", "gen=None and a generator seeded with 0"),

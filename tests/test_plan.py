@@ -128,7 +128,7 @@ def refused(tmp_path: Path, models: str, metrics: str = "[fid]") -> str:
 def test_a_metric_that_no_model_can_give(tmp_path):
     assert refused(tmp_path, "  - {name: dcgan}", "[fid, bits_per_dim]") == (
         "/s.yaml:5: metrics[1]: bits_per_dim: not available for any model of this suite; "
-        "needs ExactLikelihood or LikelihoodBound; DCGAN has: Decodes"
+        "needs ExactLikelihood or DequantisedDensity or LikelihoodBound; DCGAN has: Decodes"
     )
 
 
@@ -211,6 +211,6 @@ def test_scale_rows_are_asked_for_nothing():
     cells = make_plan(suite(models=models, metrics=names)).cells
     gaussian = next(c for c in cells if c.label == "gaussian")
     assert [m.reason for m in gaussian.metrics] == [
-        "a scale row is not asked for classes", "needs ImportanceBound; gaussian has: ExactLikelihood",
+        "a scale row is not asked for classes", "needs ImportanceBound; gaussian has: DequantisedDensity",
         "a scale row has no network", "",
     ]  # fmt: skip

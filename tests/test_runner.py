@@ -105,7 +105,7 @@ def check_values(records: dict) -> None:
     assert records["theirs", "fid"].n_fake == 40
     assert records["held-out real", "fid"].value < records["uniform noise", "fid"].value
     assert records["uniform noise", "bits_per_dim"].value == pytest.approx(8.0)
-    assert records["diagonal", "bits_per_dim"].kind == "="
+    assert records["diagonal", "bits_per_dim"].kind == "density"
     assert records["diagonal", "fid"].protocol["features"]["extractor"] == "pixels"
     assert records["diagonal", "fid"].protocol["model"]["images_seen"] == 640
     assert records["diagonal", "fid"].protocol_hash == records["loaded", "fid"].protocol_hash

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from genbench.contract import ClassConditional, ExactLikelihood, Loss, Model, Recipe, Stage, Translates
+from genbench.contract import ClassConditional, DequantisedDensity, Loss, Model, Recipe, Stage, Translates
 from genbench.space import density_to_mass, dequantise
 
 
@@ -23,7 +23,7 @@ class Config:
     die_at: int = -1
 
 
-class Diagonal(Model, ExactLikelihood):
+class Diagonal(Model, DequantisedDensity):
     """Independent Gaussians for the dequantised pixels: y = mean + std z."""
 
     family = "flow"

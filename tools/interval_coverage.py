@@ -247,7 +247,7 @@ def bits_rows(share: float, seed: int) -> Iterator[str]:
     for name, d, n, truth, draw in bits_worlds():
         rng = stream(seed, (name, d, n))
         sets = (draw(rng, d, n) for _ in range(int(min(800, 2e6 / n) * share)))
-        found = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="=") for x in sets], truth)
+        found = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="mass") for x in sets], truth)
         yield f"bits/dim | over all images: {truth:.4f} | {name} | {d} | {n} | {found}"
 
 

@@ -14,19 +14,19 @@ from typing import Any
 import pandas as pd
 
 from genbench.metrics import METRICS
+from genbench.report.kinds import sign
 
 USUAL = ("fid", "kid", "precision", "recall", "bits_per_dim", "images_per_second", "evaluations")
 DIGITS = {"kid": 3, "bits_per_dim": 3, "cycle_error": 3, "paired_l1": 3, "images_per_second": 0, "evaluations": 0}
-KINDS = {"=": "= ", "<=": "≤ ", "~": "~ "}
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
 def cell(row: pd.Series, metric: str) -> str:
-    """One number with its kind where that matters, or n/a."""
+    """One number, after the sign of its kind if it is a likelihood, or n/a."""
     if pd.isna(row[metric]):
         return "n/a"
-    kind = KINDS[row[f"{metric}_kind"]] if metric == "bits_per_dim" else ""
-    return f"{kind}{row[metric]:,.{DIGITS.get(metric, 2)}f}"
+    kind = row[f"{metric}_kind"]
+    return f"{sign('' if pd.isna(kind) else kind).text} {row[metric]:,.{DIGITS.get(metric, 2)}f}".lstrip()
 
 
 def title(metric: str, extractor: str) -> str:

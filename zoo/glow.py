@@ -2,7 +2,7 @@
 
 Implemented: activation normalisation with data-dependent initialisation, invertible 1x1 convolutions (free or in LU
 form), affine and additive couplings, the multi-scale architecture of figure 2b, the released code's learned priors of
-what each level and the top give, sampling at a temperature. The likelihood is exact. The networks in the couplings:
+what each level and the top give, sampling at a temperature. The density is exact. The networks in the couplings:
 zoo.glow_networks.
 
 Deviations
@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, ExactLikelihood, Loss, Model, Recipe, Reconstructs
+from genbench.contract import Batch, Condition, DataSpec, DequantisedDensity, Loss, Model, Recipe, Reconstructs
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
@@ -328,7 +328,7 @@ class Flow(nn.Module):
             self.initialised.fill_(True)
 
 
-class Glow(Model, ExactLikelihood, Reconstructs):
+class Glow(Model, DequantisedDensity, Reconstructs):
     """A multi-scale flow of activation normalisation, 1x1 convolutions and couplings; trained by maximum likelihood.
 
     log p(y) = log N(f(y); 0, I) + log |det df/dy| (eq. 6 and 7). Latents are (B, D): decode(encode(x)) is x.
@@ -370,7 +370,7 @@ class Glow(Model, ExactLikelihood, Reconstructs):
         self.flow.initialise(dequantise(batch.pixels, self.data.levels, gen))
 
     def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Log-probability in nats of the discrete pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
+        """Log p(y) - D ln(levels) in nats of pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
         z, log_det = self.flow(dequantise(pixels, self.data.levels, gen))
         return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
 

@@ -2,7 +2,7 @@
 
 Implemented: affine couplings with checkerboard and channel masks, squeezing, the multi-scale architecture that factors
 out half of the dimensions at every scale, residual networks for s and t with weight normalisation and a learned scale
-on tanh(s), batch normalisation as a layer of the flow, and the logit transform of dequantised pixels. The likelihood
+on tanh(s), batch normalisation as a layer of the flow, and the logit transform of dequantised pixels. The density
 is exact.
 
 Deviations
@@ -44,7 +44,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from genbench.contract import Batch, Condition, DataSpec, Decodes, Encodes, ExactLikelihood, Loss, Model, Recipe
+from genbench.contract import Batch, Condition, DataSpec, Decodes, DequantisedDensity, Encodes, Loss, Model, Recipe
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
 from zoo.nets import log_normal
@@ -335,7 +335,7 @@ def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     return z, total
 
 
-class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
+class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
     """A multi-scale flow of affine couplings; trained by maximum likelihood (eq. 3).
 
     log p(y) = log N(f(y); 0, I) + log |det df/dy|. The latents are (B, D), as many as pixels: decode(encode(x)) is x.
@@ -386,7 +386,7 @@ class RealNVP(Model, ExactLikelihood, Encodes, Decodes):
         self.flow.standardise.fit(self.flow.logit(y)[0])
 
     def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Log-probability in nats of the discrete pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
+        """Log p(y) - D ln(levels) in nats of pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
         z, log_det = self.flow(dequantise(pixels, self.data.levels, gen))
         return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
 

@@ -24,6 +24,7 @@ from genbench.contract import (
     ClassConditional,
     DataSpec,
     Decodes,
+    DequantisedDensity,
     Encodes,
     ExactLikelihood,
     ImportanceBound,
@@ -209,10 +210,11 @@ class Check(NamedTuple):
     needs: tuple[type | tuple[type, ...], ...] = ()
 
 
-BOUNDED = (ExactLikelihood, LikelihoodBound, ImportanceBound)
+ORDERED = (ExactLikelihood, LikelihoodBound, ImportanceBound)
+BOUNDED = (*ORDERED, DequantisedDensity)
 LIKELIHOOD = (*BOUNDED, LikelihoodEstimate)
 # At least two of the three: no pair lacks both.
-TWO_BOUNDS = tuple(combinations(BOUNDED, 2))
+TWO_BOUNDS = tuple(combinations(ORDERED, 2))
 
 CHECKS: list[Check] = [
     Check("players share the parameters", players_share_the_parameters),
@@ -232,11 +234,12 @@ CHECKS: list[Check] = [
     Check("stays on one device", stays_on_one_device),
     Check("decodes to images", abilities.decodes_to_images, (Decodes,)),
     Check("codes fit", abilities.codes_fit, (Encodes, Decodes)),
-    Check("decode inverts encode", abilities.decode_inverts_encode, (ExactLikelihood, Encodes, Decodes)),
+    Check("decode inverts encode", abilities.decode_inverts_encode, (DequantisedDensity, Encodes, Decodes)),
     Check("likelihood has a value an image", abilities.likelihood_has_a_value_an_image, (LIKELIHOOD,)),
     Check("same generator, same likelihood", abilities.same_generator_same_likelihood, (LIKELIHOOD,)),
+    Check("mass needs no noise", abilities.mass_needs_no_noise, (ExactLikelihood,)),
     Check("likelihood is normalised", density.likelihood_is_normalised, (BOUNDED,)),
-    Check("density is that of the codes", density.density_is_that_of_the_codes, (ExactLikelihood, Encodes, Decodes)),
+    Check("density is that of the codes", density.density_is_that_of_the_codes, (DequantisedDensity, Encodes, Decodes)),
     Check("bounds are ordered", abilities.bounds_are_ordered, TWO_BOUNDS),
     Check("evaluations are counted", abilities.evaluations_are_counted, (Steps,)),
     Check("condition decides", abilities.condition_decides, ((ClassConditional, TextConditional, Translates),)),

@@ -10,7 +10,15 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.check.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
-from genbench.contract import ExactLikelihood, ImportanceBound, LikelihoodBound, LikelihoodEstimate, Steps, Translates
+from genbench.contract import (
+    DequantisedDensity,
+    ExactLikelihood,
+    ImportanceBound,
+    LikelihoodBound,
+    LikelihoodEstimate,
+    Steps,
+    Translates,
+)
 from genbench.draw.blocks import CallCount
 from genbench.space import seeded
 
@@ -22,12 +30,16 @@ ERRORS = 5.0  # standard errors of that mean
 
 Likelihood = Callable[[Any, Tensor, Generator | None], Tensor]
 
-# From the loosest bound to the exact value.
+LOG_PROB: tuple[str, Likelihood] = ("log_prob", lambda model, pixels, gen: model.log_prob(pixels, gen))
+# From the loosest bound to the exact mass. A density of dequantised pixels is another bound on the mass, and may lie on
+# either side of the variational ones.
 ORDERED: dict[type, tuple[str, Likelihood]] = {
     LikelihoodBound: ("log_prob_bound", lambda model, pixels, gen: model.log_prob_bound(pixels, gen)),
     ImportanceBound: ("log_prob_importance", lambda m, pixels, gen: m.log_prob_importance(pixels, IMPORTANCE, gen)),
-    ExactLikelihood: ("log_prob", lambda model, pixels, gen: model.log_prob(pixels, gen)),
+    ExactLikelihood: LOG_PROB,
 }
+# Lower bounds on the mass, and the mass itself; the last that a model declares is the one summed over all images.
+NORMALISED: dict[type, tuple[str, Likelihood]] = {**ORDERED, DequantisedDensity: LOG_PROB}
 ESTIMATES: dict[type, tuple[str, Likelihood]] = {
     LikelihoodEstimate: ("log_prob_estimate", lambda m, pixels, gen: m.log_prob_estimate(pixels, gen, steps=ODE_STEPS)),
 }
@@ -74,7 +86,7 @@ def asked(subject: Subject, ask: Likelihood, gen: Generator | None) -> Tensor:
 
 def likelihood_has_a_value_an_image(subject: Subject) -> str:
     """Shape (B,), finite."""
-    for name, ask in declared(subject, ORDERED | ESTIMATES).items():
+    for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
         values = asked(subject, ask, seeded(3))
         fault = shape_fault(f"{name}() of {BATCH} images", values, (BATCH,))
         if fault:
@@ -86,12 +98,24 @@ def likelihood_has_a_value_an_image(subject: Subject) -> str:
 
 def same_generator_same_likelihood(subject: Subject) -> str:
     """A function of weights, pixels and generator; no generator means one seeded with 0."""
-    for name, ask in declared(subject, ORDERED | ESTIMATES).items():
+    for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
         if difference(asked(subject, ask, seeded(3)), asked(subject, ask, seeded(3))) > 0:
             return f"{name}() gave two values with the same generator; expected one: noise not from gen?"
         if difference(asked(subject, ask, None), asked(subject, ask, seeded(0))) > 0:
             return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
     return ""
+
+
+def mass_needs_no_noise(subject: Subject) -> str:
+    """An exact mass of discrete pixels does not depend on the generator."""
+    _, ask = LOG_PROB
+    gap = difference(asked(subject, ask, seeded(3)), asked(subject, ask, seeded(4)))
+    if gap <= TOLERANCE:
+        return ""
+    return (
+        f"log_prob() differs by {gap:.4g} nats between two generators; expected the same: a density of dequantised "
+        "pixels is no exact mass, declare DequantisedDensity instead of ExactLikelihood"
+    )
 
 
 def bounds_are_ordered(subject: Subject) -> str:

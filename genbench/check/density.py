@@ -1,16 +1,18 @@
-"""Conformance checks of likelihoods against mathematics: they sum to 1, and a flow's is what its codes imply."""
+"""Conformance checks of likelihoods against mathematics: they sum to 1, and a flow's density follows from its codes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from genbench.check.abilities import ORDERED, Likelihood, asked, declared
+from genbench.check.abilities import NORMALISED, Likelihood, asked, declared
 from genbench.check.subject import Subject
-from genbench.contract import DataSpec, ExactLikelihood, Model
+from genbench.contract import DataSpec, DequantisedDensity, ExactLikelihood, Model
 from genbench.errors import GenbenchError
 from genbench.space import density_to_mass, dequantise, seeded
 
@@ -20,7 +22,8 @@ DOUBTED_DRAWS = 64  # of it, where the first does not agree
 ERRORS = 5.0  # standard errors that chance is given
 BOUND_DRAWS = 4
 SUM_TOLERANCE = 1e-2
-LEAST_SUM = 0.5  # of an exact likelihood: a density may reach beyond the range of pixels
+MASS_TOLERANCE = 1e-3  # of a sum of 81 float32 probabilities
+LEAST_SUM = 0.5  # of a density, which may be positive outside the range of pixels
 MOST_DIMS = 256
 NOISES = 1_000
 NATS_TOLERANCE = 2e-2
@@ -39,7 +42,7 @@ def random_pixels_are_unlikely(subject: Subject) -> str:
     promises no such thing.
     """
     uniform = -subject.data.dims * math.log(subject.data.levels)
-    for name, ask in declared(subject, ORDERED).items():
+    for name, ask in declared(subject, NORMALISED).items():
         highest = float(asked(subject, ask, seeded(3)).nan_to_num(-math.inf).max())
         if highest > uniform + SLACK:
             return (
@@ -50,27 +53,49 @@ def random_pixels_are_unlikely(subject: Subject) -> str:
 
 
 def all_images_sum_to_one(subject: Subject) -> str:
-    """The tightest likelihood that the model has, summed over all 81 grey images of 2x2 pixels and 3 levels.
+    """The likelihood of all 81 grey images of 2x2 pixels and 3 levels sums to what its kind allows.
 
-    An exact one sums to 1 on average over the dequantisation noise, as each image's mean is the integral of the density
-    over its cell, less what is outside all cells. A bound, averaged before the exponential, sums to 1 at most. Silent
-    where the model cannot be built for such images.
+    An exact mass sums to 1. A density, averaged over the dequantisation noise, is the integral over each image's cell,
+    the mass; these sum to 1 less the integral outside all cells. A bound, averaged before the exponential, sums to 1
+    at most. No message where the model cannot be built for such images.
     """
     tiny = resized(subject, DataSpec(1, 2, 2, 3, subject.data.classes))
     if tiny is None:
         return ""
-    name, ask = list(declared(subject, ORDERED).items())[-1]
-    pixels, exact = all_images(tiny.data), issubclass(subject.kind, ExactLikelihood)
-    values = [likelihoods(tiny, ask, pixels, seed) for seed in range(DRAWS if exact else BOUND_DRAWS)]
+    name, ask = list(declared(subject, NORMALISED).items())[-1]
+    pixels, rule = all_images(tiny.data), sum_rule(subject.kind)
+    values = [likelihoods(tiny, ask, pixels, seed) for seed in range(rule.draws)]
     if any(v.shape != (len(pixels),) or not torch.isfinite(v).all() for v in values):
         return ""
-    total, error = (sum_of_exact if exact else sum_of_bound)(torch.stack(values))
-    if (LEAST_SUM if exact else 0) <= total <= 1 + SUM_TOLERANCE + ERRORS * error:
+    total, error = rule.total(torch.stack(values))
+    if rule.least - ERRORS * error <= total <= 1 + rule.tolerance + ERRORS * error:
         return ""
     return (
         f"exp({name}()) of all {len(pixels)} images of 2x2 pixels and 3 grey levels sums to {total:.4g}; expected "
-        f"{f'between {LEAST_SUM} and 1' if exact else '1 at most'}: a term of the density missing, or counted twice?"
+        f"{rule.expected}: a term missing, or counted twice?"
     )
+
+
+class SumRule(NamedTuple):
+    """What the likelihoods of all images sum to: at least `least`, at most 1 + `tolerance`.
+
+    draws: of the noise. total: the sum and its standard error, from log-likelihoods (draws, images) in nats.
+    """
+
+    expected: str
+    draws: int
+    total: Callable[[Tensor], tuple[float, float]]
+    least: float = 0.0
+    tolerance: float = SUM_TOLERANCE
+
+
+def sum_rule(kind: type[Model]) -> SumRule:
+    """The rule for the last of NORMALISED that the class declares."""
+    if issubclass(kind, ExactLikelihood):
+        return SumRule("1", DRAWS, sum_of_exact, 1 - MASS_TOLERANCE, MASS_TOLERANCE)
+    if issubclass(kind, DequantisedDensity):
+        return SumRule(f"between {LEAST_SUM} and 1", DRAWS, sum_of_exact, LEAST_SUM)
+    return SumRule("1 at most", BOUND_DRAWS, sum_of_bound)
 
 
 def resized(subject: Subject, data: DataSpec) -> Subject | None:

@@ -12,7 +12,7 @@ import yaml
 from genbench.errors import StoreError
 from genbench.metrics import METRICS
 from genbench.protocol import Protocol, protocol_hash
-from genbench.records import BOUND, ESTIMATE, EXACT, Record, read_records, write_records
+from genbench.records import BOUND, DENSITY, ESTIMATE, MASS, Record, read_records, write_records
 
 MODEL = frozenset({
     "config", "sampler", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
@@ -83,8 +83,11 @@ def branches(metric: str, flat: dict[str, Any]) -> Protocol:
 
 
 def kind_of(old: dict[str, Any]) -> str:
-    """The kind of likelihood of a record of schema 1."""
-    return {"=": EXACT, "<=": BOUND, "~": ESTIMATE}[old.get("kind", "=")]
+    """The kind of likelihood of a record of schema 1, which showed densities of flows as exact."""
+    if old["value"] is None or not old["metric"].startswith("bits_per_dim"):
+        return ""
+    exact = MASS if old["model"] == "uniform noise" else DENSITY
+    return {"=": exact, "<=": BOUND, "~": ESTIMATE}[old["kind"]]
 
 
 def _finished(path: Path) -> str:
@@ -95,10 +98,11 @@ def _convert_claims(path: Path) -> None:
     if not path.is_file():
         return
     suite = yaml.safe_load(path.read_text(encoding="utf-8"))
-    claims = [c for m in suite.get("models", []) for c in m.get("claims", []) if c.get("protocol")]
+    claims = [claim for model in suite.get("models", []) for claim in model.get("claims", [])]
     for claim in claims:
-        if not set(claim["protocol"]) <= {"data", "features", "metric", "model", "machine"}:
-            tree = branches(claim["metric"], claim["protocol"])
-            claim["protocol"] = {branch: values for branch, values in tree.items() if values}
+        tree = branches(claim["metric"], claim.pop("protocol", {}))
+        claim["protocol"] = {branch: values for branch, values in tree.items() if values}
+        kind = {"=": DENSITY, "<=": BOUND, "~": ESTIMATE}[claim.pop("kind", "=")]
+        claim |= {"kind": kind} if claim["metric"].startswith("bits_per_dim") else {}
     if claims:
         path.write_text(yaml.safe_dump(suite, sort_keys=False), encoding="utf-8")

@@ -110,7 +110,7 @@ def _rendered(records: Sequence[Record]) -> str:
     table.add_column("better", no_wrap=True)
     table.add_column("protocol", no_wrap=True)
     for r in records:
-        value = r.status if r.value is None else f"{'' if r.kind == '=' else r.kind}{r.value:.5g}"
+        value = r.status if r.value is None else f"{r.value:.5g}"
         interval = "" if r.lo is None or r.hi is None else f"{r.lo:.4g} .. {r.hi:.4g}"
         counts = " / ".join(f"{n:,}" for n in (r.n_fake, r.n_real) if n is not None)
         table.add_row(r.metric, value, interval, counts, r.better, r.protocol_hash)

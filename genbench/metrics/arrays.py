@@ -52,7 +52,7 @@ def pair_as_given(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], N
     return checked
 
 
-def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "=", least: float = -np.inf) -> Value:
+def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
     """A value with value +- 1.96 standard errors, scores (N,) being each sample's share of it (N = 1: no interval).
 
     least: what the value cannot fall below; the interval is cut there.
@@ -63,7 +63,7 @@ def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "
     return normal_interval(value, float(scores.var(ddof=1)) / len(scores), how, kind=kind, least=least)
 
 
-def normal_interval(value: float, variance: float, how: str, *, kind: str = "=", least: float = -np.inf) -> Value:
+def normal_interval(value: float, variance: float, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
     """A value with value +- 1.96 sqrt(variance), cut at `least`; how: the interval's whole description."""
     half = Z95 * variance**0.5
     return Value(value, max(least, value - half), value + half, how, kind)

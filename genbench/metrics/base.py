@@ -24,13 +24,17 @@ Tree = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Value:
-    """A number with its interval lo..hi; interval says how it was computed, "" for none. kind: "=", "<=" or "~"."""
+    """A number with its interval.
+
+    interval: how lo..hi was computed ("" when there is none). kind: of a likelihood, one of genbench.records.KINDS; ""
+    for other metrics.
+    """
 
     value: float
     lo: float | None = None
     hi: float | None = None
     interval: str = ""
-    kind: str = "="
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Statistic = Callable[[Sequence[Rows]], float]
 
 
 def mean_interval(
-    terms: Array, over: str, *, kind: str = "=", least: float = -np.inf, most: float = np.inf, seed: int = SEED
+    terms: Array, over: str, *, kind: str = "", least: float = -np.inf, most: float = np.inf, seed: int = SEED
 ) -> Value:
     """The mean of terms (N,) with its bootstrap-t interval (Efron 1979; Hall 1988), which follows a skew.
 

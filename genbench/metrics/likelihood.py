@@ -1,4 +1,8 @@
-"""Bits per dimension of the discrete pixels: -log P / (D ln 2), mean over test images."""
+"""Bits per dimension of the discrete pixels: -log P / (D ln 2), mean over test images.
+
+P is at most 1, so that no kind of likelihood can be below 0 bits/dim. Only an exact mass must satisfy this for each
+image: a density or a bound is random, and satisfies it on average over its noise.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,17 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.readings import LIKELIHOOD
+from genbench.records import ESTIMATE, KINDS, MASS
+
+ROUNDING = 1e-5  # bits/dim that float32 may be below 0 for a probability of 1
 
 
 def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
     """Mean bits/dim of log-probabilities (N,) in nats of discrete images of `dims` pixel values each.
 
-    kind: "=" exact, "<=" upper bound, "~" estimate, passed through. The interval is over images.
-    Raises CellFailure when a log-probability is not finite: none is dropped.
+    kind: one of genbench.records.KINDS; it becomes the value's kind. The interval is over images.
+    Raises CellFailure when a log-probability is not finite, as no image may be left out, and when the result is below
+    0; GenbenchError for another shape or kind.
     """
     import torch  # late: reading a suite names metrics and must not load torch
 
@@ -25,11 +33,30 @@ def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
     nats = torch.as_tensor(log_probs, dtype=torch.float64)
     if nats.ndim != 1 or len(nats) == 0:
         raise GenbenchError(f"log_probs: found shape {tuple(nats.shape)}, allowed: (N,) with at least one image")
+    if kind not in KINDS:
+        raise GenbenchError(f"kind: found {kind!r}, allowed: {', '.join(KINDS)}")
     bad = int((~nats.isfinite()).sum())
     if bad:
-        raise CellFailure(f"bits_per_dim: the log-likelihood of {bad} of {len(nats)} images is not finite")
+        raise CellFailure(f"bits/dim: the log-likelihood of {bad} of {len(nats)} images is not finite")
     bits: np.ndarray[Any, np.dtype[np.float64]] = to_bits(nats, dims).cpu().numpy()
+    _check_possible(bits, kind)
     return mean_interval(bits, "images", kind=kind)
+
+
+def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> None:
+    """Raises CellFailure for bits/dim (N,) that no probability of discrete pixels can have."""
+    lowest = float(bits.min() if kind == MASS else bits.mean())
+    if lowest >= -ROUNDING:
+        return
+    of = "the lowest image" if kind == MASS else "the mean"
+    cause = (
+        "the numerical method has not converged: more steps, or a smaller tolerance"
+        if kind == ESTIMATE
+        else "the log-likelihood is too high: its sign, or -D ln(levels) of dequantisation forgotten?"
+    )
+    raise CellFailure(
+        f"bits/dim: found {lowest:.4g} ({kind}, {of}), allowed: 0 or more, as probabilities are at most 1; {cause}"
+    )
 
 
 COMMON = {"pixels": "discrete", "arithmetic": "float64 mean"}
@@ -37,19 +64,19 @@ COMMON = {"pixels": "discrete", "arithmetic": "float64 mean"}
 BITS_PER_DIM = Metric(
     name="bits_per_dim",
     title="Bits/dim",
-    version=2,
+    version=3,
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
     compute=bits_per_dim,
-    abilities=("ExactLikelihood", "LikelihoodBound"),
+    abilities=("ExactLikelihood", "DequantisedDensity", "LikelihoodBound"),
     protocol=COMMON,
 )
 
 BITS_PER_DIM_IWAE = Metric(
     name="bits_per_dim_iwae",
     title="Bits/dim (IWAE)",
-    version=1,
+    version=2,
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
@@ -61,7 +88,7 @@ BITS_PER_DIM_IWAE = Metric(
 BITS_PER_DIM_ODE = Metric(
     name="bits_per_dim_ode",
     title="Bits/dim (ODE)",
-    version=1,
+    version=2,
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,

@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from genbench.metrics import names
-from genbench.records import BOUND, ESTIMATE, EXACT, FAILED, NOT_APPLICABLE, OK, Record
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.report.guard import comparable, differences
+from genbench.report.kinds import weakest, why_unranked
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
@@ -35,7 +36,7 @@ class Entry:
     lo: float | None = None
     hi: float | None = None
     interval: str = ""
-    kind: str = EXACT
+    kind: str = ""
     reason: str = ""
     seeds: tuple[int, ...] = ()
     missing: str = ""
@@ -130,8 +131,8 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     """A row per model and dataset, in order of appearance, scale rows last.
 
     Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
-    `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("=", "<=" or "~") and `<metric>_rank` (whole, NA where not
-    ranked).
+    `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, NA
+    for other metrics) and `<metric>_rank` (whole, NA where not ranked).
     """
     found = boards(records)
     metrics = metric_order(c.metric for board in found for c in board.columns)
@@ -156,7 +157,7 @@ def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
         entry = row.entries.get(metric)
         if entry is not None and entry.ok:
             data |= {metric: entry.value, f"{metric}_lo": entry.lo, f"{metric}_hi": entry.hi}
-            data |= {f"{metric}_kind": entry.kind, f"{metric}_rank": ranked.get(metric)}
+            data |= {f"{metric}_kind": entry.kind or None, f"{metric}_rank": ranked.get(metric)}
     return data
 
 
@@ -208,7 +209,7 @@ def combine(records: Sequence[Record]) -> Entry:
         found = "; ".join(differences([(f"seed {r.seed}", r) for r in good]))
         return Entry(NOT_APPLICABLE, good[0], reason=f"its seeds were measured under different protocols: {found}")
     value, lo, hi, interval = _mean(good)
-    kind = max((r.kind for r in good), key=(EXACT, BOUND, ESTIMATE).index)
+    kind = weakest(r.kind for r in good)
     seeds = tuple(r.seed for r in good)
     missing = _reasons([r for r in records if r.status != OK], named=True)
     return Entry(OK, good[0], value, lo, hi, interval, kind, seeds=seeds, missing=missing)
@@ -262,10 +263,7 @@ def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
     if len({comparable(e.record) for _, e in models}) > 1:
         found = "; ".join(differences([(model, e.record) for model, e in models]))
         return f"not ranked, its rows were measured under different protocols: {found}."
-    kinds = {e.kind for _, e in models}
-    if ESTIMATE in kinds and len(kinds) > 1:
-        return "not ranked, an estimate (~) can be on either side of the true value and does not rank with = or <=."
-    return ""
+    return why_unranked({e.kind for _, e in models})
 
 
 def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:

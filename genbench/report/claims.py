@@ -1,9 +1,10 @@
 """Published figures beside measured ones: reproduced, not reproduced, or not comparable and why.
 
-The figures stand in the suite, in the `claims:` of a model, and so in the suite.yaml of a result. One is comparable
-when the record's protocol says what the claim's protocol asks for, and when nothing else is known to differ. It is
-reproduced when it lies within the measured interval widened by the claim's tolerance, on either side: a model that is
-better than published by more than that did not reproduce the figure either.
+Published figures are the `claims:` of a model in a suite, and are therefore in the suite.yaml of a result. A figure is
+comparable when the record's protocol has every value of the claim's protocol, when both are of the same kind of
+likelihood, and when nothing else is known to differ. It is reproduced when it lies within the measured interval,
+widened by the claim's tolerance on both sides: a model that is better than published by more than that did not
+reproduce the figure either.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Claim:
     value: float
     source: str
     tolerance: float = 0.0
-    kind: str = "="
+    kind: str = ""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     differs: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim; entry: what was measured, None where nothing was. why: a sentence, "" for none."""
+    """The judgement of a claim. entry: the measured value, None where there is none. why: the reason, "" for none."""
 
     claim: Claim
     entry: Entry | None
@@ -72,7 +73,7 @@ def verdicts(board: Board, claims: Iterable[Claim]) -> list[Verdict]:
 
 
 def judge(claim: Claim, entry: Entry | None) -> Verdict:
-    """What a measured entry says about a claim."""
+    """Compares a claim with the measured entry."""
     if entry is None or not entry.ok:
         return Verdict(claim, None, NOT_MEASURED, entry.reason if entry else "")
     reasons = list(_differences(claim, entry))
@@ -86,23 +87,24 @@ def judge(claim: Claim, entry: Entry | None) -> Verdict:
 
 
 def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
-    """Why the two are not comparable, each reason in words."""
+    """Each reason in words why the two are not comparable."""
     if claim.differs:
         yield claim.differs
     if entry.kind != claim.kind:
-        yield f"published is {claim.kind}, measured {entry.kind}"
+        published, measured = (kind or "no kind of likelihood" for kind in (claim.kind, entry.kind))
+        yield f"published is: {published}, measured: {measured}"
     yield from unlike(claim.protocol, entry.record.protocol)
     if entry.missing:
         yield f"not all seeds have a value: {entry.missing}"
 
 
-def unlike(wanted: Mapping[str, Any], found: Mapping[str, Any], of: str = "") -> Iterator[str]:
-    """In words, each wanted field that is another or is not stated; of a nested mapping only the wanted fields."""
+def unlike(wanted: Mapping[str, Any], stated: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """Each wanted field, in words, that has another value or none; of a nested mapping only the wanted fields."""
     for name, value in wanted.items():
-        stated = found.get(name)
-        if isinstance(value, Mapping) and isinstance(stated, Mapping):
-            yield from unlike(value, stated, f"{of}{name} ")
-        elif name not in found:
+        measured = stated.get(name)
+        if isinstance(value, Mapping) and isinstance(measured, Mapping):
+            yield from unlike(value, measured, f"{of}{name} ")
+        elif name not in stated:
             yield f"{of}{name} is not stated, published with {short(value)}"
-        elif stated != value:
-            yield f"{of}{name} is {short(stated)}, published with {short(value)}"
+        elif measured != value:
+            yield f"{of}{name} is {short(measured)}, published with {short(value)}"

@@ -22,6 +22,7 @@ from genbench.report.cards import PNG, cards, data_uri, plain
 from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Claim, Verdict, verdicts
 from genbench.report.figures import Picture
 from genbench.report.guard import listed, short
+from genbench.report.kinds import sign
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -198,11 +199,10 @@ def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -
         )
         return Cell(entry.status, hint=entry.reason, why=why)
     text = tables.written(entry)
-    sign = tables.KIND_SIGNS[entry.kind] if tables.shows_kind(board, column) else ""
     hint = f"{entry.value!r}" + (f", {entry.interval}: {entry.lo!r} to {entry.hi!r}" if entry.interval else "")
     value, spread = (t.replace("-", "\N{MINUS SIGN}") for t in (text.value, text.spread))
     rank = column.ranks.get(row.model)
-    return Cell(value, spread, sign, rank, entry.value, hint, starred=bool(entry.missing))
+    return Cell(value, spread, sign(entry.kind).text, rank, entry.value, hint, starred=bool(entry.missing))
 
 
 def _absences(board: Board, number: int) -> Iterator[Absence]:

@@ -1,18 +1,23 @@
 """Ranks with ties: 1 + the number of models that are better by more than chance.
 
-One model is better than another when the 95 % interval of their difference, for values measured independently, leaves
-out 0. It is built from the two values' own intervals (Zou and Donner 2008), which may be uneven: for a < b the
-difference b - a reaches down to b - a - sqrt((hi_a - a)^2 + (b - lo_b)^2). Where two models were scored on the same
-test images the values move together and this is cautious; records hold no pairs.
+One model is better than another when the 95 % interval of the difference of their values, taken as independent, does
+not contain 0. The interval follows from the two values' own intervals (Zou and Donner 2008), which may be asymmetric:
+for a < b, the lower end of the interval of b - a is b - a - sqrt((hi_a - a)^2 + (b - lo_b)^2). Two models scored on the
+same test images have dependent values, and the interval is then too wide; records have no values per image.
 
-Being tied is not transitive, so ties form no groups; the count is well defined all the same, and the best value always
-has rank 1. A value with a wide interval may rank before a better one with a narrow interval: less is known against it.
+Likelihoods of different kinds are compared only where the comparison is sound: see genbench.report.kinds.
+
+Ties are not transitive, so that they do not form groups; the count is well defined nevertheless. The best value always
+has rank 1. A value with a wide interval may rank before a better value with a narrow interval, because less is known
+against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from genbench.report.kinds import shows_better
 
 if TYPE_CHECKING:
     from genbench.report.aggregate import Entry
@@ -28,10 +33,12 @@ def ranks(entries: Mapping[str, Entry], better: str) -> dict[str, int]:
 
 
 def is_better(one: Entry, other: Entry, sign: int) -> bool:
-    """Whether one lies below (sign 1) or above (sign -1) the other by more than the interval of their difference.
+    """Whether `one` is below (sign 1) or above (sign -1) `other` by more than the interval of their difference.
 
-    A value without an interval counts as exact.
+    A value without an interval counts as exact. False for kinds of likelihood that do not compare.
     """
+    if not shows_better(one.kind, other.kind):
+        return False
     gap = sign * (other.number - one.number)
     near, far = (one.high, other.low) if sign > 0 else (one.low, other.high)
     return bool(gap > 0 and gap**2 > (near - one.number) ** 2 + (far - other.number) ** 2)

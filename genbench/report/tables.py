@@ -10,26 +10,20 @@ from pathlib import Path
 import pandas as pd
 
 from genbench.metrics import METRICS
-from genbench.records import BOUND, ESTIMATE, EXACT, NOT_APPLICABLE
+from genbench.records import NOT_APPLICABLE
 from genbench.report.aggregate import Board, Column, Entry, Row
 from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed
+from genbench.report.kinds import legend, sign
 
 UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
 INCOMPLETE = "incomplete"
 CLAIM_HEADS = ("model", "metric", "published", "measured", "verdict", "source")
 ARROWS = {"lower": "↓", "higher": "↑"}
-KIND_SIGNS = {EXACT: "=", BOUND: "≤", ESTIMATE: "~"}
-KIND_WORDS = {
-    EXACT: "= is exact",
-    BOUND: "≤ is an upper bound, the true value may be lower, so a bound that loses is not shown to be worse",
-    ESTIMATE: "~ is an estimate",
-}
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
-TEX_SIGNS = {EXACT: "=", BOUND: r"\le", ESTIMATE: r"\approx"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,11 @@ def written(entry: Entry) -> Written:
         return Written(_fixed(value, decimals), f"± {_fixed(half, decimals)}")
     places = min(4, decimals)
     return Written(_fixed(value, places), f"{_fixed(entry.low, places)} to {_fixed(entry.high, places)}")
+
+
+def signed(kind: str, value: str) -> str:
+    """A value as text after the sign of its kind, "≤ 3.75"; alone where it is no likelihood."""
+    return f"{sign(kind).text} {value}".lstrip()
 
 
 def _decimals(number: float, digits: int) -> int:
@@ -81,12 +80,6 @@ def title(column: Column) -> str:
     return f"{name} ({beside})" if beside else name
 
 
-def shows_kind(board: Board, column: Column) -> bool:
-    """Whether =, <= or ~ stands before the values: for likelihoods, and wherever a value is not exact."""
-    kinds = {r.entries[column.metric].kind for r in board.rows if column.metric in r.entries}
-    return column.unit == "bits/dim" or column.metric == "bits_per_dim" or kinds != {EXACT}
-
-
 def notes(board: Board) -> Iterator[str]:
     """What a reader of the table must know, a sentence each."""
     yield (
@@ -98,8 +91,9 @@ def notes(board: Board) -> Iterator[str]:
     for column in board.columns:
         name = name_of(column.metric)
         entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]
-        if entries and shows_kind(board, column):
-            yield f"{name}: " + "; ".join(KIND_WORDS[k] for k in KIND_WORDS if k in {e.kind for e in entries}) + "."
+        kinds = {e.kind for e in entries} - {""}
+        if kinds:
+            yield f"{name}: {legend(kinds)}"
         if column.metric == "kid" and any(e.number < 0 for e in entries):
             yield "KID: an unbiased estimate falls below 0 by chance when two sets are alike; read it as 0."
     yield from _interval_notes(board)
@@ -156,13 +150,11 @@ def _extractor_notes(board: Board) -> Iterator[str]:
 def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
     """A row of CLAIM_HEADS."""
     claim, entry = verdict.claim, verdict.entry
-    signs = claim.kind != EXACT or (entry is not None and entry.kind != EXACT)
-    claimed = f"{KIND_SIGNS[claim.kind]} " if signs else ""
-    claimed += f"{claim.value:g}" + (f" (tolerance {claim.tolerance:g})" if claim.tolerance else "")
+    claimed = signed(claim.kind, f"{claim.value:g}") + (f" (tolerance {claim.tolerance:g})" if claim.tolerance else "")
     measured = "—"
     if entry is not None:
         text = written(entry)
-        measured = " ".join(filter(None, (KIND_SIGNS[entry.kind] if signs else "", text.value, text.spread)))
+        measured = " ".join(filter(None, (signed(entry.kind, text.value), text.spread)))
     return claim.model, name_of(claim.metric), claimed, measured, verdict.text, claim.source
 
 
@@ -225,8 +217,7 @@ def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, in
         number = reasons.setdefault(_md(entry.reason), len(reasons) + 1)
         return f"{entry.status}[^{number}]"
     text = written(entry)
-    sign = f"{KIND_SIGNS[entry.kind]} " if shows_kind(board, column) else ""
-    value = f"{sign}{text.value}"
+    value = signed(entry.kind, text.value)
     value = f"**{value}**" if row.model in column.best else value
     rank = f"({column.ranks[row.model]})" if row.model in column.ranks else ""
     return " ".join(filter(None, (value, text.spread, rank)))
@@ -283,11 +274,10 @@ def _latex_cell(board: Board, column: Column, row: Row) -> str:
     text = written(entry)
     value = text.value.replace(",", "{,}")
     value = rf"\mathbf{{{value}}}" if row.model in column.best else value
-    sign = f"{TEX_SIGNS[entry.kind]} " if shows_kind(board, column) else ""
     spread = text.spread.replace("± ", r" \pm ").replace(" to ", r"\mbox{ to }").replace(",", "{,}")
     if r"\mbox" in spread:
         spread = rf"\;({spread})"
-    return f"${sign}{value}{spread}$"
+    return f"${f'{sign(entry.kind).tex} '.lstrip()}{value}{spread}$"
 
 
 def _tex(text: str) -> str:

@@ -13,6 +13,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from genbench.contract import DataSpec
 from genbench.metrics.arrays import Array
+from genbench.records import BOUND, DENSITY
 from genbench.selftest.base import GRID, Found, World, average, measured, zoo
 from genbench.space import seeded, to_unit_range
 
@@ -46,7 +47,7 @@ def flow_bits(mass: list[float], pixels: list[int]) -> float:
     model = zoo("realnvp", DataSpec(1, 1, len(pixels), len(mass)), scales=1)
     model.flow = TrueFlow(mass)
     image = torch.tensor(pixels, dtype=torch.uint8).view(1, 1, 1, -1)
-    return measured("bits_per_dim", log_probs=model.log_prob(image, seeded(0)), dims=len(pixels), kind="=")
+    return measured("bits_per_dim", log_probs=model.log_prob(image, seeded(0)), dims=len(pixels), kind=DENSITY)
 
 
 def uniform_pixels() -> Found:
@@ -58,6 +59,50 @@ def skewed_pixels() -> Found:
     """Masses 1/2, 1/4, 1/8, 1/8 and an image that has them: 1/2 + 2/4 + 3/8 + 3/8 bits."""
     return Found(flow_bits([1 / 2, 1 / 4, 1 / 8, 1 / 8], [0, 0, 0, 0, 1, 1, 2, 3]), 1.75, 1e-6)
 
+
+# ---- a density that is not constant on the cells of the grey levels ---------------------------------------------
+
+
+class RisingFlow(nn.Module):
+    """z = Phi^-1(y^2): independent pixels of density 2 y, so that of 2 levels the masses are 1/4 and 3/4."""
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, D) and log |det dz/dy| (B,) of y (B, C, H, W) in [0, 1)."""
+        y = y.double()
+        z = torch.special.ndtri(y.square())
+        log_slope = (2 * y).log() + 0.5 * z.square() + 0.5 * math.log(2 * math.pi)
+        return z.flatten(1), log_slope.flatten(1).sum(1)
+
+
+RISING_MASS = -(math.log2(1 / 4) + 3 * math.log2(3 / 4)) / 4  # bits/dim of the pixels 0, 1, 1, 1
+
+
+def rising_log_probs(draws: int) -> Tensor:
+    """Log-densities (draws,) in nats of the pixels 0, 1, 1, 1 of a RealNVP with the rising flow."""
+    model = zoo("realnvp", DataSpec(1, 1, 4, 2), scales=1)
+    model.flow = RisingFlow()
+    pixels = torch.tensor([0, 1, 1, 1], dtype=torch.uint8).expand(draws, 1, 1, 4)
+    log_probs: Tensor = model.log_prob(pixels, seeded(0))
+    return log_probs
+
+
+def density_above_the_mass() -> Found:
+    """Bits/dim of the density less that of the mass: KL(uniform || density in the cell), averaged over the pixels.
+
+    E ln u = -1 for level 0 and E ln (1 + u) = 2 ln 2 - 1 for level 1, less ln 2 for the cell.
+    """
+    batches = rising_log_probs(20_000).split(200)
+    bits = [measured("bits_per_dim", log_probs=batch, dims=4, kind=DENSITY) for batch in batches]
+    density = (1 + math.log(2) + 3 * (1 - math.log(2))) / (4 * math.log(2))
+    return average(np.asarray(bits) - RISING_MASS, density - RISING_MASS)
+
+
+def density_averaged_over_the_cell() -> Found:
+    """The mean of the densities of many dequantisations of one image is its mass, (1/4) (3/4)^3."""
+    return average(rising_log_probs(200_000).exp(), 2.0 ** (-4 * RISING_MASS))
+
+
+# ---- variational autoencoders ------------------------------------------------------------------------------------
 
 # The paper's VAE.
 ONE_LAYER: dict[str, Any] = {"latent": 2, "channels": 1, "halvings": 0, "hidden": 1, "details": [], "couplings": 0}
@@ -88,7 +133,7 @@ def bernoulli_pixels() -> Found:
     model = zoo("vae", DataSpec(1, 2, 5, 2), **ONE_LAYER)
     model.encoder, model.decoder = Ignorant(), Constant(torch.full((1, 2, 5), math.log(0.3 / 0.7)))
     pixels = torch.tensor([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], dtype=torch.uint8).view(1, 1, 2, 5)
-    bits = measured("bits_per_dim", log_probs=model.log_prob_bound(pixels, seeded(0)), dims=10, kind="<=")
+    bits = measured("bits_per_dim", log_probs=model.log_prob_bound(pixels, seeded(0)), dims=10, kind=BOUND)
     return Found(bits, -0.3 * math.log2(0.3) - 0.7 * math.log2(0.7), 1e-6)
 
 
@@ -238,6 +283,10 @@ def importance_from_the_prior() -> Found:
 LIKELIHOODS = (
     World("bits/dim of uniform pixels, 256 levels", "Theis et al. 2016, 3.1: log2 256", uniform_pixels),
     World("bits/dim of pixels 1/2, 1/4, 1/8, 1/8", "Shannon 1948: entropy", skewed_pixels),
+    World("bits/dim of density 2y above its mass's", "Theis et al. 2016, 3.1: KL(u || p)", density_above_the_mass),
+    World(
+        "density 2y averaged over a cell: mass", "Theis et al. 2016, 3.1: (1/4) (3/4)^3", density_averaged_over_the_cell
+    ),
     World("bits/dim of pixels white with 0.3, VAE", "Shannon 1948: entropy", bernoulli_pixels),
     World("RealNVP's density summed over a grid", "Dinh et al. 2017, eq. 2: 1", flow_integral),
     World("RealNVP's log-determinant (nats)", "Dinh et al. 2017, eq. 2; autograd", flow_jacobian),

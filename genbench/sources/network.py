@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genbench.contract import (
     ClassConditional,
+    DequantisedDensity,
     Draws,
     ExactLikelihood,
     ImportanceBound,
@@ -32,7 +33,7 @@ from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.metrics.translation import there_and_back
 from genbench.progress import Progress
-from genbench.records import BOUND, ESTIMATE, EXACT
+from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.build import build
@@ -159,7 +160,9 @@ class NetworkSource(Source):
 def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
     """The kind of likelihood that the metric can have of the model, and the function that computes it."""
     if isinstance(model, ExactLikelihood) and "ExactLikelihood" in metric.abilities:
-        return EXACT, model.log_prob
+        return MASS, model.log_prob
+    if isinstance(model, DequantisedDensity) and "DequantisedDensity" in metric.abilities:
+        return DENSITY, model.log_prob
     if isinstance(model, LikelihoodBound) and "LikelihoodBound" in metric.abilities:
         return BOUND, model.log_prob_bound
     if isinstance(model, ImportanceBound) and "ImportanceBound" in metric.abilities:

@@ -14,14 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genbench.errors import TooFewSamples
+from genbench.records import DENSITY, MASS
 from genbench.space import density_to_mass, dequantise, seeded
 
 if TYPE_CHECKING:
     from genbench.contract import DataSpec
     from genbench.data import Dataset
 
-SCALE_VERSION = 1  # bumped whenever a row may draw or say something else
+SCALE_VERSION = 2  # bumped whenever a row may draw or say something else
 BLOCK = 10_000  # images turned to float64 at a time
+SHRINKAGES = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+COMPARED_ON = 1_000  # train images, at most, on which the shrinkages are compared
+LEAST_TRAIN = 10  # train images for a likelihood of the Gaussian
 BLUR = 1 / 12  # standard deviation of the blur over the shorter side of the image
 
 
@@ -30,7 +35,8 @@ class ScaleDefinition:
     """One row.
 
     samples(dataset, n, seed): at most n images (., C, H, W) uint8 grey levels.
-    log_prob(dataset, pixels, seed): nats (N,) float64 of discrete pixels (N, C, H, W) uint8, exact; None: it has none.
+    log_prob(dataset, pixels, seed): nats (N,) float64 of discrete pixels (N, C, H, W) uint8; None: it has none.
+    kind: of that likelihood, one of genbench.records.KINDS.
     """
 
     name: str
@@ -38,6 +44,7 @@ class ScaleDefinition:
     explanation: str
     samples: Callable[[Dataset, int, int], Tensor]
     log_prob: Callable[[Dataset, Tensor, int], Tensor] | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,35 @@ class Gaussian:
 
 
 def fit_gaussian(pixels: Tensor, levels: int) -> Gaussian:
-    """The Gaussian of maximum likelihood for dequantised pixels (N, C, H, W), averaged over the dequantisation noise.
+    """The Gaussian with a shrunk covariance that is most likely for held-out pixels (N, C, H, W), dequantised.
 
-    y = (k + u) / L has mean (E k + 1/2) / L and covariance (Cov k + I/12) / L^2, divided by N as maximum likelihood
-    has it. The noise term makes it positive definite for any data.
+    The covariance is (1 - a) S + a tr(S) / D I, where S is the maximum-likelihood estimate. With fewer images than
+    pixels, S is the dequantisation noise alone in most directions, and images outside the train set would be absurdly
+    unlikely. a is the one of SHRINKAGES under which a random fifth of the pixels, at most COMPARED_ON images, is most
+    likely given the rest; then all images are used.
+    """
+    order = torch.randperm(len(pixels), generator=seeded(0)).to(pixels.device)
+    compared, rest = order.split([min(COMPARED_ON, len(order) // 5), len(order) - min(COMPARED_ON, len(order) // 5)])
+    if len(compared) == 0:
+        return shrunk(*moments(pixels, levels), 1.0)
+    y = dequantise(pixels[compared].cpu(), levels, seeded(0)).flatten(1)
+    mean, cov = moments(pixels[rest], levels)
+    best = max(SHRINKAGES, key=lambda a: float(shrunk(mean, cov, a).log_density(y).mean()))
+    return shrunk(*moments(pixels, levels), best)
+
+
+def shrunk(mean: Tensor, cov: Tensor, shrinkage: float) -> Gaussian:
+    """N(mean, (1 - a) cov + a tr(cov) / D I) with a = shrinkage."""
+    scaled = (1 - shrinkage) * cov
+    scaled.diagonal().add_(shrinkage * cov.diagonal().mean())
+    return Gaussian(mean, torch.linalg.cholesky(scaled))
+
+
+def moments(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) of dequantised pixels (N, C, H, W), averaged over the dequantisation noise.
+
+    y = (k + u) / L has mean (E k + 1/2) / L and covariance (Cov k + I/12) / L^2, divided by N, the maximum-likelihood
+    estimate. The noise term makes it positive definite for any data.
     """
     rows = pixels.cpu().flatten(1)
     dims = rows.shape[1]
@@ -72,7 +104,7 @@ def fit_gaussian(pixels: Tensor, levels: int) -> Gaussian:
     for block in rows.split(BLOCK):
         centred = block.double() - mean
         cov += centred.T @ centred / len(rows)
-    return Gaussian((mean + 0.5) / levels, torch.linalg.cholesky(cov / levels**2))
+    return (mean + 0.5) / levels, cov / levels**2
 
 
 def held_out_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
@@ -128,8 +160,15 @@ def quantise(y: Tensor, spec: DataSpec) -> Tensor:
 
 
 def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
-    """Log-likelihood of pixels under the train split's Gaussian, dequantised with noise from `seed`."""
-    spec = dataset.spec
+    """Log-density of pixels, dequantised with noise from `seed`, under the train split's Gaussian.
+
+    Raises TooFewSamples where the train split has too few images, or only copies of one, to say how images vary.
+    """
+    spec, train = dataset.spec, dataset.train.pixels
+    if len(train) < LEAST_TRAIN:
+        raise TooFewSamples(f"gaussian: found {len(train)} train images, allowed: {LEAST_TRAIN} or more")
+    if bool((train == train[:1]).all()):
+        raise TooFewSamples("gaussian: all train images are the same, so that their covariance is 0")
     gaussian = fit_gaussian(dataset.train.pixels, spec.levels)
     y = dequantise(pixels.cpu(), spec.levels, seeded(seed)).flatten(1)
     return density_to_mass(gaussian.log_density(y), spec.dims, spec.levels)
@@ -162,13 +201,16 @@ ROWS: dict[str, ScaleDefinition] = {
             "Every pixel at random: what knowing nothing scores; log2(levels) bits/dim.",
             noise_samples,
             noise_log_prob,
+            MASS,
         ),
         ScaleDefinition(
             "gaussian",
             "One Gaussian",
-            "One full-covariance Gaussian fitted to the train pixels: what the first two moments alone score.",
+            "One full-covariance Gaussian fitted to the train pixels: what the first two moments alone score. Its "
+            "covariance is shrunk towards a multiple of the identity, by what held-out train pixels favour.",
             gaussian_samples,
             gaussian_log_prob,
+            DENSITY,
         ),
     )
 }

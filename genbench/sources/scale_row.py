@@ -11,7 +11,7 @@ from genbench.errors import CellFailure
 from genbench.keys import samples_key
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
-from genbench.records import EXACT
+from genbench.records import DENSITY, MASS
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.scale import ROWS, SCALE_VERSION
 
@@ -27,7 +27,8 @@ class ScaleRow(Source):
     @property
     def capabilities(self) -> Capabilities:
         """A likelihood where the row has one; no network, no classes."""
-        abilities = ("ExactLikelihood",) if ROWS[self.label].log_prob else ()
+        ability = {MASS: "ExactLikelihood", DENSITY: "DequantisedDensity"}.get(ROWS[self.label].kind)
+        abilities = (ability,) if ability else ()
         return Capabilities(self.label, abilities, "a scale row has no network", "a scale row is not asked for classes")
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
@@ -44,4 +45,4 @@ class ScaleRow(Source):
         log_prob = ROWS[self.label].log_prob
         if log_prob is None:
             raise CellFailure(f"{self.label} has no likelihood")
-        return EXACT, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))
+        return ROWS[self.label].kind, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))

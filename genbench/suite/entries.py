@@ -97,16 +97,17 @@ class TrialEntry(Entry):
 class ClaimEntry(Entry):
     """A published figure of a model, which the report compares with the one measured.
 
-    value, kind ("=" exact, "<=" bound, "~" estimate): as published. tolerance: how far beyond the measured interval the
-    value may lie and count as reproduced, such as its published spread. source: where it stands. protocol: the fields
-    of a record's protocol that must be so for the two to be comparable. differs: what else keeps them from being
-    comparable; the figure is then shown and not judged.
+    value: as published. kind: of a likelihood, which it must state: the mass of discrete pixels, the density of
+    dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the
+    measured interval the value may be and count as reproduced, such as its published spread. source: where it is
+    published. protocol: the fields of a record's protocol that must have these values for the two to be comparable.
+    differs: what else is not comparable; the figure is then shown and not judged.
     """
 
     metric: MetricName
     value: float
     tolerance: Annotated[float, Field(ge=0)] = 0.0
-    kind: Literal["=", "<=", "~"] = "="
+    kind: Literal["", "mass", "density", "bound", "estimate"] = ""
     source: Annotated[str, Field(min_length=1)]
     protocol: dict[str, Any] = {}
     differs: str = ""

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, Validation
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from genbench.errors import SuiteError
+from genbench.records import KINDS
 from genbench.registry import model_names
 from genbench.suite.entries import (
     STRICT,
@@ -212,6 +213,10 @@ def _claims(suite: Suite) -> Iterator[Problem]:
             if claim.metric not in suite.metrics:
                 allowed = ", ".join(suite.metrics)
                 yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
+            if claim.metric.startswith("bits_per_dim") and not claim.kind:
+                yield ("models", i, "claims", j, "kind"), f"missing, allowed for {claim.metric}: {', '.join(KINDS)}"
+            if claim.kind and not claim.metric.startswith("bits_per_dim"):
+                yield ("models", i, "claims", j, "kind"), f"found '{claim.kind}', allowed for {claim.metric}: no kind"
 
 
 def _files(suite: Suite) -> Iterator[Problem]:

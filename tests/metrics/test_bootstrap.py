@@ -38,9 +38,9 @@ def test_a_mean_of_many_has_the_normal_interval_but_for_the_skew():
 
 def test_few_terms_get_students_interval_and_one_gets_none():
     x = np.array([1.0, 2.0, 3.0, 4.0])
-    value = mean_interval(x, "images", kind="<=")
+    value = mean_interval(x, "images", kind="bound")
     assert (value.lo, value.hi) == pytest.approx((2.5 - 3.182446 * 0.6454972, 2.5 + 3.182446 * 0.6454972), rel=1e-6)
-    assert (value.interval, value.kind) == ("t 95 % over images", "<=")
+    assert (value.interval, value.kind) == ("t 95 % over images", "bound")
     assert (mean_interval(x[:1], "images").lo, mean_interval(x[:1], "images").interval) == (None, "")
 
 
@@ -160,7 +160,7 @@ def test_fid_and_kid_hold_their_truth(options):
 def test_bits_per_dim_hold_the_entropy():
     rng = np.random.default_rng(0)
     log_probs = [simulation.known_entropy(rng, 64, 200) for _ in range(200)]
-    values = [METRICS["bits_per_dim"].compute(log_probs=x, dims=64, kind="=") for x in log_probs]
+    values = [METRICS["bits_per_dim"].compute(log_probs=x, dims=64, kind="mass") for x in log_probs]
     assert 0.9 <= simulation.coverage(values, 1.75).held <= 0.99
 
 
@@ -192,5 +192,5 @@ def test_fid_at_the_size_of_a_suite_and_kid(options):
 def test_bits_per_dim_in_every_world():
     rng = np.random.default_rng(0)
     for name, d, n, truth, draw in simulation.bits_worlds():
-        values = [METRICS["bits_per_dim"].compute(log_probs=draw(rng, d, n), dims=d, kind="=") for _ in range(300)]
+        values = [METRICS["bits_per_dim"].compute(log_probs=draw(rng, d, n), dims=d, kind="mass") for _ in range(300)]
         assert 0.9 <= simulation.coverage(values, truth).held <= 0.985, name

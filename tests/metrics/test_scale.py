@@ -8,9 +8,10 @@ import torch
 
 from genbench.contract import DataSpec
 from genbench.data import Dataset, Split
+from genbench.errors import TooFewSamples
 from genbench.metrics.frechet import frechet_distance
 from genbench.metrics.memorisation import MEMORISATION
-from genbench.sources.scale import BLUR, ROWS, blur, fit_gaussian, quantise
+from genbench.sources.scale import BLUR, ROWS, blur, fit_gaussian, moments, quantise, shrunk
 from genbench.space import bits_per_dim, dequantise, seeded
 
 
@@ -106,10 +107,10 @@ def test_uniform_noise_is_uniform_and_costs_log2_levels():
 
 
 def test_gaussian_moments_are_those_of_many_dequantised_copies():
-    gaussian = fit_gaussian(TOY.train.pixels, 17)
+    mean, cov = moments(TOY.train.pixels, 17)
     copies = torch.cat([dequantise(TOY.train.pixels, 17, seeded(s)).flatten(1) for s in range(200)]).double()
-    assert torch.allclose(gaussian.mean, copies.mean(0), atol=5e-4)
-    assert torch.allclose(gaussian.root @ gaussian.root.T, copies.T.cov(correction=0), atol=5e-4)
+    assert torch.allclose(mean, copies.mean(0), atol=5e-4)
+    assert torch.allclose(cov, copies.T.cov(correction=0), atol=5e-4)
 
 
 def test_gaussian_log_prob_is_the_multivariate_normal_minus_the_cell_volume():
@@ -141,8 +142,71 @@ def test_gaussian_samples_have_the_train_moments():
     assert drawn.var().item() == pytest.approx(narrow.train.pixels.double().var().item() + 2 / 12, rel=0.03)
 
 
-def test_constant_pixels_and_few_images_still_have_a_density():
-    data = dataset(torch.zeros(3, 1, 3, 4, dtype=torch.uint8), torch.zeros(200, 1, 3, 4, dtype=torch.uint8), 17)
-    bits = bits_per_dim(ROWS["gaussian"].log_prob(data, data.test.pixels, 0), 12)
-    expected = 0.5 * math.log2(2 * math.pi * math.e / 12)  # N(1/2, 1/12) on one cell: entropy of its normal
-    assert bits.mean().item() == pytest.approx(expected, abs=4 * bits.std().item() / math.sqrt(200))
+def of_a_gaussian(root, n, shape, seed=0):
+    """A train split of n images and a test split of 300, N(1/2, root root') in units of 256 levels."""
+    noise = torch.randn(n + 300, len(root), generator=seeded(seed), dtype=torch.float64)
+    pixels = quantise(0.5 + noise @ root.T, DataSpec(*shape, levels=256))
+    return dataset(pixels[:n], pixels[n:], 256)
+
+
+def entropy_in_bits(root):
+    """Of N(m, root root') on pixels of 256 levels, per dimension."""
+    dims = len(root)
+    return 8 + 0.5 * math.log2(2 * math.pi * math.e) + root.diagonal().log2().sum().item() / dims
+
+
+def gaussian_bits(data):
+    return bits_per_dim(ROWS["gaussian"].log_prob(data, data.test.pixels, 0), data.spec.dims).mean().item()
+
+
+@pytest.mark.parametrize("n", [12, 40, 400])
+def test_with_fewer_images_than_pixels_independent_pixels_still_cost_their_entropy(n):
+    """N(1/2, 0.1^2 I), 64 pixels: the best shrinkage is 1; the rest is the error of a mean and one variance.
+
+    The variance has the expectation s (n - 1) / n, and held-out squares around the mean have s (n + 1) / n.
+    """
+    root = 0.1 * torch.eye(64, dtype=torch.float64)
+    data = of_a_gaussian(root, n, (1, 8, 8))
+    expected = entropy_in_bits(root) + 0.5 * math.log2((n - 1) / n) + 1 / ((n - 1) * math.log(2))
+    assert gaussian_bits(data) == pytest.approx(expected, abs=0.03)
+    cov = fit_gaussian(data.train.pixels, 256).root.square().sum(1)
+    assert torch.allclose(cov, cov[0].expand(64))
+
+
+def test_smooth_colour_pictures_cost_less_than_noise_where_the_plain_covariance_costs_more():
+    """768 correlated values, 300 images: the singular covariance of maximum likelihood costs far more than 8 bits."""
+    line = torch.arange(16, dtype=torch.float64)
+    smooth = torch.exp(-((line[:, None] - line) ** 2) / 8) + 1e-3 * torch.eye(16, dtype=torch.float64)
+    colours = torch.tensor([[1.0, 0.9, 0.8], [0.9, 1.0, 0.9], [0.8, 0.9, 1.0]], dtype=torch.float64)
+    root = torch.linalg.cholesky(0.02 * torch.kron(colours, torch.kron(smooth, smooth)))
+    data = of_a_gaussian(root, 300, (3, 16, 16))
+    y = dequantise(data.test.pixels, 256, seeded(0)).flatten(1)
+    plain = shrunk(*moments(data.train.pixels, 256), 0.0).log_density(y) - 768 * math.log(256)
+    assert bits_per_dim(plain, 768).mean() > 20
+    assert entropy_in_bits(root) < gaussian_bits(data) < 6
+
+
+def test_with_many_images_the_covariance_is_that_of_maximum_likelihood():
+    root = torch.diag(torch.tensor([0.15, 0.05, 0.02, 0.01], dtype=torch.float64))
+    data = of_a_gaussian(root, 20_000, (1, 2, 2))
+    fitted = fit_gaussian(data.train.pixels, 256).root
+    cov = moments(data.train.pixels, 256)[1]
+    assert torch.allclose(fitted @ fitted.T, cov, rtol=0, atol=float(1e-3 * cov.max()))
+    assert gaussian_bits(data) == pytest.approx(entropy_in_bits(root), abs=0.05)
+
+
+def test_a_train_split_that_shows_no_variation_has_no_likelihood():
+    zeros = torch.zeros(200, 1, 3, 4, dtype=torch.uint8)
+    with pytest.raises(TooFewSamples, match="all train images are the same"):
+        ROWS["gaussian"].log_prob(dataset(zeros, zeros, 17), zeros, 0)
+    with pytest.raises(TooFewSamples, match="found 9 train images, allowed: 10 or more"):
+        ROWS["gaussian"].log_prob(dataset(images(9, 17, 0), zeros, 17), zeros, 0)
+    assert ROWS["gaussian"].samples(dataset(zeros[:1], zeros, 17), 5, 0).shape == (5, 1, 3, 4)
+
+
+def test_likelihoods_of_rows_state_their_kind():
+    assert {name: row.kind for name, row in ROWS.items() if row.log_prob} == {
+        "uniform noise": "mass",
+        "gaussian": "density",
+    }
+    assert not any(row.kind for row in ROWS.values() if row.log_prob is None)

@@ -95,11 +95,18 @@ def test_every_reason_is_given(measured):
 
 
 def test_a_bound_is_no_value(record):
-    bound = combine([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="<=")])
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="<="), bound).word == "reproduced"
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p"), bound).text == (
-        "not comparable: published is =, measured <="
+    bound = combine([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="bound")])
+    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="bound"), bound).word == "reproduced"
+    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="mass"), bound).text == (
+        "not comparable: published is: mass, measured: bound"
     )
+
+
+def test_a_published_flow_is_compared_with_a_measured_one(record):
+    flow = combine([record("glow", "bits_per_dim", 3.36, half=0.02, protocol={}, kind="density")])
+    claim = Claim("glow", "bits_per_dim", 3.35, "p", kind="density")
+    assert judge(claim, flow).word == "reproduced"
+    assert claim_cells(Verdict(claim, flow, "reproduced"))[2:4] == ("≤ᵈ 3.35", "≤ᵈ 3.360 ± 0.020")
 
 
 def test_what_was_not_measured_has_no_verdict(record):
@@ -127,7 +134,7 @@ models:
         tolerance: 0.2
         source: "Ho et al. 2020, Table 1"
         protocol: {data: {n_fake: 50_000}}
-      - {metric: bits_per_dim, value: 3.75, kind: "<=", source: "<b>Ho</b> et al. 2020"}
+      - {metric: bits_per_dim, value: 3.75, kind: bound, source: "<b>Ho</b> et al. 2020"}
   - {name: ddim, label: "ddim 10", weights_of: ddpm}
 metrics: [fid, bits_per_dim]
 """
@@ -138,7 +145,7 @@ def result(record, tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
     records = [
         record("ddpm", "fid", 400.0, half=1.0, protocol={"data": {"n_fake": 10}}, n_fake=10),
-        record("ddpm", "bits_per_dim", 3.8, half=0.1, protocol={}, kind="<="),
+        record("ddpm", "bits_per_dim", 3.8, half=0.1, protocol={}, kind="bound"),
         record("noise", "fid", 421.0, role="scale"),
     ]
     write_records(tmp_path / "records.jsonl", records)
@@ -196,6 +203,14 @@ def test_a_claim_about_what_is_not_measured_is_refused():
     entry = {"suite": "s", "dataset": {"name": "digits"}, "metrics": ["fid"]}
     with pytest.raises(SuiteError, match=r"models\[0\]\.claims\[0\]\.metric: the suite does not measure kid, only fid"):
         Suite.model_validate({**entry, "models": [{"name": "vae", "claims": [claim]}]})
+    bits = {**entry, "metrics": ["fid", "bits_per_dim"]}
+    for metric, kind, problem in (
+        ("bits_per_dim", "", "missing, allowed for bits_per_dim: mass, density, bound, estimate"),
+        ("fid", "bound", "found 'bound', allowed for fid: no kind"),
+    ):
+        kinds = {"metric": metric, "value": 1.0, "source": "p", "kind": kind}
+        with pytest.raises(SuiteError, match=rf"models\[0\]\.claims\[0\]\.kind: {problem}"):
+            Suite.model_validate({**bits, "models": [{"name": "vae", "claims": [kinds]}]})
     with pytest.raises(SuiteError, match=r"claims\[0\]\.source: missing key"):
         Suite.model_validate({**entry, "models": [{"name": "vae", "claims": [{"metric": "fid", "value": 1.0}]}]})
 

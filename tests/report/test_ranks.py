@@ -6,6 +6,7 @@ import pytest
 
 from genbench.report import leaderboard
 from genbench.report.aggregate import boards
+from genbench.report.ranks import is_better
 from genbench.report.tables import markdown
 
 
@@ -64,6 +65,46 @@ def test_two_equal_models_are_parted_one_time_in_twenty(record):
     for a, b in rng.standard_normal((1500, 2)) * (1.0, 2.0):
         parted += ranked([record("a", "fid", a, half=1.96), record("b", "fid", b, half=3.92)]) != {"a": 1, "b": 1}
     assert 0.035 < parted / 1500 < 0.067
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ("mass", "mass", 2),
+        ("density", "density", 2),
+        ("bound", "bound", 2),
+        ("density", "mass", 2),  # an upper bound below an exact value: better for certain
+        ("bound", "mass", 2),
+        ("mass", "density", 1),  # what lies above is an upper bound: its model may be better still
+        ("mass", "bound", 1),
+        ("density", "bound", 1),
+        ("bound", "density", 1),
+    ],
+)
+def test_between_kinds_only_an_exact_mass_can_be_shown_to_be_worse(record, low, high, expected):
+    records = [
+        record("low", "bits_per_dim", 2.0, half=0.1, kind=low),
+        record("high", "bits_per_dim", 3.0, half=0.1, kind=high),
+    ]
+    assert ranked(records, "bits_per_dim") == {"low": 1, "high": expected}
+    text = markdown(boards(records))
+    assert ("does not show that the model is worse" in text) is (low != high)
+
+
+def test_a_rank_among_kinds_never_contradicts_the_true_masses(record):
+    """Upper bounds are the mass and a gap of any size; where `better` is said of unlike kinds, the masses agree."""
+    rng = np.random.default_rng(2)
+    kinds, told = np.array(["mass", "density", "bound"]), 0
+    for _ in range(300):
+        mass, kind = rng.random(4), rng.choice(kinds, 4)
+        shown = mass + (kind != "mass") * rng.random(4)
+        records = [record(f"m{i}", "bits_per_dim", shown[i], kind=str(kind[i])) for i in range(4)]
+        entries = {row.model: row.entries["bits_per_dim"] for row in boards(records)[0].rows}
+        for i, j in np.argwhere(kind[:, None] != kind[None, :]):
+            if is_better(entries[f"m{i}"], entries[f"m{j}"], 1):
+                told += 1
+                assert mass[i] < mass[j]
+    assert told > 100
 
 
 def test_tables_show_ranks(digits):

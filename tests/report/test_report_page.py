@@ -108,7 +108,7 @@ def test_the_table_is_sorted_by_fid_with_best_marked_and_scale_rows_apart(html):
     assert names[:3] == ["flow", "gan", "vae"]
     assert names[-2:] == ["real", "noise"]
     assert html.index('<tbody class="scale">') < html.index('data-order="real"')
-    assert html.count('<td class="best"') == 5
+    assert html.count('<td class="best"') == 6
     assert 'aria-sort="ascending" data-better="lower"' in html
 
 
