@@ -75,7 +75,9 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.kind not in ("", *KINDS):
-            raise ValueError(f"{self.cell} {self.metric}: kind: found {self.kind!r}, allowed: {', '.join(KINDS)} or none")
+            raise ValueError(
+                f"{self.cell} {self.metric}: kind: found {self.kind!r}, allowed: {', '.join(KINDS)} or none"
+            )
         if self.status == OK and (self.value is None or not math.isfinite(self.value)):
             raise ValueError(f"{self.cell} {self.metric}: a record that is ok needs a finite value, found {self.value}")
         if self.status != OK and (self.value is not None or not self.reason):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from genbench.plan.planner import make_plan
 from genbench.registry import resolve_model
 from genbench.sources.build import load_model
 from genbench.sources.files import Files
-from genbench.sources.trained import Weights
+from genbench.sources.trained import SelfContained, Weights
 from genbench.suite.schema import Suite, read_suite
 
 TOYS = Path(__file__).parent / "toys.py"
@@ -214,3 +217,35 @@ def test_scale_rows_are_asked_for_nothing():
         "a scale row is not asked for classes", "needs ImportanceBound; gaussian has: DequantisedDensity",
         "a scale row has no network", "",
     ]  # fmt: skip
+
+
+def test_what_is_sent_to_workers_is_plain_data():
+    cell = make_plan(suite()).cells[0]
+    code = "import sys, pickle; pickle.load(sys.stdin.buffer); print([m for m in sys.modules if m == 'pydantic'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(cell),
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout.strip() == b"[]"
+
+
+def test_a_class_that_only_draws_is_planned_without_training(tmp_path):
+    (tmp_path / "drawer.py").write_text(DRAWER)
+    models = [{"name": "noise", "source": f"{tmp_path}/drawer.py:Noise"}]
+    plan = make_plan(suite(models=models, metrics=["fid", "latency"]))
+    assert plan.fits == []
+    assert isinstance(plan.cells[0].source, SelfContained)
+    assert [m.reason for m in plan.cells[0].metrics] == ["", ""]
+
+
+DRAWER = """
+import torch
+from genbench.contract import Draws
+
+class Noise(Draws):
+    def sample(self, n, gen, condition=None):
+        return torch.rand(n, *self.data.shape, generator=gen, device=gen.device) * 2 - 1
+"""

@@ -25,7 +25,8 @@ from genbench.evaluate import score as scoring
 from genbench.evaluate.cell import evaluate
 from genbench.features import Features
 from genbench.metrics import readings
-from genbench.metrics.base import Metric, Value
+from genbench.metrics.base import Metric, Reading, Value
+from genbench.metrics.facts import Arguments
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
 from genbench.records import read_records, write_records
@@ -246,6 +247,35 @@ def test_a_metric_that_fails_becomes_a_record_and_the_others_stand():
     assert [r.status for r in found.records] == ["ok", "failed"]
     assert found.failed[0].reason == "fake: found 4 rows, allowed: at least 6"
     assert "failed: density: fake: found 4 rows, allowed: at least 6" in found.table()
+
+
+def test_too_few_samples_are_not_applicable_as_in_a_suite():
+    images = random_images(40, 8, 8)
+    (record,) = by_pixels(images, random_images(50, 8, 8, seed=1), metrics=["fd_infinity"]).records
+    assert (record.status, record.value) == ("n/a", None)
+    assert record.reason.startswith("fd_infinity: 40 generated samples make 8 groups too small for 64 features")
+
+
+class Brightness(Reading):
+    """A reading of a plug-in: the mean level of each generated image."""
+
+    name = "brightness"
+    depends_on = ("samples",)
+    of_samples = True
+
+    def read(self, inputs, metric):
+        levels = inputs.generated.pixels.float().flatten(1).mean(1).numpy()
+        return Arguments({"brightness": levels}, len(levels))
+
+
+def test_a_reading_of_a_plug_in_needs_no_change_elsewhere(monkeypatch):
+    metric = Metric("bright", "Bright", 1, "higher", "level", Brightness(), lambda brightness: Value(brightness.mean()))
+    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, "bright": metric})
+    images = random_images(40, 8, 8)
+    (record,) = by_pixels(images, random_images(50, 8, 8, seed=1), metrics=["bright"]).records
+    assert record.value == pytest.approx(images.astype(float).mean())
+    assert record.protocol["data"]["n_fake"] == 40
+    assert record.protocol["features"] == {}
 
 
 def test_grey_and_colour_meet_where_nothing_is_lost(tmp_path):

@@ -82,7 +82,7 @@ class ScoreInputs(Inputs):
         fake, real = self.fake_side.images, self.real_side.images
         return Setting(
             self.dataset_name,
-            0 if real.labels is None else len(real.classes) or int(real.labels.max()) + 1,
+            1 if real.labels is None else int(real.labels.max()) + 1,  # what is missing, _no_classes says
             self.extractor_name,
             probabilities=features.has_probabilities(self.extractor_name),
             spatial=features.has_spatial(self.extractor_name),
