@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
+from genbench.files import write_text
 from genbench.protocol import Protocol
 
 SCHEMA = 2
@@ -94,9 +95,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     text = "".join(_line(r) for r in records)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:

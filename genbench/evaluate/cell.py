@@ -260,7 +260,7 @@ def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Rec
     metric, suite, source = metrics.get(planned.name), cell.suite, cell.source
     origin = {**vars(cell.provenance), "code": source.code}
     return Record(
-        suite.name, suite.version, cell.id, cell.label, cell.data.entry["name"], cell.seed, metric.name, metric.version,
+        suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, metric.name, metric.version,
         status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,
         **{**origin, **more},
     )  # fmt: skip

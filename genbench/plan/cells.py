@@ -63,7 +63,7 @@ class Cell:
     @property
     def id(self) -> str:
         """model/dataset/seed, as in the records."""
-        return f"{self.label}/{self.data.entry['name']}/s{self.seed}"
+        return f"{self.label}/{self.data.name}/s{self.seed}"
 
     @property
     def slug(self) -> str:

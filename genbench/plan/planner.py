@@ -37,6 +37,14 @@ class Plan:
     suite: Suite
     data: DataPlan
     cells: tuple[Cell, ...]
+    limit_images: int | None = None
+
+    @property
+    def rows(self) -> list[str]:
+        """The ids of all cells of the suite, those that were not chosen included, in order."""
+        suite, name = self.suite, self.data.name
+        rows = [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
+        return rows + [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.ROWS]
 
     @property
     def fits(self) -> list[Fit]:
@@ -69,8 +77,8 @@ def make_plan(
     if not chosen:
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
     cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
-    cells += [planner.cell(ScaleRow(label), chosen[0]) for label in scale.ROWS]
-    return Plan(suite, planner.data, tuple(cells))
+    cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.ROWS]
+    return Plan(suite, planner.data, tuple(cells), limit_images)
 
 
 def _limited(suite: Suite, limit: int | None) -> Suite:
@@ -135,7 +143,7 @@ class _Planner:
     def _facts(self, source: Source, drawing: Drawing) -> Facts:
         suite, plan = self.suite, self.data
         return Facts(
-            plan.entry["name"], plan.fingerprint, plan.spec.levels, plan.spec.dims, plan.reference, self.extractor,
+            plan.name, plan.fingerprint, plan.spec.levels, plan.spec.dims, plan.reference, self.extractor,
             samples=source.samples_key(plan, drawing), weights=source.weights_key, images=suite.likelihood_images,
             machine=self.machine, speed=suite.speed.model_dump(),
         )  # fmt: skip

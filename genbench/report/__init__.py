@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
+from genbench.files import write_text
 from genbench.records import Record, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["leaderboard", "render"]
+__all__ = ["leaderboard", "outdated", "render"]
+
+FILES = ("leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.tex", "leaderboard.html")
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
@@ -20,6 +24,26 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     from genbench.report.aggregate import leaderboard as frame
 
     return frame(records)
+
+
+def inputs_hash(directory: Path) -> str:
+    """SHA-256 (hex) of what a page is made from: records, suite, and sample grids."""
+    state = hashlib.sha256()
+    for path in (
+        directory / "records.jsonl",
+        directory / "suite.yaml",
+        *sorted(directory.glob("figures/samples-*.png")),
+    ):
+        state.update(path.name.encode() + (path.read_bytes() if path.is_file() else b""))
+    return state.hexdigest()
+
+
+def outdated(directory: Path) -> bool:
+    """Whether a file of the report is missing or cut short, or the page was made from other inputs."""
+    if not all((directory / name).is_file() for name in FILES):
+        return True
+    page = (directory / "leaderboard.html").read_text(encoding="utf-8", errors="replace")
+    return inputs_hash(directory) not in page or not page.rstrip().endswith("</html>")
 
 
 def render(directory: Path) -> list[Path]:
@@ -47,9 +71,9 @@ def render(directory: Path) -> list[Path]:
         for name, text in (
             ("leaderboard.md", markdown(found, claims)),
             ("leaderboard.tex", latex(found)),
-            ("leaderboard.html", page(directory, records, found, pictures, claims)),
+            ("leaderboard.html", page(directory, records, found, pictures, claims, inputs_hash(directory))),
         ):
-            (directory / name).write_text(text, encoding="utf-8")
+            write_text(directory / name, text)
             written.append(directory / name)
     except OSError as error:
         raise StoreError(f"{error.filename or directory}: cannot be written: {error.strerror or error}") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from genbench.errors import StoreError
+from genbench.files import whole
 from genbench.records import slug
 from genbench.report.aggregate import Board, Entry, Row
 from genbench.report.guard import comparable
@@ -130,7 +131,8 @@ def _save(directory: Path, name: str, drawing: Any) -> Picture:
     folder.mkdir(parents=True, exist_ok=True)
     for theme in (LIGHT, DARK):
         figure = drawing(theme)
-        figure.savefig(folder / f"{slug(name)}{theme.suffix}.png", dpi=DPI, facecolor=theme.page)
+        with whole(folder / f"{slug(name)}{theme.suffix}.png") as partial:
+            figure.savefig(partial, dpi=DPI, facecolor=theme.page, format="png")
     light, dark = (folder / f"{slug(name)}{theme.suffix}.png" for theme in (LIGHT, DARK))
     return Picture(light, dark, round(figure.get_figwidth() * CSS_DPI))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from genbench.files import whole
+
 TARGET_WIDTH = 500
 GREY = 128
 
@@ -29,7 +31,8 @@ def save_grid(
     enlarged = shown.round().astype(np.uint8).repeat(scale, axis=2).repeat(scale, axis=3)
     canvas = _tile(enlarged, rows, columns, rule=max(1, scale // 2))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).save(path, format="PNG", optimize=True)
+    with whole(path) as partial:
+        Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).save(partial, format="PNG", optimize=True)
 
 
 def rows_by_class(labels: np.ndarray, columns: int = 10) -> np.ndarray:

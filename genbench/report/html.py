@@ -80,8 +80,9 @@ def page(
     boards: Sequence[Board],
     pictures: Pictures,
     claims: Sequence[Claim] = (),
+    inputs: str = "",
 ) -> str:
-    """The whole page as text."""
+    """The whole page as text. inputs: the hash of what it is made from, which the page states."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -101,7 +102,7 @@ def page(
         hardware=_hardware(environment, records), when=_when(environment),
         command=str(environment.get("command", "")), environment=list(_flat(environment)),
         suite_text=suite.read_text(encoding="utf-8") if suite.is_file() else "",
-        csv=data_uri(directory / "leaderboard.csv", "text/csv"),
+        inputs=inputs, csv=data_uri(directory / "leaderboard.csv", "text/csv"),
     )  # fmt: skip
 
 

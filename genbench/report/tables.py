@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from genbench.files import whole
 from genbench.metrics import METRICS
 from genbench.records import NOT_APPLICABLE
 from genbench.report.aggregate import Board, Column, Entry, Row
@@ -178,8 +179,10 @@ def without_value(board: Board) -> list[tuple[Row, str, str, list[str]]]:
 def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
     """leaderboard.csv and leaderboard.parquet."""
     csv, parquet = directory / "leaderboard.csv", directory / "leaderboard.parquet"
-    frame.to_csv(csv, index=False)
-    frame.to_parquet(parquet, index=False)
+    with whole(csv) as partial:
+        frame.to_csv(partial, index=False)
+    with whole(parquet) as partial:
+        frame.to_parquet(partial, index=False)
     return [csv, parquet]
 
 

@@ -18,6 +18,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from genbench.machine import KEEPING_MEMORY
@@ -60,13 +61,17 @@ class _Running:
 
 @dataclass
 class Pool:
-    """Runs tasks on `cores` cores with at most `workers` at a time; explain turns an exception into a sentence."""
+    """Runs tasks with at most `workers` at a time; explain turns an exception into a sentence.
+
+    threads: of each worker, a fixed number, because it changes trained weights. What is timed gets all `cores`.
+    """
 
     workers: int
     cores: int
     prepare: Callable[[int], None]
     explain: Callable[[BaseException], str]
     preload: tuple[str, ...] = ()
+    threads: int = 1
     running: dict[str, _Running] = field(default_factory=dict)
     ended: dict[str, Outcome] = field(default_factory=dict)
 
@@ -102,18 +107,17 @@ class Pool:
         ready = [t for t in waiting if t.needs <= self.ended.keys() and not t.alone]
         if not ready and not self.running:
             ready = [t for t in waiting if t.needs <= self.ended.keys()][:1]
-        slots = self.workers - len(self.running)
-        chosen = ready[: max(0, slots)]
-        for place, task in enumerate(chosen):
-            free = self.cores - sum(r.threads for r in self.running.values())
-            self._launch(task, max(1, free // (len(chosen) - place)), context)
+        chosen = ready[: max(0, self.workers - len(self.running))]
+        for task in chosen:
+            self._launch(task, self.cores if task.alone else self.threads, context)
         return [t for t in waiting if t not in chosen]
 
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
         ours, theirs = context.Pipe(duplex=False)
         arguments = (theirs, task, threads, self.prepare, self.explain)
         process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         self.running[task.name] = _Running(task, process, ours, threads)
 
@@ -152,9 +156,22 @@ def _context(preload: tuple[str, ...]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _variables({**KEEPING_MEMORY, **os.environ}):
+    with _variables({**KEEPING_MEMORY, **os.environ}), _without_main():
         forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides the calling script from new processes: they need only genbench's modules, and importing the script again
+    would run it again.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager

@@ -1,0 +1,167 @@
+"""The folder of a result: which records it keeps, and every file in it, each written whole or not at all.
+
+A run adds or replaces the rows that it ran. Rows of the suite that it did not run (`--models`, `--seeds`) stay; rows
+that are no longer in the suite move to removed.jsonl. A folder of another suite, or of a run with another
+--limit-images, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from genbench import report
+from genbench.errors import GenbenchError, StoreError
+from genbench.files import whole, write_text
+from genbench.plan.cells import Cell
+from genbench.plan.planner import Plan
+from genbench.records import FAILED, Record, append_records, read_records, write_records
+from genbench.report.grids import rows_by_class, save_grid
+from genbench.sources.trained import CURVES_FILE, Trained
+from genbench.store import Kind, Store, make_folder
+
+RECORDS, REMOVED = "records.jsonl", "removed.jsonl"
+SUITE, ENVIRONMENT, PAGE = "suite.yaml", "environment.json", "leaderboard.html"
+Key = tuple[str, str]
+
+
+class ResultFolder:
+    """The folder of one run; earlier: the records that it held before, by cell and metric."""
+
+    def __init__(self, directory: Path, plan: Plan, store: Store) -> None:
+        """Raises GenbenchError for the folder of another suite or limit, StoreError for records that are damaged."""
+        self.directory, self.plan, self.store = make_folder(directory), plan, store
+        self.earlier = self._read()
+        self._refuse_another_result()
+
+    @property
+    def records_path(self) -> Path:
+        """Where the records are."""
+        return self.directory / RECORDS
+
+    @property
+    def page(self) -> Path:
+        """Where the page is."""
+        return self.directory / PAGE
+
+    def _read(self) -> dict[Key, Record]:
+        path = self.records_path
+        return {(r.cell, r.metric): r for r in read_records(path)} if path.exists() else {}
+
+    def _refuse_another_result(self) -> None:
+        if not self.earlier:
+            return
+        self._refuse_another_suite()
+        limit, now = self._environment().get("limit_images"), self.plan.limit_images
+        if limit != now:
+            held, wanted = (f"--limit-images {n}" if n else "no --limit-images" for n in (limit, now))
+            raise GenbenchError(f"{self.directory}: holds results with {held}, found {wanted}; choose another --out")
+
+    def _refuse_another_suite(self) -> None:
+        names = {(r.suite, r.dataset) for r in self.earlier.values()}
+        own = (self.plan.suite.suite, self.plan.data.name)
+        labels = {r.model for r in self.earlier.values() if r.role == "model"}
+        if own not in names or not labels & {entry.label for entry in self.plan.suite.models}:
+            suite, dataset = sorted(names)[0]
+            raise GenbenchError(
+                f"{self.directory}: holds results of another suite: '{suite}' on {dataset} with "
+                f"{', '.join(sorted(labels)) or 'no models'}; choose another --out"
+            )
+
+    def known(self, cell: Cell, stored: Record | None, metric: str) -> Record | None:
+        """The record of a metric that need not be measured; one that agrees with the folder's keeps its provenance."""
+        before = self.earlier.get((cell.id, metric))
+        if stored is None or before is None:
+            return stored
+        return before if replace(before, **vars(cell.provenance)) == stored else stored
+
+    def start(self, known: Iterable[Record]) -> None:
+        """Before anything runs: what is known, and earlier values until their replacements exist."""
+        records = {(r.cell, r.metric): r for r in known}
+        if not (self.directory / ENVIRONMENT).is_file():
+            self._write_environment({})
+        waiting = [r for key, r in self.earlier.items() if key not in records and r.status != FAILED]
+        write_records(self.records_path, [*records.values(), *waiting])
+
+    def add(self, fresh: list[Record]) -> None:
+        """Appends records that were just measured."""
+        append_records(self.records_path, fresh)
+
+    def finish(self, new: dict[Key, Record]) -> tuple[Record, ...]:
+        """The final records in the suite's order; rows that are no longer in the suite are written to removed.jsonl."""
+        rows = {*self.plan.rows}
+        kept = [r for key, r in self.earlier.items() if key not in new and r.cell in rows and r.metric in self._metrics]
+        removed = [r for r in self.earlier.values() if r.cell not in rows]
+        order = {cell: place for place, cell in enumerate(self.plan.rows)}
+        metric_order = {name: place for place, name in enumerate(self._metrics)}
+        records = sorted([*new.values(), *kept], key=lambda r: (order[r.cell], metric_order[r.metric]))
+        write_records(self.records_path, records)
+        if removed:
+            path = self.directory / REMOVED
+            before = {(r.cell, r.metric): r for r in read_records(path)} if path.exists() else {}
+            write_records(path, (before | {(r.cell, r.metric): r for r in removed}).values())
+        self.removed = sorted({r.model for r in removed})
+        return tuple(records)
+
+    @property
+    def _metrics(self) -> list[str]:
+        return [planned.name for planned in self.plan.cells[0].metrics]
+
+    def write(self, facts: dict[str, Any] | None) -> None:
+        """Pictures, suite.yaml, environment.json (facts None: as it is) and, where it is older than these, the page."""
+        self._write_pictures()
+        if facts is not None or not (self.directory / ENVIRONMENT).is_file():
+            self._write_environment(facts or {})
+        as_run = self.directory / SUITE
+        text = yaml.safe_dump(self.plan.suite.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+        if not as_run.is_file() or as_run.read_text(encoding="utf-8") != text:
+            write_text(as_run, text)
+        if report.outdated(self.directory):
+            report.render(self.directory)
+
+    def _write_environment(self, facts: dict[str, Any]) -> None:
+        text = json.dumps(facts | {"limit_images": self.plan.limit_images}, indent=1)
+        write_text(self.directory / ENVIRONMENT, text)
+
+    def _environment(self) -> dict[str, Any]:
+        path = self.directory / ENVIRONMENT
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{path}: not a JSON object: {error}") from None
+
+    def _write_pictures(self) -> None:
+        for cell in self.plan.cells:
+            grid = make_folder(self.directory / "figures") / f"samples-{cell.slug}.png"
+            if self._newer(Kind.SAMPLES, cell.samples_key, grid):
+                shown = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
+                save_grid(shown, self.plan.data.spec.levels, grid)
+            curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
+            fit = cell.source.fit if isinstance(cell.source, Trained) else None
+            if fit is not None and fit.label == cell.label and self._newer(Kind.WEIGHTS, fit.key, curve):
+                with whole(curve) as partial:
+                    shutil.copyfile(self.store.path(Kind.WEIGHTS, fit.key) / CURVES_FILE, partial)
+
+    def _newer(self, kind: str, key: str, path: Path) -> bool:
+        if not self.store.has(kind, key):
+            return False
+        made = (self.store.path(kind, key) / "meta.json").stat().st_mtime
+        return not path.is_file() or path.stat().st_mtime < made
+
+
+def images_to_show(folder: Path) -> np.ndarray:
+    """The images of a grid (n, C, H, W): those laid out for it, else a row a class asked for, else the first 100."""
+    if (folder / "shown.npy").is_file():
+        laid_out: np.ndarray = np.load(folder / "shown.npy")
+        return laid_out
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    if not (folder / "labels.npy").is_file():
+        return np.asarray(pixels[:100])
+    return np.asarray(pixels[rows_by_class(np.load(folder / "labels.npy"))])
