@@ -49,7 +49,11 @@ def value_problems(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str]
     items = get_args(bare)
     if value is None and allows_none(hint):
         return
-    if get_origin(bare) is tuple and isinstance(value, (tuple, list)) and (Ellipsis in items or len(items) == len(value)):
+    if (
+        get_origin(bare) is tuple
+        and isinstance(value, (tuple, list))
+        and (Ellipsis in items or len(items) == len(value))
+    ):
         for i, item in enumerate(value):
             yield from value_problems(item, items[0] if Ellipsis in items else items[i], f"{path}[{i}]")
     elif not fits(value, bare) or not within(value, extra):

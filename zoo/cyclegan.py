@@ -182,7 +182,9 @@ class CycleGAN(Model, Translates):
         c = self.config
         most, size = halvings(data.height, data.width), f"{data.height}x{data.width}"
         if c.halvings > most:
-            raise ModelError(f"CycleGAN: config.halvings: found {c.halvings}, allowed: at most {most} for {size} images")
+            raise ModelError(
+                f"CycleGAN: config.halvings: found {c.halvings}, allowed: at most {most} for {size} images"
+            )
         self.a_to_b, self.b_to_a = generator_net(data, c), generator_net(data, c)
         self.critic_a, self.critic_b = discriminator_net(data, c), discriminator_net(data, c)
         self.pool_a, self.pool_b = Pool(c.pool, data), Pool(c.pool, data)

@@ -63,7 +63,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating -log D(G(z)), mean over logits (B,), nats; its slope is -1/2 at logit 0 and -1 at -infinity."""
+    """The non-saturating -log D(G(z)), mean over logits (B,), nats; slope -1/2 at logit 0, -1 at -infinity."""
     return F.softplus(-fake).mean()
 
 
@@ -84,7 +84,7 @@ def require_doublings(model: str, data: DataSpec, doublings: int) -> None:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draws convolutions from N(0, 0.02^2) (section 4), scales of batch normalisation from N(1, 0.02^2); shifts are 0."""
+    """Draws convolutions from N(0, 0.02^2) (section 4), batch normalisation's scales from N(1, 0.02^2)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

@@ -421,7 +421,7 @@ class DDPM(Diffusion, LikelihoodBound):
     Sampler = AncestralSampler
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
-        """Builds the network. Raises ModelError when the sampler needs a learned variance and config has a fixed one."""
+        """Builds the network. Raises ModelError when the sampler needs a learned variance and config's is fixed."""
         super().__init__(data, config, sampler)
         learns = self.config.variance == "learned"
         variance = self.sampler.variance or ("learned" if learns else "large")

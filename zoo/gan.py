@@ -12,8 +12,8 @@ any sigmoid, which the papers call D, C or f:
     hinge              relu(1 - l(x)) + relu(1 + l(G(z)))                -l(G(z))            Lim and Ye 2017
     wasserstein-gp     l(G(z)) - l(x) + penalty (|dl/dx^| - 1)^2         -l(G(z))            Gulrajani 2017, eq. 3
 
-with softplus(l) = log(1 + e^l), so that -log sigmoid(l) = softplus(-l) is finite for every l. x^ is drawn uniformly from
-the line segment between a real and a generated image.
+with softplus(l) = log(1 + e^l), so that -log sigmoid(l) = softplus(-l) is finite for every l. x^ is drawn uniformly
+from the line segment between a real and a generated image.
 
 Deviations
 - LeakyReLU(0.2), tanh output, Adam and Gaussian z, as is common for dense GANs now. The paper uses ReLU and sigmoid in
@@ -80,7 +80,7 @@ def hinge(real: Tensor, fake: Tensor) -> Terms:
 
 
 def wasserstein(real: Tensor, fake: Tensor) -> Terms:
-    """-l(x) and l(G(z)); for a 1-Lipschitz l, minus their sum is at most the Wasserstein-1 distance (Gulrajani 2017)."""
+    """-l(x) and l(G(z)); for a 1-Lipschitz l, minus their sum is at most the Wasserstein-1 distance (Gulrajani)."""
     return -real.mean(), fake.mean()
 
 
@@ -101,7 +101,7 @@ GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, gen: Generator) -> Tensor:
-    """Mean of (|gradient of l at x^| - 1)^2, x^ = u x + (1 - u) G(z), one u ~ U[0, 1) per image (Gulrajani 2017, eq. 3).
+    """Mean of (|gradient of l at x^| - 1)^2, x^ = u x + (1 - u) G(z), one u ~ U[0, 1) an image (Gulrajani 2017, eq. 3).
 
     critic: images (B, ...) to l (B,). real, fake: (B, ...).
     """

@@ -185,7 +185,7 @@ def make_schedule(config: LatentDiffusionConfig) -> Schedule:
 
 
 def velocity(z_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """v = sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
+    """The exact v = sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
     return signal * noise - spread * z_0
 
 
@@ -199,7 +199,7 @@ def z_0_and_noise(
 
 
 def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
-    """without + guidance (with_text - without) (Ho and Salimans, eq. 6); does not evaluate a term of weight 0.
+    """Returns without + guidance (with_text - without) (Ho and Salimans, eq. 6); terms of weight 0 are not evaluated.
 
     The same formula holds for predictions of v, because at fixed z_t eps is an affine function of v.
     """
@@ -278,7 +278,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> LatentDiffusionConfig:
-        """Stable Diffusion's sizes from 256 pixels; below, latents of about 8x8 (4x4 for 8x8 pixels), small networks."""
+        """Stable Diffusion's sizes from 256 pixels; below, small networks and latents of 8x8 (4x4 for 8x8 pixels)."""
         side, depth = min(data.height, data.width), halvings(data.height, data.width)
         if side >= 256 and depth >= 6:
             return LatentDiffusionConfig(attention=(data.height // 8, data.height // 16, data.height // 32))
