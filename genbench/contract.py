@@ -19,7 +19,7 @@ from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
 from genbench.errors import ModelError
-from genbench.options import check_options, choice
+from genbench.options import check_options, check_values
 
 Count = Annotated[int, Ge(1)]
 Weight = Annotated[float, Ge(0)]
@@ -331,9 +331,8 @@ def abilities(model: type[Draws]) -> tuple[str, ...]:
 def override(options: Any, changes: dict[str, Any]) -> Any:
     """A frozen dataclass with some fields changed; lists become tuples, which YAML does not have.
 
-    Raises ValueError for an unknown field.
+    Raises ValueError for an unknown field and for a value that does not fit its annotation.
     """
-    for name in changes:
-        if name not in options.__dataclass_fields__:
-            raise ValueError(f"{name}: unknown key{choice(name, options.__dataclass_fields__)}")
-    return replace(options, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    check_values(type(options), values)
+    return replace(options, **values)

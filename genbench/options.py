@@ -32,15 +32,24 @@ SHOWN.maxstring = 60
 
 def check_options(options: Any) -> None:
     """Raises ValueError for the first field of a dataclass whose value does not fit its annotation."""
-    for path, message in option_problems(options):
+    check_values(type(options), {field.name: getattr(options, field.name) for field in fields(options) if field.init})
+
+
+def check_values(kind: type, values: dict[str, Any]) -> None:
+    """Raises ValueError for the first value that is not of a field of the dataclass or does not fit its annotation."""
+    for path, message in option_problems(kind, values):
         raise ValueError(f"{path}: {message}")
 
 
-def option_problems(options: Any) -> Iterator[tuple[str, str]]:
-    """(field, message) of each value of a dataclass that does not fit its annotation; other types are not checked."""
-    hints = get_type_hints(type(options), include_extras=True)
-    for field in fields(options):
-        yield from value_problems(getattr(options, field.name), hints[field.name], field.name)
+def option_problems(kind: type, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field, message) of each value that does not fit a dataclass; values of unknown types are not checked."""
+    hints = get_type_hints(kind, include_extras=True)
+    allowed = [field.name for field in fields(kind) if field.init]
+    for name, value in values.items():
+        if name not in allowed:
+            yield name, f"unknown key{choice(name, allowed)}"
+        else:
+            yield from value_problems(value, hints[name], name)
 
 
 def value_problems(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ def tokenise(texts: Sequence[str], length: int) -> Tensor:
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention with queries from one sequence, keys and values from another or the same; only the output is biased."""
+    """Attention with queries from one sequence, keys and values from another or the same; a bias only in `out`."""
 
     def __init__(self, width: int, source: int, heads: int) -> None:
         super().__init__()

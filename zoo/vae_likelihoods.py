@@ -24,7 +24,7 @@ SMALLEST_LOG_SCALE, FIRST_LOG_SCALE, LARGEST_LOG_SCALE = -7.0, -1.5, 5.0
 
 
 def logistic_log_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(F(high) - F(low)), F the standard logistic, by F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)), accurate in tails."""
+    """log(F(high) - F(low)), F the standard logistic, by F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)): accurate."""
     return F.logsigmoid(high) + F.logsigmoid(-low) + (-torch.expm1(low - high)).log()
 
 
