@@ -64,6 +64,7 @@ from genbench.contract import (
     Weight,
 )
 from genbench.errors import ModelError
+from genbench.space import to_device
 from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder, tokenise
 from zoo.ddpm import Beta, Schedule, gaussian_noise, q_sample
 from zoo.nets import halvings
@@ -388,8 +389,8 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def read(self, texts: Sequence[str]) -> Tensor:
         """The tokens tau(y) of the texts: (B, L, D). Equal texts are encoded once."""
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        tokens = self.text(tokenise(tuple(row), self.config.text_length).to(self.device, non_blocking=True))
-        return tokens[torch.tensor([row[text] for text in texts]).to(self.device, non_blocking=True)]
+        tokens = self.text(to_device(tokenise(tuple(row), self.config.text_length), self.device))
+        return tokens[to_device(torch.tensor([row[text] for text in texts]), self.device)]
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior's mean for images x in [-1, 1], times scale: (B, c, h, w)."""
