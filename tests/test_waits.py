@@ -7,9 +7,11 @@ from importlib import import_module
 import pytest
 import torch
 
+from genbench import features
 from genbench.check.other_device import DEVICE, other_device
 from genbench.check.waits import recorded_waits
 from genbench.contract import DataSpec, override
+from genbench.features import pretrained, resize
 from genbench.registry import ZOO, resolve_model
 from genbench.sources.build import build
 from genbench.space import seeded, to_device
@@ -158,3 +160,28 @@ def test_a_step_that_reads_its_loss_is_found(fused):
         waits = waits_of(run)
     assert len(waits) == 4 * (run.total_steps - 1)
     assert all("tests/test_waits.py:" in wait for wait in waits)
+
+
+def test_a_classifier_waits_only_for_the_three_arrays_it_returns():
+    with other_device():
+        extractor = features.load("classifier", "digits", str(DEVICE), features.FeatureOptions())
+        with recorded_waits() as waits:
+            extractor(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), 17, batch=4)
+    assert len(waits) == 3
+
+
+def test_a_pretrained_network_receives_the_next_part_before_the_features_of_one_are_fetched(monkeypatch):
+    events = []
+    monkeypatch.setattr(pretrained, "_fetched", lambda seen: events.append(f"fetch {seen}") or (seen,))
+    fetched = pretrained._pipelined(lambda part: events.append(f"send {part}") or part, [1, 2, 3])
+    assert fetched == [(1,), (2,), (3,)]
+    assert events == ["send 1", "send 2", "fetch 1", "send 3", "fetch 2", "fetch 3"]
+
+
+@pytest.mark.parametrize("policy", resize.POLICIES)
+def test_resizing_does_not_wait(policy):
+    with other_device():
+        x = to_device(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), DEVICE)
+        with recorded_waits() as waits:
+            resize.resize(resize.to_bytes(x, 17).float(), 12, policy)
+    assert waits == []

@@ -29,6 +29,7 @@ ALWAYS = (
     "aten::nonzero", "aten::masked_select", "aten::_unique", "aten::_unique2", "aten::unique_dim",
     "aten::unique_consecutive", "aten::bincount",
 )  # fmt: skip
+COPIES = ("aten::_to_copy", "aten::to", "aten::copy_")  # inference mode does not reduce `to` to the first
 INDEXED = ("aten::index", "aten::index_put_", "aten::_index_put_impl_")
 MASKS = (torch.bool, torch.uint8)
 
@@ -62,10 +63,12 @@ def waits(op: Any, args: Any, kwargs: Any, there: Callable[[Any], bool], target:
     without a request.
     """
     name = op._schema.name
-    if name == "aten::_to_copy":
-        return target not in (None, there(args[0])) and not kwargs.get("non_blocking")
-    if name == "aten::copy_":
-        return there(args[0]) != there(args[1]) and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
+    if name in COPIES:
+        parameters = [parameter.name for parameter in op._schema.arguments]
+        blocking = not {**dict(zip(parameters, args, strict=False)), **kwargs}.get("non_blocking")
+        return blocking and (
+            there(args[0]) != there(args[1]) if name == "aten::copy_" else target == (not there(args[0]))
+        )
     if not any(there(leaf) for leaf in tree_leaves((args, kwargs))):
         return False
     if name in INDEXED:
