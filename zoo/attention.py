@@ -234,7 +234,9 @@ def require_heads(widths: Sequence[int], heads: int) -> None:
     """Raises ModelError unless every width is a multiple of heads."""
     for width in widths:
         if width % heads:
-            raise ModelError(f"U-Net: config.heads: found {heads}, allowed: a divisor of every width, such as {width}")
+            raise ModelError(
+                f"U-Net: config.heads: found {heads}, allowed: a divisor of every width, one width is {width}"
+            )
 
 
 # ---- autoencoder and critic -------------------------------------------------------------------------------------

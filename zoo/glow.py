@@ -238,7 +238,7 @@ def read_affine(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
 
 
 def read_additive(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Shift t and s = 1 of an additive coupling (Dinh et al. 2014), whatever the least."""
+    """Shift t and s = 1 of an additive coupling (Dinh et al. 2014); `least` is not used."""
     return h, torch.ones_like(h)
 
 

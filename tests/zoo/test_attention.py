@@ -108,4 +108,4 @@ def test_byte_order_matters_to_the_text_encoder():
 def test_heads_divide_every_width():
     with pytest.raises(ModelError) as caught:
         require_heads((8, 6), 4)
-    assert str(caught.value) == "U-Net: config.heads: found 4, allowed: a divisor of every width, such as 6"
+    assert str(caught.value) == "U-Net: config.heads: found 4, allowed: a divisor of every width, one width is 6"
