@@ -1,8 +1,8 @@
-"""What a generative model is to genbench: a loss for each player, a way to draw, and the abilities it declares.
+"""What genbench requires of a generative model: a loss for each player, a way to draw, and declared abilities.
 
-A model turns a batch into a loss and a generator into images. It owns no optimiser, no device, no file, no print and
-no global random number: all of that is the harness's. An optional ability (a likelihood, a decoder, ...) is an
-abstract base class; naming it in the class line is the declaration, and metrics ask for it with `issubclass`.
+A model turns a batch into a loss and a generator into images. It contains no optimiser, no choice of device, no file
+access, no print and no global random numbers: the harness does all of that. An optional ability (a likelihood, a
+decoder, ...) is an abstract base class; a model declares it by inheriting, and metrics test it with `issubclass`.
 
 Shapes: B images, C channels, H height, W width. Pixels are uint8 grey-level indices 0 .. levels-1; model inputs and
 samples are floats in [-1, 1] (`genbench.space` converts).
@@ -12,10 +12,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
+
+from genbench.errors import ModelError
+from genbench.options import check_options, check_values
+
+Count = Annotated[int, Ge(1)]
+Weight = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Condition:
-    """What samples are asked to show: labels (n,) int64, texts (n strings), or images (n, C, H, W) in [-1, 1]."""
+    """What samples must show: labels (n,) int64, texts (n strings), or images (n, C, H, W) in [-1, 1]."""
 
     labels: Tensor | None = None
     texts: tuple[str, ...] | None = None
@@ -68,17 +76,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to minimise and its named parts for the log (detached scalars)."""
+    """A scalar to minimise, and named scalars for the log, which are detached here: `Loss(a + b, {"a": a, "b": b})`."""
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", {name: term.detach() for name, term in self.terms.items()})
 
 
 @dataclass(frozen=True)
 class Stage:
     """A part of training: the players' turns within one step, and its share of the budget of images.
 
-    A player that moves again within the step sees a fresh batch.
+    A player that takes another turn within the step receives a fresh batch.
     """
 
     name: str
@@ -87,7 +98,7 @@ class Stage:
 
     @property
     def batches(self) -> int:
-        """Batches of images that one step takes."""
+        """Batches of images that one step uses."""
         return max(self.turns.count(player) for player in self.turns)
 
 
@@ -95,9 +106,9 @@ class Stage:
 class Recipe:
     """How a model is optimised by default; a suite's `train:` overrides single fields.
 
-    lr: Adam step size. lrs: step sizes of single players, where they differ. betas: Adam's. batch: images a step.
-    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0 at the end of the
-    budget), or "linear" (constant for half of the budget, then straight to 0).
+    lr: Adam step size. lrs: step sizes of single players, where they differ. betas: Adam's. batch: images per step.
+    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0 at the end of the budget), or "linear" (constant
+    for half of the budget, then linearly to 0).
     clip: largest global gradient norm, 0 for none. weight_decay: decoupled. ema: decay of the weights' moving average,
     0 for none, warmed up as min(ema, (1 + step) / (10 + step)). flip: mirror images at random.
     images: images seen in the whole training when the suite sets no budget.
@@ -118,14 +129,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The Config or Sampler of a model that has nothing to choose."""
+    """The Config or Sampler of a model without options."""
 
 
 class Draws(nn.Module, ABC):
     """Anything that draws images: the base of Model, and enough for a network that genbench does not train.
 
     Config: frozen dataclass of sizes and constants; changing it means training again.
-    Sampler: frozen dataclass of what may be chosen when drawing (steps, eta, temperature, ...), weights unchanged.
+    Sampler: frozen dataclass of the options of drawing (steps, eta, temperature, ...), which need no new weights.
+    Both declare bounds and choices in their annotations (genbench.options). A rule between several fields is checked
+    in __post_init__, which raises ValueError("field: found ..., allowed: ..."); a rule between an option and the data
+    is checked in the model's __init__, which raises ModelError("Model: config.field: found ..., allowed: ...").
     family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
 
         class Exported(Draws):
@@ -142,15 +156,23 @@ class Draws(nn.Module, ABC):
     Sampler: ClassVar[type] = NoOptions
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
-        """Keeps the data's shape, the config (default: the preset for this data) and the sampler's options."""
+        """Stores the data's shape, the config (default: the preset for this data) and the sampler's options.
+
+        Raises ModelError for an option outside its bounds.
+        """
         super().__init__()
         self.data = data
         self.config = self.preset(data) if config is None else config
         self.sampler = self.Sampler() if sampler is None else sampler
+        for part, options in (("config", self.config), ("sampler", self.sampler)):
+            try:
+                check_options(options)
+            except ValueError as error:
+                raise ModelError(f"{type(self).__name__}: {part}.{error}") from None
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The Config that suits images of this size; a suite's `config:` overrides single fields."""
+        """The default Config for images of this size; a suite's `config:` overrides single fields."""
         return cls.Config()
 
     @abstractmethod
@@ -159,7 +181,7 @@ class Draws(nn.Module, ABC):
 
     @property
     def caveat(self) -> str:
-        """What a reader of its numbers must know about its samples, as a sentence for the page; "" for nothing."""
+        """A sentence for the page: what a reader of the numbers must know about the samples; "" for nothing."""
         return ""
 
     @property
@@ -169,7 +191,7 @@ class Draws(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; the CPU for a model without parameters."""
+        """The device of the weights; the CPU for a model without parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
 
@@ -183,7 +205,7 @@ class Model(Draws):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """The optimiser settings that suit images of this size; a suite's `train:` overrides single fields."""
+        """The default optimiser settings for images of this size; a suite's `train:` overrides single fields."""
         return Recipe()
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -191,10 +213,10 @@ class Model(Draws):
         return {"all": list(self.parameters())}
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
-        """Data-dependent initialisation, called once with the first batch before the first step; default none."""
+        """Data-dependent initialisation, called once with the first batch before the first step; default: nothing."""
 
     def settle(self, gen: Generator) -> None:
-        """Called once after training, averaged weights in place: measures what must follow them; default nothing."""
+        """Called once after training with the averaged weights, e.g. to measure batch statistics; default: nothing."""
 
     @abstractmethod
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
@@ -284,26 +306,26 @@ class Decodes(ABC):
 
 
 class Reconstructs(Encodes, Decodes):
-    """Encodes and decodes: an image comes back as itself or nearly."""
+    """Encodes and decodes: decode(encode(x)) is x or close to it."""
 
 
-class ClassConditional(ABC):  # noqa: B024 - a declaration: sample() obeys Condition.labels
-    """sample() obeys Condition.labels."""
+class ClassConditional(ABC):  # noqa: B024 - only declares what sample() does
+    """sample() draws images of the classes Condition.labels."""
 
 
-class TextConditional(ABC):  # noqa: B024 - a declaration: sample() obeys Condition.texts
-    """sample() obeys Condition.texts."""
+class TextConditional(ABC):  # noqa: B024 - only declares what sample() does
+    """sample() draws images of the texts Condition.texts."""
 
 
 class Translates(ABC):
-    """Maps images of one domain to the other and back: a is Batch.source, b is Batch.x; sample() is a to b.
+    """Maps images of one domain to the other and back: a is Batch.source, b is Batch.x.
 
-    sample() translates Condition.images.
+    sample() translates Condition.images from a to b.
     """
 
     @abstractmethod
     def translate(self, x: Tensor, direction: str) -> Tensor:
-        """Images x (B, C, H, W) of one domain shown as the other's; direction "a_to_b" or "b_to_a"."""
+        """Images x (B, C, H, W) translated to the other domain; direction "a_to_b" or "b_to_a"."""
 
 
 class Steps(ABC):
@@ -312,7 +334,7 @@ class Steps(ABC):
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """The network; one call of it for a batch is one evaluation per image. The harness counts the calls."""
+        """The network; each call for a batch is one evaluation per image. The harness counts the calls."""
 
 
 ABILITIES: tuple[type, ...] = (
@@ -327,5 +349,10 @@ def abilities(model: type[Draws]) -> tuple[str, ...]:
 
 
 def override(options: Any, changes: dict[str, Any]) -> Any:
-    """A frozen dataclass with some fields changed; lists become tuples, as YAML has none."""
-    return replace(options, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
+    """A frozen dataclass with some fields changed; lists become tuples, which YAML does not have.
+
+    Raises ValueError for an unknown field and for a value that does not fit its annotation.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    check_values(type(options), values)
+    return replace(options, **values)

@@ -6,16 +6,15 @@ names through the entry-point group "genbench.models".
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from genbench.errors import ModelError
+from genbench.options import nearest
 
 ZOO = {
     "gan": "zoo.gan:GAN",
@@ -36,12 +35,6 @@ def model_names() -> dict[str, str]:
     """Every short model name and the `module:Class` it stands for; entry points may add, not replace."""
     added = {point.name: point.value for point in entry_points(group="genbench.models")}
     return {**added, **ZOO}
-
-
-def nearest(word: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest allowed word, or nothing."""
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def resolve_model(name: str, source: str | None = None, folder: Path | None = None) -> type:

@@ -55,3 +55,14 @@ def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
 def seeded(seed: int, device: torch.device | str = "cpu") -> Generator:
     """A fresh generator on the device."""
     return Generator(device=device).manual_seed(seed)
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on the device, itself if it is there; a copy from the CPU to a GPU does not wait for queued kernels.
+
+    On MPS it waits, because an asynchronous copy could read x after it is freed.
+    """
+    device = torch.device(device)
+    if x.device.type != "cpu" or device.type in ("cpu", "mps"):
+        return x.to(device)
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)

@@ -139,7 +139,7 @@ def test_an_option_that_the_model_does_not_have(tmp_path):
     text = refused(tmp_path, "  - {name: ddpm, config: {chanels: 32}}")
     assert text.startswith("/s.yaml:4: models[0].config.chanels: unknown key; did you mean 'channels'? allowed: steps,")
     text = refused(tmp_path, "  - name: ddpm\n    sampler:\n      variance: huge")
-    assert text == "/s.yaml:5: models[0].sampler: ddpm: sampler.variance is 'huge'; allowed: large, small, learned"
+    assert text == "/s.yaml:6: models[0].sampler.variance: found 'huge' (str), allowed: large, small, learned"
 
 
 def test_a_source_that_is_not_a_model(tmp_path):

@@ -20,7 +20,7 @@ from genbench.store import Store
 from genbench.suite.schema import Suite
 from genbench.train.batches import Batches
 from genbench.train.ema import MovingAverage
-from genbench.train.loop import FitOptions, Training, fit
+from genbench.train.loop import FitOptions, Training, fit, numeric_settings
 
 SPEC = DataSpec(1, 4, 4, 17)
 
@@ -230,3 +230,16 @@ def test_bf16_trains_and_the_last_report_is_complete():
     assert (seen[-1].done, seen[-1].total) == (64, 64)
     assert fitted.curves[-1].images == 64
     assert math.isfinite(fitted.curves[-1].value)
+
+
+def test_numeric_settings_name_what_float32_results_on_cuda_depend_on():
+    assert numeric_settings("cpu") == numeric_settings(torch.device("mps")) == {}
+    before = torch.get_float32_matmul_precision()
+    settings = numeric_settings("cuda:0")
+    assert settings["draw"]["matmul"] == before == torch.get_float32_matmul_precision() == "highest"
+    assert settings["train"]["matmul"] == "high"
+    assert not settings["train"]["cudnn_benchmark"]
+    assert settings["draw"] == {**settings["train"], "matmul": "highest"}
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        changed = numeric_settings("cuda")["draw"]
+    assert (changed["cudnn_benchmark"], changed["cudnn_tf32"]) == (True, False)

@@ -1,14 +1,14 @@
-"""Networks without mathematics of their own for latent diffusion: transformers, its U-Net, its autoencoder, its critic.
+"""Networks of latent diffusion: text encoder, U-Net with cross-attention, autoencoder, critic.
 
-The U-Net of Rombach et al. 2022 (appendix E.2.1) is that of zoo.nets whose features, at chosen heights, go through a
-transformer: self-attention over the positions, cross-attention to the tokens of a text, and a gated feed-forward layer
-(GEGLU, Shazeer 2020; it and the order are the released code's), each on normalised features and added to what it was
-given. Attention is Vaswani et al. 2017's.
-The autoencoder is that of Esser et al. 2021 without its codebook, the critic the discriminator of Isola et al. 2017.
+The U-Net of Rombach et al. 2022 (appendix E.2.1) is that of zoo.nets with transformers at chosen heights. A transformer
+applies self-attention over the positions, cross-attention to the tokens of a text, and a gated feed-forward layer
+(GEGLU, Shazeer 2020; its use and the order follow the released code). Each part normalises its input and is added to
+it. Attention follows Vaswani et al. 2017.
+The autoencoder is that of Esser et al. 2021 without its codebook, the critic is the discriminator of Isola et al. 2017.
 With Stable Diffusion's sizes, the U-Net has the published 859,520,964 parameters and the autoencoder 83,653,863.
 
-Deviations: those of zoo.nets in the U-Net. The text encoder reads bytes and needs no vocabulary: 256 of them, and one
-token to fill up, which is attended to like the others. It is a transformer of the same blocks without cross-attention.
+Deviations: in the U-Net, those of zoo.nets. The text encoder needs no vocabulary: its tokens are the 256 bytes and one
+padding token, which attention does not mask. It is a transformer of the same blocks without cross-attention.
 
 Shapes: B images, C channels, H height, W width, E numbers of the time embedding, L tokens of a text, D their width.
 """
@@ -25,21 +25,21 @@ from torch import Tensor, nn
 from genbench.errors import ModelError
 from zoo.nets import Attention, ResidualBlock, TimeEmbedding, Upsample, group_norm, require_sizes, scaled, skip_widths
 
-FILLER = 256  # the token after the last byte
+PADDING = 256  # the token after the last byte
 TOKENS = 257
 
 
-# ---- text ------------------------------------------------------------------------------------------------------------
+# ---- text -------------------------------------------------------------------------------------------------------
 
 
 def tokenise(texts: Sequence[str], length: int) -> Tensor:
-    """Bytes of each text in UTF-8, cut or filled up to the length: (B, length) int64 on the CPU."""
+    """UTF-8 bytes of each text, truncated or padded to the length: (B, length) int64 on the CPU."""
     rows = [list(text.encode()[:length]) for text in texts]
-    return torch.tensor([row + [FILLER] * (length - len(row)) for row in rows], dtype=torch.long)
+    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.long)
 
 
 class MultiHeadAttention(nn.Module):
-    """Queries from one sequence, keys and values from another or the same; no biases but the output's."""
+    """Attention with queries from one sequence, keys and values from another or the same; a bias only in `out`."""
 
     def __init__(self, width: int, source: int, heads: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Tokens (B, N, width) that look at tokens (B, M, source): (B, N, width)."""
+        """Tokens (B, N, width) attending to tokens (B, M, source): (B, N, width)."""
         q, k, v = (
             tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N or M, width / heads)
             for tokens in (self.query(x), self.key(source), self.value(source))
@@ -59,7 +59,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Linear to four times the width, times GELU of another such, and back."""
+    """Two linear layers to four times the width, the product of one and GELU of the other, a linear layer back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -72,46 +72,46 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to a text where it has a width, feed-forward; each normalised and added."""
+    """Self-attention, cross-attention if the text has a width, feed-forward; each normalises x and is added to it."""
 
     def __init__(self, width: int, heads: int, text: int = 0) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3 if text else 2)])
         self.attend = MultiHeadAttention(width, width, heads)
-        self.listen = MultiHeadAttention(width, text, heads) if text else None
+        self.cross = MultiHeadAttention(width, text, heads) if text else None
         self.feed = GatedFeedForward(width)
 
     def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
         """Tokens (B, N, width) and a text's (B, L, D) to (B, N, width)."""
         h = self.norms[0](x)
         x = x + self.attend(h, h)
-        if self.listen is not None:
-            x = x + self.listen(self.norms[1](x), text)
+        if self.cross is not None:
+            x = x + self.cross(self.norms[1](x), text)
         return x + self.feed(self.norms[-1](x))
 
 
 class TextEncoder(nn.Module):
-    """Tokens (B, L) to what they mean in their text (B, L, D): embeddings of byte and place, and a transformer."""
+    """Tokens (B, L) to contextual features (B, L, D): embeddings of byte and position, then a transformer."""
 
     def __init__(self, length: int, width: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.token, self.place = nn.Embedding(TOKENS, width), nn.Embedding(length, width)
+        self.token, self.position = nn.Embedding(TOKENS, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList([TransformerBlock(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """As above."""
-        h = self.token(tokens) + self.place.weight
+        """Features (B, L, D) of tokens (B, L)."""
+        h = self.token(tokens) + self.position.weight
         for block in self.blocks:
             h = block(h)
         return self.norm(h)
 
 
-# ---- U-Net -----------------------------------------------------------------------------------------------------------
+# ---- U-Net ------------------------------------------------------------------------------------------------------
 
 
 class SpatialTransformer(nn.Module):
-    """Adds what a transformer block makes of the H W positions and a text. Starts as the identity."""
+    """Adds the output of a transformer block on the H W positions and a text. Starts as the identity."""
 
     def __init__(self, channels: int, heads: int, text: int, groups: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class SpatialTransformer(nn.Module):
 
 
 class ConditionalBlock(nn.Module):
-    """A residual block, followed by a spatial transformer where there is one."""
+    """A residual block, followed by a spatial transformer unless that is None."""
 
     def __init__(self, residual: ResidualBlock, transformer: SpatialTransformer | None) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ConditionalBlock(nn.Module):
 
 
 class Column(nn.Module):
-    """The blocks at one resolution and the change of resolution after them, None where there is none."""
+    """The blocks at one resolution and the change of resolution after them, or None."""
 
     def __init__(self, blocks: Sequence[ConditionalBlock], resize: nn.Module | None) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Column(nn.Module):
 
 
 class DownColumn(Column):
-    """A column of the way down."""
+    """A column of the encoder."""
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor) -> list[Tensor]:
         """The features after each block and after the halving."""
@@ -161,21 +161,21 @@ class DownColumn(Column):
 
 
 class UpColumn(Column):
-    """A column of the way up."""
+    """A column of the decoder."""
 
     def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, text: Tensor) -> Tensor:
-        """Features at the next resolution; takes one skip for every block off the end of the list."""
+        """Features at the next resolution; removes one skip per block from the end of the list."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), emb, text)
         return x if self.resize is None else self.resize(x)
 
 
 class ConditionalUNet(nn.Module):
-    """An image for an image at a time with a text; zero before training.
+    """Maps images, times and texts to images; the result is zero before training.
 
     shape: (C, H, W). channels, multipliers, blocks, groups: as in zoo.nets.UNet. attention: heights whose blocks have a
-    transformer; the middle always has. heads: of every attention. text: width D of the text's tokens.
-    Raises ModelError as zoo.nets.UNet does, and when the heads do not divide a width.
+    transformer; the middle always has one. heads: number of heads of every attention. text: width D of text tokens.
+    Raises ModelError as zoo.nets.UNet does, and when a width is not a multiple of heads.
     """
 
     def __init__(
@@ -231,17 +231,19 @@ class ConditionalUNet(nn.Module):
 
 
 def require_heads(widths: Sequence[int], heads: int) -> None:
-    """Raises ModelError unless the heads divide every width."""
+    """Raises ModelError unless every width is a multiple of heads."""
     for width in widths:
-        if heads < 1 or width % heads:
-            raise ModelError(f"attention: heads is {heads}; allowed: a divisor of every width, and one is {width}")
+        if width % heads:
+            raise ModelError(
+                f"U-Net: config.heads: found {heads}, allowed: a divisor of every width, one width is {width}"
+            )
 
 
-# ---- autoencoder and critic ------------------------------------------------------------------------------------------
+# ---- autoencoder and critic -------------------------------------------------------------------------------------
 
 
 class ConvolutionBlock(nn.Module):
-    """Two 3x3 convolutions, each after normalisation and swish, added to the input."""
+    """Adds two 3x3 convolutions to the input, each after normalisation and swish."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -260,7 +262,7 @@ def activated(channels: int, groups: int) -> list[nn.Module]:
 
 
 def middle(channels: int, groups: int) -> list[nn.Module]:
-    """What stands at the lowest resolution of encoder and decoder."""
+    """The layers at the lowest resolution of encoder and decoder."""
     return [
         ConvolutionBlock(channels, channels, groups),
         Attention(channels, groups),
@@ -271,7 +273,8 @@ def middle(channels: int, groups: int) -> list[nn.Module]:
 class Encoder(nn.Module):
     """Images (B, C, H, W) to the mean and log-variance of latents, each (B, c, h, w).
 
-    widths: at each resolution, half the one before. blocks: at each resolution. latent: c.
+    widths: channels at each resolution; each resolution is half of the one before. blocks: at each resolution.
+    latent: c.
     """
 
     def __init__(self, colours: int, latent: int, widths: Sequence[int], blocks: int, groups: int) -> None:
@@ -279,20 +282,20 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(colours, widths[0], 3, padding=1)]
         for i, (before, width) in enumerate(pairwise([widths[0], *widths])):
             layers += [ConvolutionBlock(n, width, groups) for n in [before, *[width] * (blocks - 1)]]
-            if i < len(widths) - 1:  # as released: padded at the bottom and on the right alone
+            if i < len(widths) - 1:  # as in the released code: padding at the bottom and on the right only
                 layers += [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2)]
         layers += [*middle(widths[-1], groups), *activated(widths[-1], groups)]
         layers += [nn.Conv2d(widths[-1], 2 * latent, 3, padding=1), nn.Conv2d(2 * latent, 2 * latent, 1)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As above; the log-variance is kept within -30 .. 20."""
+        """Mean and log-variance of images x; the log-variance is clamped to -30 .. 20."""
         mean, log_var = self.layers(x).to(x.dtype).chunk(2, dim=1)
         return mean, log_var.clamp(-30, 20)
 
 
 class Decoder(nn.Module):
-    """Latents (B, c, h, w) to images (B, C, H, W), which may leave [-1, 1]; the encoder backwards, a block deeper."""
+    """Latents (B, c, h, w) to images (B, C, H, W), not clamped; the encoder's layers reversed, with one more block."""
 
     def __init__(self, colours: int, latent: int, widths: Sequence[int], blocks: int, groups: int) -> None:
         super().__init__()
@@ -305,12 +308,12 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(widths[0], colours, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """As above."""
+        """Images of latents z."""
         return self.last(self.layers(z)).to(z.dtype)
 
 
 class PatchCritic(nn.Module):
-    """Images (B, C, H, W) to what each layer makes of them, at the end one number a patch (B, 1, h, w).
+    """Images (B, C, H, W) to the outputs of all layers; the last is one number per patch (B, 1, h, w).
 
     The discriminator of Isola et al. 2017. times: how often it halves the sides.
     """
@@ -325,7 +328,7 @@ class PatchCritic(nn.Module):
         self.layers = nn.ModuleList([*layers, nn.Conv2d(widths[-1], 1, 4, padding=1)])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """As above."""
+        """The outputs of all layers for images x."""
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))

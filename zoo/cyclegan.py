@@ -1,22 +1,24 @@
 """Unpaired image-to-image translation, CycleGAN (Zhu, Park, Isola and Efros 2017, arXiv:1703.10593).
 
-Two domains a and b without pairs. Generators G: a -> b and F: b -> a, each with a discriminator of its target domain,
-trained so that translations look like the target (least squares, section 4 with Mao et al. 2017) and come back as
-they were:
+Images of two domains a and b, without pairs. Two generators, G: a -> b and F: b -> a, each have a discriminator of
+their target domain. Training makes translations look like the target domain (least squares, section 4 with Mao et al.
+2017) and makes each generator invert the other:
 
     L = L_gan(G, D_b) + L_gan(F, D_a) + cycle (|F(G(a)) - a| + |G(F(b)) - b|)              eq. 3, means over pixels
         + cycle * identity (|G(b) - b| + |F(a) - a|)                                      section 5.2, optional
     L_gan(G, D) = mean (D(G(a)) - 1)^2          D minimises  (mean (D(b) - 1)^2 + mean D(G(a))^2) / 2
 
-Discriminators judge overlapping patches (PatchGAN) and see generated images from a pool of the last 50, as often an old
-one as the new (section 4, Shrivastava et al. 2017). Generators are residual nets with instance normalisation and
-reflected borders (section 4 and appendix 7.2, after Johnson et al. 2016). Translation is deterministic.
+Discriminators classify overlapping patches (PatchGAN). A pool stores the last 50 generated images, and with probability
+1/2 a discriminator receives a stored image instead of a new one (section 4, Shrivastava et al. 2017). Generators are
+residual networks with instance normalisation and reflection padding (section 4 and appendix 7.2, after Johnson et al.
+2016). Translation is deterministic.
 
 Deviations
-- The discriminators' turn translates the batch again instead of keeping what the generators' turn made: a turn is a
-  function of weights and batch.
-- Both generators take turns together with one optimiser, and both discriminators, as in the authors' code.
-- Samples come from averaged weights (EMA); small images take fewer halvings, blocks and channels, and larger batches.
+- The discriminators' turn translates the batch again instead of storing the translations of the generators' turn: a
+  turn is a function of weights and batch.
+- Both generators are one player with one optimiser, and so are both discriminators, as in the authors' code.
+- Samples are drawn with averaged weights (EMA). Small images have fewer halvings, blocks and channels, and larger
+  batches.
 
 Symbols   x_a, x_b images (B, C, H, W) of the domains     D(x) patches (B, 1, h, w)
 """
@@ -25,41 +27,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, Loss, Model, Recipe, Stage, Translates
+from genbench.contract import Batch, Condition, Count, DataSpec, Loss, Model, Recipe, Stage, Translates, Weight
+from genbench.errors import ModelError
+from zoo.nets import halvings
+
+NotNegative = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
 class CycleGANConfig:
     """Sizes and weights; the defaults are the paper's for 256x256.
 
-    width: channels of the first layer of both nets. halvings: times a generator halves the size. blocks: residual
-    blocks between. critic_halvings: times a discriminator halves the size (3: 70x70 patches). cycle: weight of the
-    cycle terms. identity: weight of the identity terms as a share of it. pool: generated images kept a domain.
+    width: channels of the first layer of generators and discriminators. halvings: how often a generator halves the
+    size. blocks: residual blocks at the smallest size. critic_halvings: how often a discriminator halves the size (3:
+    70x70 patches). cycle: weight of the cycle terms. identity: weight of the identity terms, as a multiple of cycle.
+    pool: stored generated images per domain.
     """
 
-    width: int = 64
-    halvings: int = 2
-    blocks: int = 9
-    critic_halvings: int = 3
-    cycle: float = 10.0
-    identity: float = 0.5
-    pool: int = 50
+    width: Count = 64
+    halvings: NotNegative = 2
+    blocks: NotNegative = 9
+    critic_halvings: Count = 3
+    cycle: Weight = 10.0
+    identity: Weight = 0.5
+    pool: NotNegative = 50
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------
 
 
 def fooling(judged: Tensor) -> Tensor:
-    """Mean of (D(G(a)) - 1)^2, what a generator minimises."""
+    """Mean of (D(G(a)) - 1)^2, which a generator minimises."""
     return (judged - 1).square().mean()
 
 
 def telling(real: Tensor, fake: Tensor) -> Tensor:
-    """(mean (D(b) - 1)^2 + mean D(G(a))^2) / 2, what a discriminator minimises."""
+    """(mean (D(b) - 1)^2 + mean D(G(a))^2) / 2, which a discriminator minimises."""
     return 0.5 * ((real - 1).square().mean() + fake.square().mean())
 
 
@@ -69,11 +78,12 @@ def distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 class Pool(nn.Module):
-    """The last images that a generator made: `query` returns each new image, or as often an old one in its place.
+    """Stores images that a generator made; `query` returns each new image or, with probability 1/2, a stored one.
 
-    Until it is full it stores and returns what it is given. Then each image is returned as it is or, with probability
-    1/2, stored in the place of a random one that is returned instead (Shrivastava et al. 2017). Its images are
-    buffers, so that a run that is continued goes on with the same pool.
+    Until it is full, the pool stores every image and returns it. Then each image is either returned unchanged or, with
+    probability 1/2, stored in the place of a random stored image, which is returned instead (Shrivastava et al. 2017).
+    The stored images are buffers, so a continued run has the same pool. All decisions are tensor operations: reading
+    `filled` on the CPU would wait for the GPU at every image.
     """
 
     def __init__(self, size: int, data: DataSpec) -> None:
@@ -83,28 +93,27 @@ class Pool(nn.Module):
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def query(self, images: Tensor, gen: Generator) -> Tensor:
-        """Images (B, C, H, W) to judge in the place of these."""
+        """The images (B, C, H, W) that the discriminator receives instead of these new ones."""
         if self.size == 0:
             return images
-        places = torch.randint(self.size, (len(images),), generator=gen, device=images.device)
-        old = torch.rand(len(images), generator=gen, device=images.device) < 0.5
-        return torch.stack([self._exchange(*given) for given in zip(images.detach(), places, old, strict=True)])
+        slots = torch.randint(self.size, (len(images), 1), generator=gen, device=images.device)
+        swap = torch.rand(len(images), 1, generator=gen, device=images.device) < 0.5
+        return torch.cat([self._exchange(*new) for new in zip(images.detach().split(1), slots, swap, strict=True)])
 
-    def _exchange(self, image: Tensor, place: Tensor, old: Tensor) -> Tensor:
-        if self.filled < self.size:
-            self.images[self.filled] = image
-            self.filled += 1
-            return image
-        kept = self.images[place].clone()
-        self.images[place] = torch.where(old, image, kept)
-        return torch.where(old, kept, image)
+    def _exchange(self, image: Tensor, slot: Tensor, swap: Tensor) -> Tensor:
+        filling = self.filled < self.size
+        slot = torch.where(filling, self.filled, slot)
+        stored = self.images.index_select(0, slot)
+        self.images.index_copy_(0, slot, torch.where(filling | swap, image, stored))
+        self.filled.add_(filling)
+        return torch.where(swap & ~filling, stored, image)
 
 
 # ---- networks ---------------------------------------------------------------------------------------------------
 
 
 class Block(nn.Module):
-    """x + two 3x3 convolutions with reflected borders and instance normalisation."""
+    """Adds two 3x3 convolutions with reflection padding and instance normalisation to x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -135,7 +144,7 @@ def generator_net(data: DataSpec, config: CycleGANConfig) -> nn.Sequential:
 
 
 def after(width: int) -> list[nn.Module]:
-    """What follows a convolution in a generator."""
+    """The layers after each convolution of a generator but the last."""
     return [nn.InstanceNorm2d(width), nn.ReLU()]
 
 
@@ -168,11 +177,14 @@ class CycleGAN(Model, Translates):
     stages = (Stage("fit", turns=("generators", "discriminators")),)
 
     def __init__(self, data: DataSpec, config: CycleGANConfig | None = None, sampler: object = None) -> None:
-        """Builds the four nets. Raises ValueError when the sides cannot be halved `halvings` times without a rest."""
+        """Builds the four networks. Raises ModelError when the sides are not multiples of 2^halvings."""
         super().__init__(data, config, sampler)
         c = self.config
-        if data.height % (1 << c.halvings) or data.width % (1 << c.halvings):
-            raise ValueError(f"halvings is {c.halvings}; allowed: {data.height}x{data.width} halved without a rest")
+        most, size = halvings(data.height, data.width), f"{data.height}x{data.width}"
+        if c.halvings > most:
+            raise ModelError(
+                f"CycleGAN: config.halvings: found {c.halvings}, allowed: at most {most} for {size} images"
+            )
         self.a_to_b, self.b_to_a = generator_net(data, c), generator_net(data, c)
         self.critic_a, self.critic_b = discriminator_net(data, c), discriminator_net(data, c)
         self.pool_a, self.pool_b = Pool(c.pool, data), Pool(c.pool, data)
@@ -180,7 +192,7 @@ class CycleGAN(Model, Translates):
 
     @classmethod
     def preset(cls, data: DataSpec) -> CycleGANConfig:
-        """The paper's nets from 256 pixels, 6 blocks from 128; smaller ones for the small images of this package."""
+        """The paper's networks: 9 blocks from 256 pixels, 6 from 128; narrower networks below."""
         side = min(data.height, data.width)
         if side >= 128:
             return CycleGANConfig(blocks=9 if side >= 256 else 6)
@@ -190,13 +202,13 @@ class CycleGAN(Model, Translates):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam(2e-4), constant for half of the training, then linearly to 0 (section 4); beta_1 0.5 as released."""
+        """Adam(2e-4), constant for half of the training, then linearly to 0 (section 4); beta_1 0.5 (released code)."""
         if min(data.height, data.width) >= 128:
             return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=1, decay="linear", ema=0.999, images=200_000)
         return Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=100_000)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """The two generators, and the two discriminators."""
+        """The parameters of both generators, and of both discriminators."""
         return {
             "generators": [*self.a_to_b.parameters(), *self.b_to_a.parameters()],
             "discriminators": [*self.critic_a.parameters(), *self.critic_b.parameters()],
@@ -213,27 +225,27 @@ class CycleGAN(Model, Translates):
         fake_b, fake_a = self.a_to_b(a), self.b_to_a(b)
         fool = fooling(self.critic_b(fake_b)) + fooling(self.critic_a(fake_a))
         cycle = c.cycle * (distance(self.b_to_a(fake_b), a) + distance(self.a_to_b(fake_a), b))
-        terms = {"generators": fool.detach(), "cycle": cycle.detach()}
+        terms = {"generators": fool, "cycle": cycle}
         if c.identity == 0:
             return Loss(fool + cycle, terms)
         same = c.cycle * c.identity * (distance(self.a_to_b(b), b) + distance(self.b_to_a(a), a))
-        return Loss(fool + cycle + same, {**terms, "identity": same.detach()})
+        return Loss(fool + cycle + same, {**terms, "identity": same})
 
     def _discriminators_loss(self, a: Tensor, b: Tensor, gen: Generator) -> Loss:
         with torch.no_grad():
             fake_b, fake_a = self.pool_b.query(self.a_to_b(a), gen), self.pool_a.query(self.b_to_a(b), gen)
         on_a = telling(self.critic_a(a), self.critic_a(fake_a))
         on_b = telling(self.critic_b(b), self.critic_b(fake_b))
-        return Loss(on_a + on_b, {"critic_a": on_a.detach(), "critic_b": on_b.detach()})
+        return Loss(on_a + on_b, {"critic_a": on_a, "critic_b": on_b})
 
     def translate(self, x: Tensor, direction: str) -> Tensor:
         """G(x) for "a_to_b", F(x) for "b_to_a"; x and result (B, C, H, W) in [-1, 1]. Raises ValueError for others."""
         if direction not in ("a_to_b", "b_to_a"):
-            raise ValueError(f"direction is '{direction}'; allowed: a_to_b, b_to_a")
+            raise ValueError(f"direction: found {direction!r}, allowed: a_to_b, b_to_a")
         return self.a_to_b(x) if direction == "a_to_b" else self.b_to_a(x)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """The translations a to b of condition.images (n, C, H, W). Raises ValueError without them."""
+        """Translations from a to b of condition.images (n, C, H, W). Raises ValueError without images."""
         if condition is None or condition.images is None:
-            raise ValueError("a translator samples by translating: give it Condition(images=...)")
+            raise ValueError("condition: found no images, allowed: Condition(images=...) with the images to translate")
         return self.translate(condition.images, "a_to_b")

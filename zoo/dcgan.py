@@ -1,20 +1,21 @@
 """Deep convolutional generative adversarial network, DCGAN (Radford, Metz and Chintala 2016).
 
-Two players on images x in [-1, 1]: a generator G of transposed convolutions maps noise z to images, a mirrored
-convolutional discriminator D tells them from real ones. Each step the discriminator moves, then the generator, with
-the non-saturating losses of Goodfellow et al. (2014, section 3) on logits. From the paper's sections 3 and 4: strided
-convolutions instead of pooling, no hidden dense layers, batch normalisation in both nets but not at G's output nor at
+Two networks on images x in [-1, 1]: a generator G of transposed convolutions maps noise z to images, a convolutional
+discriminator D of the reverse shape distinguishes them from real images. Each step updates D, then G, with the
+non-saturating losses of Goodfellow et al. (2014, section 3) on logits. From the paper's sections 3 and 4: strided
+convolutions instead of pooling, no hidden dense layers, batch normalisation in both networks except at G's output and
 D's input, ReLU in G with tanh at the end, LeakyReLU(0.2) in D, weights from N(0, 0.02^2), Adam(2e-4, beta_1 = 0.5).
 
 Deviations
-- Kernels are 4x4 and the widths 512-256-128-64, the form in common use since the first PyTorch ports; the paper's
-  figure 1 shows 5x5 and 1024-512-256-128. 4x4 with stride 2 covers every pixel equally often, 5x5 does not.
-- z is Gaussian, the paper's uniform in [-1, 1]: no corners, and interpolation stays where the prior is.
-- Any size: the discriminator halves it `doublings` times and rounds down, the generator retraces the same sizes.
-- Samples come from averaged weights (EMA 0.999) and batches are of 64, the paper's 128. Smaller images take larger
-  Adam steps, below 16 pixels 2e-3 and narrower nets, below 32 pixels 5e-4 and batches of 32.
-- Moments for batch normalisation in eval mode are measured on 5,000 generated images once training is over
-  (`settle`), as averaged weights (EMA) have no use for the moments of the weights they were averaged from.
+- Kernels are 4x4 and the widths 512-256-128-64, as in common PyTorch implementations; the paper's figure 1 shows 5x5
+  and 1024-512-256-128. 4x4 with stride 2 covers every pixel equally often, 5x5 does not.
+- z is Gaussian; the paper's is uniform in [-1, 1].
+- Any image size: the discriminator halves it `doublings` times and rounds down, the generator uses the same sizes in
+  reverse order.
+- Samples are drawn with averaged weights (EMA 0.999), and the batch size is 64 (paper: 128). Smaller images have larger
+  Adam steps: below 16 pixels 2e-3 and narrower networks, below 32 pixels 5e-4 and batches of 32.
+- The moments of batch normalisation in eval mode are measured on 5,000 generated images after training (`settle`): the
+  moments from training do not fit the averaged weights (EMA).
 
 Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) logit of D (B,), D(x) = sigmoid(l(x))
 """
@@ -29,23 +30,24 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
+from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage
+from genbench.errors import ModelError
 from zoo.nets import measure_batch_norm
 
 
 @dataclass(frozen=True)
 class DCGANConfig:
-    """Sizes; the defaults are the usual ones for 64x64 images.
+    """Sizes; the defaults are the common ones for 64x64 images.
 
-    latent: dimensions of z (paper 100). width: generator channels before the last layer, twice as many at each halving
-    of the size (paper 128, ports since 64). critic_width: discriminator channels after the first layer, likewise.
-    doublings: times the generator doubles the size (paper 4).
+    latent: dimensions of z (paper 100). width: generator channels before the last layer, doubled at each halving of the
+    size (paper 128, common implementations 64). critic_width: the same for the discriminator after its first layer.
+    doublings: how often the generator doubles the size (paper 4).
     """
 
-    latent: int = 100
-    width: int = 64
-    critic_width: int = 64
-    doublings: int = 4
+    latent: Count = 100
+    width: Count = 64
+    critic_width: Count = 64
+    doublings: Count = 4
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------
@@ -54,14 +56,14 @@ class DCGANConfig:
 def discriminator_loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """The terms -log D(x) and -log(1 - D(G(z))), each a mean over logits (B,), nats.
 
-    Written with softplus(l) = log(1 + e^l) since -log sigmoid(l) = softplus(-l) is finite for every logit. Their sum at
-    the best D is 2 ln 2 - 2 JSD(data, model) (Goodfellow et al. 2014, theorem 1); at logit 0 it is 2 ln 2.
+    softplus(l) = log(1 + e^l), and -log sigmoid(l) = softplus(-l) is finite for every logit. For the optimal D the sum
+    of the terms is 2 ln 2 - 2 JSD(data, model) (Goodfellow et al. 2014, theorem 1); at logit 0 it is 2 ln 2.
     """
     return F.softplus(-real).mean(), F.softplus(fake).mean()
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating -log D(G(z)), mean over logits (B,), nats: slope -1/2 at logit 0 and -1 where D is sure."""
+    """The non-saturating -log D(G(z)), mean over logits (B,), nats; slope -1/2 at logit 0, -1 at -infinity."""
     return F.softplus(-fake).mean()
 
 
@@ -69,12 +71,20 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def sizes(height: int, width: int, doublings: int) -> list[tuple[int, int]]:
-    """(height, width) of the feature maps from smallest to image, each the next one halved and rounded down."""
+    """(height, width) of the feature maps, from the smallest to the image; each is half of the next, rounded down."""
     return [(height >> k, width >> k) for k in range(doublings, -1, -1)]
 
 
+def require_doublings(model: str, data: DataSpec, doublings: int) -> None:
+    """Raises ModelError in the name of a model when images of this size cannot be halved that often."""
+    most = int(math.log2(min(data.height, data.width)))
+    if doublings > most:
+        size = f"{data.height}x{data.width}"
+        raise ModelError(f"{model}: config.doublings: found {doublings}, allowed: at most {most} for {size} images")
+
+
 def init_weights(module: nn.Module) -> None:
-    """Convolutions from N(0, 0.02^2) (section 4), batch normalisation's scale from N(1, 0.02^2) with shift 0."""
+    """Draws convolutions from N(0, 0.02^2) (section 4), batch normalisation's scales from N(1, 0.02^2)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -109,33 +119,26 @@ def discriminator_net(data: DataSpec, config: DCGANConfig) -> nn.Sequential:
 
 
 class DCGAN(Model, Decodes):
-    """Generator and discriminator, trained in turns; samples are G(z)."""
+    """A convolutional generator and discriminator, trained in turns; samples are G(z)."""
 
     family = "gan"
     Config = DCGANConfig
     stages = (Stage("fit", turns=("discriminator", "generator")),)
 
     def __init__(self, data: DataSpec, config: DCGANConfig | None = None, sampler: object = None) -> None:
-        """Builds both nets for the shape of the data. Raises ValueError when it cannot be halved `doublings` times."""
+        """Builds both networks. Raises ModelError when the images cannot be halved `doublings` times."""
         super().__init__(data, config, sampler)
-        self.check_doublings(data, self.config.doublings)
+        require_doublings(type(self).__name__, data, self.config.doublings)
         self.generator = generator_net(data, self.config)
         self.discriminator = discriminator_net(data, self.config)
         self.apply(init_weights)
 
-    @staticmethod
-    def check_doublings(data: DataSpec, doublings: int) -> None:
-        """Raises ValueError when images of this size cannot be halved that often."""
-        most = int(math.log2(min(data.height, data.width)))
-        if not 1 <= doublings <= most:
-            raise ValueError(f"doublings is {doublings}; allowed for {data.shape} images: 1 .. {most}")
-
     @classmethod
     def preset(cls, data: DataSpec) -> DCGANConfig:
-        """Smallest maps of 4 to 7 pixels, which at 64 are the usual net; of 2 or 3 below 32, narrow nets below 16.
+        """Smallest maps of 4 to 7 pixels; below 32 pixels of 2 or 3; below 16 pixels narrower networks too.
 
-        D adds up what the positions of its smallest map say. With one halving less each would see 10 of 28 pixels, and
-        nothing would judge whether distant parts fit together.
+        D's last layer combines all positions of its smallest map. With one halving less, each position would depend on
+        10 of 28 pixels, and no layer would compare distant parts of an image.
         """
         side = min(data.height, data.width)
         if side >= 32:
@@ -145,7 +148,7 @@ class DCGAN(Model, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """The paper's Adam with batches of 64 and averaged weights; larger steps for small images."""
+        """The paper's Adam with batches of 64 and averaged weights; a larger step size for small images."""
         side = min(data.height, data.width)
         paper = Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=1_500_000)
         if side < 16:
@@ -153,22 +156,22 @@ class DCGAN(Model, Decodes):
         return replace(paper, lr=5e-4, batch=32) if side < 32 else paper
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Each net's parameters."""
+        """The parameters of each network."""
         return {
             "discriminator": list(self.discriminator.parameters()),
             "generator": list(self.generator.parameters()),
         }
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """The player's loss on as many generated images as there are real ones; D sees the two kinds in two batches."""
+        """The player's loss on equally many real and generated images; D receives them as two batches."""
         z = self.noise(len(batch), gen)
         if player == "generator":
             total = generator_loss(self.discriminator(self.decode(z)))
-            return Loss(total, {"generator": total.detach()})
+            return Loss(total, {"generator": total})
         with torch.no_grad():
             fake = self.decode(z)
         real_term, fake_term = discriminator_loss(self.discriminator(batch.x), self.discriminator(fake))
-        return Loss(real_term + fake_term, {"real": real_term.detach(), "fake": fake_term.detach()})
+        return Loss(real_term + fake_term, {"real": real_term, "fake": fake_term})
 
     def noise(self, n: int, gen: Generator) -> Tensor:
         """Latents z ~ N(0, I): (n, latent)."""
@@ -179,9 +182,9 @@ class DCGAN(Model, Decodes):
         return self.generator(z[:, :, None, None])
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """G(z) of n fresh z."""
+        """G(z) for n new draws of z."""
         return self.decode(self.noise(n, gen))
 
     def settle(self, gen: Generator) -> None:
-        """Measures the generator's batch-normalisation moments anew on 5,000 generated images."""
+        """Measures the generator's batch-normalisation moments again, on 5,000 generated images."""
         measure_batch_norm(self.generator, lambda: self.sample(250, gen))

@@ -1,20 +1,22 @@
 """Denoising diffusion probabilistic models (Ho, Jain and Abbeel, NeurIPS 2020, arXiv:2006.11239).
 
 Implemented: the forward process with fixed variances, a network that predicts the noise, training on L_simple (eq. 14,
-Algorithm 1), ancestral sampling (Algorithm 2) with either fixed variance of section 3.2, the whole variational bound
-of the discrete pixels (eq. 5) with the discretised Gaussian decoder (eq. 13). To choose: a network that predicts x_0
+Algorithm 1), ancestral sampling (Algorithm 2) with either fixed variance of section 3.2, and the full variational bound
+of the discrete pixels (eq. 5) with the discretised Gaussian decoder (eq. 13). Options: the network predicts x_0
 (section 3.2) or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho 2022, arXiv:2202.00512, appendix
-D), trained on its own squared error or on L_simple of the eps that it implies; and, from N (Nichol and Dhariwal 2021,
-arXiv:2102.09672), the cosine schedule (eq. 17) and variances that the network learns (eq. 15) by L_hybrid (eq. 16).
+D), and the loss is the squared error of the prediction or L_simple of the eps that it implies. From N (Nichol and
+Dhariwal 2021, arXiv:2102.09672): the cosine schedule (eq. 17), and variances learned by the network (eq. 15) with
+L_hybrid (eq. 16).
 
 Deviations
-- Below 32x32 the presets have T = 100 and a small U-Net, so that a CPU trains and draws within minutes: N's cosine
-  schedule and learned variances, as with few steps neither of the paper's fits; v, as a slightly wrong eps implies an
-  x_0 that is far off where that schedule leaves next to no signal; times of 1000 / T, as the sinusoids are made for a
-  thousand; no dropout, small batches, a learning rate that falls to 0, a shorter average.
+- Below 32x32 the presets have T = 100 and a small U-Net, which a CPU trains and samples within minutes. They use N's
+  cosine schedule and learned variances, because the paper's choices need many steps; v, because near t = T, where this
+  schedule leaves almost no signal, a small error of eps is a large error of x_0; and times multiplied by 1000 / T,
+  because the sinusoids were designed for T = 1000. They have no dropout, small batches, a learning rate that decays to
+  0 and a shorter moving average.
 - The decoder's half-bin is 1 / (levels - 1), which is the paper's 1/255 at 256 grey levels. The bound evaluates all T
   terms for every image; the paper draws t at random. Samples are clamped to [-1, 1].
-- Of v in eq. 15 of N the network says 2 v - 1, not held within [-1, 1], and L_vlb is in bits/dim: so N's code.
+- For v of N's eq. 15 the network predicts 2 v - 1, not limited to [-1, 1], and L_vlb is in bits/dim, as in N's code.
 
 Symbols
     paper           here                            shape
@@ -22,11 +24,11 @@ Symbols
     t               t, counted from 0               (B,) or int: t here is t - 1 there
     x_0, x_t        x_0, x_t                        (B, C, H, W)
     beta_t          schedule.beta[t]                (T,)
-    alpha_bar_t     schedule.alpha_bar[t]           (T,), its root is signal, the root of its rest spread
+    alpha_bar_t     schedule.alpha_bar[t]           (T,); signal is its root, spread the root of 1 - alpha_bar_t
     beta_tilde_t    schedule.posterior_variance[t]  (T,)
     sigma_t^2       exp(log_variance[t])            (T,), or (B, C, H, W) where the network learns it
-    eps_theta       network, said: its prediction   (B, C, H, W), (B,) -> (B, C, H, W)
-    v of N          place = 2 v - 1                 (B, C, H, W), C more channels of the network
+    eps_theta       predict                         (B, C, H, W), (B,) -> (B, C, H, W)
+    v of N          fraction = 2 v - 1              (B, C, H, W), C additional output channels of the network
     mu_tilde_t      posterior_mean                  two (T,): factors of x_0 and of x_t
 """
 
@@ -36,14 +38,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
 from genbench.contract import (
     Batch,
     Condition,
+    Count,
     DataSpec,
     LikelihoodBound,
     LikelihoodEstimate,
@@ -51,6 +55,7 @@ from genbench.contract import (
     Model,
     Recipe,
     Steps,
+    Weight,
 )
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
@@ -58,80 +63,62 @@ from zoo.nets import UNet, halvings
 from zoo.probability_flow import flow_estimate
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-SCHEDULES = ("linear", "cosine")
-PREDICTIONS = ("eps", "x0", "v")
-VARIANCES = ("large", "small", "learned")
+Beta = Annotated[float, Gt(0), Lt(1)]
 PAIRS_PER_CALL = 256  # (image, t) pairs of the bound in one network call
-EMBEDDED_STEPS = 1000  # the sinusoids always see times of 0 .. 1000
-
-
-def require(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ModelError unless the value is one of those allowed."""
-    if value not in allowed:
-        raise ModelError(f"ddpm: {key} is {value!r}; allowed: {', '.join(allowed)}")
+EMBEDDED_STEPS = 1000  # the time embedding's input is always within 0 .. 1000
 
 
 @dataclass(frozen=True)
 class Config:
     """Sizes and constants; the paper's CIFAR-10 values are the defaults.
 
-    steps: T, 1000. schedule: "linear" (the paper's) or "cosine". beta_first, beta_last: ends of the linear schedule,
-    1e-4 and 0.02. prediction: what the network says, "eps" (the paper's), "x0" or "v". error: whose square the loss is,
-    "own", that of the prediction, or "eps", that of the noise it implies. variance: of the reverse steps, "fixed" (the
-    paper's) or "learned". bound_weight: lambda of L_hybrid where it is learned, 0.001.
-    channels: width of the U-Net at full resolution, 128. multipliers: of the width at each resolution, (1, 2, 2, 2).
-    blocks: residual blocks per resolution, 2. attention: heights that have self-attention, (16,). dropout: 0.1. groups:
-    most groups of a normalisation, 32. padding: of a halving, as in zoo.nets.UNet, "after".
+    steps: T. schedule: "linear" (paper) or "cosine". beta_first, beta_last: ends of the linear schedule. prediction:
+    the network's target, "eps" (paper), "x0" or "v". error: the loss is the squared error of the prediction ("own") or
+    of the noise that it implies ("eps"). variance: of the reverse steps, "fixed" (paper) or "learned". bound_weight:
+    lambda of L_hybrid, used if the variance is learned.
+    channels: width of the U-Net at full resolution. multipliers: of the width at each resolution. blocks: residual
+    blocks per resolution. attention: heights with self-attention. dropout: probability. groups: largest number of
+    groups of a normalisation. padding: of a halving, as in zoo.nets.UNet.
     """
 
-    steps: int = 1000
-    schedule: str = "linear"
-    beta_first: float = 1e-4
-    beta_last: float = 0.02
-    prediction: str = "eps"
-    error: str = "own"
-    variance: str = "fixed"
-    bound_weight: float = 1e-3
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (16,)
-    dropout: float = 0.1
-    groups: int = 32
-    padding: str = "after"
-
-    def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ModelError(f"ddpm: config.steps is {self.steps}; allowed: at least 2")
-        require("config.schedule", self.schedule, SCHEDULES)
-        require("config.prediction", self.prediction, PREDICTIONS)
-        require("config.error", self.error, ("own", "eps"))
-        require("config.variance", self.variance, ("fixed", "learned"))
-        require("config.padding", self.padding, ("after", "around"))
+    steps: Annotated[int, Ge(2)] = 1000
+    schedule: Literal["linear", "cosine"] = "linear"
+    beta_first: Beta = 1e-4
+    beta_last: Beta = 0.02
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    error: Literal["own", "eps"] = "own"
+    variance: Literal["fixed", "learned"] = "fixed"
+    bound_weight: Weight = 1e-3
+    channels: Count = 128
+    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = (16,)
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    groups: Count = 32
+    padding: Literal["after", "around"] = "after"
 
 
 @dataclass(frozen=True)
 class AncestralSampler:
-    """How DDPM draws.
+    """Options of ancestral sampling.
 
     variance: sigma_t^2 of the reverse steps, "large" (beta_t, optimal for x_0 ~ N(0, I); the paper's CIFAR-10), "small"
     (beta_tilde_t, optimal for a single x_0) or "learned"; None is "learned" if config.variance is, otherwise "large".
-    clip: keep the predicted x_0 within [-1, 1], as the paper does. Both decide the bound too, which is this chain's.
+    clip: clamp the predicted x_0 to [-1, 1], as the paper does. Both also change the bound, which is of this chain.
     """
 
-    variance: str | None = None
+    variance: Literal["large", "small", "learned"] | None = None
     clip: bool = True
 
-    def __post_init__(self) -> None:
-        if self.variance is not None:
-            require("sampler.variance", self.variance, VARIANCES)
 
-
-# For a CPU, where a group normalisation takes the longer the more groups it has.
+# Few groups: on a CPU the time of a group normalisation grows with their number.
 SMALL = Config(
     100, "cosine", prediction="v", error="eps", variance="learned", channels=24, multipliers=(1, 2), blocks=1,
     attention=(), dropout=0.0, groups=3, padding="around",
 )  # fmt: skip
+
+
+# ---- forward process --------------------------------------------------------------------------------------------
 
 
 def linear_betas(steps: int, first: float, last: float) -> Tensor:
@@ -148,13 +135,13 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
 
 @dataclass(frozen=True)
 class Schedule:
-    """The forward process: beta (T,) float64, and what follows from it; everything (T,) float64."""
+    """The forward process: beta and the quantities computed from it, each (T,) float64."""
 
     beta: Tensor
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        """Share of the image's variance left after step t."""
+        """Fraction of the image's variance that remains after step t."""
         return (1 - self.beta).cumprod(0)
 
     @cached_property
@@ -169,7 +156,7 @@ class Schedule:
 
     @cached_property
     def spread(self) -> Tensor:
-        """sqrt(1 - alpha_bar): factor of the noise in x_t. In float32 the difference would lose half its digits."""
+        """sqrt(1 - alpha_bar): factor of the noise in x_t. Float32 would lose half of the difference's digits."""
         return (1 - self.alpha_bar).sqrt()
 
     @cached_property
@@ -191,31 +178,31 @@ class Schedule:
 
     @cached_property
     def learned_range(self) -> tuple[Tensor, Tensor]:
-        """Middle and half, v log beta_t + (1 - v) log beta_tilde_t = middle + (2 v - 1) half (N, eq. 15)."""
+        """Middle and half in v log beta_t + (1 - v) log beta_tilde_t = middle + (2 v - 1) half (N, eq. 15)."""
         small, large = self.log_variance("small"), self.beta.log()
         return (large + small) / 2, (large - small) / 2
 
 
 def make_schedule(c: Config) -> Schedule:
-    """The forward process that a config names."""
+    """The forward process of a config."""
     cosine = c.schedule == "cosine"
     return Schedule(cosine_betas(c.steps) if cosine else linear_betas(c.steps, c.beta_first, c.beta_last))
 
 
 def q_sample(x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """x_t ~ q(x_t | x_0) (eq. 4) of noise like x_0; signal and spread of time t broadcast, e.g. (B, 1, 1, 1)."""
+    """x_t ~ q(x_t | x_0) (eq. 4); noise has the shape of x_0, signal and spread of time t broadcast, (B, 1, 1, 1)."""
     return signal * x_0 + spread * noise
 
 
-def of_kind(kind: str, x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """What a network that predicts "eps", "x0" or "v" should say of x_t = signal x_0 + spread noise; all broadcast."""
+def target(kind: str, x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
+    """The exact "eps", "x0" or "v" of x_t = signal x_0 + spread noise, which a network predicts; all broadcast."""
     if kind == "v":
         return signal * noise - spread * x_0
     return x_0 if kind == "x0" else noise
 
 
 def x_0_factors(kind: str, signal: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of x_t and of the prediction in the x_0 that they imply (eq. 4 solved for x_0)."""
+    """Factors of x_t and of the prediction in x_0 (eq. 4 solved for x_0); kind: "eps", "x0" or "v"."""
     if kind == "v":
         return signal, -spread
     return (torch.zeros_like(signal), torch.ones_like(signal)) if kind == "x0" else (1 / signal, -spread / signal)
@@ -226,41 +213,47 @@ def gaussian_noise(shape: torch.Size | tuple[int, ...], gen: Generator) -> Tenso
     return torch.randn(shape, generator=gen, device=gen.device)
 
 
+# ---- reverse process --------------------------------------------------------------------------------------------
+
+
 @torch.no_grad()
 def ancestral(
-    said: Denoiser, schedule: Schedule, x: Tensor, sampler: AncestralSampler, gen: Generator, kind: str = "eps"
+    predict: Denoiser, schedule: Schedule, x: Tensor, sampler: AncestralSampler, gen: Generator, kind: str = "eps"
 ) -> Tensor:
     """Runs the reverse chain from x ~ N(0, I) (Algorithm 2): (B, ...) to (B, ...); no noise in the last step.
 
     The mean is that of q(x_{t-1} | x_t, x_0) at the predicted x_0, which equals eq. 11 unless x_0 was clipped.
     """
     of_x_0, of_x_t = (c.tolist() for c in schedule.posterior_mean)
-    from_x, from_said = (c.tolist() for c in x_0_factors(kind, schedule.signal, schedule.spread))
+    from_x, from_prediction = (c.tolist() for c in x_0_factors(kind, schedule.signal, schedule.spread))
     sigma = schedule.log_variance(sampler.variance).mul(0.5).exp().tolist()
     middle, half = (c.tolist() for c in schedule.learned_range)
-    learned, place = sampler.variance == "learned", x
+    learned, fraction = sampler.variance == "learned", x
     times = torch.arange(len(sigma), device=x.device)[:, None].expand(-1, len(x))
     for t in reversed(range(len(sigma))):
-        prediction = said(x, times[t])
+        prediction = predict(x, times[t])
         if learned:
-            prediction, place = prediction.chunk(2, dim=1)
-        x_0 = x * from_x[t] + prediction * from_said[t]
+            prediction, fraction = prediction.chunk(2, dim=1)
+        x_0 = x * from_x[t] + prediction * from_prediction[t]
         if sampler.clip:
             x_0 = x_0.clamp_(-1, 1)
         x = x_0.mul_(of_x_0[t]).add_(x, alpha=of_x_t[t])
         if t > 0 and learned:
-            x = x.addcmul_(gaussian_noise(x.shape, gen), (place.to(x) * half[t] + middle[t]).mul_(0.5).exp_())
+            x = x.addcmul_(gaussian_noise(x.shape, gen), (fraction.to(x) * half[t] + middle[t]).mul_(0.5).exp_())
         elif t > 0:
             x = x.add_(gaussian_noise(x.shape, gen), alpha=sigma[t])
     return x
 
 
+# ---- variational bound ------------------------------------------------------------------------------------------
+
+
 def discretised_gaussian(x: Tensor, mean: Tensor, std: float | Tensor, levels: int) -> Tensor:
     """Log P of grey levels x in [-1, 1] under N(mean, std^2) integrated over each level's bin (eq. 13), in nats.
 
-    x, mean, std, result: (...), the result in the precision of the mean. Neighbouring bins share their edge, the lowest
-    reaches to -inf and the highest to inf, so P sums to 1 over the levels. Bins above the mean are mirrored below it,
-    where differences of the distribution function keep their digits.
+    x, mean, std, result: (...), the result in the precision of the mean. Adjacent bins share an edge, the lowest bin
+    extends to -inf and the highest to inf, so P sums to 1 over the levels. Bins above the mean are mirrored to below
+    it, where differences of the distribution function are accurate.
     """
     level = ((x.to(mean) + 1) * ((levels - 1) / 2)).round()
     low = (((2 * level - 1) / (levels - 1) - 1 - mean) / std).masked_fill(level == 0, -math.inf)
@@ -271,7 +264,7 @@ def discretised_gaussian(x: Tensor, mean: Tensor, std: float | Tensor, levels: i
 
 
 def prior_kl(x_0: Tensor, alpha_bar_T: Tensor) -> Tensor:
-    """L_T of eq. 5, KL(q(x_T | x_0) || N(0, I)), for every pixel in nats: (...)."""
+    """L_T of eq. 5, KL(q(x_T | x_0) || N(0, I)), per pixel in nats: (...)."""
     return 0.5 * (alpha_bar_T * x_0.square() - alpha_bar_T - (-alpha_bar_T).log1p())
 
 
@@ -280,12 +273,12 @@ def gaussian_kl(log_q: Tensor, log_p: Tensor, distance: Tensor) -> Tensor:
     return 0.5 * (torch.expm1(log_q - log_p) - (log_q - log_p) + distance * (-log_p).exp())
 
 
-def asked(
-    said: Denoiser, schedule: Schedule, x_0: Tensor, t: Tensor, sampler: AncestralSampler, gen: Generator, kind: str
+def predicted_x_0(
+    predict: Denoiser, schedule: Schedule, x_0: Tensor, t: Tensor, sampler: AncestralSampler, gen: Generator, kind: str
 ) -> tuple[Tensor, Tensor]:
-    """The x_0 predicted from one draw of x_t for K times t (K,) and images x_0 (B, C, H, W), and the log sigma_t^2.
+    """The x_0 predicted from one draw of x_t for K times t (K,) and images x_0 (B, C, H, W), and log sigma_t^2.
 
-    (K, B, C, H, W), and that or (K, 1, 1, 1, 1): float64 on the CPU. The network sees float32 on its device.
+    (K, B, C, H, W), and the same or (K, 1, 1, 1, 1): float64 on the CPU. The network's input is float32 on its device.
     """
 
     def column(values: Tensor) -> Tensor:
@@ -293,42 +286,46 @@ def asked(
 
     noise = gaussian_noise((len(t), *x_0.shape), gen)
     x_t = q_sample(x_0, noise, column(schedule.signal).to(x_0), column(schedule.spread).to(x_0))
-    output = said(x_t.flatten(0, 1), t.to(x_0.device).repeat_interleave(len(x_0))).to("cpu", torch.float64)
-    prediction, place = (
+    output = predict(x_t.flatten(0, 1), t.to(x_0.device).repeat_interleave(len(x_0))).to("cpu", torch.float64)
+    prediction, fraction = (
         part.reshape(*x_t.shape[:2], *part.shape[1:]) for part in output.tensor_split([x_t.shape[2]], 1)
     )
-    of_x_t, of_said = (column(c) for c in x_0_factors(kind, schedule.signal, schedule.spread))
-    guess = of_x_t * x_t.to("cpu", torch.float64) + of_said * prediction
+    of_x_t, of_prediction = (column(c) for c in x_0_factors(kind, schedule.signal, schedule.spread))
+    guess = of_x_t * x_t.to("cpu", torch.float64) + of_prediction * prediction
     middle, half = (column(c) for c in schedule.learned_range)
     learned = sampler.variance == "learned"
-    log_variance = middle + half * place if learned else column(schedule.log_variance(sampler.variance))
+    log_variance = middle + half * fraction if learned else column(schedule.log_variance(sampler.variance))
     return guess.clamp(-1, 1) if sampler.clip else guess, log_variance
 
 
 @torch.no_grad()
 def bound_terms(
-    said: Denoiser, schedule: Schedule, x_0: Tensor, levels: int, sampler: AncestralSampler, gen: Generator,
+    predict: Denoiser, schedule: Schedule, x_0: Tensor, levels: int, sampler: AncestralSampler, gen: Generator,
     kind: str = "eps",
 ) -> Tensor:  # fmt: skip
     """The T + 1 terms of the negative bound (eq. 5) of grey levels x_0 (B, C, H, W): (T + 1, B) nats, float64, CPU.
 
     Row 0 is L_0 = -log p(x_0 | x_1), the last row L_T, and row t between them KL(q(x_t | x_{t+1}, x_0) || p(x_t |
-    x_{t+1})), each at one draw of the x it is conditioned on. The rows' sum is at least -log P(x_0) in expectation.
+    x_{t+1})), each with one draw of the conditioning x. The expectation of the rows' sum is at least -log P(x_0).
     """
     exact, of_x_0, log_q = x_0.to("cpu", torch.float64), schedule.posterior_mean[0], schedule.log_variance("small")
-    first, log_p = asked(said, schedule, x_0, torch.zeros(1, dtype=torch.long), sampler, gen, kind)
+    first, log_p = predicted_x_0(predict, schedule, x_0, torch.zeros(1, dtype=torch.long), sampler, gen, kind)
     rows = [-discretised_gaussian(exact, first, (0.5 * log_p).exp(), levels)]
     for t in torch.arange(1, len(log_q)).split(max(1, PAIRS_PER_CALL // len(x_0))):
-        guess, log_p = asked(said, schedule, x_0, t, sampler, gen, kind)
+        guess, log_p = predicted_x_0(predict, schedule, x_0, t, sampler, gen, kind)
         log_q_t, factor = (v[t].view(-1, 1, 1, 1, 1) for v in (log_q, of_x_0))
-        rows.append(gaussian_kl(log_q_t, log_p, (factor * (exact - guess)).square()))  # means differ in x_0 alone
+        rows.append(gaussian_kl(log_q_t, log_p, (factor * (exact - guess)).square()))  # the means differ only in x_0
     rows.append(prior_kl(exact, schedule.alpha_bar[-1])[None])
     return torch.cat(rows).flatten(2).sum(2)
 
 
+# ---- models -----------------------------------------------------------------------------------------------------
+
+
 class Diffusion(Model, Steps, LikelihoodEstimate):
-    """A network trained to predict the noise in x_t, or x_0 or v; a child says how to draw, from its own weights or
-    another's: no sampler plays a part in the state, nor in the estimated likelihood.
+    """A network trained to predict the noise in x_t, or x_0 or v; subclasses implement sampling.
+
+    Neither the weights nor the estimated likelihood depend on the sampler, so subclasses can share weights.
     """
 
     family = "diffusion"
@@ -350,7 +347,7 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """From 32x32 up the paper's; smaller ones for a CPU. Fewer resolutions where the sides cannot be halved."""
+        """The paper's sizes from 32x32, smaller ones for a CPU below; fewer resolutions if the sides become odd."""
         depth = 1 + halvings(data.height, data.width)
         side = min(data.height, data.width)
         if side >= 32:
@@ -361,7 +358,7 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 up the paper's (appendix B, 800,000 steps); smaller: a short training for a CPU."""
+        """From 32x32 the paper's recipe (appendix B, 800,000 steps); below, a short training for a CPU."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=102_400_000)
         batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
@@ -369,73 +366,75 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network eps_theta, or of x_0 or v."""
+        """The network that predicts eps, x_0 or v."""
         return self.network
 
-    def said(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's prediction (B, C, H, W) alone, where it says a variance too."""
+    def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's prediction (B, C, H, W) without the channels of a learned variance."""
         return self.network(x_t, t)[:, : self.data.channels]
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """L_simple (eq. 14), or what config.error makes of it; L_hybrid where the variance is learned (N, eq. 16)."""
+        """L_simple (eq. 14) or the error that config.error selects; L_hybrid if the variance is learned (N, eq. 16)."""
         t = torch.randint(self.config.steps, (len(batch.x),), generator=gen, device=gen.device)
         noise = gaussian_noise(batch.x.shape, gen)
         *scales, factor = self.constants[:3, t, None, None, None].unbind()
         x_t = q_sample(batch.x, noise, *scales)
         output = self.network(x_t, t, gen if self.training else None)
-        prediction, place = output.tensor_split([self.data.channels], dim=1)
-        wanted = of_kind(self.config.prediction, batch.x, noise, *scales)
-        error = (factor * (prediction - wanted)).square().mean()
+        prediction, fraction = output.tensor_split([self.data.channels], dim=1)
+        exact = target(self.config.prediction, batch.x, noise, *scales)
+        error = (factor * (prediction - exact)).square().mean()
         if self.config.variance == "fixed":
-            return Loss(error, {"mse": error.detach()})
-        bound = self.variance_loss(batch.x, x_t, t, prediction.detach(), place)
-        return Loss(error + self.config.bound_weight * bound, {"mse": error.detach(), "bound": bound.detach()})
+            return Loss(error, {"mse": error})
+        bound = self.variance_loss(batch.x, x_t, t, prediction.detach(), fraction)
+        return Loss(error + self.config.bound_weight * bound, {"mse": error, "bound": bound})
 
-    def variance_loss(self, x_0: Tensor, x_t: Tensor, t: Tensor, prediction: Tensor, place: Tensor) -> Tensor:
-        """L_vlb (N, eq. 4) from one term for each image: T times their mean, in bits/dim without L_T: a scalar.
+    def variance_loss(self, x_0: Tensor, x_t: Tensor, t: Tensor, prediction: Tensor, fraction: Tensor) -> Tensor:
+        """L_vlb (N, eq. 4) estimated from one term per image: T times their mean, in bits/dim, without L_T: a scalar.
 
-        place: 2 v - 1 in N's eq. 15. prediction: without gradient, so that L_vlb teaches the variance alone (N, section
-        3.1). Nothing is clipped.
+        fraction: 2 v - 1 of N's eq. 15. prediction: without gradient, so that L_vlb trains the variance only (N,
+        section 3.1). Nothing is clipped.
         """
         signal, spread, _, middle, half, log_q, factor = self.constants[:, t, None, None, None].unbind()
-        of_x_t, of_said = x_0_factors(self.config.prediction, signal, spread)
-        guess, log_p = of_x_t * x_t + of_said * prediction, middle + half * place
+        of_x_t, of_prediction = x_0_factors(self.config.prediction, signal, spread)
+        guess, log_p = of_x_t * x_t + of_prediction * prediction, middle + half * fraction
         is_first = (t == 0)[:, None, None, None]
-        # Where the decoder is not asked for, a mean and a deviation at which the log of a bin has a slope.
+        # Where the decoder's term is not used, a mean and a deviation at which its gradient is finite.
         mean, log_std = torch.where(is_first, guess, x_0), 0.5 * torch.where(is_first, log_p, middle)
         decoder = -discretised_gaussian(x_0, mean, log_std.exp(), self.data.levels)
         terms = torch.where(is_first, decoder, gaussian_kl(log_q, log_p, (factor * (x_0 - guess)).square()))
         return self.config.steps * terms.mean() / math.log(2)
 
     def log_prob_estimate(self, pixels: Tensor, gen: Generator | None = None, steps: int = 16) -> Tensor:
-        """By the probability-flow ODE with 4 steps evaluations of the network and its gradient: (B,) nats, float64.
+        """Log P by the probability-flow ODE; 4 steps evaluations of the network and its gradient: (B,) nats, float64.
 
-        Where the flow is exact, a lower bound in expectation, as dequantisation makes it; the errors of integration and
-        of the one random trace per image go either way.
+        With exact integration and trace it would be a lower bound in expectation, because of the dequantisation. The
+        errors of integration and of the one random trace per image have either sign.
         """
         gen = seeded(0, self.device) if gen is None else gen
-        given = (self.said, self.schedule, pixels.to(self.device), self.data.levels, steps, gen)
-        return flow_estimate(*given, self.config.prediction).to("cpu", torch.float64)
+        arguments = (self.predict, self.schedule, pixels.to(self.device), self.data.levels, steps, gen)
+        return flow_estimate(*arguments, self.config.prediction).to("cpu", torch.float64)
 
 
 class DDPM(Diffusion, LikelihoodBound):
-    """Ancestral sampling (Algorithm 2), and the variational bound of that very chain."""
+    """Ancestral sampling (Algorithm 2), and the variational bound of the same chain."""
 
     Sampler = AncestralSampler
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
-        """Builds the network. Raises ModelError where the sampler asks for a variance that was not learned."""
+        """Builds the network. Raises ModelError when the sampler needs a learned variance and config's is fixed."""
         super().__init__(data, config, sampler)
         learns = self.config.variance == "learned"
         variance = self.sampler.variance or ("learned" if learns else "large")
-        require("config.variance is 'fixed', sampler.variance", variance, VARIANCES if learns else VARIANCES[:2])
+        if variance == "learned" and not learns:
+            allowed = "large, small with config.variance 'fixed'"
+            raise ModelError(f"DDPM: sampler.variance: found 'learned', allowed: {allowed}")
         self.sampler = replace(self.sampler, variance=variance)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
         x = gaussian_noise((n, *self.data.shape), gen)
-        said = self.network if self.sampler.variance == "learned" else self.said
-        return ancestral(said, self.schedule, x, self.sampler, gen, self.config.prediction).clamp(-1, 1)
+        predict = self.network if self.sampler.variance == "learned" else self.predict
+        return ancestral(predict, self.schedule, x, self.sampler, gen, self.config.prediction).clamp(-1, 1)
 
     @property
     def evaluations(self) -> int:
@@ -443,8 +442,8 @@ class DDPM(Diffusion, LikelihoodBound):
         return self.config.steps
 
     def log_prob_bound(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Minus the sum of the terms of eq. 5, with one draw of x_t for each: (B,) nats, float64 on the CPU."""
+        """Minus the sum of the terms of eq. 5, each with one draw of x_t: (B,) nats, float64 on the CPU."""
         x_0 = to_unit_range(pixels, self.data.levels).to(self.device)
         gen = seeded(0, self.device) if gen is None else gen
-        given = (self.network, self.schedule, x_0, self.data.levels, self.sampler, gen)
-        return -bound_terms(*given, self.config.prediction).sum(0)
+        arguments = (self.network, self.schedule, x_0, self.data.levels, self.sampler, gen)
+        return -bound_terms(*arguments, self.config.prediction).sum(0)

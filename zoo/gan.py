@@ -1,8 +1,9 @@
 """Generative adversarial network, GAN (Goodfellow et al. 2014, arXiv:1406.2661), with the losses that followed it.
 
-Two players of dense layers on images x in [-1, 1]: a generator G maps noise z to images, a discriminator D tells them
-from real ones. Each step D moves (`critic_steps` times, each on a fresh batch: ask for 5 with the Wasserstein loss),
-then G. The loss is a choice; all are written on D's output l without a sigmoid, whose name in the papers is D, C or f:
+Two networks of dense layers, trained in turns on images x in [-1, 1]: a generator G maps noise z to images, a
+discriminator D distinguishes them from real images. Each step updates D `critic_steps` times, each time on a fresh
+batch (use 5 with the Wasserstein loss), then G. The loss is an option. All losses are functions of D's output l before
+any sigmoid, which the papers call D, C or f:
 
     loss               D minimises, mean over x and G(z)                 G minimises         paper
     minimax            softplus(-l(x)) + softplus(l(G(z)))               -softplus(l(G(z)))  Goodfellow 2014, eq. 1
@@ -11,13 +12,13 @@ then G. The loss is a choice; all are written on D's output l without a sigmoid,
     hinge              relu(1 - l(x)) + relu(1 + l(G(z)))                -l(G(z))            Lim and Ye 2017
     wasserstein-gp     l(G(z)) - l(x) + penalty (|dl/dx^| - 1)^2         -l(G(z))            Gulrajani 2017, eq. 3
 
-with softplus(l) = log(1 + e^l), so that -log sigmoid(l) = softplus(-l) is finite for every l; x^ is uniform on the line
-between a real and a generated image.
+with softplus(l) = log(1 + e^l), so that -log sigmoid(l) = softplus(-l) is finite for every l. x^ is drawn uniformly
+from the line segment between a real and a generated image.
 
 Deviations
-- LeakyReLU(0.2), tanh output, Adam and Gaussian z as in today's dense GANs; the paper has ReLU and sigmoid in G, maxout
-  in D, momentum, uniform z. D has the paper's dropout (section 5).
-- Samples come from averaged weights (EMA).
+- LeakyReLU(0.2), tanh output, Adam and Gaussian z, as is common for dense GANs now. The paper uses ReLU and sigmoid in
+  G, maxout in D, momentum and uniform z. D has the paper's dropout (section 5).
+- Samples are drawn with averaged weights (EMA).
 
 Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) D's output (B,)
 """
@@ -28,14 +29,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
-from genbench.errors import ModelError
+from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage, Weight
 from zoo.nets import dropout
 
 LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein-gp"]
@@ -45,21 +46,17 @@ LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasse
 class GANConfig:
     """Sizes and the loss.
 
-    latent: dimensions of z (paper 100). widths: hidden layers of G; D has them in reverse. dropout: share of D's hidden
-    units that a step leaves out. loss: see the module. penalty: weight of the gradient penalty (10, Gulrajani et al.).
-    critic_steps: D's moves in a step (5 there; 1 for every other loss, Goodfellow et al.).
+    latent: dimensions of z (paper 100). widths: hidden layers of G; D has them in reverse order. dropout: probability
+    with which a hidden unit of D is set to 0. loss: see the module's table. penalty: weight of the gradient penalty
+    (Gulrajani et al.: 10). critic_steps: updates of D per step (Gulrajani et al.: 5; Goodfellow et al.: 1).
     """
 
-    latent: int = 100
-    widths: tuple[int, ...] = (256, 512, 1024)
-    dropout: float = 0.3
+    latent: Count = 100
+    widths: tuple[Count, ...] = (256, 512, 1024)
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
     loss: LossName = "non-saturating"
-    penalty: float = 10.0
-    critic_steps: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"gan: config.dropout is {self.dropout}; allowed: from 0 to below 1")
+    penalty: Weight = 10.0
+    critic_steps: Count = 1
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------
@@ -68,7 +65,7 @@ Terms = tuple[Tensor, Tensor]
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Terms:
-    """-log D(x) and -log(1 - D(G(z))): at the best D they sum to 2 ln 2 - 2 JSD (Goodfellow et al. 2014, theorem 1)."""
+    """-log D(x) and -log(1 - D(G(z))); for the optimal D their sum is 2 ln 2 - 2 JSD (Goodfellow 2014, theorem 1)."""
     return F.softplus(-real).mean(), F.softplus(fake).mean()
 
 
@@ -83,7 +80,7 @@ def hinge(real: Tensor, fake: Tensor) -> Terms:
 
 
 def wasserstein(real: Tensor, fake: Tensor) -> Terms:
-    """-l(x) and l(G(z)): for a 1-Lipschitz l, minus the Wasserstein-1 distance or less (Gulrajani et al. 2017)."""
+    """-l(x) and l(G(z)); for a 1-Lipschitz l, minus their sum is at most the Wasserstein-1 distance (Gulrajani)."""
     return -real.mean(), fake.mean()
 
 
@@ -104,7 +101,7 @@ GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, gen: Generator) -> Tensor:
-    """Mean of (|gradient of l at x^| - 1)^2, x^ = u x + (1 - u) G(z) with u ~ U[0, 1) an image (Gulrajani 2017, eq. 3).
+    """Mean of (|gradient of l at x^| - 1)^2, x^ = u x + (1 - u) G(z), one u ~ U[0, 1) an image (Gulrajani 2017, eq. 3).
 
     critic: images (B, ...) to l (B,). real, fake: (B, ...).
     """
@@ -135,7 +132,7 @@ class Discriminator(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor, gen: Generator | None = None) -> Tensor:
-        """l(x); gen: for dropout of hidden units, in training only."""
+        """l(x); gen: random numbers for dropout, in training only."""
         h = x.flatten(1)
         for layer in self.hidden:
             h = dropout(F.leaky_relu(layer(h), 0.2), self.rate, gen)
@@ -146,7 +143,7 @@ class Discriminator(nn.Module):
 
 
 class GAN(Model, Decodes):
-    """Generator and discriminator of dense layers, trained in turns; samples are G(z)."""
+    """A generator and a discriminator of dense layers, trained in turns; samples are G(z)."""
 
     family = "gan"
     Config = GANConfig
@@ -160,14 +157,14 @@ class GAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> GANConfig:
-        """The usual widths; below 16 pixels narrow nets, which do better without dropout."""
+        """The default widths; below 16 pixels narrower networks, which give better samples without dropout."""
         if min(data.height, data.width) < 16:
             return GANConfig(latent=32, widths=(256, 256), dropout=0.0)
         return GANConfig()
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam as in DCGAN, and averaged weights; below 32 pixels without momentum, which takes fewer images."""
+        """Adam as in DCGAN, and averaged weights; below 32 pixels without momentum, which needs fewer images."""
         side = min(data.height, data.width)
         if side < 32:
             images = 400_000 if side < 16 else 3_000_000
@@ -175,26 +172,26 @@ class GAN(Model, Decodes):
         return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=3_000_000)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Each net's parameters."""
+        """The parameters of each network."""
         return {
             "discriminator": list(self.discriminator.parameters()),
             "generator": list(self.generator.parameters()),
         }
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """The player's loss on as many generated images as there are real ones."""
+        """The player's loss on equally many real and generated images."""
         z, judge = self.noise(len(batch), gen), partial(self.discriminator, gen=gen)
         if player == "generator":
             total = GENERATOR_LOSSES[self.config.loss](judge(self.decode(z)))
-            return Loss(total, {"generator": total.detach()})
+            return Loss(total, {"generator": total})
         with torch.no_grad():
             fake = self.decode(z)
         real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](judge(batch.x), judge(fake))
-        terms = {"real": real_term.detach(), "fake": fake_term.detach()}
+        terms = {"real": real_term, "fake": fake_term}
         if self.config.loss != "wasserstein-gp":
             return Loss(real_term + fake_term, terms)
         penalty = self.config.penalty * gradient_penalty(judge, batch.x, fake, gen)
-        return Loss(real_term + fake_term + penalty, {**terms, "penalty": penalty.detach()})
+        return Loss(real_term + fake_term + penalty, {**terms, "penalty": penalty})
 
     def noise(self, n: int, gen: Generator) -> Tensor:
         """Latents z ~ N(0, I): (n, latent)."""
@@ -205,5 +202,5 @@ class GAN(Model, Decodes):
         return self.generator(z)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """G(z) of n fresh z."""
+        """G(z) for n new draws of z."""
         return self.decode(self.noise(n, gen))

@@ -2,22 +2,23 @@
 
 Implemented: activation normalisation with data-dependent initialisation, invertible 1x1 convolutions (free or in LU
 form), affine and additive couplings, the multi-scale architecture of figure 2b, the released code's learned priors of
-what each level and the top give, sampling at a temperature. The density is exact. The networks in the couplings:
-zoo.glow_networks.
+the latents of each level, sampling with a temperature. The density of the dequantised pixels is exact. The networks in
+the couplings are in zoo.glow_networks.
 
 Deviations
-- Latents are the priors' standardised noise, N(0, I): each prior is the last affine layer of its level, and the top's,
-  one mean and scale per channel, is an activation normalisation.
-- Activation normalisation is (x + b) exp(log s), as in the released code, where table 1 has s x + b; the released code
+- Latents are N(0, I): each learned prior is the last affine layer of its level; that of the top level, with one mean
+  and scale per channel, is an activation normalisation.
+- Activation normalisation is (x + b) exp(log s), as in the released code; table 1 has s x + b. The released code
   multiplies log s by 3.
-- A coupling's scale is at least `least_scale`: small ones explode when undone (Behrmann et al. 2021). Fashion-MNIST,
-  24,000 images: of the samples a third explode with 1e-6, none with 0.5; test bits/dim are 3.77 with either.
-- The released code marks the padded rim in an extra input channel of each 3x3 convolution; `positions` adds a learned
-  bias per position to the first convolution instead. The gains in the networks are the released code's.
-- `constraint` above 0 takes the logit of pixels pressed into the middle of (0, 1), as RealNVP does; the paper has
-  y - 1/2. Digits, test bits/dim after 8,000 images: 2.12 with 0.9, 2.08 with 0.97.
-- Adam, for small images with a cosine decay; the released code has Adamax and shifts the images. Batches of 64, and the
-  first of them initialises; there 512 over eight GPUs, and 256 images.
+- A coupling's scale is at least `least_scale`, because the inverse of a small scale can diverge (Behrmann et al. 2021).
+  Fashion-MNIST, 24,000 images: a third of the samples diverge with 1e-6, none with 0.5; test bits/dim are 3.77 with
+  both.
+- The released code marks padded pixels in an additional input channel of each 3x3 convolution; `positions` adds a
+  learned bias per position to the first convolution instead. The gains in the networks are the released code's.
+- With `constraint` above 0 the flow applies the logit to pixels scaled to an interval around 1/2, as RealNVP does; the
+  paper has y - 1/2. Digits, test bits/dim after 8,000 images: 2.12 with 0.9, 2.08 with 0.97.
+- Adam, with a cosine decay for small images; the released code has Adamax and shifts the images. The batch size is 64,
+  and one batch initialises; the released code has 512 on eight GPUs and 256 images for initialisation.
 
 Symbols
     paper        here                   shape
@@ -33,13 +34,14 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, DequantisedDensity, Loss, Model, Recipe, Reconstructs
+from genbench.contract import Batch, Condition, Count, DataSpec, DequantisedDensity, Loss, Model, Recipe, Reconstructs
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
@@ -52,58 +54,46 @@ Shape = tuple[int, int, int]
 class GlowConfig:
     """Sizes and constants; the defaults are the paper's for CIFAR-10 (table 4).
 
-    levels: L, each starts with a squeeze and all but the last give half of their dimensions away, 3. steps: K of each
-    level, 32. width: channels in the coupling networks, 512. coupling: "affine" or "additive". lu: whether the 1x1
-    convolution is in LU form, False in the released code. positions: a bias per position in the networks, False.
-    constraint: share of (0, 1) that pixels are pressed into before a logit, 0 for no logit. least_scale: of
-    an affine coupling, 1e-6.
+    levels: L; each level starts with a squeeze, and all but the last factor out half of their dimensions. steps: K of
+    each level. width: channels in the coupling networks. coupling: "affine" or "additive". lu: the 1x1 convolution is
+    in LU form. positions: a bias per position in the networks. constraint: width of the interval around 1/2 to which
+    pixels are scaled before a logit; 0: no logit. least_scale: smallest scale of an affine coupling.
     """
 
-    levels: int = 3
-    steps: int = 32
-    width: int = 512
-    coupling: str = "affine"
+    levels: Count = 3
+    steps: Count = 32
+    width: Count = 512
+    coupling: Literal["affine", "additive"] = "affine"
     lu: bool = False
     positions: bool = False
-    constraint: float = 0.0
-    least_scale: float = 1e-6
-
-    def __post_init__(self) -> None:
-        for name in ("levels", "steps", "width"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"glow: config.{name} is {getattr(self, name)}; allowed: at least 1")
-        if self.coupling not in COUPLINGS:
-            raise ModelError(f"glow: config.coupling is '{self.coupling}'; allowed: {', '.join(COUPLINGS)}")
-        for name in ("constraint", "least_scale"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ModelError(f"glow: config.{name} is {getattr(self, name)}; allowed: from 0 to 1, 1 excluded")
+    constraint: Annotated[float, Ge(0), Lt(1)] = 0.0
+    least_scale: Annotated[float, Ge(0), Lt(1)] = 1e-6
 
 
 @dataclass(frozen=True)
 class GlowSampler:
-    """temperature: factor on the priors' standard deviations; 1 draws from the model whose likelihood is measured."""
+    """temperature: factor on the priors' standard deviations; 1 samples the distribution that has the likelihood."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Gt(0)] = 1.0
 
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ModelError(f"glow: sampler.temperature is {self.temperature}; allowed: above 0")
+
+# ---- layers -----------------------------------------------------------------------------------------------------
 
 
 class Layer(nn.Module):
-    """A bijection of images. forward(x) -> (z, log_det), log_det (B,); inverse(z) -> x, which needs no determinant."""
+    """A bijection of images. forward(x) -> (z, log_det), log_det (B,); inverse(z) -> x."""
 
     def inverse(self, z: Tensor) -> Tensor:
-        """What forward maps to z."""
+        """The x that forward maps to z."""
         raise NotImplementedError
 
     def initialise(self, x: Tensor) -> Tensor:
-        """Sets what depends on the data from a first batch x; returns what forward then makes of x."""
+        """Sets data-dependent parameters from a first batch x; returns z of x after that."""
         return self(x)[0]
 
 
 def enter(y: Tensor, c: float) -> tuple[Tensor, Tensor]:
-    """Pixels y in [0, 1) as z and log_det: z = y - 1/2, or for c > 0 z = logit(p) of p = (1 - c) / 2 + c y.
+    """Returns z and log_det of pixels y in [0, 1): z = y - 1/2, or for c > 0 z = logit(p), p = (1 - c) / 2 + c y.
 
     dz/dy = c / (p (1 - p)), so log_det sums log c + softplus(z) + softplus(-z).
     """
@@ -133,17 +123,17 @@ class ActNorm(Layer):
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         scale = self.log_scale.exp()
         z = torch.addcmul((self.bias * scale)[:, None, None], x, scale[:, None, None])
         return z, (x.shape[2] * x.shape[3] * self.log_scale.sum()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
-        """As in Layer."""
+        """The x that forward maps to z."""
         return torch.addcmul(-self.bias[:, None, None], z, (-self.log_scale).exp()[:, None, None])
 
     def initialise(self, x: Tensor) -> Tensor:
-        """As in Layer: every channel gets mean 0 and variance 1."""
+        """Sets b and s so that every channel of z has mean 0 and variance 1; returns z."""
         bias, log_scale = whitening(x)
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)
@@ -151,7 +141,7 @@ class ActNorm(Layer):
 
 
 class Conv1x1(Layer):
-    """z = W x at every position, W a free matrix that starts as a rotation: log_det = H W log|det W| (eq. 9)."""
+    """z = W x at every position, W a matrix that starts as a random rotation: log_det = H W log|det W| (eq. 9)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -166,16 +156,16 @@ class Conv1x1(Layer):
         return torch.linalg.slogdet(self.matrix).logabsdet
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         return mix(self.weight(), x), (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
-        """As in Layer."""
+        """The x that forward maps to z."""
         return mix(inverses([self])[0], z)
 
 
 class LUConv1x1(Conv1x1):
-    """The same with W = P L (U + diag s): log|det W| = sum(log|s|) (eq. 10, 11). P and the signs of s are fixed."""
+    """Conv1x1 with W = P L (U + diag s): log|det W| = sum(log|s|) (eq. 10, 11). P and the signs of s are fixed."""
 
     permutation: Tensor
     sign: Tensor
@@ -191,31 +181,31 @@ class LUConv1x1(Conv1x1):
         self.upper = nn.Parameter(upper.triu(1))
 
     def weight(self) -> Tensor:
-        """As in Conv1x1."""
+        """W: (C, C)."""
         with torch.autocast(self.sign.device.type, enabled=False):
             lower = self.lower.tril(-1) + torch.ones_like(self.sign).diag()
             return self.permutation @ lower @ (self.upper.triu(1) + (self.sign * self.log_s.exp()).diag())
 
     def log_abs_det(self) -> Tensor:
-        """As in Conv1x1."""
+        """log|det W|: ()."""
         return self.log_s.sum()
 
 
 def mix(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """W x, plus a bias (C,) if given, at every position of x (B, C, H, W), in their own precision."""
+    """W x, plus a bias (C,) unless None, at every position of x (B, C, H, W), without autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def inverses(convs: Iterable[Conv1x1]) -> Tensor:
-    """W^-1 of K convolutions of one width, together, as small ones take several times as long apart: (K, C, C)."""
-    return torch.linalg.inv_ex(torch.stack([conv.weight() for conv in convs])).inverse  # inv would wait for the GPU
+    """W^-1 of K convolutions of the same width: (K, C, C). One batched call is several times faster than K calls."""
+    return torch.linalg.inv_ex(torch.stack([conv.weight() for conv in convs])).inverse  # inv would wait for a GPU
 
 
 class ConditionalAffine(Layer):
     """Shifts and scales the second half x_b of the channels by functions of the first, x_a: z_b = (x_b + t) s.
 
-    The network's output for x_a, in the precision of the flow, is read as t and s. log_det = sum(log s).
+    `read` converts the network's output for x_a, in the precision of the flow, to t and s. log_det = sum(log s).
     """
 
     def __init__(self, network: GainConv | CouplingNetwork, read: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
@@ -223,13 +213,13 @@ class ConditionalAffine(Layer):
         self.network, self.read = network, read
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         a, b = x.chunk(2, dim=1)
         shift, scale = self.read(self.network(a).to(a.dtype))
         return torch.cat([a, (b + shift) * scale], dim=1), scale.log().sum((1, 2, 3))
 
     def inverse(self, z: Tensor) -> Tensor:
-        """As in Layer."""
+        """The x that forward maps to z."""
         a, b = z.chunk(2, dim=1)
         shift, scale = self.read(self.network(a).to(a.dtype))
         x = z.clone()
@@ -237,7 +227,7 @@ class ConditionalAffine(Layer):
         return x
 
     def initialise(self, x: Tensor) -> Tensor:
-        """As in Layer."""
+        """Initialises the network from x; returns z."""
         self.network.initialise(x.chunk(2, dim=1)[0])
         return self(x)[0]
 
@@ -248,7 +238,7 @@ def read_affine(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
 
 
 def read_additive(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Shift t and s = 1 of an additive coupling (Dinh et al. 2014), whatever the least."""
+    """Shift t and s = 1 of an additive coupling (Dinh et al. 2014); `least` is not used."""
     return h, torch.ones_like(h)
 
 
@@ -257,7 +247,10 @@ def read_prior(h: Tensor) -> tuple[Tensor, Tensor]:
     return -h[:, 0::2], (-h[:, 1::2]).exp()
 
 
-COUPLINGS = {"affine": (2, read_affine), "additive": (1, read_additive)}  # numbers per x_b, and how to read them
+COUPLINGS = {"affine": (2, read_affine), "additive": (1, read_additive)}  # network outputs per x_b, and the reader
+
+
+# ---- flow -------------------------------------------------------------------------------------------------------
 
 
 def step(shape: Shape, config: GlowConfig) -> list[Layer]:
@@ -277,7 +270,7 @@ class Flow(nn.Module):
         super().__init__()
         self.constraint = config.constraint
         self.levels: Any = nn.ModuleList()  # of a ModuleList each
-        self.shapes: list[Shape] = []  # of the latents that each level gives
+        self.shapes: list[Shape] = []  # of the latents of each level
         for level in range(config.levels):
             c, h, w = 4 * shape[0], shape[1] // 2, shape[2] // 2
             steps = [layer for _ in range(config.steps) for layer in step((c, h, w), config)]
@@ -322,10 +315,13 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def initialise(self, y: Tensor) -> None:
-        """Sets every activation normalisation from a first batch of pixels y, once in the life of the weights."""
+        """Initialises every activation normalisation from a first batch of pixels y, unless already initialised."""
         if not self.initialised:
             self._through(y, lambda layer, h: (layer.initialise(h), h.new_zeros(())))
             self.initialised.fill_(True)
+
+
+# ---- model ------------------------------------------------------------------------------------------------------
 
 
 class Glow(Model, DequantisedDensity, Reconstructs):
@@ -340,14 +336,16 @@ class Glow(Model, DequantisedDensity, Reconstructs):
 
     def __init__(self, data: DataSpec, config: GlowConfig | None = None, sampler: GlowSampler | None = None) -> None:
         super().__init__(data, config, sampler)
-        if halvings(data.height, data.width) < self.config.levels:
-            multiple = f"multiples of {2**self.config.levels} for levels={self.config.levels}"
-            raise ModelError(f"glow: images are {data.height}x{data.width}; height and width must be {multiple}")
+        most, size = halvings(data.height, data.width), f"{data.height}x{data.width}"
+        if self.config.levels > most:
+            raise ModelError(
+                f"Glow: config.levels: found {self.config.levels}, allowed: at most {most} for {size} images"
+            )
         self.flow = Flow(data.shape, self.config)
 
     @classmethod
     def preset(cls, data: DataSpec) -> GlowConfig:
-        """From 32x32 up the paper's sizes; below, small networks and at most 2 levels: 28x28 to 7x7, not padded."""
+        """The paper's sizes from 32x32; below, small networks and at most 2 levels (28x28 becomes 7x7)."""
         levels = max(1, halvings(data.height, data.width))
         if min(data.height, data.width) >= 32:
             return GlowConfig(levels=min(3, levels))
@@ -357,7 +355,7 @@ class Glow(Model, DequantisedDensity, Reconstructs):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 pixels up the paper's step size, 10 epochs of CIFAR-10 to warm up; smaller: short on a CPU."""
+        """From 32x32 the paper's step size and 10 epochs of CIFAR-10 as warm-up; below, a short training for a CPU."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=1e-3, batch=64, warmup=7_800, clip=100.0, ema=0.999, images=5_000_000)
         small = Recipe(lr=8e-3, batch=32, decay="cosine", clip=1.0)
@@ -366,7 +364,7 @@ class Glow(Model, DequantisedDensity, Reconstructs):
         return replace(small, warmup=100, ema=0.999, images=200_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
-        """Sets the activation normalisations from the first batch; a model with restored weights keeps its own."""
+        """Initialises the activation normalisations from the first batch, unless the weights were loaded."""
         self.flow.initialise(dequantise(batch.pixels, self.data.levels, gen))
 
     def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
@@ -375,12 +373,12 @@ class Glow(Model, DequantisedDensity, Reconstructs):
         return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """Mean bits per dimension of the batch, dequantised anew."""
+        """Mean bits per dimension of the batch with new dequantisation noise."""
         bits = -self.log_prob(batch.pixels, gen).mean() / (self.data.dims * math.log(2))
-        return Loss(bits, {"bits_per_dim": bits.detach()})
+        return Loss(bits, {"bits_per_dim": bits})
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents (B, D) of images x in [-1, 1], taken at the centres of their grey levels' cells."""
+        """Latents (B, D) of images x in [-1, 1], evaluated at the centres of the grey levels' cells."""
         level = (x + 1) * ((self.data.levels - 1) / 2)
         return self.flow((level + 0.5) / self.data.levels)[0]
 
@@ -389,9 +387,9 @@ class Glow(Model, DequantisedDensity, Reconstructs):
         return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images in [-1, 1] of latents (B, D); the nearest grey level is the cell that y lies in."""
-        inside = self.data.levels / (self.data.levels - 1)  # cells' centres run from -1 to 1, their ends lie outside
-        return (self.flow.inverse(z) * (2 * inside) - inside).clamp(-1, 1)
+        """Images in [-1, 1] of latents (B, D); the nearest grey level of an image is the cell that contains y."""
+        half = self.data.levels / (self.data.levels - 1)  # cell centres span [-1, 1], the cells [-half, half]
+        return (self.flow.inverse(z) * (2 * half) - half).clamp(-1, 1)
 
     @torch.no_grad()
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 
 def whitening(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Those b and log s, (C,) each, that give every channel of x mean 0 and variance 1 over (B, H, W)."""
+    """Returns b and log s, (C,) each, for which every channel of (x + b) s has mean 0 and variance 1 over (B, H, W)."""
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     return -mean, -0.5 * (var + 1e-6).log()
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.conv2d padded to keep the sides, of an odd kernel: x (B, I, H, W), weight (O, I, K, K) to (B, O, H, W).
+    """F.conv2d with padding that preserves the sides, K odd: x (B, I, H, W), weight (O, I, K, K) to (B, O, H, W).
 
-    A CPU computes 16 channels in the time of one. Up to 4 channels of even sides are the same sums, in half the time,
-    as those of a kernel larger by one and of stride 2, which gives the four pixels of a 2x2 block as channels.
+    A CPU computes up to 16 output channels in the time of one. For at most 4 channels and even sides, a convolution
+    with a kernel larger by one and stride 2, whose output channels are the four pixels of each 2x2 block, computes the
+    same sums in half the time.
     """
     outputs, padding = len(weight), weight.shape[2] // 2
     if (
@@ -39,7 +40,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class GainConv(nn.Module):
-    """(conv(x) + b) exp(factor logs), one b and logs per output channel; the gain is folded into the weights."""
+    """(conv(x) + b) exp(factor logs), one b and logs per output channel; the weights are multiplied by the gain."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, factor: int = 1, std: float = 0.05) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class ZeroConv(GainConv):
         super().__init__(inputs, outputs, kernel=3, factor=3, std=0.0)
 
     def initialise(self, x: Tensor) -> Tensor:
-        """Leaves it at zero."""
+        """Does not change the parameters; returns the output."""
         return self(x)
 
 
@@ -86,11 +87,11 @@ class CouplingNetwork(nn.Module):
         self.last = ZeroConv(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero before training."""
+        """(B, inputs, H, W) to (B, outputs, H, W); zero before training."""
         h = self.first(x) if self.position is None else self.first(x) + self.position
         h = self.middle(F.relu(h, inplace=True))
         return self.last(F.relu(h, inplace=True))
 
     def initialise(self, x: Tensor) -> Tensor:
-        """Gives the hidden channels mean 0 and variance 1 on a first batch x."""
+        """Initialises the hidden layers so that their channels have mean 0 and variance 1 on x; returns the output."""
         return self.last.initialise(F.relu(self.middle.initialise(F.relu(self.first.initialise(x)))))

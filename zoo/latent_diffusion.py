@@ -1,56 +1,72 @@
 """Latent diffusion (Rombach, Blattmann, Lorenz, Esser and Ommer, CVPR 2022, arXiv:2112.10752), as in Stable Diffusion.
 
 Stage 1 (section 3.1, appendix G): an autoencoder with a Gaussian posterior q(z|x) = N(E_mu(x), E_sigma(x)^2), which
-halves the sides a few times and loses little. Its loss, summed over an image and averaged over the batch, as in the
-released code (that of Esser et al. 2021, arXiv:2012.09841, VQGAN; its eq. 7 has 1e-6 for the code's 1e-4):
+halves the sides a few times. Its loss, summed over an image and averaged over the batch, follows the released code
+(that of Esser et al. 2021, arXiv:2012.09841, VQGAN; their eq. 7 has 1e-6, their code 1e-4):
 
     |x - D(z)|_1 + perceptual d(x, D(z)) + kl KL(q(z|x) || N(0, I)) - adversarial lambda mean C(D(z)),  z ~ q(z|x)
     lambda = |grad of the first two| / (|grad of mean C(D(z))| + 1e-4), at D's last layer           (VQGAN, eq. 7)
 
-The critic C judges patches and minimises the hinge loss (mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2.
+The critic C scores patches and minimises the hinge loss (mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2.
 
-Stage 2 (section 3.2, 3.3): E and D stay. Latents z = scale E(x), scale = 1 / standard deviation of the first batch of
-stage 2 (appendix G), are diffused as in DDPM; a U-Net is told the noisy latent, the time and, by cross-attention, the
-tokens tau(y) of a text y that a transformer makes, trained along. It minimises |eps - eps_theta(z_t, t, tau(y))|^2
-(eq. 3), or the same of v = sqrt(a_t) eps - sqrt(1 - a_t) z_0 (Salimans and Ho 2022, arXiv:2202.00512, appendix D). One
-text in ten is replaced by the empty one, so that sampling can be guided (Ho and Salimans 2022, arXiv:2207.12598,
-eq. 6):
+Stage 2 (sections 3.2 and 3.3): E and D are fixed. Latents z = scale E(x), scale = 1 / standard deviation of the first
+batch of stage 2 (appendix G), are diffused as in DDPM. The U-Net receives the noisy latent, the time and, by
+cross-attention, the tokens tau(y) of a text y; the transformer that computes tau(y) is trained with it. They minimise
+|eps - eps_theta(z_t, t, tau(y))|^2 (eq. 3), or the same error of v = sqrt(a_t) eps - sqrt(1 - a_t) z_0 (Salimans and Ho
+2022, arXiv:2202.00512, appendix D). One text in ten is replaced by the empty text, which makes guidance possible (Ho
+and Salimans 2022, arXiv:2207.12598, eq. 6):
 
     eps = eps_theta(z_t, t, tau("")) + guidance (eps_theta(z_t, t, tau(y)) - eps_theta(z_t, t, tau("")))
 
-where guidance is 1 + w there. Samples are D(z / scale) of a DDIM chain's z (Song et al. 2021, arXiv:2010.02502,
-eq. 12).
+where guidance is their 1 + w. Samples are D(z / scale), where z is the end of a DDIM chain (Song et al. 2021,
+arXiv:2010.02502, eq. 12).
 
 Deviations
-- d(x, y) is the mean distance of the critic's own features (Larsen et al. 2016, arXiv:1512.09300, use theirs so) where
-  the paper takes LPIPS, a network trained on photographs and human judgements: nothing is downloaded, and grey 8x8
-  images are no photographs. Hence the critic learns from the first step, and only -C(D(z)) waits for critic_start.
-- The critic has group normalisation where the released one has batch normalisation: no image depends on another.
-- Text is read as bytes by a small transformer, not by the paper's BERT vocabulary or Stable Diffusion's frozen CLIP.
-- The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3), where Stable
-  Diffusion starts at T - T / S + 1 and leaves the first step's noise. zero_terminal is that paper's Algorithm 1.
-- Averaged weights (EMA) of both stages, which have one batch size. Below 256 pixels everything is smaller and
-  "v" is predicted; kl is larger there, so that a short second stage finds a smooth latent space, and adversarial
-  smaller: on 8x8 digits a weight of 0.5 makes reconstructions worse within the first stage's few hundred steps.
+- d(x, y) is the mean distance of the critic's features (as in Larsen et al. 2016, arXiv:1512.09300); the paper uses
+  LPIPS, a network trained on photographs and human judgements. This needs no download, and grey 8x8 images are not
+  photographs. Therefore the critic trains from the first step, and only the term -C(D(z)) starts at critic_start.
+- The critic has group normalisation, the released one batch normalisation: here no image depends on another.
+- A small transformer reads text as bytes; the paper uses a BERT vocabulary, Stable Diffusion a frozen CLIP encoder.
+- The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3); Stable
+  Diffusion starts at T - T / S + 1 and ends with the first step's noise. zero_terminal is Lin et al.'s Algorithm 1.
+- Both stages have averaged weights (EMA) and the same batch size. Below 256 pixels everything is smaller and "v" is
+  predicted; kl is larger, because the short second stage needs a smooth latent space, and adversarial is smaller: on
+  8x8 digits a weight of 0.5 makes reconstructions worse within the first stage's few hundred steps.
 
-Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy ones   t time (B,) from 0   y texts, B of them
-          tau(y) (B, L, D)   alpha_bar_t schedule.alpha_bar[t], its root is signal, the root of its rest spread
+Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy latents   t time (B,) from 0   y B texts
+          tau(y) (B, L, D)   alpha_bar_t schedule.alpha_bar[t]; signal is its root, spread the root of 1 - alpha_bar_t
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, Encodes, Loss, Model, Recipe, Stage, Steps, TextConditional
+from genbench.contract import (
+    Batch,
+    Condition,
+    Count,
+    DataSpec,
+    Encodes,
+    Loss,
+    Model,
+    Recipe,
+    Share,
+    Stage,
+    Steps,
+    TextConditional,
+    Weight,
+)
 from genbench.errors import ModelError
+from genbench.space import to_device
 from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder, tokenise
-from zoo.ddpm import Schedule, gaussian_noise, q_sample
+from zoo.ddpm import Beta, Schedule, gaussian_noise, q_sample
 from zoo.nets import halvings
 
 Kind = Literal["eps", "v"]
@@ -61,71 +77,61 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 class LatentDiffusionConfig:
     """Sizes and constants; the defaults are Stable Diffusion's (version 1, 512x512 pixels).
 
-    First stage. latent: channels of z. width: of the autoencoder at full resolution. depths: multipliers of it at each
-    resolution; one less is how often the sides are halved. depth_blocks: residual blocks at each. kl, perceptual,
-    adversarial: weights in the loss. critic_start: steps before the adversarial term counts. critic_width,
-    critic_halvings: of the critic.
-    Diffusion. steps: T. beta_first, beta_last: ends of the schedule. zero_terminal: no signal left at the last step.
-    prediction: what the U-Net says, "eps" or "v" (Stable Diffusion 2).
+    First stage. latent: channels of z. width: of the autoencoder at full resolution. depths: multipliers of the width
+    at each resolution; the sides are halved once less than their number. depth_blocks: residual blocks at each
+    resolution. kl, perceptual, adversarial: weights in the loss. critic_start: first step with the adversarial term.
+    critic_width, critic_halvings: sizes of the critic.
+    Diffusion. steps: T. beta_first, beta_last: ends of the schedule. zero_terminal: the last step has no signal.
+    prediction: the U-Net's target, "eps" or "v" (Stable Diffusion 2).
     U-Net. channels, multipliers, blocks, attention, heads: as in zoo.attention.ConditionalUNet.
-    Text. text_width, text_layers, text_length: width, depth and bytes of the text encoder. text_dropout: share of
-    training texts that are replaced by the empty one. groups: most groups of a normalisation.
+    Text. text_width, text_layers, text_length: width, depth and bytes of the text encoder. text_dropout: probability
+    that a training text is replaced by the empty text. groups: largest number of groups of a normalisation.
     """
 
-    latent: int = 4
-    width: int = 128
-    depths: tuple[int, ...] = (1, 2, 4, 4)
-    depth_blocks: int = 2
-    kl: float = 1e-6
-    perceptual: float = 1.0
-    adversarial: float = 0.5
-    critic_start: int = 50_000
-    critic_width: int = 64
-    critic_halvings: int = 3
-    steps: int = 1000
-    beta_first: float = 0.00085
-    beta_last: float = 0.012
+    latent: Count = 4
+    width: Count = 128
+    depths: tuple[Count, ...] = (1, 2, 4, 4)
+    depth_blocks: Count = 2
+    kl: Weight = 1e-6
+    perceptual: Weight = 1.0
+    adversarial: Weight = 0.5
+    critic_start: Annotated[int, Ge(0)] = 50_000
+    critic_width: Count = 64
+    critic_halvings: Annotated[int, Ge(0)] = 3
+    steps: Count = 1000
+    beta_first: Beta = 0.00085
+    beta_last: Beta = 0.012
     zero_terminal: bool = False
     prediction: Kind = "eps"
-    channels: int = 320
-    multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    blocks: int = 2
-    attention: tuple[int, ...] = (64, 32, 16)
-    heads: int = 8
-    text_width: int = 768
-    text_layers: int = 12
-    text_length: int = 77
-    text_dropout: float = 0.1
-    groups: int = 32
+    channels: Count = 320
+    multipliers: tuple[Count, ...] = (1, 2, 4, 4)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = (64, 32, 16)
+    heads: Count = 8
+    text_width: Count = 768
+    text_layers: Annotated[int, Ge(0)] = 12
+    text_length: Count = 77
+    text_dropout: Share = 0.1
+    groups: Count = 32
 
     def __post_init__(self) -> None:
-        if self.prediction not in ("eps", "v"):
-            raise ModelError(f"latent_diffusion: config.prediction is {self.prediction!r}; allowed: eps, v")
         if self.zero_terminal and self.prediction == "eps":
-            raise ModelError(
-                "latent_diffusion: config.zero_terminal with prediction 'eps': where no signal is left, noise tells "
-                "nothing about the image; allowed: prediction 'v'"
-            )
+            reason = "without signal, a prediction of eps does not determine the image"
+            raise ValueError(f"prediction: found 'eps', allowed: v with zero_terminal ({reason})")
 
 
 @dataclass(frozen=True)
 class GuidedSampler:
-    """How images are drawn.
+    """Options of guided sampling.
 
-    steps: of the DDIM chain, up to T; Stable Diffusion 50. eta: noise, from 0 (none) to 1. guidance: 0 leaves the text
-    out, 1 obeys it as trained, more obeys it at the cost of variety; Stable Diffusion 7.5. Other values than 0 and 1
-    cost two evaluations a step.
+    steps: of the DDIM chain, up to T; Stable Diffusion 50. eta: noise, from 0 (none) to 1. guidance: 0 ignores the
+    text, 1 samples the trained conditional model, larger values follow the text more and reduce variety; Stable
+    Diffusion 7.5. Values other than 0 and 1 need two evaluations per step.
     """
 
-    steps: int = 20
-    eta: float = 0.0
+    steps: Count = 20
+    eta: Share = 0.0
     guidance: float = 1.5
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ModelError(f"latent_diffusion: sampler.steps is {self.steps}; allowed: 1 or more, up to config.steps")
-        if not 0 <= self.eta <= 1:
-            raise ModelError(f"latent_diffusion: sampler.eta is {self.eta}; allowed: 0 to 1")
 
 
 # ---- first stage ------------------------------------------------------------------------------------------------
@@ -142,61 +148,61 @@ def kl_to_prior(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """(mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2, what the critic minimises."""
+    """(mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2, which the critic minimises."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def feature_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the mean |difference| of two lists of features (B, ...): a scalar."""
+    """Mean over layers of the mean absolute difference of two lists of features (B, ...): a scalar."""
     return torch.stack([(a - b).abs().mean() for a, b in zip(x, y, strict=True)]).mean()
 
 
 def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tensor:
-    """Lambda (VQGAN, eq. 7): what makes the adversarial gradient at `weight` as long as the reconstruction's."""
-    (wanted,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
-    (found,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
-    return (wanted.norm() / (found.norm() + 1e-4)).clamp(0, 1e4).detach()
+    """Lambda (VQGAN, eq. 7): the ratio of the two losses' gradient norms at `weight`, a scalar without gradient."""
+    (of_reconstruction,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
+    (of_adversarial,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
+    return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()
 
 
 # ---- diffusion of latents ---------------------------------------------------------------------------------------
 
 
 def scaled_linear_betas(steps: int, first: float, last: float) -> Tensor:
-    """Variances whose roots are evenly spaced, which the released code calls linear: (T,) float64."""
+    """Variances whose roots are evenly spaced (the released code calls this "linear"): (T,) float64."""
     return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
 
 
 def without_signal(beta: Tensor) -> Tensor:
-    """The schedule shifted and scaled so that alpha_bar ends at 0 and starts as before (Lin et al., Algorithm 1)."""
+    """The schedule shifted and scaled so that alpha_bar ends at 0 with the same start (Lin et al., Algorithm 1)."""
     root = Schedule(beta).signal
     alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
     return 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
 
 
 def make_schedule(config: LatentDiffusionConfig) -> Schedule:
-    """The forward process that a config names."""
+    """The forward process of a config."""
     beta = scaled_linear_betas(config.steps, config.beta_first, config.beta_last)
     return Schedule(without_signal(beta) if config.zero_terminal else beta)
 
 
 def velocity(z_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """What "v" predicts, sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
+    """The exact v = sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
     return signal * noise - spread * z_0
 
 
 def z_0_and_noise(
-    said: Tensor, z_t: Tensor, signal: float | Tensor, spread: float | Tensor, kind: Kind
+    prediction: Tensor, z_t: Tensor, signal: float | Tensor, spread: float | Tensor, kind: Kind
 ) -> tuple[Tensor, Tensor]:
     """The z_0 and eps that a prediction of eps or v (B, c, h, w) implies at z_t."""
     if kind == "v":
-        return signal * z_t - spread * said, signal * said + spread * z_t
-    return (z_t - spread * said) / signal, said
+        return signal * z_t - spread * prediction, signal * prediction + spread * z_t
+    return (z_t - spread * prediction) / signal, prediction
 
 
 def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
-    """The prediction without + guidance (with_text - without) (Ho and Salimans, eq. 6); evaluates only what counts.
+    """Returns without + guidance (with_text - without) (Ho and Salimans, eq. 6); terms of weight 0 are not evaluated.
 
-    Predictions of v are guided alike: at a given z_t, eps is an affine function of v.
+    The same formula holds for predictions of v, because at fixed z_t eps is an affine function of v.
     """
     if guidance == 1:
         return with_text()
@@ -207,7 +213,7 @@ def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guida
 
 
 def timesteps(total: int, steps: int) -> list[int]:
-    """`steps` evenly spaced times of 0 .. total-1, rising, the last of them total-1 (Lin et al., section 3.3)."""
+    """`steps` evenly spaced increasing times of 0 .. total-1, the last is total-1 (Lin et al., section 3.3)."""
     return [(i + 1) * total // steps - 1 for i in range(steps)]
 
 
@@ -223,11 +229,12 @@ def implicit(
     signal, spread = alpha.sqrt().tolist(), (1 - alpha).sqrt().tolist()
     of_z_0, of_noise = before.sqrt().tolist(), (1 - before - sigma.square()).clamp_min(0).sqrt().tolist()
     t = torch.tensor(times, device=z.device)[:, None].expand(-1, len(z))
+    added = sigma.tolist()
     for i in reversed(range(len(times))):
         z_0, noise = z_0_and_noise(predict(z, t[i]), z, signal[i], spread[i], kind)
         z = of_z_0[i] * z_0 + of_noise[i] * noise
-        if sigma[i] > 0:
-            z = z + float(sigma[i]) * gaussian_noise(z.shape, gen)
+        if added[i] > 0:
+            z = z + added[i] * gaussian_noise(z.shape, gen)
     return z
 
 
@@ -235,7 +242,7 @@ def implicit(
 
 
 class LatentDiffusion(Model, Steps, TextConditional, Encodes):
-    """An autoencoder, and a text-to-latent diffusion in its latent space; without texts, an unconditional one."""
+    """An autoencoder and a text-conditional diffusion in its latent space; without texts it is unconditional."""
 
     family = "diffusion"
     Config = LatentDiffusionConfig
@@ -249,12 +256,14 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     spread: Tensor
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
-        """Builds all networks. Raises ModelError when the sides cannot be halved as often as the config says."""
+        """Builds all networks. Raises ModelError when the sides cannot be halved often enough for the config."""
         super().__init__(data, config, sampler)
         c = self.config
         self.shape = (c.latent, *latent_sides(data, c))
         if self.sampler.steps > c.steps:
-            raise ModelError(f"latent_diffusion: sampler.steps is {self.sampler.steps}; allowed: 1 to {c.steps}")
+            raise ModelError(
+                f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: at most config.steps, {c.steps}"
+            )
         self.schedule = make_schedule(c)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("signal", self.schedule.signal.float(), persistent=False)
@@ -270,7 +279,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> LatentDiffusionConfig:
-        """Stable Diffusion's from 256 pixels; below, latents of about 8x8 (4x4 of 8x8 pixels) and smaller networks."""
+        """Stable Diffusion's sizes from 256 pixels; below, small networks and latents of 8x8 (4x4 for 8x8 pixels)."""
         side, depth = min(data.height, data.width), halvings(data.height, data.width)
         if side >= 256 and depth >= 6:
             return LatentDiffusionConfig(attention=(data.height // 8, data.height // 16, data.height // 32))
@@ -293,7 +302,8 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def recipe(cls, data: DataSpec) -> Recipe:
         """Stable Diffusion's step size from 256 pixels; below, a training of minutes.
 
-        The average of the weights must forget the first stage within the second, which saw only the last autoencoder.
+        The decay of the weights' average is short enough that within stage 2 the averaged autoencoder becomes equal to
+        the final one, with which stage 2 is trained.
         """
         side = min(data.height, data.width)
         if side >= 256:
@@ -305,7 +315,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
                       clip=1.0, ema=ema, images=images)  # fmt: skip
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Encoder and decoder, the critic, and the U-Net with the text encoder."""
+        """The parameters of encoder and decoder, of the critic, and of the U-Net with the text encoder."""
         return {
             "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
             "critic": list(self.critic.parameters()),
@@ -319,7 +329,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
 
     @property
     def evaluations(self) -> int:
-        """Two a step, or one where the guidance needs no more."""
+        """Two per step, or one if guidance is 0 or 1."""
         return self.sampler.steps * (1 if self.sampler.guidance in (0, 1) else 2)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
@@ -332,22 +342,22 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         c, x = self.config, batch.x
         mean, log_var = self.encoder(x)
         y = self.decoder(posterior_draw(mean, log_var, gen))
-        *features, judged = self.critic(y)
+        *features, scores = self.critic(y)
         with torch.no_grad():
-            *wanted, _ = self.critic(x)
+            *real_features, _ = self.critic(x)
         pixels = (x - y).abs().flatten(1).sum(1).mean()
-        reconstruction = pixels + c.perceptual * self.data.dims * feature_distance(wanted, features)
-        kl, fooling = kl_to_prior(mean, log_var).mean(), -judged.mean()
+        reconstruction = pixels + c.perceptual * self.data.dims * feature_distance(real_features, features)
+        kl, fooling = kl_to_prior(mean, log_var).mean(), -scores.mean()
         total = reconstruction + c.kl * kl
         if c.adversarial and step >= c.critic_start:
             total = total + c.adversarial * balance(reconstruction, fooling, self.decoder.last.weight) * fooling
-        return Loss(total, {"l1": pixels.detach() / self.data.dims, "kl": kl.detach(), "fooling": fooling.detach()})
+        return Loss(total, {"l1": pixels / self.data.dims, "kl": kl, "fooling": fooling})
 
     def _critic_loss(self, batch: Batch, gen: Generator) -> Loss:
         with torch.no_grad():
             y = self.decoder(self.draw_code(batch.x, gen))
         total = hinge(self.critic(batch.x)[-1], self.critic(y)[-1])
-        return Loss(total, {"critic": total.detach()})
+        return Loss(total, {"critic": total})
 
     def _denoiser_loss(self, batch: Batch, step: int, gen: Generator) -> Loss:
         with torch.no_grad():
@@ -357,38 +367,41 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             z = z * self.scale
         t = torch.randint(self.config.steps, (len(z),), generator=gen, device=gen.device)
         noise, scales = gaussian_noise(z.shape, gen), [v[t].view(-1, 1, 1, 1) for v in (self.signal, self.spread)]
-        text = self.read(self.dropped(batch.texts or ("",) * len(z), gen))
-        said = self.network(q_sample(z, noise, *scales), t, text)
-        wanted = noise if self.config.prediction == "eps" else velocity(z, noise, *scales)
-        error = (said - wanted).square().mean()
-        return Loss(error, {"mse": error.detach()})
+        text = self.read_dropped(batch.texts or ("",) * len(z), gen)
+        prediction = self.network(q_sample(z, noise, *scales), t, text)
+        exact = noise if self.config.prediction == "eps" else velocity(z, noise, *scales)
+        error = (prediction - exact).square().mean()
+        return Loss(error, {"mse": error})
 
     def draw_code(self, x: Tensor, gen: Generator) -> Tensor:
-        """A draw from q(z|x), not scaled: (B, c, h, w)."""
+        """A draw from q(z|x), not multiplied by scale: (B, c, h, w)."""
         mean, log_var = self.encoder(x)
         return posterior_draw(mean, log_var, gen)
 
-    def dropped(self, texts: tuple[str, ...], gen: Generator) -> tuple[str, ...]:
-        """The texts, a share of them at random replaced by the empty one."""
-        kept = torch.rand(len(texts), generator=gen, device=gen.device) >= self.config.text_dropout
-        return tuple(text if keep else "" for text, keep in zip(texts, kept.tolist(), strict=True))
+    def read_dropped(self, texts: tuple[str, ...], gen: Generator) -> Tensor:
+        """The tokens tau(y) (B, L, D) of the texts, of which random ones are replaced by the empty text."""
+        keep = torch.rand(len(texts), generator=gen, device=gen.device) >= self.config.text_dropout
+        if keep.device.type == "cpu":
+            return self.read([text if kept else "" for text, kept in zip(texts, keep.tolist(), strict=True)])
+        tokens = self.read((*texts, ""))  # reading `keep` on the CPU would wait for the device
+        return torch.where(keep[:, None, None], tokens[:-1], tokens[-1:])
 
     def read(self, texts: Sequence[str]) -> Tensor:
-        """The tokens tau(y) of the texts, each different one encoded once: (B, L, D)."""
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        tokens = self.text(tokenise(tuple(place), self.config.text_length).to(self.device))
-        return tokens[torch.tensor([place[text] for text in texts], device=self.device)]
+        """The tokens tau(y) of the texts: (B, L, D). Equal texts are encoded once."""
+        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        tokens = self.text(to_device(tokenise(tuple(row), self.config.text_length), self.device))
+        return tokens[to_device(torch.tensor([row[text] for text in texts]), self.device)]
 
     def encode(self, x: Tensor) -> Tensor:
-        """Scaled latents (B, c, h, w) of images x in [-1, 1]: the posterior's mean."""
+        """The posterior's mean for images x in [-1, 1], times scale: (B, c, h, w)."""
         return self.scale * self.encoder(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of scaled latents."""
+        """Images (B, C, H, W) in [-1, 1] of latents that encode() returns."""
         return self.decoder(z / self.scale).clamp(-1, 1)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """Draws n images (n, C, H, W) in [-1, 1] of what condition.texts say; without texts, of anything."""
+        """Draws n images (n, C, H, W) in [-1, 1] for condition.texts; without texts, for the empty text."""
         texts = condition.texts if condition is not None and condition.texts is not None else ("",) * n
         text, empty = self.read(texts), self.read(("",)).expand(n, -1, -1)
 
@@ -401,11 +414,11 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
 
 
 def latent_sides(data: DataSpec, config: LatentDiffusionConfig) -> tuple[int, int]:
-    """Height and width of the latents. Raises ModelError when the image's cannot be halved that often."""
-    times = len(config.depths) - 1
-    if halvings(data.height, data.width) < times:
+    """Height and width of the latents. Raises ModelError when the image's sides cannot be halved that often."""
+    times, most = len(config.depths) - 1, halvings(data.height, data.width)
+    if times > most:
         raise ModelError(
-            f"latent_diffusion: images are {data.height}x{data.width}; config.depths has {len(config.depths)} entries "
-            f"and needs a height and width that are multiples of {2**times}"
+            f"LatentDiffusion: config.depths: found {times + 1} numbers, allowed: at most {most + 1} for "
+            f"{data.height}x{data.width} images"
         )
     return data.height >> times, data.width >> times

@@ -1,13 +1,13 @@
-"""What several models share: the U-Net of Ho et al. 2020 and its blocks, batch norm's moments, the density of noise.
+"""Code shared by several models: the U-Net of Ho et al. 2020 and its blocks, batch-norm moments, a normal log density.
 
-A convolutional encoder and decoder, joined at every block by a skip connection (Ho et al. 2020, section 4 and appendix
-B). A block is a residual block that is told the time as a shift of its features, with self-attention at chosen
-resolutions. Group normalisation (Wu and He 2018), swish, attention with one head (Vaswani et al. 2017).
+The U-Net is a convolutional encoder and decoder with a skip connection at every block (Ho et al. 2020, section 4 and
+appendix B). A block is a residual block with the time embedding added to its features, followed by self-attention at
+chosen resolutions. Group normalisation (Wu and He 2018), swish, attention with one head (Vaswani et al. 2017).
 
-Deviations from the released network: a normalisation has as many groups as divide its width, at most `groups` (there:
-always 32); the layers that start small there (1e-10) start at exactly zero; with padding "around" the 3x3 convolution
-of stride 2 pads all sides by one pixel (there: bottom and right only). With 3 channels at 32x32 it has the published
-35.7 M parameters.
+Deviations from the released network: the number of groups of a normalisation is the largest divisor of its width that
+is at most `groups` (there: always 32); the layers initialised near zero there (1e-10) start at exactly zero; with
+padding "around" the 3x3 convolution of stride 2 pads all sides by one pixel (there: bottom and right only). With 3
+channels at 32x32 the U-Net has the published 35.7 M parameters.
 
 Shapes: B images, C channels, H height, W width, E numbers of the time embedding.
 """
@@ -29,19 +29,23 @@ from genbench.errors import ModelError
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
+# ---- blocks -----------------------------------------------------------------------------------------------------
+
+
 def sinusoid(t: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
     """Sines, then cosines of times t (B,) at dims / 2 frequencies from 1 down to 1 / longest: (B, dims) float32.
 
-    Vaswani et al. 2017, section 3.5, with a geometric ladder that reaches 1 / longest. dims: even, at least 4.
+    Vaswani et al. 2017, section 3.5, with geometrically spaced frequencies that include 1 / longest. dims: even, at
+    least 4.
     """
     half = dims // 2
-    ladder = torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(longest) / (half - 1))
-    angles = t.float()[:, None] * ladder.exp()
+    log_frequency = torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(longest) / (half - 1))
+    angles = t.float()[:, None] * log_frequency.exp()
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def dropout(x: Tensor, rate: float, gen: Generator | None) -> Tensor:
-    """Sets elements of x to 0 at the rate and scales the others by 1 / (1 - rate); x itself without a generator."""
+    """Sets elements of x to 0 with probability rate and divides the others by 1 - rate; without a generator, x."""
     if gen is None or rate == 0:
         return x
     kept = torch.rand(x.shape, generator=gen, device=x.device) >= rate
@@ -63,10 +67,10 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, the time between them: shortcut(x) + conv(dropout(act(conv(act(x)) + time))).
+    """shortcut(x) + conv(dropout(act(conv(act(x)) + time))), with 3x3 convolutions.
 
-    act: normalisation, then swish. The second convolution starts at zero: a new block is its shortcut, the identity
-    where the widths agree.
+    act: normalisation, then swish. The second convolution starts at zero, so an untrained block equals its shortcut,
+    which is the identity if the widths agree.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int, rate: float, groups: int) -> None:
@@ -113,12 +117,12 @@ class UNetBlock(nn.Module):
         self.attention = Attention(outputs, groups) if attends else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor, gen: Generator | None = None) -> Tensor:
-        """As ResidualBlock.forward."""
+        """Features (B, C_in, H, W) and embeddings (B, E) to (B, C_out, H, W); gen as in ResidualBlock."""
         return self.attention(self.residual(x, emb, gen))
 
 
 class Upsample(nn.Module):
-    """Doubles height and width by repetition, then a 3x3 convolution."""
+    """Doubles height and width by repeating pixels, then applies a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -130,7 +134,7 @@ class Upsample(nn.Module):
 
 
 class Halve(nn.Conv2d):
-    """3x3 convolution of stride 2 that pads bottom and right by a pixel: (B, C, 2 H, 2 W) to (B, C, H, W)."""
+    """3x3 convolution of stride 2 with one pixel of padding at the bottom and on the right."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, stride=2)
@@ -141,7 +145,7 @@ class Halve(nn.Conv2d):
 
 
 class Down(nn.Module):
-    """The blocks at one resolution of the way down and the halving after them, None at the lowest."""
+    """The encoder's blocks at one resolution and the halving after them; no halving (None) at the lowest."""
 
     def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
         super().__init__()
@@ -158,27 +162,30 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """The blocks at one resolution of the way up and the doubling after them, None at the highest."""
+    """The decoder's blocks at one resolution and the doubling after them; no doubling (None) at the highest."""
 
     def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.resize = nn.ModuleList(blocks), resize
 
     def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, gen: Generator | None = None) -> Tensor:
-        """Features at the next resolution; takes one skip for every block off the end of the list."""
+        """Features at the next resolution; removes one skip per block from the end of the list."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), emb, gen)
         return x if self.resize is None else self.resize(x)
 
 
-class UNet(nn.Module):
-    """An image for an image at a time; zero before training.
+# ---- U-Net ------------------------------------------------------------------------------------------------------
 
-    shape: (C, H, W). channels: width at full resolution, even. multipliers: of the width at each resolution, each half
-    the one before. blocks: per resolution, one more on the way up. attention: heights that have self-attention; the
-    middle always has. rate: of dropout, which needs a generator in the call. time_scale: factor on the time. padding:
-    pixels that a halving adds, "around" or "after" (bottom and right, as the released network). outputs: channels of
-    the result, C if None.
+
+class UNet(nn.Module):
+    """Maps images and times to images; the result is zero before training.
+
+    shape: (C, H, W). channels: width at full resolution, even. multipliers: factors on the width at each resolution;
+    each resolution is half of the one before. blocks: residual blocks per resolution in the encoder; the decoder has
+    one more. attention: heights with self-attention; the middle always has it. rate: dropout probability; dropout needs
+    a generator in the call. time_scale: factor on the time. padding: of a halving, "around" (all sides) or "after"
+    (bottom and right, as in the released network). outputs: channels of the result, C if None.
     Raises ModelError when the sides cannot be halved often enough, or channels is odd or below 4.
     """
 
@@ -238,11 +245,11 @@ class UNet(nn.Module):
 
 
 def halving(channels: int, padding: str) -> nn.Conv2d:
-    """The convolution that halves the sides, padded "after" or "around"."""
+    """The convolution that halves the sides, with padding "after" or "around"."""
     return Halve(channels) if padding == "after" else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
-# Names of diffusers' UNet2DModel, those of its older files too, and what the same layers are called here.
+# Layer names of diffusers' UNet2DModel, including those of older files, and the names of the same layers here.
 DIFFUSERS_NAMES = {
     r"^time_embedding\.linear_1": "embed.first", r"^time_embedding\.linear_2": "embed.second", r"^conv_in": "first",
     r"^conv_norm_out": "norm", r"^conv_out": "last", r"^mid_block\.resnets\.(\d)": r"middle.\1.residual",
@@ -255,28 +262,31 @@ DIFFUSERS_NAMES = {
 
 
 def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, as google/ddpm-cifar10-32's file has.
+    """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, e.g. google/ddpm-cifar10-32.
 
     The model must have single-head attention (attention_head_dim: null), norm_eps 1e-6, flip_sin_to_cos false and
-    freq_shift 1, as those converted from Ho et al.'s have. downsample_padding 0 is padding "after" here, 1 is "around".
+    freq_shift 1, as the models converted from Ho et al. have. downsample_padding 0 is padding "after" here, 1 "around".
     """
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         for theirs, ours in DIFFUSERS_NAMES.items():
             name = re.sub(theirs, ours, name)
-        found[name] = tensor[..., None, None] if ".attention." in name and tensor.dim() == 2 else tensor
-    for name in [n for n in found if re.search(r"attention\.q\.", n)]:
-        thirds = [found.pop(name.replace("attention.q.", f"attention.{part}.")) for part in "qkv"]
-        found[name.replace("attention.q.", "attention.qkv.")] = torch.cat(thirds)
-    return found
+        renamed[name] = tensor[..., None, None] if ".attention." in name and tensor.dim() == 2 else tensor
+    for name in [n for n in renamed if re.search(r"attention\.q\.", n)]:
+        thirds = [renamed.pop(name.replace("attention.q.", f"attention.{part}.")) for part in "qkv"]
+        renamed[name.replace("attention.q.", "attention.qkv.")] = torch.cat(thirds)
+    return renamed
 
 
 def skip_widths(first: int, widths: Sequence[int], blocks: int) -> list[int]:
-    """Widths of the features that the way down hands to the way up, in the order they arise."""
+    """Widths of the encoder's features that the decoder receives, in the order in which they are computed."""
     skips = [first]
     for width in widths:
         skips += [width] * (blocks + 1)
     return skips[:-1]  # the lowest resolution is not halved
+
+
+# ---- shared functions -------------------------------------------------------------------------------------------
 
 
 def scaled(layer: Layer, gain: float = 1.0) -> Layer:
@@ -287,7 +297,7 @@ def scaled(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """Group normalisation with as many groups as divide the width, at most `groups`."""
+    """Group normalisation whose number of groups is the largest divisor of the width up to `groups`."""
     return nn.GroupNorm(max(g for g in range(1, groups + 1) if channels % g == 0), channels, eps=1e-6)
 
 
@@ -307,18 +317,18 @@ def require_sizes(shape: tuple[int, int, int], channels: int, resolutions: int) 
     _, height, width = shape
     if halvings(height, width) < resolutions - 1:
         raise ModelError(
-            f"U-Net: images are {height}x{width}; {resolutions} multipliers need a height and width that are "
-            f"multiples of {2 ** (resolutions - 1)}"
+            f"U-Net: config.multipliers: found {resolutions}, allowed: at most {halvings(height, width) + 1} for "
+            f"{height}x{width} images"
         )
     if channels < 4 or channels % 2:
-        raise ModelError(f"U-Net: channels is {channels}; allowed: an even number of at least 4")
+        raise ModelError(f"U-Net: config.channels: found {channels}, allowed: an even number, at least 4")
 
 
 @torch.no_grad()
 def measure_batch_norm(net: nn.Module, run: Callable[[], object], batches: int = 20) -> None:
     """Replaces the moments of every batch normalisation in net by plain averages over `batches` calls of run().
 
-    Averaged weights have no use for the moments that training left: those are of other weights.
+    Averaged weights need this: the moments measured during training belong to the weights before averaging.
     """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

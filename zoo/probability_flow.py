@@ -1,14 +1,17 @@
-"""Likelihood of a diffusion by its probability flow (Song et al., ICLR 2021, arXiv:2011.13456, eq. 13, appendix D).
+"""Likelihood of a diffusion model by its probability flow (Song et al., ICLR 2021, arXiv:2011.13456, eq. 13, app. D).
 
-A diffusion has an ordinary differential equation whose solutions have the same marginals: what a network says of the
-noise is its slope. An image taken along it to its noise has the noise's log density, and the divergence on the way.
+A diffusion process has an ordinary differential equation whose solutions have the same marginals; the predicted noise
+determines its right-hand side. Integrating it from an image to noise gives the image's log density: the log density of
+the noise plus the integral of the divergence.
 
 Deviations
-- The process is the continuous one with the same alpha_bar at every step and theta (below) linear between two, where
-  the network is asked at a fractional t: its sinusoids take it, training never showed it. It starts at t = 0, an image
-  with the first step's noise, and ends with the last step whose alpha_bar is at least 1e-5.
-- A fourth-order Runge-Kutta method takes a fixed number of steps, theta growing with their square, where the paper lets
-  an adaptive one choose: every model costs the same, and no image's result depends on the others.
+- The continuous process has the same alpha_bar as the discrete one at every step, and theta (below) is linear between
+  steps. There the network is evaluated at a fractional t, which the sinusoids allow but training does not contain. The
+  integration starts at t = 0, an image with the first step's noise, and ends at the last step whose alpha_bar is at
+  least 1e-5.
+- A fourth-order Runge-Kutta method with a fixed number of steps, whose theta grows with the square of the step number;
+  the paper uses an adaptive method. Every model then costs the same, and each image's result is independent of the
+  batch.
 
 Symbols: those of zoo.ddpm, and theta with cos theta = signal, sin theta = spread; 0 is the image, pi / 2 the noise.
 """
@@ -25,15 +28,15 @@ from torch import Generator, Tensor
 from genbench.space import density_to_mass, dequantise
 
 Predictor = Callable[[Tensor, Tensor], Tensor]  # x_t (B, ...) and times (B,) to a prediction like x_t
-SMALLEST_ALPHA_BAR = 1e-5  # the flow divides by its root; x_t is within 1e-5 nats a pixel of noise there
+SMALLEST_ALPHA_BAR = 1e-5  # the flow divides by its root; at this value x_t is within 1e-5 nats per pixel of noise
 
 
 class Process(Protocol):
-    """What the flow reads of a zoo.ddpm.Schedule, each (T,) float64."""
+    """The attributes of a zoo.ddpm.Schedule that the flow uses, each (T,) float64."""
 
     @property
     def alpha_bar(self) -> Tensor:
-        """Share of the image's variance left after step t."""
+        """Fraction of the image's variance that remains after step t."""
 
     @property
     def signal(self) -> Tensor:
@@ -45,9 +48,9 @@ class Process(Protocol):
 
 
 def flow_grid(schedule: Process, steps: int) -> tuple[Tensor, Tensor]:
-    """Angles theta and times t of the flow at the ends and in the middles of its steps: two (2 steps + 1,), rising.
+    """Angles theta and times t at the ends and middles of the flow's steps: two (2 steps + 1,), increasing.
 
-    theta grows with the square of the step, as what the flow does to an image changes fastest near the image.
+    theta grows with the square of the step number, because the flow's right-hand side changes fastest near the image.
     """
     count = max(2, int((schedule.alpha_bar >= SMALLEST_ALPHA_BAR).sum()))
     known = torch.atan2(schedule.spread, schedule.signal)[:count]
@@ -61,7 +64,7 @@ def flow_factors(angle: float, kind: str) -> tuple[float, float]:
     """Factors of x and of a prediction of the kind "eps", "x0" or "v" in the slope dx / d theta of the flow.
 
     Song et al.'s eq. 13 for the variance-preserving process (eq. 11) and the score -eps / sin theta, with theta as the
-    time: (eps - sin(theta) x) / cos(theta), which is v itself and (cos(theta) x - x_0) / sin(theta).
+    time: (eps - sin(theta) x) / cos(theta), which equals v and (cos(theta) x - x_0) / sin(theta).
     """
     sin, cos = math.sin(angle), math.cos(angle)
     if kind == "v":
@@ -70,56 +73,58 @@ def flow_factors(angle: float, kind: str) -> tuple[float, float]:
 
 
 def flow_slope(
-    said: Predictor, x: Tensor, angle: float, time: float, probe: Tensor, kind: str = "eps"
+    predict: Predictor, x: Tensor, angle: float, time: float, probe: Tensor, kind: str = "eps"
 ) -> tuple[Tensor, Tensor]:
     """Slope dx / d theta of the probability flow at x (B, ...), and its divergence by Hutchinson's estimator, (B,).
 
-    It is 0 for x_0 ~ N(0, I). probe: random signs like x, of mean 0 and variance 1 as appendix D.2 asks. kind: what is
-    predicted.
+    The slope is 0 for x_0 ~ N(0, I). probe: random signs of the shape of x, which have mean 0 and variance 1 as
+    required in appendix D.2. kind: the network's target.
     """
     with torch.enable_grad():
         x = x.clone().requires_grad_()
-        prediction = said(x, torch.full((len(x),), time, dtype=x.dtype, device=x.device))
+        prediction = predict(x, torch.full((len(x),), time, dtype=x.dtype, device=x.device))
         (pulled,) = torch.autograd.grad(prediction, x, probe)
     trace = (pulled * probe).flatten(1).sum(1)
-    of_x, of_said = flow_factors(angle, kind)
-    return of_x * x.detach() + of_said * prediction.detach(), of_x * x[0].numel() + of_said * trace
+    of_x, of_prediction = flow_factors(angle, kind)
+    slope = of_x * x.detach() + of_prediction * prediction.detach()
+    return slope, of_x * x[0].numel() + of_prediction * trace
 
 
-@torch.inference_mode(False)  # nothing can be differentiated in inference mode
+@torch.inference_mode(False)  # inference mode does not allow gradients
 @torch.no_grad()
 def flow_log_density(
-    said: Predictor, schedule: Process, x: Tensor, steps: int, probe: Tensor, kind: str = "eps"
+    predict: Predictor, schedule: Process, x: Tensor, steps: int, probe: Tensor, kind: str = "eps"
 ) -> Tensor:
-    """Log density in nats of x (B, ...) at t = 0 (appendix D.2): (B,). Asks for 4 steps predictions.
+    """Log density in nats of x (B, ...) at t = 0 (appendix D.2): (B,). Evaluates the network 4 steps times.
 
-    Takes x along the flow to its noise, whose log density under N(0, I) and the divergences passed on the way add up.
+    Integrates x along the flow to noise; the result is the noise's log density under N(0, I) plus the integral of the
+    divergence.
     """
     angles, times = (values.tolist() for values in flow_grid(schedule, steps))
-    passed = x.new_zeros(len(x))
+    integral = x.new_zeros(len(x))
     for i in range(0, 2 * steps, 2):
         h = angles[i + 2] - angles[i]
-        slope_1, div_1 = flow_slope(said, x, angles[i], times[i], probe, kind)
-        slope_2, div_2 = flow_slope(said, x + h / 2 * slope_1, angles[i + 1], times[i + 1], probe, kind)
-        slope_3, div_3 = flow_slope(said, x + h / 2 * slope_2, angles[i + 1], times[i + 1], probe, kind)
-        slope_4, div_4 = flow_slope(said, x + h * slope_3, angles[i + 2], times[i + 2], probe, kind)
+        slope_1, div_1 = flow_slope(predict, x, angles[i], times[i], probe, kind)
+        slope_2, div_2 = flow_slope(predict, x + h / 2 * slope_1, angles[i + 1], times[i + 1], probe, kind)
+        slope_3, div_3 = flow_slope(predict, x + h / 2 * slope_2, angles[i + 1], times[i + 1], probe, kind)
+        slope_4, div_4 = flow_slope(predict, x + h * slope_3, angles[i + 2], times[i + 2], probe, kind)
         x = x + h / 6 * (slope_1 + 2 * slope_2 + 2 * slope_3 + slope_4)
-        passed = passed + h / 6 * (div_1 + 2 * div_2 + 2 * div_3 + div_4)
-    return passed - 0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+        integral = integral + h / 6 * (div_1 + 2 * div_2 + 2 * div_3 + div_4)
+    return integral - 0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
 
 
 def flow_estimate(
-    said: Predictor, schedule: Process, pixels: Tensor, levels: int, steps: int, gen: Generator, kind: str = "eps"
+    predict: Predictor, schedule: Process, pixels: Tensor, levels: int, steps: int, gen: Generator, kind: str = "eps"
 ) -> Tensor:
-    """Log P in nats of grey levels (B, C, H, W) by the flow, uniformly dequantised: (B,).
+    """Log P in nats of grey levels (B, C, H, W) by the flow, with uniform dequantisation: (B,).
 
-    y in [0, 1) is x = (2 y - 1) levels / (levels - 1), half a level wider than [-1, 1], and the flow starts at
-    signal_0 x: a change of variables by the factor scale in every pixel.
+    y in [0, 1) becomes x = (2 y - 1) levels / (levels - 1), which extends half a level beyond [-1, 1], and the flow
+    starts at signal_0 x: a change of variables with the factor `scale` in every pixel.
     """
     signal = float(schedule.signal[0])
     scale, shift = signal * 2 * levels / (levels - 1), signal * levels / (levels - 1)
     x = scale * dequantise(pixels, levels, gen) - shift
     probe = 2 * torch.randint(2, x.shape, generator=gen, device=gen.device).to(x) - 1
-    log_density = flow_log_density(said, schedule, x, steps, probe, kind)
+    log_density = flow_log_density(predict, schedule, x, steps, probe, kind)
     dims = x[0].numel()
     return density_to_mass(log_density + dims * math.log(scale), dims, levels)

@@ -2,24 +2,24 @@
 
 Implemented: affine couplings with checkerboard and channel masks, squeezing, the multi-scale architecture that factors
 out half of the dimensions at every scale, residual networks for s and t with weight normalisation and a learned scale
-on tanh(s), batch normalisation as a layer of the flow, and the logit transform of dequantised pixels. The density
-is exact.
+on tanh(s), batch normalisation as a layer of the flow, and the logit transform of dequantised pixels. The density of
+the dequantised pixels is exact.
 
 Deviations
-- The pixels are standardised before the first coupling by one shift and scale per pixel, set from the first batch and
-  then learned: training starts at the data's own scale (digits: 2.006 bits/dim with it, 2.012 without).
-- The networks of s and t have no batch normalisation inside, so that the density never depends on the batch, and add a
-  learned bias per position to their first layer, as an image's rim differs from its middle (digits: 2.02 bits/dim with
-  it, 2.04 without).
-- Batch normalisation in the flow takes statistics per pixel and channel, from the batch while training and running
-  averages otherwise; the paper trains with the running averages too (appendix E).
+- Before the first coupling, one shift and scale per pixel standardise the pixels. They are set from the first batch and
+  then learned (digits: 2.006 bits/dim with them, 2.012 without).
+- The networks of s and t have no batch normalisation inside, so the density never depends on the batch. They add a
+  learned bias per position to their first layer, because the border of an image differs from its middle (digits: 2.02
+  bits/dim with it, 2.04 without).
+- Batch normalisation in the flow has statistics per pixel and channel, of the batch in training and running averages
+  otherwise; the paper also uses running averages in training (appendix E).
 - The last layer of the networks starts at zero, so an untrained flow is a Gaussian in standardised logit space.
 - The constraint before the logit is symmetric, 0.05 + 0.9 y, as in the released code; section 4.1 has 0.05 + 0.95 y.
-- Squeezing orders the four pixels of a 2x2 block as its two diagonals, so a channel mask and the factoring out both
-  take one diagonal; the released code has another order for each.
+- Squeezing orders the four pixels of a 2x2 block by its two diagonals, so both a channel mask and the factoring out
+  select one diagonal; the released code has a different order for each.
 - No weight decay on the weight-norm magnitudes, no horizontal flips. The presets are small networks without batch
-  normalisation, trained in batches of 32 with larger steps that fall to 0 (the paper has 1e-3 and 64), clipped
-  gradients and averaged weights; suites/cifar10.yaml has the paper's.
+  normalisation, trained in batches of 32 with larger steps that decay to 0 (paper: 1e-3 and 64), clipped gradients and
+  averaged weights; suites/cifar10.yaml has the paper's settings.
 
 Symbols
     paper        here                   shape
@@ -27,7 +27,7 @@ Symbols
     b            mask                   (1, C, H, W) or what broadcasts to it; 1 = kept
     s, t         log_s, t               (B, C, H, W), 0 where kept
     f            flow.forward           (B, C, H, W) -> (B, D)
-    h^(i)        h                      what is left after i scales
+    h^(i)        h                      the remaining dimensions after i scales
     z^(i), z     z, latents             (B, D), D = C H W
     log |det|    log_det                (B,), nats
 """
@@ -37,17 +37,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from genbench.contract import Batch, Condition, DataSpec, Decodes, DequantisedDensity, Encodes, Loss, Model, Recipe
+from genbench.contract import (
+    Batch,
+    Condition,
+    Count,
+    DataSpec,
+    Decodes,
+    DequantisedDensity,
+    Encodes,
+    Loss,
+    Model,
+    Recipe,
+)
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
-from zoo.nets import log_normal
+from zoo.nets import halvings, log_normal
 
 Shape = tuple[int, int, int]
 
@@ -56,51 +68,41 @@ Shape = tuple[int, int, int]
 class RealNVPConfig:
     """Sizes and constants; the defaults are the paper's for CIFAR-10.
 
-    scales: resolutions; all but the last end in a squeeze and give half of their dimensions away, 2. couplings: with
-    each kind of mask at one scale, 3. final: couplings of the last scale, checkerboards only, 4. channels: features of
-    the residual networks, 64. blocks: their residual blocks, 8. batch_norm: after every coupling, True. constraint:
-    share of (0, 1) that pixels are pressed into before the logit, 0.9.
+    scales: resolutions; all but the last squeeze and factor out half of their dimensions. couplings: per kind of mask
+    at one scale. final: couplings of the last scale, with checkerboard masks only. channels: features of the residual
+    networks. blocks: their residual blocks. batch_norm: after every coupling. constraint: width of the interval around
+    1/2 to which pixels are scaled before the logit.
     """
 
-    scales: int = 2
-    couplings: int = 3
-    final: int = 4
-    channels: int = 64
-    blocks: int = 8
+    scales: Count = 2
+    couplings: Annotated[int, Ge(2)] = 3
+    final: Annotated[int, Ge(2)] = 4
+    channels: Count = 64
+    blocks: Annotated[int, Ge(0)] = 8
     batch_norm: bool = True
-    constraint: float = 0.9
-
-    def __post_init__(self) -> None:
-        for name, least in (("scales", 1), ("couplings", 2), ("final", 2), ("channels", 1), ("blocks", 0)):
-            if getattr(self, name) < least:
-                raise ModelError(f"realnvp: config.{name} is {getattr(self, name)}; allowed: at least {least}")
-        if not 0 < self.constraint < 1:
-            raise ModelError(
-                f"realnvp: config.constraint is {self.constraint}; allowed: between 0 and 1, both excluded"
-            )
+    constraint: Annotated[float, Gt(0), Lt(1)] = 0.9
 
 
 @dataclass(frozen=True)
 class RealNVPSampler:
-    """temperature: standard deviation of the latents; 1 draws from the model whose likelihood is measured."""
+    """temperature: standard deviation of the latents; 1 samples the distribution whose likelihood is measured."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Gt(0)] = 1.0
 
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ModelError(f"realnvp: sampler.temperature is {self.temperature}; allowed: above 0")
+
+# ---- layers -----------------------------------------------------------------------------------------------------
 
 
 class Layer(nn.Module):
     """A bijection of images. forward(x) -> (z, log_det); inverse(z) -> (x, log_det of the inverse), log_det (B,)."""
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What forward maps to z, and the inverse's log-determinant, the negative of forward's there."""
+        """The x that forward maps to z, and the inverse's log-determinant, minus that of forward at x."""
         raise NotImplementedError
 
 
 class Logit(Layer):
-    """z = logit(p), p = (1 - c) / 2 + c y, with y in [0, 1): no pixel is at infinity (section 4.1).
+    """z = logit(p), p = (1 - c) / 2 + c y, with y in [0, 1): z is finite for every pixel (section 4.1).
 
     dz/dy = c / (p (1 - p)), so log dz/dy = log c + softplus(z) + softplus(-z).
     """
@@ -110,13 +112,13 @@ class Logit(Layer):
         self.constraint = constraint
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Logits z of pixels y, and log_det (B,)."""
         p = (1 - self.constraint) / 2 + self.constraint * y
         z = p.log() - (-p).log1p()
         return z, self.log_derivative(z)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns x and the inverse's log_det (B,) of z."""
         return (z.sigmoid() - (1 - self.constraint) / 2) / self.constraint, -self.log_derivative(z)
 
     def log_derivative(self, z: Tensor) -> Tensor:
@@ -134,16 +136,16 @@ class Standardise(Layer):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Sets shift and scale so that x has mean 0 and standard deviation 1 everywhere."""
+        """Sets shift and scale so that every pixel of x has mean 0 and standard deviation 1."""
         self.shift.copy_(x.mean(0, keepdim=True))
         self.log_scale.copy_(x.std(0, keepdim=True, unbiased=False).clamp_min(1e-2).log())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         return (x - self.shift) * (-self.log_scale).exp(), -self.log_scale.sum().expand(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns x and the inverse's log_det (B,) of z."""
         return z * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(z))
 
 
@@ -163,17 +165,17 @@ class BatchNorm(Layer):
         self.register_buffer("var", torch.ones(1, *shape))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         mean, var = self.statistics(x) if self.training else (self.mean, self.var)
         return (x - mean) * (var + self.eps).rsqrt(), -0.5 * (var + self.eps).log().sum().expand(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns x and the inverse's log_det (B,) of z."""
         var = self.var + self.eps
         return z * var.sqrt() + self.mean, 0.5 * var.log().sum().expand(len(z))
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch's mean and variance, which also enter the running averages."""
+        """The batch's mean and variance; also updates the running averages."""
         mean, var = x.mean(0, keepdim=True), x.var(0, keepdim=True, unbiased=False)
         self.mean.lerp_(mean.detach(), self.momentum)
         self.var.lerp_(var.detach(), self.momentum)
@@ -181,7 +183,7 @@ class BatchNorm(Layer):
 
 
 class AffineCoupling(Layer):
-    """Scales and shifts one half of the dimensions by functions of the other (eq. 9; log-determinant: below eq. 6)."""
+    """Scales and shifts half of the dimensions by functions of the other half (eq. 9; log-determinant: below eq. 6)."""
 
     mask: Tensor
 
@@ -192,32 +194,32 @@ class AffineCoupling(Layer):
         self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         log_s, t = self.scale_and_shift(x)
         return x * log_s.exp() + t, log_s.flatten(1).sum(1)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns x and the inverse's log_det (B,) of z."""
         log_s, t = self.scale_and_shift(z)
         return (z - t) * (-log_s).exp(), -log_s.flatten(1).sum(1)
 
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log_s = scale tanh(.) and t of the kept half of x, both 0 where kept."""
+        """log_s = scale tanh(.) and t as functions of the kept half of x; both are 0 on the kept half."""
         raw, t = self.network(self.mask * x).to(x.dtype).chunk(2, dim=1)
         return (1 - self.mask) * self.scale * raw.tanh(), (1 - self.mask) * t
 
 
 class Squeeze(Layer):
-    """(B, C, H, W) to (B, 4C, H/2, W/2): every 2x2 block becomes four channels, one diagonal before the other."""
+    """(B, C, H, W) to (B, 4C, H/2, W/2): every 2x2 block becomes four channels, the main diagonal first."""
 
     CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns z and log_det (B,) of x."""
         return torch.cat([x[:, :, i::2, j::2] for i, j in self.CORNERS], dim=1), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As in Layer."""
+        """Returns x and the inverse's log_det (B,) of z."""
         b, c, h, w = z.shape
         x = z.new_empty(b, c // 4, 2 * h, 2 * w)
         for (i, j), corner in zip(self.CORNERS, z.chunk(4, dim=1), strict=True):
@@ -232,13 +234,16 @@ def checkerboard_mask(shape: Shape, turn: int) -> Tensor:
 
 
 def channel_mask(shape: Shape, turn: int) -> Tensor:
-    """1 for the second half of the channels, in odd turns for the first (figure 3): (1, C, 1, 1)."""
+    """1 for the second half of the channels, for the first half if turn is odd (figure 3): (1, C, 1, 1)."""
     second = torch.arange(shape[0]) >= shape[0] // 2
     return (second if turn % 2 == 0 else ~second).float()[None, :, None, None]
 
 
+# ---- networks ---------------------------------------------------------------------------------------------------
+
+
 class ResidualNetwork(nn.Module):
-    """The network of s and t: (B, C, H, W) to (B, 2C, H, W), zero at first."""
+    """The network of s and t: (B, C, H, W) to (B, 2C, H, W), zero before training."""
 
     def __init__(self, shape: Shape, config: RealNVPConfig) -> None:
         super().__init__()
@@ -264,12 +269,15 @@ class ResidualBlock(nn.Module):
         self.second = weight_norm(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Features (B, channels, H, W)."""
+        """(B, channels, H, W) to the same shape."""
         return h + self.second(F.relu(self.first(F.relu(h))))
 
 
+# ---- flow -------------------------------------------------------------------------------------------------------
+
+
 def couplings(count: int, mask: Callable[[Shape, int], Tensor], shape: Shape, config: RealNVPConfig) -> Iterable[Layer]:
-    """Couplings whose masks alternate, each followed by batch normalisation where the config has it."""
+    """Couplings with alternating masks, each followed by batch normalisation if the config has it."""
     for turn in range(count):
         yield AffineCoupling(mask(shape, turn), ResidualNetwork(shape, config), shape[0])
         if config.batch_norm:
@@ -283,7 +291,7 @@ class Flow(nn.Module):
         super().__init__()
         self.logit, self.standardise = Logit(config.constraint), Standardise(shape)
         self.scales = nn.ModuleList()
-        self.shapes: list[Shape] = []  # of the latents that each scale gives
+        self.shapes: list[Shape] = []  # of the latents of each scale
         for _ in range(config.scales - 1):
             c, h, w = shape
             squeezed = (4 * c, h // 2, w // 2)
@@ -318,7 +326,7 @@ class Flow(nn.Module):
 
 
 def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The image of x under all layers in order, and the sum of their log-determinants (B,)."""
+    """The result of applying all layers to x in order, and the sum of their log-determinants (B,)."""
     total = x.new_zeros(len(x))
     for layer in layers:
         x, log_det = layer(x)
@@ -327,7 +335,7 @@ def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-    """What the layers map to z, and the log-determinant of the inverse (B,)."""
+    """The x that the layers map to z, and the log-determinant of the inverse (B,)."""
     total = z.new_zeros(len(z))
     for layer in reversed(list(layers)):
         z, log_det = layer.inverse(z)
@@ -335,10 +343,13 @@ def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     return z, total
 
 
+# ---- model ------------------------------------------------------------------------------------------------------
+
+
 class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
     """A multi-scale flow of affine couplings; trained by maximum likelihood (eq. 3).
 
-    log p(y) = log N(f(y); 0, I) + log |det df/dy|. The latents are (B, D), as many as pixels: decode(encode(x)) is x.
+    log p(y) = log N(f(y); 0, I) + log |det df/dy|. Latents are (B, D), D the number of pixels; decode(encode(x)) is x.
     """
 
     family = "flow"
@@ -352,16 +363,16 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
         factor = 2 ** (self.config.scales - 1)
         if data.height % factor or data.width % factor:
             raise ModelError(
-                f"realnvp: images are {data.height}x{data.width}; height and width must be multiples of {factor} "
-                f"for scales={self.config.scales}"
+                f"RealNVP: config.scales: found {self.config.scales}, allowed: at most "
+                f"{halvings(data.height, data.width) + 1} for {data.height}x{data.width} images"
             )
         self.flow = Flow(data.shape, self.config)
 
     @classmethod
     def preset(cls, data: DataSpec) -> RealNVPConfig:
-        """Small networks without batch norm, which gained nothing on the digits and fits no average of the weights.
+        """Small networks; as many scales as the size allows, at most 2 up to 16x16 pixels and 3 above.
 
-        As many scales as the size allows, 2 up to 16x16 pixels and 3 above.
+        No batch normalisation: it gained nothing on the digits, and its statistics do not fit averaged weights.
         """
         small = max(data.height, data.width) <= 16
         scales = next(
@@ -371,9 +382,9 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam with a cosine decay and an average of the weights; the paper has 1e-3 throughout, batches of 64.
+        """Adam with a cosine decay and averaged weights; the paper has a constant 1e-3 and batches of 64.
 
-        The small networks of 8x8 images bear a large step, and a thousand of them fit the 1,437 digits.
+        The small networks for 8x8 images train stably with a large step size; 1,000 steps fit the 1,437 digits.
         """
         if max(data.height, data.width) <= 16:
             return Recipe(lr=8e-3, batch=32, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=32_000)
@@ -391,12 +402,12 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
         return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """Mean bits per dimension of the batch, dequantised anew."""
+        """Mean bits per dimension of the batch with new dequantisation noise."""
         bits = -self.log_prob(batch.pixels, gen).mean() / (self.data.dims * math.log(2))
-        return Loss(bits, {"bits_per_dim": bits.detach()})
+        return Loss(bits, {"bits_per_dim": bits})
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents (B, D) of images x in [-1, 1], taken at the centres of their grey levels' cells."""
+        """Latents (B, D) of images x in [-1, 1], evaluated at the centres of the grey levels' cells."""
         level = (x + 1) * ((self.data.levels - 1) / 2)
         return self.flow((level + 0.5) / self.data.levels)[0]
 
@@ -405,7 +416,7 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
         return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images in [-1, 1] of latents (B, D); the nearest grey level is the cell that y lies in."""
+        """Images in [-1, 1] of latents (B, D); the nearest grey level of an image is the cell that contains y."""
         level = self.flow.inverse(z)[0] * self.data.levels - 0.5
         return (level * (2 / (self.data.levels - 1)) - 1).clamp(-1, 1)
 

@@ -1,26 +1,27 @@
-"""Style-based generative adversarial network: StyleGAN2, with the generator of the first StyleGAN as a choice.
+"""Style-based generative adversarial network: StyleGAN2, with the generator of the first StyleGAN as an option.
 
-A mapping network f turns noise z into a style w. A synthesis network g starts from a learned constant and is told w at
-every layer, with fresh Gaussian noise on every feature map; its images, one for each resolution, are summed (the skip
-generator). A residual discriminator D tells images from real ones. Papers: A, Karras, Laine and Aila 2019
+A mapping network f maps noise z to a style w. A synthesis network g starts from a learned constant and receives w at
+every layer; Gaussian noise is added to every feature map. Its images, one per resolution, are summed (the skip
+generator). A residual discriminator D distinguishes generated from real images. Papers: A, Karras, Laine and Aila 2019
 (arXiv:1812.04948); B, Karras et al. 2020 (arXiv:1912.04958); P, Karras et al. 2018 (arXiv:1710.10196), equalised
-learning rates and minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406), R1. Losses: zoo.gan.
-Plain layers: zoo.stylegan_layers.
+learning rates and minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406), R1. The losses are in zoo.gan, the
+basic layers in zoo.stylegan_layers.
 
-Maps start at the image's size halved while both sides are even and at least 8 (4 -> 8, 7 -> 14 -> 28, 4 -> .. -> 32),
-at the image's own if a side is odd. There are two styles for each resolution (A, section 2).
+The smallest maps have the image's size, halved while both sides are even and at least 8 (4 -> 8, 7 -> 14 -> 28,
+4 -> .. -> 32), or the image's size if a side is odd. There are two styles per resolution (A, section 2).
 
 Deviations
-- "adain", the generator of A, is trained without growing: the to-image layers it has for each resolution are summed as
-  in B's, and none is faded in. D is B's for both. The noise of A is scaled for each channel, B's for each layer.
-- A regulariser is added to the loss of every k-th step, k-fold (B, section 3.1). There it is a step of its own, for
-  which Adam's lr becomes c lr and its betas beta^c, c = k / (k + 1) (B, appendix B); here there are no more steps.
-- Images are clamped to [-1, 1] where they leave the model; D sees them as they are. decode(z) has one fixed noise image
-  for each layer, kept with the weights, so that it is a function of z; sample() draws the noise anew.
-- When two styles are mixed, the layer where the second begins is drawn for each image.
-- No half precision with clamped activations, no augmentation; averaged weights (EMA) follow the harness's warm-up.
-- Presets below 64 pixels have no path-length term and no mixing, as the authors' own settings for CIFAR-10; those
-  below 32 are narrow nets in short trainings: Adam steps of 0.007 or 0.02 (theirs: 0.0025), mapping_rate 0.1, batch 32.
+- "adain", the generator of A, is trained without progressive growing: its to-image layers for each resolution are
+  summed as in B, and none is faded in. D is B's for both. The noise of A is scaled per channel, that of B per layer.
+- Every k-th step adds k times a regulariser to the loss (B, section 3.1). In the paper it is a separate optimiser step
+  with Adam's lr multiplied by c and its betas raised to the power c, c = k / (k + 1) (B, appendix B).
+- Images are clamped to [-1, 1] only in decode() and sample(); D receives them unclamped. decode(z) uses one fixed noise
+  image per layer, stored with the weights, so it is a function of z; sample() draws new noise.
+- When two styles are mixed, the layer at which the second begins is drawn per image.
+- No half precision with clamped activations, no augmentation; averaged weights (EMA) use the harness's warm-up.
+- Presets below 64 pixels have no path-length term and no mixing, as in the authors' settings for CIFAR-10. Below 32
+  pixels they are narrow networks with a short training: Adam steps of 0.007 or 0.02 (paper: 0.0025), mapping_rate 0.1,
+  batches of 32.
 
 Symbols   z noise (B, Z)     w style (B, Z)     x features (B, C, H, W)     psi truncation     L styles of an image
 """
@@ -30,13 +31,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, DataSpec, Decodes, Loss, Model, Recipe, Stage
-from genbench.errors import ModelError
+from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Share, Stage, Weight
 from zoo.gan import GENERATOR_LOSSES, cross_entropy
 from zoo.stylegan_layers import EqualConv, EqualLinear, Way, activate, blur, conv, upsample
 
@@ -47,54 +48,50 @@ EPSILON = 1e-8
 class StyleGANConfig:
     """Sizes and constants; the defaults are B's configuration F for 1024x1024 images.
 
-    generator: "modulated" (B) or "adain" (A). latent: dimensions of z and w (512). mapping_layers: of f (8).
-    mapping_rate: learning rate of f over that of the rest (0.01). channels, most: a map of side s has channels / s
-    features, at most `most` (B 32768, A 16384; 512). mixing: share of images with two styles (0.9). gamma: weight of R1
-    (10), added every r1_interval steps (16). path_weight: of the path length (2; 0 for none, as in A), added every
-    path_interval steps (4 as released; B's appendix B has 8) on the batch / path_shrink (2); path_decay: of the mean
-    length's average (0.01). group: images whose deviation D is shown (4). style_decay: of the average of w (0.995).
+    generator: "modulated" (B) or "adain" (A). latent: dimensions of z and w. mapping_layers: of f. mapping_rate:
+    learning rate of f relative to the other networks. channels, most: a map of side s has channels / s features (B
+    32768, A 16384), but not more than `most`. mixing: probability of two styles in an image. gamma: weight of R1, added
+    every r1_interval steps. path_weight: of the path length (0 for none, as in A), added every path_interval steps
+    (released code 4, B's appendix B 8) for a batch smaller by path_shrink. path_decay: of the moving average of path
+    lengths. group: images in the groups of minibatch deviation. style_decay: of the moving average of w.
     """
 
     generator: Literal["modulated", "adain"] = "modulated"
-    latent: int = 512
-    mapping_layers: int = 8
-    mapping_rate: float = 0.01
-    channels: int = 32_768
-    most: int = 512
-    mixing: float = 0.9
-    gamma: float = 10.0
-    r1_interval: int = 16
-    path_weight: float = 2.0
-    path_interval: int = 4
-    path_shrink: int = 2
-    path_decay: float = 0.01
-    group: int = 4
-    style_decay: float = 0.995
+    latent: Count = 512
+    mapping_layers: Annotated[int, Ge(0)] = 8
+    mapping_rate: Annotated[float, Gt(0)] = 0.01
+    channels: Count = 32_768
+    most: Count = 512
+    mixing: Share = 0.9
+    gamma: Weight = 10.0
+    r1_interval: Count = 16
+    path_weight: Weight = 2.0
+    path_interval: Count = 4
+    path_shrink: Count = 2
+    path_decay: Share = 0.01
+    group: Count = 4
+    style_decay: Annotated[float, Ge(0), Lt(1)] = 0.995
 
 
 @dataclass(frozen=True)
 class StyleGANSampler:
-    """psi: styles are drawn in to their average by this factor, w' = mean + psi (w - mean) (A, appendix B); 1: as is.
+    """psi: truncation of styles, w' = mean + psi (w - mean) (A, appendix B); 1: none.
 
-    cutoff: how many styles are truncated, coarse ones first; None for all. A shows images at psi 0.7 and cutoff 8.
+    cutoff: number of truncated styles, coarse ones first; None: all. The images in A have psi 0.7 and cutoff 8.
     """
 
     psi: float = 1.0
-    cutoff: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.cutoff is not None and self.cutoff < 0:
-            raise ModelError(f"stylegan: sampler.cutoff is {self.cutoff}; allowed: 0 or more, or null for all styles")
+    cutoff: Annotated[int, Ge(0)] | None = None
 
 
 # ---- mathematics ------------------------------------------------------------------------------------------------
 
 
 def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, way: Way = "same", *, demodulate: bool = True) -> Tensor:
-    """Convolves x (B, I, H, W) with kernels w'' of its own for each image: (B, O, H, W), or the size of the way.
+    """Convolves x (B, I, H, W) with kernels w'' that differ between images: (B, O, H, W), or the size for `way`.
 
     weight: (O, I, k, k). style s: (B, I). w'_oik = s_i w_oik (B, eq. 1), w'' = w' / sqrt(sum_ik w'^2 + 1e-8) (eq. 3),
-    or w' itself. Convolution is linear in each input and output channel: s scales x, and the root scales the result.
+    or w'' = w' without demodulation. As convolution is linear, s multiplies x and 1 / sqrt multiplies the result.
     """
     y = conv(x * style[:, :, None, None], weight, way)
     if not demodulate:
@@ -104,16 +101,16 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, way: Way = "same", 
 
 
 def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """y_s (x - mean(x)) / std(x) + y_b, moments of each map (B, C, H, W); scale y_s, shift y_b: (B, C) (A, eq. 1)."""
+    """y_s (x - mean(x)) / std(x) + y_b, moments per map of x (B, C, H, W); scale y_s, shift y_b (B, C) (A, eq. 1)."""
     centred = x - x.mean((2, 3), keepdim=True)
     size = (centred.square().mean((2, 3), keepdim=True) + EPSILON).rsqrt()
     return centred * (size * scale[:, :, None, None]) + shift[:, :, None, None]
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Appends to x (B, C, H, W) the standard deviation over the images of a group, averaged over C, H, W, as a channel.
+    """Appends to x (B, C, H, W) a channel: the standard deviation over the images of a group, averaged over C, H, W.
 
-    Groups are of `group` images, or of the largest number below that divides B; P (section 3) has one, the whole batch.
+    The group size is the largest divisor of B up to `group`; in P (section 3) the group is the whole batch.
     """
     n = max(k for k in range(1, group + 1) if len(x) % k == 0)
     groups = x.unflatten(0, (n, -1))  # image i is in group i mod B / n
@@ -123,16 +120,16 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
 
 def r1_penalty(logits: Tensor, x: Tensor, gamma: float) -> Tensor:
-    """Mean of gamma / 2 |gradient of D at x|^2 (M, eq. 9) from logits (B,) of x (B, ...), differentiable again."""
+    """Mean of gamma / 2 |gradient of D at x|^2 (M, eq. 9) from logits (B,) of x (B, ...); differentiable."""
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return 0.5 * gamma * slope.square().flatten(1).sum(1).mean()
 
 
 def path_lengths(images: Tensor, w: Tensor, gen: Generator) -> Tensor:
-    """|J^T y| of each image (B,): J its derivative by w, y ~ N(0, I) / sqrt(H W), for eq. 4 of B.
+    """|J^T y| of each image (B,): J is its derivative with respect to w, y ~ N(0, I) / sqrt(H W), for eq. 4 of B.
 
-    images: (B, C, H, W) made of w (B, L, Z). The squares are summed over Z and averaged over the L styles: so weight 2
-    is the ln 2 / (r^2 (ln r - ln 2)) that B's appendix B gives for resolution r.
+    images: (B, C, H, W), computed from w (B, L, Z). The squares are summed over Z and averaged over the L styles, so
+    weight 2 corresponds to ln 2 / (r^2 (ln r - ln 2)) in B's appendix B for resolution r.
     """
     y = torch.randn(images.shape, generator=gen, device=gen.device) / math.sqrt(images[0, 0].numel())
     (slope,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
@@ -143,20 +140,20 @@ def path_lengths(images: Tensor, w: Tensor, gen: Generator) -> Tensor:
 
 
 class ModulatedConv(EqualConv):
-    """Convolution whose weights the style modulates, with scales that start at 1; 3x3 ones are demodulated."""
+    """Convolution with weights modulated by the style; the scales start at 1, and 3x3 kernels are demodulated."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, latent: int, way: Way = "same") -> None:
         super().__init__(inputs, outputs, kernel, way, bias=kernel == 1)
         self.style, self.demodulate = EqualLinear(latent, inputs, start=1.0), kernel > 1
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, inputs, H, W) and styles (B, Z) to (B, outputs, H, W) or another size."""
+        """(B, inputs, H, W) and styles (B, Z) to (B, outputs, H, W), or the size for `way`."""
         weight = self.gain * self.weight
         return modulated_conv(x, weight, self.style(w), self.way, demodulate=self.demodulate) + self.bias
 
 
 class Layer(nn.Module):
-    """Convolution (or none), bias, one image of noise for all channels at strengths that start at 0, activation."""
+    """Convolution (or None), bias, one noise image for all channels with strengths that start at 0, activation."""
 
     fixed: Tensor
 
@@ -167,7 +164,7 @@ class Layer(nn.Module):
         self.register_buffer("fixed", torch.randn(1, 1, *size))
 
     def forward(self, x: Tensor, w: Tensor, gen: Generator | None) -> Tensor:
-        """Features (B, I, H, W) and styles (B, Z) to (B, O, H, W); noise from gen, fixed without one."""
+        """Features (B, I, H, W) and styles (B, Z) to (B, O, H, W); noise from gen, or the fixed noise if None."""
         x = x if self.conv is None else self.conv(x, w)
         noise = self.fixed if gen is None else torch.randn(len(x), 1, *x.shape[2:], generator=gen, device=gen.device)
         return activate(x + self.strength * noise + self.bias)
@@ -181,7 +178,7 @@ class ModulatedLayer(Layer):
 
 
 class AdaINLayer(Layer):
-    """A, figure 1b: AdaIN follows, its scales start at 1; a strength for each channel. inputs: None on the constant."""
+    """A, figure 1b: AdaIN with scales that start at 1; one strength per channel. inputs: None for the first layer."""
 
     def __init__(self, inputs: int | None, outputs: int, latent: int, size: list[int], way: Way) -> None:
         convolution = None if inputs is None else EqualConv(inputs, outputs, 3, way, bias=False)
@@ -189,13 +186,13 @@ class AdaINLayer(Layer):
         self.style = EqualLinear(latent, 2 * outputs)
 
     def forward(self, x: Tensor, w: Tensor, gen: Generator | None) -> Tensor:
-        """As Layer.forward."""
+        """Features (B, I, H, W) and styles (B, Z) to (B, O, H, W); noise from gen, or the fixed noise if None."""
         scale, shift = self.style(w).chunk(2, dim=1)
         return adain(super().forward(x, w, gen), 1 + scale, shift)
 
 
 def maps(data: DataSpec, c: StyleGANConfig) -> list[tuple[int, int, int]]:
-    """(features, height, width) of the maps from smallest to image: halved while both sides are even and at least 8."""
+    """(features, height, width) of the maps, from the smallest to the image; see the module for the sizes."""
     sizes = [(data.height, data.width)]
     while all(side % 2 == 0 and side >= 8 for side in sizes[0]):
         sizes.insert(0, (sizes[0][0] // 2, sizes[0][1] // 2))
@@ -203,7 +200,7 @@ def maps(data: DataSpec, c: StyleGANConfig) -> list[tuple[int, int, int]]:
 
 
 class Mapping(nn.Sequential):
-    """f: dense layers from z scaled to mean square 1 (P, section 4.2), so that only its direction counts, to w."""
+    """f: dense layers from z, normalised to mean square 1 (P, section 4.2), to w."""
 
     def __init__(self, c: StyleGANConfig) -> None:
         super().__init__(*[EqualLinear(c.latent, c.latent, c.mapping_rate) for _ in range(c.mapping_layers)])
@@ -217,9 +214,10 @@ class Mapping(nn.Sequential):
 
 
 class Synthesis(nn.Module):
-    """g: layers from the constant on, the features of each resolution shown as an image, the images summed.
+    """g: layers that start from a constant; the features of each resolution become an image, and the images are summed.
 
-    Layer i is told style i, the image of resolution k style 2 k + 1, in the modulated generator also the next layer's.
+    Layer i uses style i, the to-image layer of resolution k style 2 k + 1. In the modulated generator layer 2 k + 1,
+    the first of the next resolution, uses the same style.
     """
 
     def __init__(self, data: DataSpec, config: StyleGANConfig) -> None:
@@ -239,9 +237,9 @@ class Synthesis(nn.Module):
         self.styles = 2 * len(levels)
 
     def forward(self, w: Tensor, gen: Generator | None) -> Tensor:
-        """Styles (B, L, Z) to images (B, C, H, W), not clamped; noise from gen, fixed without one."""
+        """Styles (B, L, Z) to images (B, C, H, W), not clamped; noise from gen, or the fixed noise if None."""
         x, total = self.constant.expand(len(w), -1, -1, -1), None
-        last = len(self.layers) - self.styles + 1  # 0 or 1: which of two layers ends a resolution
+        last = len(self.layers) - self.styles + 1  # 0 or 1: parity of the last layer of a resolution
         for i, layer in enumerate(self.layers):
             x = layer(x, w[:, i], gen)
             if i % 2 == last:
@@ -252,7 +250,7 @@ class Synthesis(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """B, figure 7c: two 3x3 convolutions, the second halving, beside a 1x1 one; their sum over sqrt(2)."""
+    """B, figure 7c: two 3x3 convolutions, the second halves the size, plus a 1x1 shortcut, divided by sqrt(2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -266,7 +264,7 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: residual blocks down to the smallest maps, the deviation within groups, two dense layers."""
+    """D: residual blocks down to the smallest maps, minibatch deviation, a convolution, two dense layers."""
 
     def __init__(self, data: DataSpec, config: StyleGANConfig) -> None:
         super().__init__()
@@ -297,10 +295,7 @@ class StyleGAN(Model, Decodes):
     path_mean: Tensor
 
     def __init__(self, data: DataSpec, config: StyleGANConfig | None = None, sampler: object = None) -> None:
-        """Builds the nets for the shape of the data. Raises ValueError when the generator is none of the two."""
         super().__init__(data, config, sampler)
-        if self.config.generator not in ("modulated", "adain"):
-            raise ValueError(f"generator is '{self.config.generator}'; allowed: modulated, adain")
         self.mapping = Mapping(self.config)
         self.synthesis = Synthesis(data, self.config)
         self.discriminator = Discriminator(data, self.config)
@@ -309,7 +304,7 @@ class StyleGAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> StyleGANConfig:
-        """From 64 pixels up configuration F; at 32 the authors' for CIFAR-10; smaller ones for a CPU."""
+        """From 64 pixels configuration F; from 32 the authors' sizes for CIFAR-10; smaller ones for a CPU below."""
         side = min(data.height, data.width)
         if side >= 64:
             return StyleGANConfig()
@@ -321,7 +316,7 @@ class StyleGAN(Model, Decodes):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 64 pixels up B's for faces, at 32 the authors' for CIFAR-10; smaller: a short training for a CPU."""
+        """From 64 pixels B's for faces; from 32 the authors' for CIFAR-10; a short training for a CPU below."""
         side, betas = min(data.height, data.width), (0.0, 0.99)
         if side >= 64:
             return Recipe(lr=2e-3, betas=betas, batch=32, ema=0.5 ** (32 / 10_000), flip=True, images=25_000_000)
@@ -331,12 +326,12 @@ class StyleGAN(Model, Decodes):
         return Recipe(lr=lr, betas=betas, batch=32, decay="linear", ema=0.995, images=images)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """The discriminator's parameters; those of mapping and synthesis."""
+        """The parameters of the discriminator, and of mapping and synthesis."""
         generator = [*self.mapping.parameters(), *self.synthesis.parameters()]
         return {"discriminator": list(self.discriminator.parameters()), "generator": generator}
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """The non-saturating loss and, every so many steps, that many times the player's regulariser: D's is R1."""
+        """The non-saturating loss plus, every k steps, k times the player's regulariser: R1 or the path length."""
         if player == "generator":
             return self.generator_loss(len(batch), step, gen)
         c = self.config
@@ -346,21 +341,21 @@ class StyleGAN(Model, Decodes):
         x = batch.x.detach().requires_grad_(regularised)
         logits = self.discriminator(x)
         real_term, fake_term = cross_entropy(logits, self.discriminator(fake))
-        total, terms = real_term + fake_term, {"real": real_term.detach(), "fake": fake_term.detach()}
+        total, terms = real_term + fake_term, {"real": real_term, "fake": fake_term}
         if regularised:
             penalty = r1_penalty(logits, x, c.gamma)
-            total, terms["r1"] = total + c.r1_interval * penalty, penalty.detach()
+            total, terms["r1"] = total + c.r1_interval * penalty, penalty
         return Loss(total, terms)
 
     def generator_loss(self, n: int, step: int, gen: Generator) -> Loss:
-        """-log D(g(w)) of n images, and the path length's (|J^T y| - a)^2 with a its running mean (B, eq. 4).
+        """-log D(g(w)) of n images, and (|J^T y| - a)^2 of the path length with its running mean a (B, eq. 4).
 
-        In training mode moves the running means of w and of the path length.
+        In training mode it also updates the running means of w and of the path length.
         """
         c = self.config
         fake = self.synthesis(self.mixed_styles(n, gen, track=self.training), gen)
         total = GENERATOR_LOSSES["non-saturating"](self.discriminator(fake))
-        terms = {"generator": total.detach()}
+        terms = {"generator": total}
         if c.path_weight == 0 or step % c.path_interval:
             return Loss(total, terms)
         w = self.mixed_styles(max(1, n // c.path_shrink), gen)
@@ -369,12 +364,12 @@ class StyleGAN(Model, Decodes):
         if self.training:
             self.path_mean.copy_(mean)
         terms["path"] = (lengths - mean).square().mean()
-        return Loss(total + c.path_interval * c.path_weight * terms["path"], {k: v.detach() for k, v in terms.items()})
+        return Loss(total + c.path_interval * c.path_weight * terms["path"], terms)
 
     def mixed_styles(self, n: int, gen: Generator, *, track: bool = False) -> Tensor:
-        """Styles (n, L, Z) of fresh z; `mixing` of the images change to those of a second z at a random layer.
+        """Styles (n, L, Z) of new z; with probability `mixing`, styles of a second z from a random layer on.
 
-        track: takes the first z's into the running mean.
+        track: update the running mean of w with the first z's styles.
         """
         layers = self.synthesis.styles
         w = self.mapping(self.noise(n, gen))
@@ -394,18 +389,18 @@ class StyleGAN(Model, Decodes):
         return torch.randn(n, self.config.latent, generator=gen, device=gen.device)
 
     def decode(self, z: Tensor, gen: Generator | None = None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of styles f(z), truncated as the sampler says; noise from gen or fixed."""
+        """Images (B, C, H, W) in [-1, 1] of f(z), truncated by sampler.psi; noise from gen, or the fixed noise."""
         w = self.mapping(z)
         near, n = torch.lerp(self.style_mean, w, self.sampler.psi), self.synthesis.styles
         inner = n if self.sampler.cutoff is None else min(n, self.sampler.cutoff)
         return self.synthesis(torch.stack([near] * inner + [w] * (n - inner), dim=1), gen).clamp(-1, 1)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """The images of n fresh z with fresh noise on the feature maps."""
+        """Images of n new z with new noise on the feature maps."""
         return self.decode(self.noise(n, gen), gen)
 
     @property
     def caveat(self) -> str:
-        """That truncation trades variety for fidelity."""
+        """A sentence on truncation, if psi is not 1."""
         psi = self.sampler.psi
         return "" if psi == 1 else f"styles truncated with psi {psi:g}: less varied than the model"

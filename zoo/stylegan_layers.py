@@ -1,7 +1,7 @@
-"""Layers of StyleGAN without mathematics of their own: equalised learning rates, filtered resampling, activation.
+"""Basic layers of StyleGAN: equalised learning rates, filtered resampling, activation.
 
 Papers: P, Karras, Aila, Laine and Lehtinen 2018 (arXiv:1710.10196), equalised learning rates; B, Karras et al. 2020
-(arXiv:1912.04958), whose filters and activation these are.
+(arXiv:1912.04958), filters and activation.
 
 Shapes: B images, C, I, O channels, H height, W width, k kernel.
 """
@@ -15,29 +15,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BINOMIAL = torch.tensor([[1.0, 3.0, 3.0, 1.0]]) * torch.tensor([[1.0], [3.0], [3.0], [1.0]]) / 64
 Way = Literal["same", "up", "down"]
 
 
 def activate(x: Tensor) -> Tensor:
-    """sqrt(2) LeakyReLU(x), slope 0.2: about the size of x comes out."""
+    """sqrt(2) LeakyReLU(x), slope 0.2, which approximately preserves the mean square of x."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
+def binomial(x: Tensor) -> Tensor:
+    """The filter [1, 3, 3, 1] / 8 in both directions: (4, 4) on the device of x.
+
+    Computed there, because copying a constant to a GPU would wait for it.
+    """
+    row = 4 - 2 * (torch.arange(4, dtype=x.dtype, device=x.device) - 1.5).abs()
+    return row[:, None] * row / 64
+
+
 def blur(x: Tensor, *, gain: float = 1.0, stride: int = 1, padding: int = 1) -> Tensor:
-    """Each map filtered with [1, 3, 3, 1] / 8 both ways; size n becomes (n + 2 padding - 3) / stride."""
-    kernel = gain * BINOMIAL.to(x).expand(x.shape[1], 1, 4, 4)
+    """Filters each map with [1, 3, 3, 1] / 8 in both directions; size n becomes (n + 2 padding - 3) / stride."""
+    kernel = gain * binomial(x).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Twice as high and wide: zeros in between, then the filter, whose gain of 4 makes up for them."""
-    kernel = 4 * BINOMIAL.to(x).expand(x.shape[1], 1, 4, 4)
+    """Doubles height and width by inserting zeros and filtering with gain 4, which preserves the mean."""
+    kernel = 4 * binomial(x).expand(x.shape[1], 1, 4, 4)
     return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 
 def conv(x: Tensor, weight: Tensor, way: Way = "same") -> Tensor:
-    """Convolution with a kernel (O, I, k, k) that keeps the size or, if 3x3, doubles it (then blurs) or halves it."""
+    """Convolution with a kernel (O, I, k, k) that preserves, doubles ("up") or halves ("down") the size; the last two
+    need k = 3 and blur.
+    """
     if way == "up":
         return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0)
     if way == "down":
@@ -46,10 +56,10 @@ def conv(x: Tensor, weight: Tensor, way: Way = "same") -> Tensor:
 
 
 class EqualLinear(nn.Module):
-    """Linear layer whose weights are stored as N(0, 1) / rate and used times rate / sqrt(inputs).
+    """Linear layer whose weights are initialised from N(0, 1) / rate and multiplied by rate / sqrt(inputs) when used.
 
-    Adam moves all stored weights at the same speed, so layers learn equally fast (P, section 4.1), this one `rate`
-    times as fast as the others. start: of the biases.
+    Adam's updates of all stored weights have about the same size, so all layers learn equally fast (P, section 4.1);
+    this layer learns `rate` times as fast. start: initial value of the biases.
     """
 
     def __init__(self, inputs: int, outputs: int, rate: float = 1.0, start: float = 0.0) -> None:
@@ -64,7 +74,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution with weights stored and used as EqualLinear's; `way` as in conv."""
+    """Convolution with weights initialised and scaled as in EqualLinear; `way` as in conv()."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, way: Way = "same", *, bias: bool = True) -> None:
         super().__init__()
@@ -73,5 +83,5 @@ class EqualConv(nn.Module):
         self.gain, self.way = 1 / math.sqrt(inputs * kernel**2), way
 
     def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W) or another size, whatever the style w."""
+        """(B, inputs, H, W) to (B, outputs, H, W), or the size for `way`; the style w is ignored."""
         return conv(x, self.gain * self.weight, self.way) + self.bias

@@ -1,30 +1,32 @@
 """Variational autoencoder (Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv:1312.6114).
 
 Implemented: a Gaussian encoder and an independent-pixel decoder (zoo.vae_likelihoods), trained on the lower bound with
-the KL term in closed form (eq. 10); the bound on the discrete pixels as an ability; the importance-weighted bound of
-Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3) as another. To choose, beside the paper's z:
-- details: latents z_1, z_2, .. at each resolution of the decoder, coarsest first, each inferred from what was drawn
-  above it and the image, q(z_i | z_<i, x) (Sonderby et al. 2016, arXiv:1602.02282);
-- couplings: a prior of the first latents z_0 that is learned along, an invertible network between them and N(0, I)
-  (Huang et al. 2017, arXiv:1710.02248), here affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 7, 8).
+the KL term in closed form (eq. 10); the bound on the discrete pixels, and the importance-weighted bound of Burda,
+Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3). Options, in addition to the paper's z:
+- details: latents z_1, z_2, .. at each resolution of the decoder, coarsest first, each inferred from the latents drawn
+  before it and the image, q(z_i | z_<i, x) (Sonderby et al. 2016, arXiv:1602.02282);
+- couplings: a learned prior of the first latents z_0, an invertible network between them and N(0, I) (Huang et al.
+  2017, arXiv:1710.02248), here of affine couplings (Dinh et al. 2017, arXiv:1605.08803, eq. 7, 8).
 
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad, up to 16x16 with decoupled weight
-  decay, from there to 32x32 with clipped gradients; a moving average of the weights.
-- The output has a bias for every pixel, which starts at the mean of the first batch.
-- Below 32x32 the presets have a learned prior and, from 17x17 pixels, details. With one Gaussian layer under N(0, I),
-  draws where no image was encoded decode to mixtures of pictures, and fine detail is left to p(x|z) as noise.
-- Details are N(0, I) under the prior whatever stands above, as the decoder scales and places them itself, and one
-  convolution infers them from its features and the encoder's; Sonderby et al.'s prior has a mean and a variance of its
-  own, and their posterior weighs the two by precision. The KL term to a learned prior is estimated from one draw of z.
-- Pictures are the decoder's mean by default, not a draw from p(x|z): they lack the noise that the decoder adds to every
-  pixel on its own, and they are smoother than the data.
-- beta weighs the KL term in the loss alone (Higgins et al. 2017). The reported bounds always have beta = 1.
+  decay, between 17x17 and 31x31 with clipped gradients; averaged weights.
+- The output has a bias per pixel, initialised from the mean of the first batch.
+- Below 32x32 the presets have a learned prior and, from 17x17 pixels, details. With a single Gaussian layer and the
+  prior N(0, I), latents far from all encoded images decode to mixtures of images, and fine detail becomes noise of
+  p(x|z).
+- The prior of details is N(0, I) independently of the other latents, because the decoder scales and shifts them, and
+  one convolution infers them from the decoder's and the encoder's features. Sonderby et al.'s prior has a learned mean
+  and variance, and their posterior combines both by precision. The KL term to a learned prior is estimated from one
+  draw of z.
+- Samples are the decoder's mean by default, not a draw from p(x|z): they lack the decoder's independent noise in every
+  pixel and are smoother than the data.
+- beta weighs the KL term only in the loss (Higgins et al. 2017). The reported bounds always have beta = 1.
 
 Symbols
     paper                   here                shape
     x                       pixels              (B, C, H, W), grey levels 0 .. L-1
-    z                       z, its parts top, z (B, J): z_0, z_1, .. side by side, flat
+    z                       z                   (B, J): z_0, z_1, .. flattened and concatenated
     mu, log sigma^2         mean, log_var       (B, J), of q(z|x)
     epsilon                 noise               (B, J)
     log p(x|z)              likelihood.log_prob (B,), nats
@@ -37,13 +39,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
 from genbench.contract import (
     Batch,
     Condition,
+    Count,
     DataSpec,
     ImportanceBound,
     LikelihoodBound,
@@ -51,14 +56,14 @@ from genbench.contract import (
     Model,
     Recipe,
     Reconstructs,
+    Weight,
 )
-from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
 from zoo.nets import log_normal as log_standard_normal
 from zoo.nets import scaled
 from zoo.vae_likelihoods import LIKELIHOODS
 
-OUTPUTS = ("mean", "sample")
+NotNegative = Annotated[int, Ge(0)]
 LARGEST_LOG_STRETCH = 2.0  # of one coupling of the prior
 LARGEST_LOG_SPREAD = 3.0  # of the factor on a detail
 LARGEST_LOG_VAR = 5.0  # of a detail's posterior
@@ -68,47 +73,42 @@ LARGEST_LOG_VAR = 5.0  # of a detail's posterior
 class VAEConfig:
     """Sizes and constants.
 
-    latent: numbers in z_0, the paper's z, which has 2 to 200. channels: features at full resolution, doubled at every
-    halving. halvings: convolutions of stride 2. hidden: units of the dense layer on either side of z_0; the paper has
-    500. likelihood: p(x|z), "logistic", "gaussian" (both discretised) or "bernoulli" (two grey levels; the paper's for
-    MNIST). beta: weight of the KL term in the loss, 1. details: channels of further latents at each resolution from the
-    coarsest; () is the paper's. couplings: of the learned prior of z_0; 0 is the paper's, N(0, I).
+    latent: dimensions of z_0, the paper's z, which has 2 to 200. channels: features at full resolution, doubled at
+    every halving. halvings: convolutions of stride 2. hidden: units of the dense layers before and after z_0 (paper
+    500). likelihood: p(x|z), "logistic", "gaussian" (both discretised) or "bernoulli" (two grey levels; the paper's for
+    MNIST). beta: weight of the KL term in the loss. details: channels of the additional latents at each resolution,
+    coarsest first (paper: none). couplings: of the learned prior of z_0; 0 is the paper's N(0, I).
     """
 
-    latent: int = 16
-    channels: int = 32
-    halvings: int = 2
-    hidden: int = 256
-    likelihood: str = "logistic"
-    beta: float = 1.0
-    details: tuple[int, ...] = ()
-    couplings: int = 0
+    latent: Count = 16
+    channels: Count = 32
+    halvings: NotNegative = 2
+    hidden: Count = 256
+    likelihood: Literal["logistic", "gaussian", "bernoulli"] = "logistic"
+    beta: Weight = 1.0
+    details: tuple[Count, ...] = ()
+    couplings: NotNegative = 0
 
     def __post_init__(self) -> None:
-        least_of = {"latent": 2 if self.couplings else 1, "channels": 1, "halvings": 0, "hidden": 1, "beta": 0}
-        for name, least in {**least_of, "couplings": 0}.items():
-            if getattr(self, name) < least:
-                raise ModelError(f"vae: config.{name} is {getattr(self, name)}; allowed: at least {least}")
-        if len(self.details) > self.halvings + 1 or any(k < 1 for k in self.details):
-            allowed = f"at most {self.halvings + 1} numbers, one more than halvings, each at least 1"
-            raise ModelError(f"vae: config.details is {self.details}; allowed: {allowed}")
-        if self.likelihood not in LIKELIHOODS:
-            raise ModelError(f"vae: config.likelihood is {self.likelihood!r}; allowed: {', '.join(LIKELIHOODS)}")
+        if self.couplings and self.latent < 2:
+            raise ValueError(f"latent: found {self.latent}, allowed: at least 2 with couplings")
+        if len(self.details) > self.halvings + 1:
+            allowed = f"at most {self.halvings + 1} with halvings {self.halvings}"
+            raise ValueError(f"details: found {len(self.details)} numbers, allowed: {allowed}")
 
 
 @dataclass(frozen=True)
 class VAESampler:
-    """output: "mean" of p(x|z), smooth, or "sample", a draw from it with noise of its own in every pixel."""
+    """output: the "mean" of p(x|z), which is smooth, or a "sample" of it, with independent noise in every pixel."""
 
-    output: str = "mean"
+    output: Literal["mean", "sample"] = "mean"
 
-    def __post_init__(self) -> None:
-        if self.output not in OUTPUTS:
-            raise ModelError(f"vae: sampler.output is {self.output!r}; allowed: {', '.join(OUTPUTS)}")
+
+# ---- mathematics ------------------------------------------------------------------------------------------------
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-    """A draw z = mean + sigma * noise, noise from N(0, I) (section 2.4), everything (B, ...)."""
+    """A draw z = mean + sigma * noise, noise from N(0, I) (section 2.4); all (B, ...)."""
     return mean + (0.5 * log_var).exp() * noise
 
 
@@ -136,6 +136,9 @@ def resolutions(data: DataSpec, halvings: int) -> list[tuple[int, int]]:
     return sizes
 
 
+# ---- networks ---------------------------------------------------------------------------------------------------
+
+
 class Encoder(nn.Module):
     """q(z_0|x) (eq. 9): images (B, C, H, W) in [-1, 1] to mean and log-variance, (B, latent) each, and features."""
 
@@ -159,26 +162,26 @@ class Encoder(nn.Module):
 
 
 class Detail(nn.Module):
-    """One layer of details z (B, k, H, W) in features h (B, width, H, W) of the decoder. Starts with q equal to p."""
+    """Adds details z (B, k, H, W) to features h (B, width, H, W) of the decoder. Before training q equals p."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         self.spread = scaled(nn.Conv2d(width, channels, 3, padding=1), 0.0)
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
-        self.judge = scaled(nn.Conv2d(2 * width, 2 * channels, 3, padding=1), 0.0)
+        self.infer = scaled(nn.Conv2d(2 * width, 2 * channels, 3, padding=1), 0.0)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """The features with the details in them."""
+        """The sum of h and a convolution of the scaled details: (B, width, H, W)."""
         return h + self.enter(bounded(self.spread(h), LARGEST_LOG_SPREAD).exp() * z)
 
     def posterior(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z_i | z_<i, x) from what was drawn above and the encoder's features."""
-        mean, log_var = self.judge(torch.cat([h, features], 1)).to(self.judge.weight).chunk(2, dim=1)
+        """Mean and log-variance of q(z_i | z_<i, x) from the decoder's features h and the encoder's features."""
+        mean, log_var = self.infer(torch.cat([h, features], 1)).to(self.infer.weight).chunk(2, dim=1)
         return mean, bounded(log_var, LARGEST_LOG_VAR)
 
 
 class Decoder(nn.Module):
-    """Latents to the likelihood's output (B, numbers C, H, W): the encoder backwards, and a bias per pixel."""
+    """Latents to the likelihood's parameters (B, numbers C, H, W): the encoder's layers reversed, a bias per pixel."""
 
     def __init__(self, data: DataSpec, config: VAEConfig, numbers: int) -> None:
         super().__init__()
@@ -198,9 +201,10 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, numbers * data.channels, data.height, data.width))
 
     def forward(self, top: Tensor, details: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """Location and log of the scale, or the logit, of every pixel.
+        """Location and log scale, or logit, of every pixel.
 
-        top: z_0 (B, latent). details: gives z_i, i from 1, once the features h (B, .., H, W) above it are known.
+        top: z_0 (B, latent). details: function of i, from 1, and the decoder's features h (B, .., H, W) that returns
+        z_i.
         """
         h = self.first(top)
         for i in range(len(self.blocks) + 1):
@@ -212,15 +216,15 @@ class Decoder(nn.Module):
 
 
 def bounded(x: Tensor, limit: float) -> Tensor:
-    """Nearly x where that is small, kept within the limit on either side."""
+    """Limit * tanh(x / limit), which is close to x for small x."""
     return limit * (x / limit).tanh()
 
 
 class Prior(nn.Module):
-    """p(z_0): affine couplings take z_0 to u ~ N(0, I); without any, u is z_0.
+    """p(z_0): affine couplings map z_0 to u ~ N(0, I); without couplings u is z_0.
 
-    log p(z_0) = log N(u; 0, I) + sum of s, where a coupling keeps the first half a of its input, replaces the second,
-    b, by (b + t(a)) exp(s(a)), and swaps them. Starts as N(0, I).
+    log p(z_0) = log N(u; 0, I) + sum of s. A coupling preserves the first half a of its input, replaces the second half
+    b by (b + t(a)) exp(s(a)), and swaps them. Before training it is N(0, I).
     """
 
     def __init__(self, config: VAEConfig) -> None:
@@ -256,6 +260,9 @@ class Prior(nn.Module):
         return bounded(s, LARGEST_LOG_STRETCH), t
 
 
+# ---- model ------------------------------------------------------------------------------------------------------
+
+
 class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     """Gaussian latents, a decoder of independent pixels, and an encoder that is trained with it."""
 
@@ -274,9 +281,9 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def preset(cls, data: DataSpec) -> VAEConfig:
-        """Two halvings up to 16x16 pixels, above until 4 to 7 are left.
+        """Two halvings up to 16x16 pixels, above 16x16 until the smallest maps have 4 to 7 pixels.
 
-        Below 32x32 a learned prior, from 17x17 details.
+        Below 32x32 a learned prior; between 17x17 and 31x31 details as well.
         """
         likelihood = "bernoulli" if data.levels == 2 else "logistic"
         if max(data.height, data.width) <= 16:
@@ -290,19 +297,19 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam with a cosine decay and an average of the weights; below 32x32 small batches, for a CPU.
+        """Adam with a cosine decay and averaged weights; below 32x32 small batches, for a CPU.
 
-        The loss is a sum over pixels, and so is its gradient: the clip is for the rare step that would end a training.
+        The loss is a sum over pixels, so gradients are large; the clip only acts on rare steps that would diverge.
         """
         if max(data.height, data.width) <= 16:
-            decay = 0.1  # a thousand images are few for a learned prior
+            decay = 0.1  # against overfitting of the learned prior to about a thousand images
             return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000)
         if min(data.height, data.width) < 32:
             return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=2_000.0, ema=0.999, images=200_000)
         return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
-        """Starts the output's bias at the batch's mean picture."""
+        """Initialises the output's bias from the mean image of the batch."""
         with torch.no_grad():
             self.decoder.bias.copy_(self.likelihood.output_for(batch.x.mean(0, keepdim=True)))
 
@@ -311,26 +318,26 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         z, mean, log_var, output = self.infer(batch.x, self.standard_normal(len(batch), gen))
         reconstruction = -self.likelihood.log_prob(batch.pixels, output).mean()
         kl = self.kl(z, mean, log_var).mean()
-        bits = (reconstruction + kl).detach() / (self.data.dims * math.log(2))
-        terms = {"reconstruction": reconstruction.detach(), "kl": kl.detach(), "bits_per_dim": bits}
+        bits = (reconstruction + kl) / (self.data.dims * math.log(2))
+        terms = {"reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits}
         return Loss(reconstruction + self.config.beta * kl, terms)
 
     def infer(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents z of images x in [-1, 1], the mean and log-variance of q(z|x), and the decoder's output for z.
 
-        noise (B, J): of reparameterise, layer after layer. Three (B, J) and (B, numbers C, H, W).
+        noise (B, J): standard normal, for reparameterise. Returns three (B, J) and (B, numbers C, H, W).
         """
         mean, log_var, features = self.encoder(x)
         parts = self.layers(noise)
-        found = [(reparameterise(mean, log_var, parts[0]), mean, log_var)]
+        inferred = [(reparameterise(mean, log_var, parts[0]), mean, log_var)]
 
         def detail(i: int, h: Tensor) -> Tensor:
             mean, log_var = self.decoder.details[i - 1].posterior(h, features[i - 1])
-            found.append((reparameterise(mean, log_var, parts[i]), mean, log_var))
-            return found[-1][0]
+            inferred.append((reparameterise(mean, log_var, parts[i]), mean, log_var))
+            return inferred[-1][0]
 
-        output = self.decoder(found[0][0], detail)
-        z, mean, log_var = (torch.cat([part.flatten(1) for part in parts], 1) for parts in zip(*found, strict=True))
+        output = self.decoder(inferred[0][0], detail)
+        z, mean, log_var = (torch.cat([part.flatten(1) for part in parts], 1) for parts in zip(*inferred, strict=True))
         return z, mean, log_var, output
 
     def layers(self, z: Tensor) -> list[Tensor]:
@@ -339,7 +346,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def output(self, z: Tensor) -> Tensor:
-        """What the decoder says of latents z (B, J): (B, numbers C, H, W)."""
+        """The decoder's output for latents z (B, J): (B, numbers C, H, W)."""
         parts = self.layers(z)
         return self.decoder(parts[0], lambda i, h: parts[i])
 
@@ -349,7 +356,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         return self.prior.log_prob(top) + log_standard_normal(details)
 
     def kl(self, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-        """D_KL(q(z|x) || p(z)) in nats, of a learned prior estimated at the draw z of q(z|x): (B,)."""
+        """D_KL(q(z|x) || p(z)) in nats; with a learned prior, an estimate at the draw z of q(z|x): (B,)."""
         if not self.config.couplings:
             return kl_to_prior(mean, log_var)
         (top, _), (_, mean), (top_log_var, log_var) = (
@@ -361,7 +368,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     def log_prob_bound(self, pixels: Tensor, gen: Generator | None = None, samples: int = 1) -> Tensor:
         """The evidence lower bound (eq. 3) in nats of the discrete pixels (B, C, H, W) uint8: (B,).
 
-        The expectation over q(z|x) is the mean of `samples` draws: unbiased with one. beta plays no part.
+        The expectation over q(z|x) is estimated by the mean of `samples` draws, without bias. beta is not used.
         """
         gen = seeded(0, pixels.device) if gen is None else gen
         x, bounds = to_unit_range(pixels, self.data.levels), []
@@ -374,8 +381,8 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
         """The importance-weighted bound with k draws (Burda et al. 2016, section 3) in nats: (B,).
 
-        At least as tight as the bound above on average, and log p(x) in the limit of k. One draw is decoded at a time:
-        whatever k, the memory is that of one pass over the images.
+        On average at least as tight as log_prob_bound; converges to log p(x) with growing k. Draws are decoded one by
+        one, so memory does not depend on k.
         """
         gen = seeded(0, pixels.device) if gen is None else gen
         x = to_unit_range(pixels, self.data.levels)
@@ -383,11 +390,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         return log_mean_exp(torch.stack([self.log_weight(pixels, *draw) for draw in draws]))
 
     def log_weight(self, pixels: Tensor, z: Tensor, mean: Tensor, log_var: Tensor, output: Tensor) -> Tensor:
-        """Log of p(x|z) p(z) / q(z|x), with mean and log_var those of q(z|x): (B,)."""
+        """Log of p(x|z) p(z) / q(z|x), with mean and log_var of q(z|x): (B,)."""
         return self.likelihood.log_prob(pixels, output) + self.log_prior(z) - log_normal(z, mean, log_var)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The mean of q(z_0|x) for images in [-1, 1], then that of each q(z_i|z_<i, x) at the means above: (B, J)."""
+        """Means of q(z_0|x) for images in [-1, 1] and of each q(z_i|z_<i, x) at the preceding means: (B, J)."""
         return self.infer(x, torch.zeros(len(x), self.latents, device=x.device))[0]
 
     def noise(self, n: int, gen: Generator) -> Tensor:
@@ -397,26 +404,26 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @property
     def latents(self) -> int:
-        """J."""
+        """J, the number of latent dimensions."""
         return sum(math.prod(shape) for shape in self.shapes)
 
     def standard_normal(self, n: int, gen: Generator) -> Tensor:
-        """Noise (n, J), image after image, so that those to come change nothing for one."""
+        """Standard normal noise: (n, J)."""
         return torch.randn(n, self.latents, generator=gen, device=gen.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """The mean pictures of latents (B, J): (B, C, H, W) in [-1, 1]."""
+        """The mean images of latents (B, J): (B, C, H, W) in [-1, 1]."""
         return self.likelihood.mean(self.output(z))
 
     @property
     def caveat(self) -> str:
-        """That the pictures are means, where they are."""
+        """A sentence on means, if samples are means of p(x|z)."""
         if self.sampler.output == "sample":
             return ""
-        return "What is shown and scored is the mean of p(x|z); a draw from p(x|z) scores worse."
+        return "Samples are means of p(x|z); draws from p(x|z) score worse."
 
     @torch.no_grad()
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """Pictures (n, C, H, W) in [-1, 1]: p(x|z)'s mean or a draw from it, as the sampler says."""
+        """Images (n, C, H, W) in [-1, 1]: means of p(x|z) or draws from it, by sampler.output."""
         output = self.output(self.noise(n, gen))
         return self.likelihood.mean(output) if self.sampler.output == "mean" else self.likelihood.draw(output, gen)

@@ -1,8 +1,8 @@
 """A device without hardware: what a GPU refuses shows on any machine.
 
 Tensors say that they are on DEVICE and compute on the CPU. As with a GPU, operations refuse tensors of both places and
-generators of the other place, and there is no way to numpy but through the CPU. Nothing is learned about speed, memory
-or kernels.
+generators of the other place, and there is no way to numpy but through the CPU. Operations that make the CPU wait for a
+GPU are recorded (genbench.check.waits). Nothing is learned about kernels, memory or the speed of computing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from genbench import space
+from genbench.check.waits import record, waits
 
 DEVICE = torch.device("lazy", 0)  # of those that a plain torch build lacks, the one that autograd puts up with
 MAY_CROSS = ("aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_")
@@ -79,6 +80,7 @@ class OnDevice(Tensor):
 
     def tolist(self) -> list[Any]:
         """The numbers, as any device gives them."""
+        record("tolist")
         return self.raw.tolist()
 
     def numpy(self, *_: Any, **__: Any) -> NoReturn:
@@ -95,6 +97,8 @@ def compute(op: Operation, args: Any, kwargs: Any) -> Any:
     inputs_there = refuse_mixtures(op, leaves)
     there = inputs_there if target is None else target == DEVICE.type
     refuse_strange_generators(op, leaves, there or inputs_there)
+    if waits(op, args, kwargs, is_there, None if target is None else target == DEVICE.type):
+        record(op._schema.name)
     raw_args, raw_kwargs = tree_map(on_cpu, (args, kwargs))
     out = op(*raw_args, **raw_kwargs)
     if not there:
@@ -121,6 +125,11 @@ def refuse_strange_generators(op: Operation, leaves: list[Any], there: bool) -> 
     for generator in leaves:
         if isinstance(generator, Generator) and (identity(generator) in DeviceGenerator.alive) != there:
             raise MisplacedError(f"{op} and its generator are on different devices; expected device=gen.device")
+
+
+def is_there(x: Any) -> bool:
+    """Whether something is a tensor on DEVICE."""
+    return isinstance(x, OnDevice)
 
 
 def on_cpu(x: Any) -> Any:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from genbench.errors import DataError
 from genbench.features.base import Extractor, Features
+from genbench.space import to_device
 
 WEIGHTS = Path(__file__).parent / "weights"
 SPATIAL_CHANNELS = 8  # of the last convolution: 8 * 4 * 4 numbers for digits, 8 * 7 * 7 for fashion-mnist
@@ -87,7 +88,7 @@ class ClassifierExtractor(Extractor):
     def _part(self, pixels: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # as on the CPU
         with exact, torch.autocast(self.device.type, enabled=False):
-            maps = self.net.maps(pixels.to(self.device).float() / (levels - 1))
+            maps = self.net.maps(to_device(pixels, self.device).float() / (levels - 1))
             features = maps.mean((2, 3))
             return features, self.net.head(features).softmax(1), maps[:, :SPATIAL_CHANNELS].flatten(1)
 

@@ -11,7 +11,7 @@ trained. On the CPU images go through in small batches laid out channels-last, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from genbench.features.seen import Seen
 from genbench.features.threads import spread
 from genbench.features.weight_files import FILES, Weights
 from genbench.registry import nearest
+from genbench.space import to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_BATCH, DEVICE_BATCH = 16, 128
@@ -181,19 +182,33 @@ class Pretrained(Extractor):
         on_cpu = self.device.type == "cpu"
         parts, see = pixels.split(min(batch, CPU_BATCH if on_cpu else DEVICE_BATCH)), partial(self._see, levels=levels)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as on the CPU
-            seen = spread(see, parts) if on_cpu else [see(part) for part in parts]
+            seen = spread(lambda part: _fetched(see(part)), parts) if on_cpu else _pipelined(see, parts)
         vectors, probabilities, spatial = (_joined(column) for column in zip(*seen, strict=True))
         assert vectors is not None
         return Features(vectors, probabilities, spatial)
 
     @torch.inference_mode()
-    def _see(self, pixels: Tensor, levels: int) -> tuple[Tensor | None, ...]:
+    def _see(self, pixels: Tensor, levels: int) -> Seen:
         with torch.autocast(self.device.type, enabled=False):
-            x = resize(to_bytes(pixels.to(self.device), levels).float(), self.kind.size, self.policy)
+            x = resize(to_bytes(to_device(pixels, self.device), levels).float(), self.kind.size, self.policy)
             x = ((x - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
-            seen = self.net(x)
-            probabilities = None if seen.logits is None else seen.logits.cpu().double().softmax(1)
-            return tuple(t if t is None else t.float().cpu() for t in (seen.vectors, probabilities, seen.spatial))
+            return self.net(x)
+
+
+def _pipelined(see: Callable[[Tensor], Seen], parts: Sequence[Tensor]) -> list[tuple[Tensor | None, ...]]:
+    """The fetched features of all parts; a part is fetched after the next one was sent, so the device never idles."""
+    fetched, sent = [], see(parts[0])
+    for part in parts[1:]:
+        earlier, sent = sent, see(part)
+        fetched.append(_fetched(earlier))
+    return [*fetched, _fetched(sent)]
+
+
+@torch.inference_mode()
+def _fetched(seen: Seen) -> tuple[Tensor | None, ...]:
+    """Vectors, probabilities and spatial features, float32 on the CPU."""
+    probabilities = None if seen.logits is None else seen.logits.cpu().double().softmax(1)
+    return tuple(None if t is None else t.float().cpu() for t in (seen.vectors, probabilities, seen.spatial))
 
 
 def _joined(column: tuple[Tensor | None, ...]) -> np.ndarray | None:

@@ -16,6 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from genbench.space import to_device
+
 TF1, CLEAN = "tf1-bilinear", "clean"
 ABOUT = {
     TF1: "tf1-bilinear: as TensorFlow 1 does, not antialiased",
@@ -29,12 +31,12 @@ def to_bytes(pixels: Tensor, levels: int) -> Tensor:
     if levels == 256:
         return pixels
     table = torch.tensor([(510 * k + levels - 1) // (2 * (levels - 1)) for k in range(levels)], dtype=torch.uint8)
-    return table.to(pixels.device)[pixels.long()]
+    return to_device(table, pixels.device)[pixels.long()]
 
 
 def resize(x: Tensor, size: int, policy: str) -> Tensor:
     """Images (B, C, H, W), float in 0..255, at size x size."""
-    rows, columns = (matrix(side, size, policy).to(x.device) for side in x.shape[2:])
+    rows, columns = (to_device(matrix(side, size, policy), x.device) for side in x.shape[2:])
     resized = rows @ (x @ columns.T)
     return resized.clamp_(0, 255) if policy == CLEAN else resized
 

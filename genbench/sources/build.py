@@ -44,9 +44,20 @@ def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return kind(data, override(kind.preset(data), config), override(kind.Sampler(), sampler))
+            preset = kind.preset(data)
+            return kind(
+                data, changed(kind, "config", preset, config), changed(kind, "sampler", kind.Sampler(), sampler)
+            )
         except (TypeError, ValueError) as error:
             raise ModelError(f"{kind.__name__}: {error}") from error
+
+
+def changed(kind: type[Draws], part: str, options: Any, changes: dict[str, Any]) -> Any:
+    """The options with some fields changed. Raises ModelError that names the model, the part and the field."""
+    try:
+        return override(options, changes)
+    except ValueError as error:
+        raise ModelError(f"{kind.__name__}: {part}.{error}") from None
 
 
 def write_weights(model: Draws, path: Path) -> None:

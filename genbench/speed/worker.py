@@ -6,6 +6,7 @@ imports nothing of genbench.speed, except to profile, and of the rest only names
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ class Bench:
         from genbench.contract import DataSpec
 
         self.subject, self.model = subject, None
+        release_memory(self.device)
         weights = subject["weights"]
         self.model = load_model(
             subject["name"], data=DataSpec(**subject["spec"]), source=subject["source"], folder=Path(subject["folder"]),
@@ -88,6 +90,15 @@ class Bench:
         from genbench.speed.profile import profile
 
         return profile(self.model, self.draw, **options)
+
+
+def release_memory(device: Any) -> None:
+    """Frees what only reference cycles hold, and returns unused blocks to the GPU: models must not share its memory."""
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def serve(device: str, threads: int) -> None:

@@ -8,20 +8,16 @@ that contains itself.
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from genbench.errors import SuiteError
-from genbench.registry import nearest
+from genbench.options import UNIONS, bare_hint, choice, nearest, shown, words
 
 Loc = tuple[str | int, ...]
 Problem = tuple[Loc, str]
@@ -31,12 +27,6 @@ TEXT, DATE, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp", "tag
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 DEEPEST = 50
 LARGEST = 2**63
-UNIONS = (Union, UnionType)
-NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("text", "texts"),
-         bool: ("true or false", "true or false"), dict: ("a mapping", "mappings")}  # fmt: skip
-BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
-SHOWN = reprlib.Repr()
-SHOWN.maxstring = 60
 
 
 @dataclass(frozen=True)
@@ -85,12 +75,6 @@ def spell(loc: Loc) -> str:
     """("models", 2, "levls") as `models[2].levls`."""
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{p if p.isprintable() else repr(p)}" for p in loc)
     return text.removeprefix(".")
-
-
-def choice(word: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'levels'? allowed: name, levels, steps`, the question only where a name is near."""
-    names = list(allowed)
-    return f"{nearest(word, names) or ';'} allowed: {', '.join(names) or 'none'}"
 
 
 def read_source(path: Path) -> Source:
@@ -266,60 +250,16 @@ def _problem(loc: Loc, kind: str, value: Any, model: type[BaseModel]) -> Problem
     return loc, f"found {shown(value)}{near or ','} allowed: {allowed}"
 
 
-def shown(value: Any) -> str:
-    """A value and its type in at most a line: `'a' (str)`; `nothing` for null."""
-    return "nothing" if value is None else f"{SHOWN.repr(value)} ({type(value).__name__})"
-
-
 def hint_at(model: Any, loc: Loc) -> tuple[Loc, Any, list[Any]]:
     """The loc as far as types are single (pydantic goes on into the members of a union), its type, what is asked."""
-    hint, extra = _bare(model)
+    hint, extra = bare_hint(model)
     for depth, part in enumerate(loc):
         if get_origin(hint) in UNIONS:
             return loc[:depth], hint, extra
         if isinstance(hint, type) and issubclass(hint, BaseModel):
             info = hint.model_fields[str(part)]
-            hint, more = _bare(info.annotation)
+            hint, more = bare_hint(info.annotation)
             extra = [*info.metadata, *more]
         else:
-            hint, extra = _bare(next((a for a in reversed(get_args(hint)) if a is not Ellipsis), Any))
+            hint, extra = bare_hint(next((a for a in reversed(get_args(hint)) if a is not Ellipsis), Any))
     return loc, hint, extra
-
-
-def words(hint: Any, extra: Iterable[Any] = (), number: int = 0) -> str:
-    """A type in words, `a list of integers`; a text in Annotated[..., "text"] says it instead. number: 1 for plural."""
-    hint, more = _bare(hint)
-    asked = [*extra, *more]
-    spoken = next((m for m in asked if isinstance(m, str)), None)
-    if spoken is not None:
-        return spoken
-    empty = any(isinstance(m, MinLen) for m in asked)
-    noun = _noun(hint, number).replace("a list", "a non-empty list" if empty else "a list", 1)
-    return noun + "".join(
-        f", {text} {getattr(m, name)}" for m in asked for kind, name, text in BOUNDS if isinstance(m, kind)
-    )
-
-
-def _noun(hint: Any, number: int) -> str:
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ", ".join(map(str, args))
-    if origin in (list, tuple):
-        length = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""
-        return f"{('a list', 'lists')[number]} of {length}{words(args[0], number=1)}"
-    if origin in UNIONS:
-        return " or ".join(words(a, number=number) for a in args)
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
-        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}"
-    name = getattr(hint, "__name__", str(hint))
-    return NOUNS.get(origin or hint, (name, name))[number]
-
-
-def _bare(hint: Any) -> tuple[Any, list[Any]]:
-    """A type without Annotated and None, and what Annotated said."""
-    if get_origin(hint) is Annotated:
-        inner, *extra = get_args(hint)
-        bare, more = _bare(inner)
-        return bare, [m for e in extra for m in (e.metadata if isinstance(e, FieldInfo) else [e])] + more
-    members = [a for a in get_args(hint) if a is not NoneType] if get_origin(hint) in UNIONS else []
-    return _bare(members[0]) if len(members) == 1 else (hint, [])

@@ -1,4 +1,8 @@
-"""Batches of real images from a whole dataset that stays on the training device as uint8."""
+"""Batches of real images from a whole dataset that stays on the training device as uint8.
+
+Nothing in a step waits for the device: what Python has to know, which images come next and their captions, is computed
+on the CPU, and the order of an epoch is copied to the device once.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,15 @@ from torch import Generator, Tensor
 
 from genbench.contract import Batch
 from genbench.keys import stream_seed
-from genbench.space import seeded, to_unit_range
+from genbench.space import seeded, to_device, to_unit_range
 
 
 class Batches:
     """An endless shuffled stream: each epoch is a permutation that depends on (seed, epoch) alone.
 
-    pixels (N, C, H, W) uint8 and labels (N,) or None on one device. captions: a text for each label. source
-    (M, C, H, W) uint8: the domain to translate from, drawn with replacement. taken: images handed out so far; setting
-    it moves to that place of the stream, which is all that a checkpoint needs to keep.
+    pixels (N, C, H, W) uint8 on the training device, labels (N,) on any device or None. captions: a text for each
+    label. source (M, C, H, W) uint8: the domain to translate from, drawn with replacement. taken: number of images
+    returned so far; setting it moves to that position of the stream, and a checkpoint needs nothing else.
     """
 
     def __init__(
@@ -28,17 +32,20 @@ class Batches:
         captions: tuple[str, ...] = (),
         source: Tensor | None = None,
     ) -> None:
-        self.pixels, self.labels, self.levels, self.seed, self.flip = pixels, labels, levels, seed, flip
+        self.pixels, self.levels, self.seed, self.flip = pixels, levels, seed, flip
+        self.labels = None if labels is None else labels.to(pixels.device)
         self.captions, self.source = captions, source
+        self.texts = None if labels is None or not captions else [captions[k] for k in labels.tolist()]
         self.taken = 0
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._order_there = self._order
 
     def next(self, size: int, gen: Generator) -> Batch:
         """The next `size` images; gen decides which are mirrored when flip is on."""
-        index = self._indices(size).to(self.pixels.device)
+        here, index = self._indices(size)
         pixels = self._mirrored(self.pixels[index], gen)
         labels = None if self.labels is None else self.labels[index]
-        texts = tuple(self.captions[k] for k in labels.tolist()) if self.captions and labels is not None else None
+        texts = None if self.texts is None else tuple(self.texts[i] for i in here.tolist())
         return Batch(to_unit_range(pixels, self.levels), pixels, labels, texts, self._sources(size, gen))
 
     def _mirrored(self, pixels: Tensor, gen: Generator) -> Tensor:
@@ -54,19 +61,21 @@ class Batches:
         chosen = self.source[index.to(self.source.device)]
         return to_unit_range(self._mirrored(chosen, gen), self.levels)
 
-    def _indices(self, size: int) -> Tensor:
-        parts: list[Tensor] = []
+    def _indices(self, size: int) -> tuple[Tensor, Tensor]:
+        """The numbers (size,) of the next images, on the CPU and on the device."""
+        here, there = [], []
         missing = size
         while missing:
-            epoch, place = divmod(self.taken, len(self.pixels))
-            part = self._permutation(epoch)[place : place + missing]
-            parts.append(part)
-            self.taken += len(part)
-            missing -= len(part)
-        return torch.cat(parts)
+            epoch, start = divmod(self.taken, len(self.pixels))
+            self._enter(epoch)
+            here.append(self._order[start : start + missing])
+            there.append(self._order_there[start : start + missing])
+            self.taken += len(here[-1])
+            missing -= len(here[-1])
+        return torch.cat(here), torch.cat(there)
 
-    def _permutation(self, epoch: int) -> Tensor:
+    def _enter(self, epoch: int) -> None:
         if epoch != self._epoch:
             gen = seeded(stream_seed(self.seed, "epoch", epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.pixels), generator=gen)
-        return self._order
+            self._order_there = to_device(self._order, self.pixels.device)

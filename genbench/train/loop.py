@@ -1,7 +1,8 @@
 """Training: the only code with optimisers. Players take turns, each on its own loss and its own parameters.
 
 The budget is images seen, so that families are compared at equal data. A checkpoint holds all that the rest of the
-run depends on: a run cut in two gives the same weights as one that was not.
+run depends on: on a CPU, an interrupted and continued run gives the same weights as an uninterrupted one. A step never
+waits for the device (tests/test_waits.py); only points of the curves and checkpoints do.
 """
 
 from __future__ import annotations
@@ -95,13 +96,38 @@ def fit(
 
 @contextmanager
 def tensor_cores(device: torch.device) -> Iterator[None]:
-    """On CUDA, lets float32 matrix products use TF32 while training (convolutions do by default)."""
+    """On CUDA, allows float32 matrix products to use TF32 while training (convolutions do by default)."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def numeric_settings(device: torch.device | str) -> dict[str, dict[str, Any]]:
+    """For the protocol: the settings of CUDA's libraries that float32 results depend on, by "train" and "draw".
+
+    Empty on other devices. matmul: "highest" is float32, "high" allows TF32. cudnn_benchmark is left off: it selects
+    algorithms by timing them, so that two runs could use different ones.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return {}
+    with tensor_cores(device):
+        training = _settings_in_effect()
+    return {"train": training, "draw": _settings_in_effect()}
+
+
+def _settings_in_effect() -> dict[str, Any]:
+    cudnn = torch.backends.cudnn
+    return {
+        "matmul": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": cudnn.allow_tf32,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 class Training:
@@ -146,6 +172,7 @@ class Training:
                 keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
                 report(self._progress())
+        self.fitted.seconds += time.perf_counter() - clock  # the last point waited for the device
         report(self._progress())
 
     def step(self) -> None:
@@ -207,8 +234,9 @@ class Training:
         """Turns the sums since the last point into points of the curves; CellFailure if one is not finite."""
         index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps <= end)
         fitted, stage = self.fitted, self.model.stages[index].name
-        for name, total in self.sums.items():
-            value = float(total) / self.counts[name]
+        totals = torch.stack(list(self.sums.values())).tolist() if self.sums else []  # waits for the device once
+        for name, total in zip(self.sums, totals, strict=True):
+            value = total / self.counts[name]
             if not math.isfinite(value):
                 raise CellFailure(f"loss '{name}' became {value} by step {fitted.steps} ({fitted.images:,} images)")
             point = CurvePoint(stage, fitted.steps, fitted.images, round(fitted.seconds, 3), name, value)

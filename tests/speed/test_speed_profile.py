@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from genbench.contract import DataSpec, Loss, Model
 from genbench.draw.blocks import draw_block
 from genbench.speed import energy, profile
 from genbench.speed.profile import Point, Profile, batch_sweep, network_share, read_profile
+from genbench.speed.worker import Bench, release_memory
 
 DATA = DataSpec(1, 6, 6)
 CPU = torch.device("cpu")
@@ -162,3 +165,31 @@ def test_no_counter_no_joules(tmp_path, monkeypatch):
     with energy.energy(CPU) as spent:
         pass
     assert spent == [None]
+
+
+def test_a_model_is_freed_before_the_next_one_is_built(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
+    subject = {
+        "name": "gan",
+        "spec": {"channels": 1, "height": 4, "width": 4, "levels": 17},
+        "source": None,
+        "folder": ".",
+        "sampler": {},
+        "weights": None,
+        "config": {},
+        "precision": "fp32",
+        "captions": [],
+    }
+    bench = Bench("cpu")
+    bench.build(subject)
+    bench.model.cycle, first = [bench.model], weakref.ref(bench.model)
+    gc.disable()
+    try:
+        bench.build(subject)
+    finally:
+        gc.enable()
+    assert first() is None
+    assert emptied == []
+    release_memory(torch.device("cuda"))
+    assert emptied == ["cuda"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.attention import (
-    FILLER,
+    PADDING,
     ConditionalUNet,
     Decoder,
     Encoder,
@@ -59,7 +59,7 @@ def test_the_critic_is_isola_and_others_patch_discriminator():
 
 def test_texts_become_bytes_filled_up_or_cut():
     assert tokenise(["ab", "", "äbc"], 3).tolist() == [
-        [97, 98, FILLER], [FILLER] * 3, [0xC3, 0xA4, 98],
+        [97, 98, PADDING], [PADDING] * 3, [0xC3, 0xA4, 98],
     ]  # fmt: skip
 
 
@@ -108,4 +108,4 @@ def test_byte_order_matters_to_the_text_encoder():
 def test_heads_divide_every_width():
     with pytest.raises(ModelError) as caught:
         require_heads((8, 6), 4)
-    assert str(caught.value) == "attention: heads is 4; allowed: a divisor of every width, and one is 6"
+    assert str(caught.value) == "U-Net: config.heads: found 4, allowed: a divisor of every width, one width is 6"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genbench.contract import Batch, Condition, DataSpec
+from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.cgan import CGAN, CGANConfig
 
@@ -99,5 +100,5 @@ def test_samples_are_of_the_class_asked_for_and_of_every_class_otherwise():
 
 
 def test_data_without_classes_is_refused():
-    with pytest.raises(ValueError, match="needs labelled data"):
+    with pytest.raises(ModelError, match="CGAN: data: found no classes, allowed: labelled images"):
         CGAN(DataSpec(1, 8, 8, 17))

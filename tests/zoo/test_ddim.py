@@ -247,19 +247,6 @@ def test_claims_no_bound():
     assert not issubclass(DDIM, LikelihoodBound)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ImplicitSampler(steps=0), "ddim: sampler.steps is 0; allowed: 1 or more, up to config.steps"),
-        (lambda: ImplicitSampler(eta=1.5), "ddim: sampler.eta is 1.5; allowed: 0 to 1"),
-        (
-            lambda: ImplicitSampler(spacing="cubic"),
-            "ddim: sampler.spacing is 'cubic'; allowed: uniform, quadratic, trailing",
-        ),
-        (lambda: DDIM(DATA, TINY, ImplicitSampler(steps=21)), "ddim: sampler.steps is 21; allowed: 1 to 20"),
-    ],
-)
-def test_impossible_choices_are_refused(make, message):
-    with pytest.raises(ModelError) as caught:
-        make()
-    assert str(caught.value) == message
+def test_more_steps_than_the_process_has_are_refused():
+    with pytest.raises(ModelError, match=r"DDIM: sampler.steps: found 21, allowed: at most config.steps, 20"):
+        DDIM(DATA, TINY, ImplicitSampler(steps=21))

@@ -120,7 +120,7 @@ def test_models_draw_invert_and_weigh_by_their_prediction(kind):
 
 def inverse(model, x):
     """The inversion but for its first step."""
-    return inverted(model.said, model.schedule, x, model.times[1:], model.config.prediction)
+    return inverted(model.predict, model.schedule, x, model.times[1:], model.config.prediction)
 
 
 # ---- learned variances ------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_a_network_that_learns_its_variance_draws_with_it_unless_told_otherwise(
     assert torch.equal(drawn[None], drawn["learned"])
     assert not torch.equal(drawn["small"], drawn["learned"])
     small = DDPM(DATA, TINY, AncestralSampler("small"))
-    small.network.forward = models["small"].said
+    small.network.forward = models["small"].predict
     assert torch.equal(drawn["small"], small.sample(2, seeded(0)))
     assert DDPM(DATA, TINY).sampler.variance == "large"
 
@@ -304,7 +304,7 @@ def test_ddim_draws_from_the_weights_of_a_ddpm_that_learned_its_variance(kind):
     model = DDIM(DATA, source.config, ImplicitSampler(steps=5)).eval()
     model.load_state_dict(source.state_dict())
     x, t = torch.randn(2, *DATA.shape, generator=seeded(0)), torch.tensor([3, 9])
-    assert torch.equal(model.said(x, t), source.network(x, t)[:, :1])
+    assert torch.equal(model.predict(x, t), source.network(x, t)[:, :1])
     assert model.sample(2, seeded(0)).shape == model.invert(x).shape == x.shape
     assert math.isfinite(float(source.log_prob_bound((4 * x).clamp(0, 16).to(torch.uint8)).sum()))
 

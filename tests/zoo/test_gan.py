@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from genbench.contract import Batch, DataSpec, Recipe
-from genbench.errors import ModelError
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.loop import FitOptions, Training
@@ -141,11 +140,6 @@ def test_both_players_see_the_discriminator_with_units_dropped(player, loss):
     assert totals[0] == totals[1]
     assert totals[2] == totals[3]
     assert totals[0] != totals[2]
-
-
-def test_a_dropout_of_everything_is_refused():
-    with pytest.raises(ModelError, match=r"gan: config\.dropout is 1\.0; allowed: from 0 to below 1"):
-        GANConfig(dropout=1.0)
 
 
 def test_the_critic_moves_several_times_each_on_a_fresh_batch():

@@ -252,7 +252,7 @@ def test_guidance_0_is_the_empty_prompt_and_that_is_guided_by_nothing():
 
 def test_without_the_outputs_of_cross_attention_prompts_change_nothing():
     model = make(GuidedSampler(3, guidance=2.0)).eval()
-    silenced = [block.listen for block in model.network.modules() if getattr(block, "listen", None) is not None]
+    silenced = [block.cross for block in model.network.modules() if getattr(block, "cross", None) is not None]
     assert silenced
     for attention in silenced:
         nn.init.zeros_(attention.out.weight)
@@ -453,10 +453,14 @@ def test_each_text_is_read_on_its_own():
 
 
 def test_a_tenth_of_the_training_texts_is_empty():
-    found = make().dropped(("three",) * 5000, seeded(0))
-    assert set(found) == {"", "three"}
-    assert found.count("") / 5000 == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 5000))
-    assert make(text_dropout=0.0).dropped(("three",) * 50, seeded(0)) == ("three",) * 50
+    model = make()
+    with torch.no_grad():
+        tokens, three, empty = model.read_dropped(("three",) * 5000, seeded(0)), *model.read(("three", ""))
+    of_three, of_empty = ((tokens - text).abs().amax((1, 2)) < 1e-5 for text in (three, empty))
+    assert torch.equal(of_three, ~of_empty)
+    assert of_empty.sum() / 5000 == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 5000))
+    model = make(text_dropout=0.0)
+    assert torch.equal(model.read_dropped(("three",) * 50, seeded(0)), model.read(("three",) * 50))
 
 
 def test_fillers_are_attended_to():
@@ -509,32 +513,22 @@ def test_training_cut_in_two_between_the_stages_is_the_same(tmp_path):
     ("make_it", "message"),
     [
         (
-            lambda: replace(TINY, prediction="x0"),
-            "latent_diffusion: config.prediction is 'x0'; allowed: eps, v",
-        ),
-        (
             lambda: replace(TINY, zero_terminal=True, prediction="eps"),
-            "latent_diffusion: config.zero_terminal with prediction 'eps': where no signal is left, noise tells "
-            "nothing about the image; allowed: prediction 'v'",
+            "prediction: found 'eps', allowed: v with zero_terminal (without signal, a prediction of eps does not "
+            "determine the image)",
         ),
-        (
-            lambda: GuidedSampler(0),
-            "latent_diffusion: sampler.steps is 0; allowed: 1 or more, up to config.steps",
-        ),
-        (lambda: GuidedSampler(eta=1.5), "latent_diffusion: sampler.eta is 1.5; allowed: 0 to 1"),
         (
             lambda: LatentDiffusion(SMALL, TINY, GuidedSampler(1001)),
-            "latent_diffusion: sampler.steps is 1001; allowed: 1 to 1000",
+            "LatentDiffusion: sampler.steps: found 1001, allowed: at most config.steps, 1000",
         ),
         (
             lambda: LatentDiffusion(DataSpec(1, 9, 9), TINY),
-            "latent_diffusion: images are 9x9; config.depths has 2 entries and needs a height and width that are "
-            "multiples of 2",
+            "LatentDiffusion: config.depths: found 2 numbers, allowed: at most 1 for 9x9 images",
         ),
     ],
 )  # fmt: skip
 def test_impossible_choices_are_refused(make_it, message):
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises((ModelError, ValueError)) as caught:
         make_it()
     assert str(caught.value) == message
 

@@ -41,7 +41,7 @@ def pairs_of_transformers(ours, theirs):
     inner = theirs.transformer_blocks[0]
     found = [(ours.norm, theirs.norm), (ours.enter, theirs.proj_in), (ours.leave, theirs.proj_out)]
     found += list(zip(ours.block.norms, (inner.norm1, inner.norm2, inner.norm3), strict=True))
-    for mine, other in ((ours.block.attend, inner.attn1), (ours.block.listen, inner.attn2)):
+    for mine, other in ((ours.block.attend, inner.attn1), (ours.block.cross, inner.attn2)):
         found += [(mine.query, other.to_q), (mine.key, other.to_k), (mine.value, other.to_v)]
         found.append((mine.out, other.to_out[0]))
     return [*found, (ours.block.feed.inner, inner.ff.net[0].proj), (ours.block.feed.out, inner.ff.net[2])]

@@ -164,14 +164,13 @@ def test_time_scale_multiplies_the_time():
 def test_sides_that_cannot_be_halved_are_refused(shape):
     with pytest.raises(ModelError) as caught:
         small_unet(shape, multipliers=(1, 2, 2))
-    assert str(caught.value) == (
-        f"U-Net: images are {shape[1]}x{shape[2]}; 3 multipliers need a height and width that are multiples of 4"
-    )
+    size, most = f"{shape[1]}x{shape[2]}", halvings(*shape[1:]) + 1
+    assert str(caught.value) == f"U-Net: config.multipliers: found 3, allowed: at most {most} for {size} images"
 
 
 @pytest.mark.parametrize("channels", [2, 7])
 def test_channels_that_cannot_embed_time_are_refused(channels):
-    with pytest.raises(ModelError, match=f"channels is {channels}; allowed: an even number of at least 4"):
+    with pytest.raises(ModelError, match=f"config.channels: found {channels}, allowed: an even number, at least 4"):
         small_unet(channels=channels)
 
 

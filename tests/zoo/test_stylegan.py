@@ -125,7 +125,7 @@ def test_configuration_f_and_its_recipe():
 
 
 def test_another_generator_is_refused():
-    with pytest.raises(ValueError, match="generator is 'alias-free'; allowed: modulated, adain"):
+    with pytest.raises(ModelError, match=r"StyleGAN: config.generator: found 'alias-free' .*allowed: modulated, adain"):
         make(generator="alias-free")
 
 
@@ -378,8 +378,6 @@ def test_truncation_is_off_unless_asked_for_and_then_said():
     assert make().sampler == StyleGANSampler(psi=1.0, cutoff=None)
     assert make().caveat == ""
     assert make(sampler=StyleGANSampler(psi=0.7)).caveat == "styles truncated with psi 0.7: less varied than the model"
-    with pytest.raises(ModelError, match=r"stylegan: sampler.cutoff is -1; allowed: 0 or more, or null"):
-        StyleGANSampler(cutoff=-1)
 
 
 # ---- discriminator ----------------------------------------------------------------------------------------------
