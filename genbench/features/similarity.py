@@ -51,11 +51,11 @@ def load_similarity(
 
     options.weights must be a folder: LPIPS has two files, VGG16's and its own.
     """
-    identity(name, dataset, options)
+    protocol_fields(name, dataset, options)
     return Lpips(device, options) if name == "lpips-vgg16" else ClassifierSimilarity(f"{dataset}-classifier", device)
 
 
-def identity(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
+def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
     """The protocol fields of a similarity; raises as load_similarity."""
     if name not in SIMILARITIES:
         allowed = ", ".join(SIMILARITIES)

@@ -11,7 +11,7 @@ from genbench.sources.base import DataPlan
 def suite_setting(extractor: str, plan: DataPlan) -> Setting:
     """The setting of a suite's metrics."""
     return Setting(
-        plan.entry["name"],
+        plan.name,
         plan.spec.classes,
         extractor,
         probabilities=features.has_probabilities(extractor),
@@ -22,7 +22,7 @@ def suite_setting(extractor: str, plan: DataPlan) -> Setting:
 
 def lacking(kind: type[Draws], plan: DataPlan) -> str:
     """What the dataset lacks for a model to be trained or drawn from on it; "" for nothing."""
-    name = plan.entry["name"]
+    name = plan.name
     if issubclass(kind, Translates) and not data.is_translation(plan.entry):
         return f"translates; found dataset {name}, allowed: {{name: edges, of: ...}}"
     if issubclass(kind, ClassConditional) and not plan.spec.classes:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import yaml
 
-from genbench import data, metrics, report
+from genbench import data, report
 from genbench.evaluate.cell import failed_record, stored_record
 from genbench.machine import (
     choose_device,
@@ -135,7 +135,7 @@ class _Run:
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
-        return [m for m in absent if metrics.get(m.name).reads.alone == alone]
+        return [m for m in absent if m.metric.reads.alone == alone]
 
     def _collect_stored(self) -> None:
         """Values in the store; a record that says what the folder's says keeps the folder's provenance."""

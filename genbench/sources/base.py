@@ -38,6 +38,11 @@ class DataPlan:
     fingerprint: str
     reference: str
 
+    @property
+    def name(self) -> str:
+        """The dataset's name in records and tables."""
+        return data.label(self.entry)
+
 
 @dataclass(frozen=True)
 class Drawing:

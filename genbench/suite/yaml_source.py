@@ -48,7 +48,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Source:
+class SuiteSource:
     """Where a suite came from: a YAML file, or Python (path None: messages then start with the key)."""
 
     path: Path | None = None
@@ -93,7 +93,7 @@ def choice(word: str, allowed: Iterable[str]) -> str:
     return f"{nearest(word, names) or ';'} allowed: {', '.join(names) or 'none'}"
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> SuiteSource:
     """The data of a YAML file with the lines of its keys. Raises SuiteError for anything that is not plain YAML."""
     try:
         if not path.is_file():
@@ -107,7 +107,7 @@ def read_source(path: Path) -> Source:
     return parse(text, path)
 
 
-def parse(text: str, path: Path) -> Source:
+def parse(text: str, path: Path) -> SuiteSource:
     """The data of YAML text; path is what messages call it. Raises SuiteError."""
     try:
         loader = Loader(text)
@@ -124,7 +124,7 @@ def parse(text: str, path: Path) -> Source:
         raise SuiteError(f"{path}:{line}: found character U+{error.character:04X}, allowed: printable text") from None
     except yaml.MarkedYAMLError as error:
         raise SuiteError(f"{path}:{_syntax(error)}") from None
-    return Source(path, data, _lines(node, {}))
+    return SuiteSource(path, data, _lines(node, {}))
 
 
 class Refusal(yaml.MarkedYAMLError):
@@ -239,17 +239,24 @@ def _lines(node: yaml.Node, seen: dict[int, Lines]) -> Lines:
     return lines
 
 
-def refusal(error: ValidationError, model: type[BaseModel], source: Source, above: Loc = ()) -> SuiteError:
-    """A failed validation of the value at `above` against `model`, in our words.
+def refusal(error: ValidationError, model: type[BaseModel], source: SuiteSource, above: Loc = ()) -> SuiteError:
+    """The error of a failed validation of the value at `above` against `model`, in our words."""
+    return source.error(validation_problems(error, model, source, above))
 
-    The first mistake in the file counts, a missing key only after the others: a misspelt one may explain it.
+
+def validation_problems(
+    error: ValidationError, model: type[BaseModel], source: SuiteSource, above: Loc = ()
+) -> list[Problem]:
+    """What is wrong with the value at `above`, which failed validation against `model`, in the order of the file.
+
+    Missing keys come last: a misspelt key may explain them.
     """
-    found = sorted(
+    mistakes = sorted(
         ((tuple(e["loc"]), e["type"], e.get("input")) for e in error.errors(include_url=False)),
         key=lambda e: (e[1] == "missing", source.line((*above, *e[0]))),
     )
-    problems = (_problem(loc, kind, value, model) for loc, kind, value in found)
-    return source.error(dict.fromkeys(((*above, *loc), message) for loc, message in problems))
+    problems = (_problem(loc, kind, value, model) for loc, kind, value in mistakes)
+    return list(dict.fromkeys(((*above, *loc), message) for loc, message in problems))
 
 
 def _problem(loc: Loc, kind: str, value: Any, model: type[BaseModel]) -> Problem:
@@ -310,7 +317,8 @@ def _noun(hint: Any, number: int) -> str:
     if origin in UNIONS:
         return " or ".join(words(a, number=number) for a in args)
     if isinstance(hint, type) and issubclass(hint, BaseModel):
-        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}"
+        options = ", and options of the named object" if hint.model_config.get("extra") == "allow" else ""
+        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}{options}"
     name = getattr(hint, "__name__", str(hint))
     return NOUNS.get(origin or hint, (name, name))[number]
 
