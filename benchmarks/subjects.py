@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from genbench import data
+from genbench import builtin, data
 from genbench.contract import ClassConditional, Condition, DataSpec, Model, TextConditional, Translates
 from genbench.data import Dataset
 from genbench.draw.blocks import NO_WISHES, Wishes
-from genbench.registry import ZOO, resolve_model
+from genbench.registry import resolve_model
 from genbench.sources.build import load_model
 from genbench.space import to_unit_range
 from genbench.train.batches import Batches
 
-MODELS = tuple(ZOO)
+MODELS = tuple(builtin.MODELS)
 
 
 @cache

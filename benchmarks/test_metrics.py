@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from genbench.metrics import METRICS
+from genbench.registry import METRICS
 
 N, D, CLASSES = 2_000, 64, 10
 NAMES = (

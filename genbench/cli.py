@@ -1,4 +1,4 @@
-"""The commands: each parses, calls, prints and exits. torch is imported only when a command runs."""
+"""The commands: each one parses, calls, prints and exits. torch is imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genbench.errors import GenbenchError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, e.g. suites/digits.yaml.")]
-DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses the fastest available.")]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
 
 
@@ -43,10 +43,10 @@ def run(
 
 @app.command()
 def plan(suite: SuitePath, device: DeviceName = "auto", limit_images: LimitImages = None) -> None:
-    """List the cells SUITE would run, what is there already, and what does not apply and why. Runs nothing."""
-    from genbench.commands import listing
+    """List the cells of SUITE, what is stored already, and what does not apply and why. Runs nothing."""
+    from genbench.commands.plan import describe_plan
 
-    typer.echo(listing.plan(suite, device, limit_images))
+    typer.echo(describe_plan(suite, device, limit_images))
 
 
 @app.command()
@@ -60,9 +60,9 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A fold
 
 @app.command()
 def score(
-    fake: Annotated[str, typer.Argument(metavar="FAKE", help="A folder of pictures, .npy, .npz or a dataset's name.")],
-    reference: Annotated[str, typer.Option(help="What to compare with, likewise; a name is its train split.")],
-    features: Annotated[str | None, typer.Option(help="The extractor; see `genbench ls features`.")] = None,
+    fake: Annotated[str, typer.Argument(metavar="FAKE", help="A folder of images, .npy, .npz or a dataset's name.")],
+    reference: Annotated[str, typer.Option(help="What to compare with, likewise; a name means its train split.")],
+    features: Annotated[str | None, typer.Option(help="See `genbench ls features`; or file.py:Object.")] = None,
     metrics: Annotated[str, typer.Option(help="Names separated by commas; default: those that apply.")] = "",
     weights: Annotated[Path | None, typer.Option(help="Folder or file of the extractor's weights.")] = None,
     device: DeviceName = "auto",
@@ -84,29 +84,29 @@ def score(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A zoo name, or model/dataset/s0 of a run.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A model, or model/dataset/s0 of a run.")],
     suite: Annotated[Path | None, typer.Option(help="The suite that the cell belongs to.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("grid.png"),
     device: DeviceName = "auto",
 ) -> None:
-    """Draw a picture of N samples: of a trained cell with --suite, else of an untrained zoo model."""
-    from genbench.commands import listing
+    """Draw a picture of N samples: of a trained cell with --suite, else of an untrained model."""
+    from genbench.commands.sample import write_picture
 
-    typer.echo(listing.sample(model, suite, n, seed, out, device))
+    typer.echo(write_picture(model, suite, n, seed, out, device))
 
 
 @app.command()
 def check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name, module:Class or path/to/file.py:Class.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, module:Class or path/to/file.py:Class.")],
     shape: Annotated[str, typer.Option(help="Channels x height x width of the images to try.")] = "1x8x8",
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
 ) -> None:
-    """Try MODEL against the contract: each promise that a model makes, and what is wrong where one is broken."""
-    from genbench.commands import listing
+    """Check MODEL against the contract: one line for each rule, with what is wrong where it is broken."""
+    from genbench.commands.check import run_checks
 
-    text, passed = listing.check(model, shape, levels)
+    text, passed = run_checks(model, shape, levels)
     typer.echo(text)
     raise typer.Exit(0 if passed else 1)
 
@@ -120,16 +120,14 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare two results metric by metric: better, worse, or cannot tell; and which parts of the protocols differ."""
-    from genbench.report import difference
+    from genbench.commands.diff import compare_results
 
-    found = difference.compare(a, b)
-    shut = difference.closed(found, difference.tolerances(tolerance or [])) if gate else []
-    text = json.dumps(difference.as_plain(found), indent=1) if as_json else difference.table(found)
-    typer.echo(text)
-    typer.echo(difference.sentence(found), err=as_json)
-    for d in shut:
-        typer.echo(f"gate closed: {d.model} {d.metric} is {d.verdict} {d.reason}".rstrip(), err=True)
-    raise typer.Exit(1 if shut else 0)
+    comparison = compare_results(a, b, gate, tolerance or [], as_json)
+    typer.echo(comparison.text)
+    typer.echo(comparison.sentence, err=as_json)
+    for line in comparison.closed:
+        typer.echo(line, err=True)
+    raise typer.Exit(1 if comparison.closed else 0)
 
 
 @app.command()
@@ -143,16 +141,16 @@ def speed(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained models (always so with --base).")
     ] = False,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images in a call; default: the suite's.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0 takes all cores, 1 is the steadiest.")] = 1,
-    tolerance: Annotated[str, typer.Option(help="Slower by more closes the gate; default 5%, with --base 2%.")] = "",
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per call; default: the suite's.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0 uses all cores, 1 varies least.")] = 1,
+    tolerance: Annotated[str, typer.Option(help="Being slower by more fails; default 5%, with --base 2%.")] = "",
     max_minutes: Annotated[float, typer.Option(min=0.1, help="With --base: time for all models together.")] = 10.0,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Without --save, --against, --base: compile first.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON there.")] = None,
 ) -> None:
-    """Measure what drawing from SUITE's models costs; or gate it, against a baseline or another revision."""
+    """Measure what drawing from SUITE's models costs, or compare it with a baseline or another revision."""
     from genbench.speed.commands import Request, speed
 
     request = Request(
@@ -166,9 +164,9 @@ def speed(
 
 @app.command()
 def selftest(
-    only: Annotated[str, typer.Option(help="Only worlds whose name holds this, in any case.")] = "",
+    only: Annotated[str, typer.Option(help="Only problems whose name contains this text.")] = "",
 ) -> None:
-    """Measure worlds of known answer with the code that measures models: measured against true, in a table."""
+    """Run the code that measures models on problems with known answers: a table of measured and true values."""
     from genbench import selftest as worlds
 
     rows = worlds.run(only)
@@ -178,18 +176,18 @@ def selftest(
 
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, features or suites.")] = "models") -> None:
-    """List what there is."""
-    from genbench.commands import listing
+    """List models, datasets, metrics, features or suites, those of installed plug-ins included."""
+    from genbench.commands.ls import list_names
 
-    typer.echo(listing.ls(what))
+    typer.echo(list_names(what))
 
 
 @app.command()
 def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False) -> None:
-    """Show what the artefact store holds, or free it."""
-    from genbench.commands import listing
+    """Show what the artefact store contains, or delete all of it."""
+    from genbench.commands.cache import describe_store
 
-    typer.echo(listing.cache(prune))
+    typer.echo(describe_store(prune))
 
 
 @app.command()

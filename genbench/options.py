@@ -137,7 +137,8 @@ def _noun(hint: Any, number: int) -> str:
     if origin in UNIONS:
         return " or ".join(words(a, number=number) for a in args)
     if hasattr(hint, "model_fields"):  # a pydantic model: a mapping of a suite
-        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}"
+        options = ", and options of the named object" if hint.model_config.get("extra") == "allow" else ""
+        return f"{NOUNS[dict][number]} with keys {', '.join(hint.model_fields)}{options}"
     name = getattr(hint, "__name__", str(hint))
     return NOUNS.get(origin or hint, (name, name))[number]
 

@@ -1,86 +1,259 @@
-"""Names to objects: the zoo by short name, anybody's class by `module:Class` or `path/to/file.py:Class`.
+"""Short names to objects: models, datasets, metrics and feature extractors.
 
-genbench never imports the zoo by statement; a user's class stands on equal terms with it. Installed packages can add
-names through the entry-point group "genbench.models".
+A name is one of three things:
+
+    vae                         built in (genbench.builtin), or offered by an installed package
+    somewhere.flows:MyFlow      an object of an importable module
+    path/to/flow.py:MyFlow      an object of a file
+
+An installed package offers names through the entry-point groups `genbench.models`, `genbench.datasets`,
+`genbench.metrics` and `genbench.features`; for example in its pyproject.toml:
+
+    [project.entry-points."genbench.metrics"]
+    sharpness = "my_package.metrics:SHARPNESS"
+
+Nothing is imported until `load` is called, and entry points are scanned once in a process.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from genbench.errors import ModelError
+from genbench import builtin
+from genbench.builtin import BuiltIn
+from genbench.errors import DataError, GenbenchError, ModelError
+from genbench.keys import digest
 from genbench.options import nearest
 
-ZOO = {
-    "gan": "zoo.gan:GAN",
-    "dcgan": "zoo.dcgan:DCGAN",
-    "cgan": "zoo.cgan:CGAN",
-    "cyclegan": "zoo.cyclegan:CycleGAN",
-    "vae": "zoo.vae:VAE",
-    "realnvp": "zoo.realnvp:RealNVP",
-    "glow": "zoo.glow:Glow",
-    "stylegan": "zoo.stylegan:StyleGAN",
-    "latent_diffusion": "zoo.latent_diffusion:LatentDiffusion",
-    "ddpm": "zoo.ddpm:DDPM",
-    "ddim": "zoo.ddim:DDIM",
-}
+TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
+SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def model_names() -> dict[str, str]:
-    """Every short model name and the `module:Class` it stands for; entry points may add, not replace."""
-    added = {point.name: point.value for point in entry_points(group="genbench.models")}
-    return {**added, **ZOO}
+@dataclass(frozen=True)
+class Plugin:
+    """A name that an installed package offers: its target and the distribution, as "name version"."""
+
+    name: str
+    target: str
+    distribution: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What installed packages offer, by group and name, and a sentence for each offer that is not usable."""
+
+    plugins: Mapping[str, Mapping[str, Plugin]]
+    refused: tuple[str, ...]
+
+
+class Registry:
+    """The objects of one kind, by name; iterating gives the names.
+
+    kind: a word for messages. group: of entry points. built_in: the table of what genbench ships. base: `module:Class`
+    that an object must be an instance of, or a subclass of when `classes` is true. error: what is raised.
+    """
+
+    def __init__(
+        self, kind: str, group: str, built_in: Mapping[str, BuiltIn], base: str, error: type[GenbenchError],
+        classes: bool = False,
+    ) -> None:  # fmt: skip
+        self.kind, self.group, self.built_in, self.base, self.error = kind, group, built_in, base, error
+        self.classes = classes
+
+    def names(self) -> tuple[str, ...]:
+        """Every short name: built-in ones first, then those of installed packages."""
+        return (*self.built_in, *self._plugins())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self._plugins()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.load(name)
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether genbench ships the object of that name."""
+        return name in self.built_in
+
+    def about(self, name: str) -> str:
+        """One line about a name. It is read without loading for built-in names; a plug-in is loaded."""
+        if name in self.built_in:
+            return self.built_in[name].about
+        declared = self.load(name)
+        text = getattr(declared, "about", "") or (getattr(declared, "__doc__", None) or "")
+        return str(text).strip().partition("\n")[0]
+
+    def load(self, name: str, folder: Path | None = None) -> Any:
+        """The object of a short name, `module:Object` or `path/to/file.py:Object`.
+
+        folder: where a relative file path starts (default: the current folder). Raises the registry's error for an
+        unknown name, a module that cannot be imported, and an object of another kind.
+        """
+        target = self.target(name)
+        declared = load_object(target, folder, self.error)
+        if isinstance(declared, Mapping) and name in declared:
+            declared = declared[name]
+        self._check(target, declared)
+        return declared
+
+    def target(self, name: str) -> str:
+        """Where the object of a name is: `module:Object` or `path/to/file.py:Object`."""
+        if is_target(name):
+            return name
+        if name in self.built_in:
+            return self.built_in[name].target
+        if name in self._plugins():
+            return self._plugins()[name].target
+        raise self.error(self.unknown(name))
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that does not exist, with the nearest one."""
+        allowed = ", ".join(self.names())
+        return f"unknown {self.kind} '{name}'{nearest(name, self) or ';'} allowed: {allowed}, or file.py:Object"
+
+    def _plugins(self) -> Mapping[str, Plugin]:
+        return scan().plugins.get(self.group, {})
+
+    def _check(self, target: str, declared: Any) -> None:
+        base = load_object(self.base, None, self.error)
+        if self.classes and isinstance(declared, type) and issubclass(declared, base):
+            return
+        if not self.classes and isinstance(declared, base):
+            return
+        what = "a class" if isinstance(declared, type) else type(declared).__name__
+        allowed = "subclass" if self.classes else "instance"
+        raise self.error(f"'{target}' is {what}, allowed: a {allowed} of {self.base.replace(':', '.')}")
+
+
+MODELS = Registry("model", "genbench.models", builtin.MODELS, "genbench.contract:Draws", ModelError, classes=True)
+DATASETS = Registry(
+    "dataset", "genbench.datasets", builtin.DATASETS, "genbench.data.base:DatasetSource", DataError
+)  # fmt: skip
+METRICS = Registry("metric", "genbench.metrics", builtin.METRICS, "genbench.metrics.base:Metric", GenbenchError)
+EXTRACTORS = Registry(
+    "features", "genbench.features", builtin.EXTRACTORS, "genbench.features.base:ExtractorSource", DataError
+)  # fmt: skip
+REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS)
+
+
+@cache
+def scan() -> Scan:
+    """The entry points of all installed packages, read once in a process.
+
+    A name that genbench ships, or that another package offers already, is not replaced.
+    """
+    plugins: dict[str, dict[str, Plugin]] = {}
+    refused = []
+    for registry in REGISTRIES:
+        offered = plugins[registry.group] = {}
+        for point in sorted(entry_points(group=registry.group), key=lambda p: (p.name, p.value)):
+            offer = Plugin(point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "")
+            reason = _refusal(offer, offered, registry)
+            if reason:
+                refused.append(f"{offer.distribution}: {registry.group}: '{offer.name}' is ignored: {reason}")
+            else:
+                offered[offer.name] = offer
+    return Scan(plugins, tuple(refused))
+
+
+def _refusal(offer: Plugin, offered: Mapping[str, Plugin], registry: Registry) -> str:
+    if not SHORT_NAME.fullmatch(offer.name):
+        return "allowed: a name of letters, digits, ., - and _"
+    if offer.name in registry.built_in:
+        return f"genbench has a {registry.kind} of that name"
+    other = offered.get(offer.name)
+    if other is None or other.target == offer.target:
+        return ""
+    return f"{other.distribution} offers that name, too"
+
+
+def distribution_of(module: str) -> str:
+    """The package that offers plug-ins from a module, as "name version"; "" for any other module."""
+    package = module.partition(".")[0]
+    offers = (plugin for group in scan().plugins.values() for plugin in group.values())
+    return next((offer.distribution for offer in offers if re.split(r"[.:]", offer.target)[0] == package), "")
 
 
 def resolve_model(name: str, source: str | None = None, folder: Path | None = None) -> type:
-    """The class behind a short name, or behind `source` when one is given.
+    """The class of a model's name, or of `source` when it is given.
 
-    folder: where a relative file path starts. Raises ModelError when it cannot be found or is not a Model.
+    folder: where a relative file path starts. Raises ModelError when there is no such class or it is not a Model.
     """
-    from genbench.contract import Draws
-
-    names = model_names()
-    if source is None and name not in names:
-        raise ModelError(
-            f"unknown model '{name}'{nearest(name, names) or ';'} allowed: {', '.join(sorted(names))}, or source"
-        )
-    target = source or names[name]
-    found = load_object(target, folder)
-    if not (isinstance(found, type) and issubclass(found, Draws)):
-        what = "a class that is not a" if isinstance(found, type) else f"{type(found).__name__}, not a"
-        raise ModelError(f"'{target}' is {what} genbench.contract.Model or Draws")
-    return found
+    kind: type = MODELS.load(source or name, folder)
+    return kind
 
 
-def load_object(target: str, folder: Path | None = None) -> Any:
-    """The object named by `module:Object` or `path/to/file.py:Object`."""
-    place, _, attribute = target.rpartition(":")
-    if not place or not attribute:
-        raise ModelError(f"'{target}': found no object name, allowed: module:Class or path/to/file.py:Class")
-    module = _load_file((folder or Path()) / Path(place).expanduser()) if place.endswith(".py") else _load_module(place)
+def is_target(name: str) -> bool:
+    """Whether a name is `module:Object` or `path/to/file.py:Object`."""
+    return TARGET.fullmatch(name) is not None
+
+
+def short_name(name: str) -> str:
+    """A name for tables and files: "Object" for `module:Object` and `path/to/file.py:Object`, else the name itself."""
+    return name.rpartition(":")[2] if is_target(name) else name
+
+
+def located(name: str, folder: Path) -> str:
+    """The name with an absolute path where it is `path/to/file.py:Object`, so that it means the same everywhere."""
+    file = target_file(name)
+    if file is None:
+        return name
+    return f"{(folder / file.expanduser()).absolute()}:{name.rpartition(':')[2]}"
+
+
+def target_file(name: str) -> Path | None:
+    """The file of `path/to/file.py:Object`; None for other names."""
+    file = name.rpartition(":")[0]
+    return Path(file) if is_target(name) and file.endswith(".py") else None
+
+
+def load_object(target: str, folder: Path | None = None, error: type[GenbenchError] = ModelError) -> Any:
+    """The object of `module:Object` or `path/to/file.py:Object`; raises `error` when there is none."""
+    if not is_target(target):
+        raise error(f"'{target}': found no object name, allowed: module:Object or path/to/file.py:Object")
+    location, _, attribute = target.rpartition(":")
+    module = load_module(target, folder, error)
     if not hasattr(module, attribute):
-        names = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
-        raise ModelError(f"'{place}' has no '{attribute}'{nearest(attribute, names) or ';'} it has: {', '.join(names)}")
+        own = [name for name, value in vars(module).items() if _is_own(name, value, module)]
+        raise error(
+            f"'{location}' has no '{attribute}'{nearest(attribute, own) or ';'} it has: {', '.join(own) or 'none'}"
+        )
     return getattr(module, attribute)
 
 
-def _load_module(name: str) -> Any:
+def _is_own(name: str, value: Any, module: Any) -> bool:
+    """Whether a name of a module is a class or function of its own, or a constant."""
+    return name.isupper() or getattr(value, "__module__", "") == module.__name__
+
+
+def load_module(target: str, folder: Path | None = None, error: type[GenbenchError] = ModelError) -> Any:
+    """The module of `module:Object` or `path/to/file.py:Object`, imported once in a process."""
+    file = target_file(target)
+    if file is not None:
+        return _load_file(((folder or Path()) / file.expanduser()).resolve(), error)
+    name = target.rpartition(":")[0]
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ModelError(f"module '{name}' cannot be imported: {error}") from error
+    except Exception as failure:
+        kind = "" if isinstance(failure, ImportError) else f"{type(failure).__name__}: "
+        raise error(f"module '{name}' cannot be imported: {kind}{failure}") from failure
 
 
-def _load_file(path: Path) -> Any:
-    path = path.resolve()
+def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    name = f"genbench_source_{path.stem}_{abs(hash(str(path)))}"
+        raise error(f"{path}: no such file")
+    name = f"genbench_source_{path.stem}_{digest(str(path))[:12]}"  # the same in every process, so that objects pickle
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -90,7 +263,7 @@ def _load_file(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as failure:
         del sys.modules[name]
-        raise ModelError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise error(f"{path}: cannot be imported: {type(failure).__name__}: {failure}") from failure
     return module

@@ -31,7 +31,7 @@ from genbench.contract import (
     Translates,
 )
 from genbench.errors import ModelError
-from genbench.registry import model_names, resolve_model
+from genbench.registry import MODELS, resolve_model
 from genbench.space import density_to_mass, dequantise, seeded
 
 SMALL = DataSpec(1, 4, 4, 17, 10)
@@ -684,13 +684,13 @@ DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 
 
 @pytest.mark.parametrize("data", DATA, ids=["8x8", "28x28"])
-@pytest.mark.parametrize("name", sorted(model_names()))
+@pytest.mark.parametrize("name", sorted(MODELS.built_in))
 def test_zoo_models_conform(name, data):
     results = check_model(resolve_model(name), data, TINY.get(name), TINY_SAMPLER.get(name))
     assert [r for r in results if not r.passed] == []
 
 
-@pytest.mark.parametrize("name", sorted(model_names()))
+@pytest.mark.parametrize("name", sorted(MODELS.built_in))
 def test_the_zoos_images_can_be_told_apart(name):
     subject = Subject(resolve_model(name), DATA[0], TINY.get(name), TINY_SAMPLER.get(name))
     noise = NoiseOfEachImage(DRAWN)

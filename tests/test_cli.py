@@ -39,7 +39,10 @@ CASES = {
         SUITE.replace("vae", "dcgan").replace("[fid]", "[bits_per_dim]"),
         "s.yaml:5: metrics[0]: bits_per_dim: not available for any model of this suite; needs ExactLikelihood or",
     ),
-    "unknown metric": (SUITE.replace("[fid]", "[fdi]"), "s.yaml:5: metrics[0]: found 'fdi' (str); did you mean 'fid'?"),
+    "unknown metric": (
+        SUITE.replace("[fid]", "[fdi]"),
+        "s.yaml:5: metrics[0]: unknown metric 'fdi'; did you mean 'fid'?",
+    ),
 }
 
 

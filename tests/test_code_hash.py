@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from genbench.code_hash import code_hash, code_text, files_of
 from genbench.registry import resolve_model
-from genbench.sources.code_hash import code_hash, code_text, files_of
 
 LAYERS = '"""Layers."""\nWIDTHS = {"narrow": 2}\n'
 MODEL = '''"""A model."""

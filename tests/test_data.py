@@ -331,9 +331,12 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 def test_unknown_names_and_keys_are_refused_with_the_nearest() -> None:
     every = "digits, fashion-mnist, cifar10, edges, folder, npz"
     assert data.names() == tuple(every.split(", "))
-    assert message({"name": "digit"}) == f"unknown dataset 'digit'; did you mean 'digits'? allowed: {every}"
-    assert message({"name": "zzz"}) == f"unknown dataset 'zzz'; allowed: {every}"
-    assert message({"name": "npz", "path": "x", "levls": 17}) == (
-        "dataset npz: unknown key 'levls'; did you mean 'levels'? allowed: name, path, levels"
+    assert (
+        message({"name": "digit"})
+        == f"unknown dataset 'digit'; did you mean 'digits'? allowed: {every}, or file.py:Object"
     )
-    assert message({"name": "npz"}) == "dataset npz: no path, allowed: {name: npz, path: ...}"
+    assert message({"name": "zzz"}) == f"unknown dataset 'zzz'; allowed: {every}, or file.py:Object"
+    assert message({"name": "npz", "path": "x", "levls": 17}) == (
+        "dataset.levls: unknown key; did you mean 'levels'? allowed: name, path, levels"
+    )
+    assert message({"name": "npz"}) == "dataset.path: missing key, allowed: a path"

@@ -50,9 +50,9 @@ def test_described_without_loading():
 
 
 def test_what_it_is_made_of_must_be_said():
-    with pytest.raises(DataError, match="dataset edges: no of, allowed"):
+    with pytest.raises(DataError, match=r"dataset\.of: missing key, allowed: digits, fashion-mnist"):
         data.load({"name": "edges"})
-    with pytest.raises(DataError, match="of: found 'cats', allowed: digits, fashion-mnist"):
+    with pytest.raises(DataError, match=r"dataset\.of: found 'cats' \(str\), allowed: digits, fashion-mnist"):
         data.load({"name": "edges", "of": "cats"})
 
 

@@ -133,7 +133,7 @@ def test_bfloat16_is_near_and_says_so(inception_file: Path, extracted: tuple[fea
     found = features.load(INCEPTION, "folder", "cpu", options)(FAKE[:4], 256)
     assert 1e-4 < relative(found.vectors, torch.from_numpy(extracted[0].vectors[:4])) < 0.02
     assert found.vectors.dtype == np.float32
-    assert features.identity(INCEPTION, "folder", options)["feature_precision"] == "bf16"
+    assert features.protocol_fields(INCEPTION, "folder", options)["feature_precision"] == "bf16"
 
 
 @pytest.mark.parametrize(("source", "size"), [((32, 32), 299), ((28, 20), 224), ((320, 300), 299), ((8, 8), 8)])
@@ -240,13 +240,13 @@ def test_missing_weights_name_file_hash_source_and_places(tmp_path: Path, monkey
         assert part in message
     assert "\n" not in message
     with pytest.raises(DataError):
-        features.identity(INCEPTION, "folder")
+        features.protocol_fields(INCEPTION, "folder")
     assert refusal(FeatureOptions(tmp_path / "none.pth")) == f"{tmp_path / 'none.pth'}: no such file of weights"
 
 
 def test_identity_of_weights_to_be_downloaded_is_the_published_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("identity must not download"))
-    identity = features.identity("vgg16", "folder", FeatureOptions(download=True))
+    identity = features.protocol_fields("vgg16", "folder", FeatureOptions(download=True))
     assert identity["extractor_weights"] == FILES["vgg16"].sha256
 
 
@@ -274,7 +274,7 @@ def test_a_folder_holds_the_published_file_or_none(
     monkeypatch.setitem(FILES, CLIP, Published(f"https://example.org/{found}/ViT-B-32.pt", found))
     monkeypatch.setenv("GENBENCH_WEIGHTS", str(tmp_path))
     loaded = features.load(CLIP, "folder")
-    assert loaded.weights_hash == features.identity(CLIP, "folder")["extractor_weights"] == found
+    assert loaded.weights_hash == features.protocol_fields(CLIP, "folder")["extractor_weights"] == found
 
 
 def test_a_named_file_is_taken_whatever_its_hash_and_read_anew_when_it_changes(clip_file: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_named_file_is_taken_whatever_its_hash_and_read_anew_when_it_changes(c
     path = tmp_path / "mine.safetensors"
     save_file(state, path)
     options = FeatureOptions(path)
-    first = features.identity(CLIP, "folder", options)
+    first = features.protocol_fields(CLIP, "folder", options)
     assert first["extractor_weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert first["resize"] == "tf1-bilinear: as TensorFlow 1 does, not antialiased, to 224x224"
     assert first["grey"] == "repeated to three channels"
@@ -291,10 +291,10 @@ def test_a_named_file_is_taken_whatever_its_hash_and_read_anew_when_it_changes(c
     clean = FeatureOptions(path, resize="clean")
     assert not np.array_equal(features.load(CLIP, "x", "cpu", clean)(blots(2, 0), 256).vectors,
                               as_saved(blots(2, 0), 256).vectors)  # fmt: skip
-    assert "antialiased bicubic" in features.identity(CLIP, "folder", clean)["resize"]
+    assert "antialiased bicubic" in features.protocol_fields(CLIP, "folder", clean)["resize"]
     save_file(state | {"more": torch.zeros(1)}, path)
     os.utime(path, ns=(0, 0))
-    assert features.identity(CLIP, "folder", options)["extractor_weights"] != first["extractor_weights"]
+    assert features.protocol_fields(CLIP, "folder", options)["extractor_weights"] != first["extractor_weights"]
 
 
 class Trap:
@@ -352,7 +352,7 @@ def test_every_hash_is_that_of_torch_fidelity_or_of_the_name() -> None:
     assert all(len(file.sha256) == 64 for file in FILES.values())
     assert set(features.names()) == {"classifier", "pixels", *FILES}
     assert [n for n in features.names() if features.has_spatial(n)] == ["classifier", INCEPTION]
-    assert all(features.about(name) for name in features.names())
+    assert all(features.source(name).about for name in features.names())
 
 
 def test_classifier_similarity_is_quadratic_in_a_small_change() -> None:
@@ -421,7 +421,10 @@ def test_lpips_is_torch_fidelitys(vgg16_folder: Path, monkeypatch: pytest.Monkey
         own = Published(file.url, weight_files.sha256(vgg16_folder / file.name))
         monkeypatch.setattr(weight_files, key, own)
     near = load_similarity("lpips-vgg16", "folder", "cpu", FeatureOptions(vgg16_folder))
-    assert len(similarity.identity("lpips-vgg16", "folder", FeatureOptions(vgg16_folder))["similarity_weights"]) == 2
+    assert (
+        len(similarity.protocol_fields("lpips-vgg16", "folder", FeatureOptions(vgg16_folder))["similarity_weights"])
+        == 2
+    )
     net = vgg16(init_weights=False)
     net.load_state_dict(torch.load(vgg16_folder / weight_files.VGG16.name, weights_only=True))
     own = torch.load(vgg16_folder / weight_files.LPIPS.name, weights_only=True)

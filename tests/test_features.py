@@ -147,12 +147,12 @@ def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_identity_is_the_protocol_of_what_is_loaded(extractor: features.Extractor) -> None:
-    identity = features.identity("classifier", "digits")
+    identity = features.protocol_fields("classifier", "digits")
     assert identity == {
         "extractor": "digits-classifier", "extractor_weights": extractor.weights_hash, "resize": "none",
     }  # fmt: skip
     assert identity["extractor"] == extractor.name
-    assert features.identity("pixels", "folder")["extractor_weights"] == "none"
+    assert features.protocol_fields("pixels", "folder")["extractor_weights"] == "none"
     assert json.loads(json.dumps(identity)) == identity
 
 
@@ -174,14 +174,15 @@ def test_spatial_features_are_channels_of_the_map_that_is_averaged(
 
 
 def test_pairs_that_do_not_exist_are_refused(extractor: features.Extractor) -> None:
+    every = f"{', '.join(features.names())}, or file.py:Object"
     for name, dataset, expected in [
         ("classifier", "folder", "features 'classifier': found dataset 'folder', allowed: digits, fashion-mnist; "
                                  "use `features: pixels`"),
-        ("pixel", "digits", f"unknown features 'pixel'; did you mean 'pixels'? allowed: {', '.join(features.names())}"),
-        ("zzz", "digits", f"unknown features 'zzz'; allowed: {', '.join(features.names())}"),
+        ("pixel", "digits", f"unknown features 'pixel'; did you mean 'pixels'? allowed: {every}"),
+        ("zzz", "digits", f"unknown features 'zzz'; allowed: {every}"),
     ]:  # fmt: skip
         with pytest.raises(DataError) as caught:
-            features.identity(name, dataset)
+            features.protocol_fields(name, dataset)
         assert str(caught.value) == expected
     with pytest.raises(DataError) as caught:
         extractor(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), 17)

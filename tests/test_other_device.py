@@ -21,7 +21,7 @@ from genbench.contract import DataSpec
 from genbench.evaluate import score as scoring
 from genbench.metrics.readings import COST
 from genbench.records import OK
-from genbench.registry import ZOO, resolve_model
+from genbench.registry import MODELS, resolve_model
 from genbench.runner import run as runner
 from genbench.sources.build import build
 from genbench.space import seeded
@@ -115,7 +115,7 @@ def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
     assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", MODELS.built_in)
 def test_no_step_of_the_check_fails_unheard(name, made):
     subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
     with other_device():

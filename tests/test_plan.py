@@ -144,7 +144,7 @@ def test_an_option_that_the_model_does_not_have(tmp_path):
 
 def test_a_source_that_is_not_a_model(tmp_path):
     text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:NotAModel'}}")
-    assert text.endswith("'" + f"{TOYS}:NotAModel' is a class that is not a genbench.contract.Model or Draws")
+    assert text.endswith("'" + f"{TOYS}:NotAModel' is a class, allowed: a subclass of genbench.contract.Draws")
     text = refused(tmp_path, f"  - {{name: x, source: '{TOYS}:Diagnal'}}")
     assert "has no 'Diagnal'; did you mean 'Diagonal'? it has:" in text
 

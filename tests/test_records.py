@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from genbench.errors import StoreError
-from genbench.metrics import METRICS
 from genbench.protocol import protocol_hash
 from genbench.records import FAILED, Record, append_records, read_records, write_records
+from genbench.registry import METRICS
 from genbench.report.guard import comparable, differences
 
 

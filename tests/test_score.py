@@ -219,7 +219,7 @@ def test_metrics_of_every_kind_read_what_they_declare(digits, monkeypatch, tmp_p
         readings.LIKELIHOOD, readings.COST, readings.PATHS,
     ]  # fmt: skip
     kinds = [reading.name for reading in all_readings]
-    monkeypatch.setattr(metrics, "METRICS", {r.name: recording(r.name, r) for r in all_readings})
+    monkeypatch.setattr(metrics, "get", {r.name: recording(r.name, r) for r in all_readings}.__getitem__)
     saved(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
     found = genbench.score(fake=tmp_path / "x.npz", reference="digits", metrics=kinds, device="cpu")
     assert found.failed == []
@@ -270,7 +270,7 @@ class Brightness(Reading):
 
 def test_a_reading_of_a_plug_in_needs_no_change_elsewhere(monkeypatch):
     metric = Metric("bright", "Bright", 1, "higher", "level", Brightness(), lambda brightness: Value(brightness.mean()))
-    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, "bright": metric})
+    monkeypatch.setattr(metrics, "get", {**metrics.BUILT_IN, "bright": metric}.__getitem__)
     images = random_images(40, 8, 8)
     (record,) = by_pixels(images, random_images(50, 8, 8, seed=1), metrics=["bright"]).records
     assert record.value == pytest.approx(images.astype(float).mean())

@@ -14,7 +14,6 @@ from genbench import data, features, metrics
 from genbench.contract import Recipe, override
 from genbench.errors import SuiteError
 from genbench.suite.schema import (
-    DATASET_KEYS,
     ModelEntry,
     Suite,
     TrainEntry,
@@ -42,9 +41,10 @@ SUITE_KEYS = (
 )
 MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget, claims"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
-METRICS = ", ".join(metrics.names())
-FEATURES = ", ".join(features.names())
-ZOO = "cgan, cyclegan, dcgan, ddim, ddpm, gan, glow, latent_diffusion, realnvp, stylegan, vae"
+METRICS = ", ".join(metrics.names()) + ", or file.py:Object"
+FEATURES = ", ".join(features.names()) + ", or file.py:Object"
+DATASETS = "digits, fashion-mnist, cifar10, edges, folder, npz, or file.py:Object"
+ZOO = "cgan, cyclegan, dcgan, ddim, ddpm, gan, glow, latent_diffusion, realnvp, stylegan, vae, or file.py:Object"
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +108,17 @@ def test_defaults() -> None:
     assert found.folder == Path()
 
 
-def test_names_are_those_of_the_rooms_that_define_them() -> None:
+def test_the_schema_completes_built_in_names_and_allows_others() -> None:
     schema = suite_json_schema()
-    assert tuple(schema["properties"]["metrics"]["items"]["enum"]) == metrics.names()
-    assert tuple(schema["properties"]["features"]["enum"]) == features.names()
-    assert tuple(schema["$defs"]["DatasetEntry"]["properties"]["name"]["enum"]) == data.names()
-    assert {name: source.keys for name, source in data.SOURCES.items()} == DATASET_KEYS
+    dataset = schema["$defs"]["DatasetEntry"]["properties"]
+    named = (
+        (schema["properties"]["metrics"]["items"], metrics.names()),
+        (schema["properties"]["features"], features.names()),
+        (dataset["name"], data.names()),
+    )
+    for found, names in named:
+        assert found["anyOf"] == [{"enum": list(names)}, {"type": "string"}]
+    assert set(dataset) == {"name", "of", "path", "size", "levels", "download"}
 
 
 def test_train_has_the_fields_of_a_recipe() -> None:
@@ -130,9 +135,12 @@ def test_train_changes_override_a_recipe() -> None:
     assert changed == Recipe(lr=1.0, lrs=(("critic", 1e-4),), betas=(0.0, 0.9), flip=False)
 
 
-def test_import_is_light() -> None:
+def test_reading_a_suite_is_light() -> None:
     heavy = ["torch", "numpy", "pandas", "sklearn", "scipy", "matplotlib"]
-    code = f"import sys, genbench.suite.schema; print([m for m in {heavy} if m in sys.modules])"
+    read = (
+        f"import sys, pathlib; from genbench.suite.schema import read_suite; read_suite(pathlib.Path({str(DIGITS)!r}))"
+    )
+    code = f"{read}; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert found.stdout.strip() == "[]"
@@ -151,7 +159,7 @@ def test_import_is_light() -> None:
             "name: vae, train: {warm_up: 3}",
             f"5: models[0].train.warm_up: unknown key; did you mean 'warmup'? allowed: {TRAIN_KEYS}",
         ),
-        ("metrics: [fid, kid]", "", f"1: metrics: missing key, allowed: a non-empty list of {METRICS}"),
+        ("metrics: [fid, kid]", "", "1: metrics: missing key, allowed: a non-empty list of metric names"),
         # wrong types and values
         ("[0]", "a", "2: seeds: found 'a' (str), allowed: a non-empty list of integers, at least 0, below 2147483648"),
         ("[0]", "[]", "2: seeds: found [] (list), allowed: a non-empty list of integers, at least 0, below 2147483648"),
@@ -182,7 +190,7 @@ def test_import_is_light() -> None:
         (
             "{name: digits}",
             "digits",
-            "3: dataset: found 'digits' (str), allowed: a mapping with keys name, of, path, size, levels, download",
+            "3: dataset: found 'digits' (str), allowed: a mapping with keys name, and options of the named object",
         ),
         ("- {name: vae}", "- vae", f"5: models[0]: found 'vae' (str), allowed: a mapping with keys {MODEL_KEYS}"),
         ("32}", "32, 1.5: 2}", "7: models[1].config: found 1.5 as a key, allowed: text (put it in quotes)"),
@@ -205,13 +213,13 @@ def test_import_is_light() -> None:
         (
             "name: digits",
             "name: 8x8",
-            "3: dataset.name: found '8x8' (str), allowed: digits, fashion-mnist, cifar10, edges, folder, npz",
+            f"3: dataset.name: unknown dataset '8x8'; allowed: {DATASETS}",
         ),
-        ("kid]", "kdi]", f"9: metrics[1]: found 'kdi' (str); did you mean 'kid'? allowed: {METRICS}"),
+        ("kid]", "kdi]", f"9: metrics[1]: unknown metric 'kdi'; did you mean 'kid'? allowed: {METRICS}"),
         (
             "seeds: [0]",
             "features: inception",
-            f"2: features: found 'inception' (str); did you mean 'inception-v3-compat'? allowed: {FEATURES}",
+            f"2: features: unknown features 'inception'; did you mean 'inception-v3-compat'? allowed: {FEATURES}",
         ),
         # given twice
         ("seeds: [0]", "seeds: [0]\nseeds: [1]", "3: seeds: duplicate key, first on line 2; allowed: once"),
@@ -223,8 +231,20 @@ def test_import_is_light() -> None:
             "6: models[1]: found 'ddpm' again, first at models[0]; allowed: once; give one of them a label",
         ),
         # the dataset's own keys
-        ("name: digits", "name: digits, size: 32", "3: dataset.size: not a key of digits, allowed: name"),
-        ("name: digits", "name: folder", "3: dataset.path: missing key, allowed: the path of a folder"),
+        ("name: digits", "name: digits, size: 32", "3: dataset.size: unknown key; allowed: name"),
+        (
+            "name: digits",
+            "name: npz, path: theirs.npz, levls: 3",
+            "3: dataset.levls: unknown key; did you mean 'levels'? allowed: name, path, levels",
+        ),
+        (
+            "name: digits",
+            "name: npz, path: theirs.npz, levels: 300",
+            "3: dataset.levels: found 300 (int), allowed: an integer, at least 2, at most 256",
+        ),
+        ("name: digits", "name: edges, of: cats", "3: dataset.of: found 'cats' (str), allowed: digits, fashion-mnist"),
+        ("name: digits", "name: folder", "3: dataset.path: missing key, allowed: a path"),
+        ("name: digits", "name: my.py:SHAPES", "3: dataset.name: suites/my.py: not found"),
         ("name: digits", "name: npz, path: no.npz", "3: dataset.path: suites/no.npz: not found"),
         # what excludes what
         (

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import SuiteError
-from genbench.suite.yaml_source import EXPONENT, Source, choice, parse, read_source, spell
+from genbench.suite.yaml_source import EXPONENT, SuiteSource, choice, parse, read_source, spell
 
 NAME = Path("suites/x.yaml")
 
@@ -92,8 +92,10 @@ def test_line_of_every_key(loc: tuple[str | int, ...], place: str) -> None:
 
 
 def test_without_a_file_messages_start_with_the_key() -> None:
-    assert Source().where(("models", 2, "levls")) == "models[2].levls"
-    assert str(Source().error([(("a",), "wrong"), (("b",), "wrong"), (("c",), "wrong")])) == "a: wrong (and 2 more)"
+    assert SuiteSource().where(("models", 2, "levls")) == "models[2].levls"
+    assert (
+        str(SuiteSource().error([(("a",), "wrong"), (("b",), "wrong"), (("c",), "wrong")])) == "a: wrong (and 2 more)"
+    )
 
 
 def test_spelling() -> None:

@@ -22,9 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from genbench.machine import environment
-from genbench.metrics import METRICS, Value
+from genbench.metrics import Value
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.frechet import Moments, distance, moments, with_influence
+from genbench.registry import METRICS
 
 REFERENCE = 5000  # real samples
 LOG2 = np.log(2)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from genbench.metrics import METRICS
+from genbench.registry import METRICS
 from genbench.report.kinds import sign
 
 USUAL = ("fid", "kid", "precision", "recall", "bits_per_dim", "images_per_second", "evaluations")

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from genbench.errors import StoreError
-from genbench.metrics import METRICS
 from genbench.protocol import Protocol, protocol_hash
 from genbench.records import BOUND, DENSITY, ESTIMATE, MASS, Record, read_records, write_records
+from genbench.registry import METRICS
 
 MODEL = frozenset({
     "config", "sampler", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",

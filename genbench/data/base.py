@@ -1,15 +1,34 @@
-"""What a dataset is: two named splits of uint8 grey levels, their shape, and a fingerprint of the pixels."""
+"""What a dataset is: two named splits of uint8 grey levels, their shape, and a fingerprint of the pixels.
+
+A dataset of your own is a `DatasetSource`, in a file that a suite names or offered by an installed package:
+
+    @dataclass(frozen=True)
+    class Options:
+        count: Annotated[int, Ge(10)] = 1_000            # dataset: {name: my_data.py:SHAPES, count: 500}
+
+    def load(entry, path):
+        train, test = draw_shapes(entry["count"])        # two Splits
+        return Dataset("shapes", SPEC, train, test, fingerprint(train, test))
+
+    def describe(entry, path):
+        return SPEC, load(entry, path).fingerprint
+
+    SHAPES = DatasetSource("circles and squares, 8x8", load, describe, Options)
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from genbench.builtin import NoDatasetOptions
 from genbench.contract import DataSpec
 
 
@@ -26,7 +45,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The other side of a translation task: image i of test is the counterpart of image i of the dataset's test."""
+    """The source domain of a translation task: image i of its test split shows image i of the dataset's test split."""
 
     train: Split
     test: Split
@@ -34,10 +53,10 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset as loaded: models see train only; test is held out. fingerprint: SHA-256 (hex) of both splits, or
-    of the archive that they come from.
+    """A loaded dataset: models see only train; test is held out.
 
-    captions: one text a class, () where there are none. source: what translators translate from, into this dataset.
+    fingerprint: SHA-256 (hex) of both splits, or of the archive that contains them. captions: one text per class, ()
+    for none. source: the domain that translators translate into this dataset.
     """
 
     name: str
@@ -49,8 +68,31 @@ class Dataset:
     source: Domain | None = None
 
 
+@dataclass(frozen=True)
+class DatasetSource:
+    """How a dataset is loaded and described.
+
+    about: one line for `genbench ls datasets`.
+    load(entry, path): the Dataset. entry: `name` and every option, checked, with defaults filled in. path: the option
+        `path` as an absolute or current-folder path, "~" expanded; the suite's folder when there is no such option.
+    describe(entry, path): its DataSpec and fingerprint, fast, as the planner calls it; equal to those of load.
+    options: a frozen dataclass with bounds in annotations; what has no default is required.
+    captions: one text per class. translation: whether it is a translation task, whose Dataset has a source domain.
+    imports: slow modules that load needs; worker processes then share one import of them.
+    Both functions raise DataError for data that is missing or not as declared.
+    """
+
+    about: str
+    load: Callable[[dict[str, Any], Path], Dataset]
+    describe: Callable[[dict[str, Any], Path], tuple[DataSpec, str]]
+    options: type = NoDatasetOptions
+    captions: tuple[str, ...] = ()
+    translation: bool = False
+    imports: tuple[str, ...] = ()
+
+
 def fingerprint(*splits: Split) -> str:
-    """SHA-256 (hex) over the shapes, pixels and labels of the splits, in order; the same on every machine."""
+    """SHA-256 (hex) of the shapes, pixels and labels of the splits, in order; the same on every machine."""
     state = hashlib.sha256()
     for split in splits:
         state.update(f"{tuple(split.pixels.shape)} {split.labels is not None};".encode())
@@ -61,11 +103,14 @@ def fingerprint(*splits: Split) -> str:
 
 
 def download_folder() -> Path:
-    """Where named datasets are looked for first and downloaded to: $GENBENCH_DATA, or the user's cache folder."""
+    """The folder that is searched first for named datasets and to which they are downloaded.
+
+    $GENBENCH_DATA, or the user's cache folder.
+    """
     named = os.environ.get("GENBENCH_DATA")
     return Path(named).expanduser() if named else user_cache_path("genbench") / "data"
 
 
 def download_allowed(download: bool) -> bool:
-    """Whether the dataset's entry or GENBENCH_DOWNLOAD=1 allows to fetch what is not on this machine."""
+    """Whether the dataset's entry or GENBENCH_DOWNLOAD=1 allows downloading what is not on this machine."""
     return download or os.environ.get("GENBENCH_DOWNLOAD") == "1"

@@ -1,10 +1,10 @@
-"""`edges`: an unpaired translation task with known pairs, pictures <-> their edges, made from a labelled dataset.
+"""`edges`: a translation task between images and their edges, unpaired in training, made from a labelled dataset.
 
-The dataset's own images are the edge pictures; `source` holds the pictures. The train split is halved at random: models
-see pictures of one half and edges of the other, so no pair is ever seen. In the test split image i of one domain is the
-true translation of image i of the other; it is only for scoring.
+The dataset's own images are the edge images; `source` contains the original images. The train split is halved at
+random: models see images of one half and edges of the other half, so they never see a pair. In the test split image i
+of one domain is the true translation of image i of the other domain; it is used only for scoring.
 
-An edge picture is the magnitude of Sobel's gradient, scaled so that the steepest step between neighbouring columns
+An edge image is the magnitude of Sobel's gradient, scaled so that the steepest step between neighbouring columns
 (black to white, 4 in units of the white level) is white, and rounded to the dataset's grey levels.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench import data, features, lint, metrics
+from genbench import data, features, lint
 from genbench.contract import Condition
 from genbench.draw.blocks import on_device
 from genbench.evaluate.measure import Measured, from_plain, measure, to_plain
@@ -208,7 +208,7 @@ class CellInputs(Inputs):
 def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:
     """Records of the cell's metrics that do (alone) or do not time the machine; a failure is a record too."""
     inputs = CellInputs(cell, store, device, report)
-    planned = [(plan, metrics.get(plan.name)) for plan in cell.metrics]
+    planned = [(plan, plan.metric) for plan in cell.metrics]
     return [_record(inputs, plan, metric) for plan, metric in planned if metric.reads.alone == alone]
 
 
@@ -257,7 +257,7 @@ def failed_record(cell: Cell, planned: MetricPlan, reason: str) -> Record:
 
 
 def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Record:
-    metric, suite, source = metrics.get(planned.name), cell.suite, cell.source
+    metric, suite, source = planned.metric, cell.suite, cell.source
     origin = {**vars(cell.provenance), "code": source.code}
     return Record(
         suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, metric.name, metric.version,

@@ -175,7 +175,7 @@ def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
     if fits and not asked:
         return "classifier"
     try:
-        extractors.identity(DEFAULT_FEATURES, ELSEWHERE, options)
+        extractors.protocol_fields(DEFAULT_FEATURES, ELSEWHERE, options)
     except DataError as error:
         raise DataError(f"{error}; or choose `--features pixels`, which needs none") from None
     return DEFAULT_FEATURES
@@ -188,7 +188,8 @@ def _record(inputs: ScoreInputs, metric: Metric) -> Record:
         return replace(blank, reason=reason)
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
     measured = measure(metric, inputs, inputs.facts, inputs.device)
-    key = value_key(metric.name, metric.version, metric.protocol, metric.reads.depends(inputs.facts))
+    depends = metric.reads.depends(inputs.facts) | ({"code": metric.code} if metric.code else {})
+    key = value_key(metric.name, metric.version, metric.protocol, depends)
     return replace(blank, **measured.fields() | {"reason": measured.reason}, key=key)
 
 

@@ -50,7 +50,7 @@ class ScoreInputs(Inputs):
         """Raises DataError for sets whose images cannot be compared, and for an extractor that is not there."""
         self.fake_side, self.real_side = in_same_channels(fake, real)
         self.extractor_name, self.options, self.device, self.report = extractor, options, device, report
-        self.identity = features.identity(extractor, self.dataset_name, options=options)
+        self.identity = features.protocol_fields(extractor, self.dataset_name, options=options)
         self.levels = self._shared_levels()
         self._refuse_other_shapes()
         self.store, self.provenance = Store(), provenance(Path())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from genbench.data.files import channels_first
 from genbench.data.images import ImageSet, InMemory, open_images
 from genbench.errors import DataError
 from genbench.keys import digest
-from genbench.registry import nearest
+from genbench.options import nearest
+from genbench.registry import is_target
 
 SPLITS = ("train", "test")
 
@@ -39,28 +40,31 @@ def open_side(given: Any, role: str, download: bool = False) -> Side:
     """
     if not isinstance(given, str | Path):
         return Side(InMemory(role, channels_first(np.asarray(given), role)))
-    name, _, split = str(given).partition(":")
-    if name in datasets():
-        return _named(name, split or SPLITS[0], role, download)
-    path = Path(given).expanduser()
+    path, (name, split) = Path(given).expanduser(), _name_and_split(str(given))
+    if name in data.named() or (is_target(name) and not path.exists()):
+        return _named(name, split, role, download)
     if not path.exists():
+        known = data.named()
         raise DataError(
-            f"{role} '{given}': no such file or folder, and no dataset of that name{nearest(name, datasets()) or ';'} "
-            f"allowed: a folder of images, .npz, .npy, or one of {', '.join(datasets())}"
+            f"{role} '{given}': no such file or folder, and no dataset of that name{nearest(name, known) or ';'} "
+            f"allowed: a folder of images, .npz, .npy, or one of {', '.join(known)}"
         )
     return Side(open_images(path))
 
 
-def datasets() -> tuple[str, ...]:
-    """The datasets that a name alone tells."""
-    return tuple(name for name, source in data.SOURCES.items() if not {"path", "of"} & set(source.keys))
+def _name_and_split(text: str) -> tuple[str, str]:
+    """A dataset's name, which may contain a colon, and the split behind it, else the train split."""
+    name, _, split = text.rpartition(":")
+    return (name, split or SPLITS[0]) if name in data.named() or split in SPLITS else (text, SPLITS[0])
 
 
 def _named(name: str, split: str, role: str, download: bool) -> Side:
     if split not in SPLITS:
         raise DataError(f"{role} '{name}:{split}': unknown split '{split}', allowed: {', '.join(SPLITS)}")
-    asked = download and "download" in data.SOURCES[name].keys
-    return split_of(data.load({"name": name, "download": asked} if asked else {"name": name}), split)
+    entry: dict[str, Any] = {"name": name}
+    if download and any(f.name == "download" for f in fields(data.source(entry).options)):
+        entry["download"] = True
+    return split_of(data.load(entry), split)
 
 
 def split_of(dataset: data.Dataset, split: str) -> Side:

@@ -1,106 +1,88 @@
-"""Feature extractors: the space in which fid, kid, precision and recall are measured, and the classifier behind is.
+"""Feature extractors: the spaces in which fid, kid, precision and recall are measured, and the classifier behind is.
 
-"classifier" is the small network shipped for a dataset (genbench.features.classifier); "pixels" is no network at all;
-the others are pretrained networks whose weights the user has (genbench.features.pretrained).
+"classifier" is the small network shipped for a dataset (genbench.features.classifier); "pixels" uses no network; the
+others are pretrained networks whose weights the user has (genbench.features.pretrained). An extractor of your own is
+named as `my_features.py:MEANS` (see genbench.features.base):
+
+    extractor = features.load("classifier", "digits")
+    extractor(pixels, levels=17).vectors                 # (N, 64)
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from genbench.errors import DataError
-from genbench.features import pretrained
-from genbench.features.base import DEFAULT, Extractor, FeatureOptions, Features
-from genbench.features.classifier import ClassifierExtractor, index
-from genbench.registry import nearest
+from genbench.code_hash import plugin_hash
+from genbench.errors import DataError, SuiteError
+from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureOptions, Features
+from genbench.registry import EXTRACTORS, short_name
 
 __all__ = [
-    "Extractor", "FeatureOptions", "Features", "about", "has_probabilities", "has_spatial", "identity", "load", "names",
+    "Extractor", "ExtractorSource", "FeatureOptions", "Features", "has_probabilities", "has_spatial", "load", "names",
+    "protocol_fields", "source",
 ]  # fmt: skip
-
-OWN = {
-    "classifier": "the small classifier shipped for the dataset; its numbers compare with nothing but themselves",
-    "pixels": "raw pixels in [0, 1]; no class probabilities",
-}
-ABOUT = OWN | {name: f"{kind.about}: {kind.layer}" for name, kind in pretrained.KINDS.items()}
-NAMES = tuple(ABOUT)
-CLASSIFIERS = ("classifier", "inception-v3-compat")
-
-
-class Pixels(Extractor):
-    """Raw pixels k / (levels - 1) in [0, 1], flattened: (N, C * H * W); no probabilities."""
-
-    name = "pixels"
-    weights_hash = "none"
-
-    def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
-        """As Extractor."""
-        return Features((pixels.flatten(1).float() / (levels - 1)).cpu().numpy())
 
 
 def names() -> tuple[str, ...]:
-    """What `features:` may be."""
-    return NAMES
+    """The short names that `features:` accepts."""
+    return EXTRACTORS.names()
 
 
-def about(name: str) -> str:
-    """A line about a feature extractor."""
-    return ABOUT[name]
+def source(name: str) -> ExtractorSource:
+    """The declaration of the extractor `name`. Raises DataError for an unknown name."""
+    declared: ExtractorSource = EXTRACTORS.load(name)
+    return declared
 
 
 def has_probabilities(name: str) -> bool:
     """Whether `features: name` gives class probabilities as well as vectors."""
-    return name in CLASSIFIERS
+    return source(name).has_probabilities
 
 
 def has_spatial(name: str) -> bool:
-    """Whether `features: name` gives features that still know where in the image they were."""
-    return name in CLASSIFIERS
+    """Whether `features: name` gives features that keep their position in the image."""
+    return source(name).has_spatial
 
 
-def identity(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
+def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
     """The protocol fields of an extractor: its full name, the hash of its weights, and how images are resized.
 
-    Raises DataError for a pair that does not exist, options that do not apply, and weights that are not there.
+    A plug-in's fields include its options and the hash of its code, as both decide its features. Raises DataError for a
+    pair of extractor and dataset that does not exist, options that do not apply, and weights that are not there.
     """
-    full = full_name(name, dataset, options)
-    if full in pretrained.KINDS:
-        return pretrained.identity(full, options)
-    weights = "none" if full == "pixels" else index()[full]["sha256"]
-    return {"extractor": full, "extractor_weights": weights, "resize": "none"}
+    declared, options = source(name), _checked(name, options)
+    fields = {"extractor": short_name(name), "extractor_weights": "none", "resize": "none"}
+    fields |= declared.protocol(dataset, options)
+    if EXTRACTORS.is_built_in(name):
+        return fields
+    own = {"extractor_options": dict(options.own)} if options.own else {}
+    return fields | own | {"extractor_code": plugin_hash(EXTRACTORS, name)}
 
 
 def load(name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> Extractor:
-    """The extractor `name` for a dataset, weights verified; raises as `identity`."""
-    full = full_name(name, dataset, options)
-    if full in pretrained.KINDS:
-        return pretrained.Pretrained(full, device, options)
-    return Pixels() if full == "pixels" else ClassifierExtractor(full, device)
+    """The extractor `name` for a dataset, weights verified; raises as `protocol_fields`."""
+    return source(name).load(dataset, device, _checked(name, options))
 
 
-def full_name(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> str:
-    """The extractor that `features: name` means for this dataset, e.g. "digits-classifier"."""
-    if name not in NAMES:
-        raise DataError(f"unknown features '{name}'{nearest(name, NAMES) or ';'} allowed: {', '.join(NAMES)}")
-    if name in pretrained.KINDS:
-        return name
-    refuse(name, options)
-    if name == "pixels":
-        return name
-    full = f"{dataset}-classifier"
-    if full not in index():
-        served = ", ".join(listed["dataset"] for listed in index().values())
-        raise DataError(f"features 'classifier': found dataset '{dataset}', allowed: {served}; use `features: pixels`")
-    return full
+def _checked(name: str, options: FeatureOptions) -> FeatureOptions:
+    """The options with the extractor's own ones completed; DataError for options that it would ignore.
 
+    A folder of weights is allowed for every extractor, as other extractors may read it.
+    """
+    from genbench.suite.options import checked_options  # pydantic, which a plan does without
+    from genbench.suite.yaml_source import SuiteSource
 
-def refuse(name: str, options: FeatureOptions) -> None:
-    """DataError for options that the extractor would ignore; a folder of weights may be there for other extractors."""
-    if options.weights is not None and options.weights.is_file():
+    declared = source(name)
+    if "weights" not in declared.reads and options.weights is not None and options.weights.is_file():
         raise DataError(f"features '{name}' read no weights from a file; found {options.weights}")
-    for key, found, default in (("resize", options.resize, ""), ("precision", options.precision, "fp32")):
-        if found != default:
-            raise DataError(f"features '{name}': found {key} '{found}', allowed: none")
+    for key, value, default in (("resize", options.resize, ""), ("precision", options.precision, "fp32")):
+        if key not in declared.reads and value != default:
+            raise DataError(f"features '{name}': found {key} '{value}', allowed: none")
+    try:
+        own = checked_options(declared.options, options.own, source=SuiteSource(), loc=("extraction",), name=name)
+    except SuiteError as error:
+        raise DataError(str(error)) from None
+    return replace(options, own={key: value for key, value in own.items() if key != "name"})

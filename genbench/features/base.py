@@ -1,30 +1,46 @@
-"""What a feature extractor is: a frozen map from pixels to vectors, named by the hash of its weights."""
+"""What a feature extractor is: a frozen map from pixels to vectors, named by the hash of its weights.
+
+An extractor of your own is an `ExtractorSource`, in a file that a suite names or offered by an installed package:
+
+    class Means(Extractor):
+        name, weights_hash = "means", "none"
+
+        def __call__(self, pixels, levels, batch=500):
+            return Features((pixels.float() / (levels - 1)).mean((2, 3)).cpu().numpy())
+
+    MEANS = ExtractorSource("mean of each channel", load=lambda dataset, device, options: Means())
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How a pretrained extractor is found and run; the shipped classifiers and pixels have nothing to choose.
+    """How an extractor is found and run; the shipped classifiers and pixels have no options.
 
     weights: a folder in which the file is looked for by its published name and checked by its SHA-256, or one file,
-        taken whatever its hash; None: $GENBENCH_WEIGHTS, which may be either, then the caches.
+        which is used whatever its hash; None: $GENBENCH_WEIGHTS, which may be either, then the caches.
     resize: a policy of genbench.features.resize; "" is the extractor's default.
     precision: "fp32", or "bf16" for the network.
-    download: a file that is nowhere may be fetched from its source.
+    download: a file that is not on this machine may be fetched from its source.
+    own: further options, which the extractor's source declares.
     """
 
     weights: Path | None = None
     resize: str = ""
     precision: str = "fp32"
     download: bool = False
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 DEFAULT = FeatureOptions()
@@ -32,9 +48,9 @@ DEFAULT = FeatureOptions()
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """vectors (N, D) float32; probabilities (N, K) float32, or None where the extractor is no classifier.
+    """Features of N images: vectors (N, D) float32; probabilities (N, K) float32, or None without a classifier.
 
-    spatial: (N, S) float32, features that still know where in the image they were; None where there are none.
+    spatial: (N, S) float32, features that keep their position in the image; None when there are none.
     """
 
     vectors: np.ndarray
@@ -43,7 +59,10 @@ class Features:
 
 
 class Extractor(ABC):
-    """name: as in a record's protocol. weights_hash: SHA-256 (hex) of the weights' file, "none" without weights."""
+    """Computes features.
+
+    name: as in a record's protocol. weights_hash: SHA-256 (hex) of the weights' file, "none" without weights.
+    """
 
     name: str
     weights_hash: str
@@ -54,3 +73,37 @@ class Extractor(ABC):
 
         Memory beyond the features themselves does not grow with N; callers with more images than memory send parts.
         """
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of an extractor that declares none of its own."""
+
+
+def no_protocol(dataset: str, options: FeatureOptions) -> dict[str, Any]:
+    """The protocol of an extractor that has neither weights nor resizing."""
+    return {}
+
+
+@dataclass(frozen=True)
+class ExtractorSource:
+    """How an extractor is loaded and described.
+
+    about: one line for `genbench ls features`.
+    load(dataset, device, options): the Extractor. dataset: the name of the dataset that the images come from.
+    protocol(dataset, options): fields for the protocol of every record, computed without loading. A plug-in's have
+        defaults: `extractor` is its name, `extractor_weights` and `resize` are "none".
+    has_probabilities, has_spatial: what its Features contain beside vectors.
+    options: a frozen dataclass with bounds in annotations, whose values arrive in FeatureOptions.own; a suite sets them
+        under `extraction:`.
+    reads: which of the common options "weights", "resize" and "precision" it uses; the others are refused.
+    Both functions raise DataError for a dataset, options or weights that do not exist.
+    """
+
+    about: str
+    load: Callable[[str, str | torch.device, FeatureOptions], Extractor]
+    protocol: Callable[[str, FeatureOptions], dict[str, Any]] = no_protocol
+    has_probabilities: bool = False
+    has_spatial: bool = False
+    options: type = NoOptions
+    reads: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from genbench.features.resize import POLICIES, TF1, resize, to_bytes
 from genbench.features.seen import Seen
 from genbench.features.threads import spread
 from genbench.features.weight_files import FILES, Weights
-from genbench.registry import nearest
+from genbench.options import nearest
 from genbench.space import to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -46,9 +46,8 @@ CLIP_SIZES = {"clip-rn50x4": 288, "clip-rn50x16": 384, "clip-rn50x64": 448, "cli
 
 @dataclass(frozen=True)
 class Kind:
-    """A network: what it is, pixels a side, how its input is scaled, what is read from it, how to build it."""
+    """A network: side length of its input in pixels, how that is scaled, which layer is read, how to build it."""
 
-    about: str
     size: int
     scaling: Scaling
     layer: str
@@ -114,26 +113,26 @@ def _dinov2(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
 
 
 def _clip_kind(name: str) -> Kind:
-    return Kind("CLIP's image encoder (OpenAI)", CLIP_SIZES.get(name, 224), OPENAI, "image embedding", _clip)
+    return Kind(CLIP_SIZES.get(name, 224), OPENAI, "image embedding", _clip)
 
 
 def _dinov2_kind() -> Kind:
-    return Kind("DINOv2's vision transformer (Meta)", 224, IMAGENET, "normalised class token", _dinov2)
+    return Kind(224, IMAGENET, "normalised class token", _dinov2)
 
 
 INCEPTION = Kind(
-    "Inception of the papers' FIDs (TensorFlow 2015-12-05)", 299, HALF,
+    299, HALF,
     "pool3; probabilities: softmax of logits_unbiased; spatial: 7 channels of mixed_6/conv", _inception,
 )  # fmt: skip
 KINDS = {
     "inception-v3-compat": INCEPTION,
-    "vgg16": Kind("VGG16 of torchvision (ImageNet)", 224, IMAGENET, "fc2 after ReLU", _vgg16),
+    "vgg16": Kind(224, IMAGENET, "fc2 after ReLU", _vgg16),
     **{name: _clip_kind(name) for name in FILES if name.startswith("clip")},
     **{name: _dinov2_kind() for name in FILES if name.startswith("dinov2")},
 }
 
 
-def identity(name: str, options: FeatureOptions) -> dict[str, Any]:
+def protocol_fields(name: str, options: FeatureOptions) -> dict[str, Any]:
     """The protocol fields of a pretrained extractor. Raises DataError for weights or options that do not exist."""
     policy = checked(options)
     size = KINDS[name].size

@@ -24,7 +24,7 @@ from genbench.features.base import DEFAULT, FeatureOptions
 from genbench.features.classifier import ClassifierExtractor, index
 from genbench.features.pretrained import filled
 from genbench.features.threads import spread
-from genbench.registry import nearest
+from genbench.options import nearest
 
 SIMILARITIES = ("classifier", "lpips-vgg16")
 SIZE = 64  # pixels a side that LPIPS sees
@@ -51,11 +51,11 @@ def load_similarity(
 
     options.weights must be a folder: LPIPS has two files, VGG16's and its own.
     """
-    identity(name, dataset, options)
+    protocol_fields(name, dataset, options)
     return Lpips(device, options) if name == "lpips-vgg16" else ClassifierSimilarity(f"{dataset}-classifier", device)
 
 
-def identity(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
+def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
     """The protocol fields of a similarity; raises as load_similarity."""
     if name not in SIMILARITIES:
         allowed = ", ".join(SIMILARITIES)

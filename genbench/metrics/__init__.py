@@ -1,8 +1,17 @@
-"""The metrics by name, and the same computations on plain arrays (keyword-only, so that nobody swaps fake and real)."""
+"""The metrics by name, and the same computations on plain arrays.
+
+The functions take keyword arguments only, so that fake and real cannot be exchanged by mistake:
+
+    metrics.frechet_distance(fake=a, real=b)             # arrays (N, D), (M, D)
+    metrics.get("fid").compute(fake=a, real=b)           # the same with an interval
+"""
 
 from __future__ import annotations
 
-from genbench.errors import GenbenchError
+from dataclasses import replace
+from pathlib import Path
+
+from genbench.code_hash import plugin_hash
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.classes import CLASSES
 from genbench.metrics.conditional import CONDITIONAL
@@ -21,10 +30,9 @@ from genbench.metrics.trained_classifier import CAS, classification_accuracy_sco
 from genbench.metrics.translation import TRANSLATIONS
 from genbench.metrics.vendi import VENDI, vendi_score
 from genbench.metrics.wasserstein import SLICED_WASSERSTEIN, sliced_wasserstein_distance
-from genbench.registry import nearest
+from genbench.registry import METRICS
 
 __all__ = [
-    "METRICS",
     "ManifoldScores",
     "Metric",
     "Value",
@@ -48,18 +56,22 @@ __all__ = [
 
 OF_SAMPLES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, IS, *MANIFOLD, VENDI, SLICED_WASSERSTEIN, *CLASSES)
 OF_CLASSES = (*CONDITIONAL, PER_CLASS_FID, CAS)
-METRICS: dict[str, Metric] = {
+BUILT_IN: dict[str, Metric] = {
     m.name: m for m in (*OF_SAMPLES, *MEMORISATION, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOODS, *COSTS)
 }
 
 
 def names() -> tuple[str, ...]:
-    """Every metric's name, in the order in which tables show them."""
-    return tuple(METRICS)
+    """The short names of all metrics, in the order in which tables show them."""
+    return METRICS.names()
 
 
-def get(name: str) -> Metric:
-    """The metric of that name; raises GenbenchError, with the nearest name, when there is none."""
-    if name not in METRICS:
-        raise GenbenchError(f"unknown metric '{name}'{nearest(name, METRICS)} allowed: {', '.join(METRICS)}")
-    return METRICS[name]
+def get(name: str, folder: Path | None = None) -> Metric:
+    """The metric of a short name or `file.py:Object`; folder: where a relative file path starts.
+
+    Raises GenbenchError, with the nearest name, when there is none.
+    """
+    metric: Metric = METRICS.load(name, folder)
+    if METRICS.is_built_in(name):
+        return metric
+    return replace(metric, source=name, code=plugin_hash(METRICS, name, folder))

@@ -58,6 +58,8 @@ class Metric:
     protocol: the constants that decide the value; they go into the record's `metric` branch. of_reference: what
     compute is given as `known` beside the reference's rows. similarity: the distance between images that the reading
     computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is the extractor, else lpips-vgg16.
+    about: one line for `genbench ls metrics`. source, code: of a plug-in, set when it is loaded: the name that
+    metrics.get finds it by, and the hash of its code.
     """
 
     name: str
@@ -71,6 +73,9 @@ class Metric:
     protocol: dict[str, Any] = field(default_factory=dict)
     of_reference: OfReference | None = None
     similarity: str = ""
+    about: str = ""
+    source: str = ""
+    code: str = ""
 
     def similarity_for(self, extractor: str) -> str:
         """The name of the distance between images that it reads under this extractor; "" for none."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from genbench import metrics
 from genbench.features import FeatureOptions
+from genbench.metrics.base import Metric
 from genbench.metrics.facts import Facts
 from genbench.provenance import Provenance
 from genbench.records import slug
@@ -16,13 +18,20 @@ from genbench.sources.base import DataPlan, Drawing, Source
 class MetricPlan:
     """One number to measure; reason says why it does not apply ("" when it does).
 
-    similarity: protocol fields of the distance between images that it reads, {} for none.
+    similarity: protocol fields of the distance between images that it reads, {} for none. source: how metrics.get finds
+    the metric of a plug-in, "" for others.
     """
 
     name: str
     key: str = ""
     reason: str = ""
     similarity: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric's declaration."""
+        return metrics.get(self.source or self.name)
 
 
 @dataclass(frozen=True)

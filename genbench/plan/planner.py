@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench import data, features, metrics
-from genbench.errors import DataError, SuiteError
+from genbench.errors import DataError, GenbenchError, SuiteError
 from genbench.features import FeatureOptions, similarity
 from genbench.keys import value_key
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Facts
+from genbench.options import nearest
 from genbench.plan.applies import suite_setting
 from genbench.plan.cells import Cell, MetricPlan, SuiteName
 from genbench.plan.rows import Rows
 from genbench.provenance import Provenance, provenance
-from genbench.registry import nearest
 from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
 from genbench.sources.scale_row import ScaleRow
 from genbench.sources.trained import Fit, Trained
-from genbench.suite.schema import Suite
+from genbench.suite.schema import Suite, check_options
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def make_plan(
     models, seeds: only these labels and seeds. limit_images: cap on every budget and on the number of samples and
     held-out images. machine: what timings depend on. Raises SuiteError for what cannot be run.
     """
-    suite = _limited(suite, limit_images)
+    limited = _limited(suite, limit_images)
+    suite = limited.located()
     labels = [entry.label for entry in suite.models]
     for label in models or ():
         if label not in labels:
@@ -78,7 +79,7 @@ def make_plan(
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
     cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
     cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.ROWS]
-    return Plan(suite, planner.data, tuple(cells), limit_images)
+    return Plan(limited, planner.data, tuple(cells), limit_images)
 
 
 def _limited(suite: Suite, limit: int | None) -> Suite:
@@ -97,15 +98,16 @@ def extraction(suite: Suite) -> FeatureOptions:
     """The suite's choices for its extractor."""
     chosen = suite.extraction
     weights = suite.path(chosen.weights) if chosen.weights else None
-    return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download)
+    return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download, chosen.own)
 
 
 class _Planner:
     def __init__(self, suite: Suite, limit: int | None, machine: str) -> None:
         self.suite, self.machine = suite, machine
-        self.entry = suite.dataset.model_dump(exclude_none=True)
+        self.entry = {"name": suite.dataset.name, **suite.dataset.options}
         self.data = self._data()
-        self.metrics = [metrics.get(name) for name in suite.metrics]
+        self.extractor = self._extractor()
+        self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
         self.setting = suite_setting(suite.features, self.data)
         self.rows = Rows(suite, self.data, limit)
         self.provenance: Provenance = provenance(suite.folder)
@@ -113,15 +115,35 @@ class _Planner:
     def _data(self) -> DataPlan:
         suite = self.suite
         try:
+            declared = data.source(self.entry)
+            check_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
             spec, fingerprint = data.describe(self.entry, suite.folder)
-            self.extractor = features.identity(suite.features, data.origin(self.entry), extraction(suite))
         except DataError as error:
             raise suite.error(("dataset",), str(error)) from None
         return DataPlan(self.entry, suite.folder, spec, fingerprint, suite.reference)
 
+    def _extractor(self) -> dict[str, Any]:
+        """The protocol fields of the extractor."""
+        suite = self.suite
+        try:
+            check_options(suite, ("extraction",), suite.extraction.own, features.source(suite.features).options)
+            return features.protocol_fields(suite.features, data.origin(self.entry), extraction(suite))
+        except DataError as error:
+            key = "features" if "features" in suite.model_fields_set else "dataset"
+            raise suite.error((key,), str(error)) from None
+
+    def _declared(self, index: int, name: str) -> Metric:
+        try:
+            return metrics.get(name)
+        except GenbenchError as error:
+            raise self.suite.error(("metrics", index), str(error)) from None
+
     def refuse_impossible_metrics(self) -> None:
         able = [self.rows.source(i, 0).capabilities for i in range(len(self.suite.models))]
+        names = [metric.name for metric in self.metrics]
         for index, metric in enumerate(self.metrics):
+            if metric.name in names[:index]:
+                raise self.suite.error(("metrics", index), f"found a second metric '{metric.name}', allowed: once")
             reasons = [self._why_not(metric, capabilities) for capabilities in able]
             if all(reasons):
                 message = f"{metric.name}: not available for any model of this suite; {reasons[0]}"
@@ -152,8 +174,9 @@ class _Planner:
         reason = self._why_not(metric, capabilities)
         similar = self._similarity(metric)
         depends = {**metric.reads.depends(facts), "similarity": similar}
+        depends |= {"code": metric.code} if metric.code else {}
         key = value_key(metric.name, metric.version, metric.protocol, depends)
-        return MetricPlan(metric.name, key, reason, similar)
+        return MetricPlan(metric.name, key, reason, similar, metric.source)
 
     def _similarity(self, metric: Metric) -> dict[str, Any]:
         """The protocol fields of the distance between images that the metric reads, {} for none."""
@@ -161,7 +184,7 @@ class _Planner:
         if not name:
             return {}
         try:
-            return similarity.identity(name, data.origin(self.entry), extraction(self.suite))
+            return similarity.protocol_fields(name, data.origin(self.entry), extraction(self.suite))
         except DataError as error:
             index = self.metrics.index(metric)
             raise self.suite.error(("metrics", index), f"{metric.name}: {error}") from None

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from genbench import data
+from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
 from genbench.errors import ModelError
 from genbench.keys import content_hash, file_hash
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
-from genbench.sources.code_hash import code_hash
 from genbench.sources.files import Files
 from genbench.sources.network import Network
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genbench.errors import GenbenchError
-from genbench.metrics import METRICS
 from genbench.metrics.readings import COST
+from genbench.options import nearest
 from genbench.records import Record, read_records
-from genbench.registry import nearest
+from genbench.registry import METRICS
 from genbench.report.aggregate import Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
 from genbench.text import aligned

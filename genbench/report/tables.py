@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from genbench.files import whole
-from genbench.metrics import METRICS
 from genbench.records import NOT_APPLICABLE
+from genbench.registry import METRICS
 from genbench.report.aggregate import Board, Column, Entry, Row
 from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genbench import data, metrics, report
+from genbench import data, report
 from genbench.evaluate.cell import failed_record, stored_record
 from genbench.machine import (
     choose_device,
@@ -129,7 +129,7 @@ class _Run:
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
-        return [m for m in absent if metrics.get(m.name).reads.alone == alone]
+        return [m for m in absent if m.metric.reads.alone == alone]
 
     def _collect_stored(self) -> None:
         for cell in self.plan.cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from genbench.errors import GenbenchError
-from genbench.registry import nearest
+from genbench.options import nearest
 from genbench.selftest.base import Found, Row, World, row
 from genbench.selftest.distances import DISTANCES
 from genbench.selftest.likelihoods import LIKELIHOODS

@@ -41,7 +41,7 @@ class DataPlan:
     @property
     def name(self) -> str:
         """The dataset's name in records and tables."""
-        return str(self.entry["name"])
+        return data.label(self.entry)
 
 
 @dataclass(frozen=True)

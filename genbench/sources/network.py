@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.code_hash import code_hash
 from genbench.contract import (
     ClassConditional,
     DequantisedDensity,
@@ -37,7 +38,6 @@ from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.build import build
-from genbench.sources.code_hash import code_hash
 from genbench.space import seeded, to_unit_range
 from genbench.store import Kind
 

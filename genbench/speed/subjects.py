@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genbench.data.captions import CAPTIONS
+from genbench import data
 from genbench.errors import GenbenchError
 from genbench.keys import digest
 from genbench.plan.cells import Cell
@@ -69,7 +69,7 @@ def subjects(
 def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Subject:
     assert isinstance(cell.source, NetworkSource)
     network = cell.source.network
-    captions = tuple(CAPTIONS.get(cell.data.entry["name"], ()))
+    captions = data.captions_of(cell.data.entry)
     weights = None if random_weights else _weights(cell, suite, store)
     return Subject(
         cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would leave the repository through a link

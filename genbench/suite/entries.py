@@ -1,37 +1,41 @@
-"""The mappings that a suite is made of: which keys each has, of which type, and what they mean.
+"""The mappings in a suite: which keys each one has, their types, and their meaning.
 
-The names of metrics, datasets and features stand here because their rooms import torch; a test compares them.
+Datasets, metrics and extractors are named by text here; `genbench.registry` knows which names exist.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, WithJsonSchema, model_validator
 
-MetricName = Literal[
-    "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "is", "precision", "recall", "density", "coverage", "vendi",
-    "sliced_wasserstein", "confidence", "rarest_class", "memorised", "authenticity", "ct_score", "class_accuracy",
-    "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1", "paired_ssim", "paired_lpips",
-    "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode", "images_per_second",
-    "latency", "evaluations", "parameters", "peak_memory",
-]  # fmt: skip
-DatasetName = Literal["digits", "fashion-mnist", "cifar10", "edges", "folder", "npz"]
-FeaturesName = Literal[
-    "classifier", "pixels", "inception-v3-compat", "vgg16", "clip-rn50", "clip-rn101", "clip-rn50x4",
-    "clip-rn50x16", "clip-rn50x64", "clip-vit-b-32", "clip-vit-b-16", "clip-vit-l-14", "clip-vit-l-14-336px",
-    "dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14",
-]  # fmt: skip
+from genbench.builtin import DATASETS, EXTRACTORS, METRICS, MODELS, Location
+from genbench.registry import is_target, short_name
+from genbench.suite.options import STRICT, given_options
+
+
+def _json_names(known: Iterable[str]) -> WithJsonSchema:
+    """A schema that lets editors complete the built-in names and accepts every other text."""
+    return WithJsonSchema({"anyOf": [{"enum": list(known)}, {"type": "string"}]})
+
 
 SuiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), "text of letters, digits, - and _"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), "text of letters, digits, ., - and _"]
-Place = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\x85\u2028\u2029]+$"), "a path"]
+ModelName = Annotated[
+    str,
+    Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*|[^\x00-\x1f\x7f\x85\u2028\u2029]*[^:]:[A-Za-z_]\w*)$"),
+    "text of letters, digits, ., - and _, or file.py:Class",
+    _json_names(MODELS),
+]
+DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASETS)]
+MetricName = Annotated[str, "the name of a metric", _json_names(METRICS)]
+ListedMetric = Annotated[str, "metric names", _json_names(METRICS)]  # in the plural, for messages about the list
+FeaturesName = Annotated[str, "the name of an extractor", _json_names(EXTRACTORS)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Betas = Annotated[tuple[Fraction, Fraction], Strict(False), "a list of two numbers, at least 0, below 1"]
-
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Entry(BaseModel):
@@ -46,32 +50,44 @@ class Budget(Entry):
     images: Positive
 
 
-class DatasetEntry(Entry):
-    """The data of a suite. path: a folder of pictures, an array file or, of cifar10, another archive of its form.
+def _with_options(schema: dict[str, Any]) -> None:
+    """Adds the options of the built-in datasets to a JSON Schema, for editors."""
+    for entry in DATASETS.values():
+        schema["properties"] |= TypeAdapter(entry.options).json_schema().get("properties", {})
 
-    size: pixels a side that pictures get. levels: grey levels of an array (default 256). download: allows fetching a
-    dataset that is not on this machine. of: the dataset whose pictures a translation task is made from.
-    """
+
+class DatasetEntry(Entry):
+    """The data of a suite: the name of a dataset, and the options that this dataset declares beside it."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_with_options)
 
     name: DatasetName
-    of: Literal["digits", "fashion-mnist"] | None = None
-    path: Place | None = None
-    size: Positive | None = None
-    levels: Annotated[int, Field(ge=2, le=256)] | None = None
-    download: bool = False
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that are set."""
+        return given_options(self.model_extra or {})
 
 
 class ExtractionEntry(Entry):
-    """How features are extracted; what is not set is the extractor's own.
+    """How features are extracted; what is not set keeps the extractor's default.
 
     weights: a folder of extractor weights or one file (default: $GENBENCH_WEIGHTS). resize: a policy that the extractor
-    offers. precision: of its arithmetic. download: allows fetching weights that are not on this machine.
+    offers. precision: of its arithmetic. download: allows fetching weights that are not on this machine. An extractor
+    of an installed package or a file may declare further options.
     """
 
-    weights: Place | None = None
+    model_config = ConfigDict(extra="allow")
+
+    weights: Location | None = None
     resize: str = ""
     precision: Literal["fp32", "bf16"] = "fp32"
     download: bool = False
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The further options."""
+        return self.model_extra or {}
 
 
 class SpeedEntry(Entry):
@@ -82,7 +98,7 @@ class SpeedEntry(Entry):
 
 
 class TrialEntry(Entry):
-    """Further caps of a run with --limit-images, for models of which even so few images take hours on a CPU.
+    """Further limits of a run with --limit-images, for models that need hours on a CPU even for so few images.
 
     samples: images drawn from each model. likelihood_images: held-out images scored. speed_batch: images in a timed
     call. train_batch: images in a training step.
@@ -95,7 +111,7 @@ class TrialEntry(Entry):
 
 
 class ClaimEntry(Entry):
-    """A published figure of a model, which the report compares with the one measured.
+    """A published figure of a model, which the report compares with the measured value.
 
     value: as published. kind: of a likelihood, which it must state: the mass of discrete pixels, the density of
     dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the
@@ -114,7 +130,7 @@ class ClaimEntry(Entry):
 
 
 class TrainEntry(Entry):
-    """Changes to a model's own recipe; the fields are those of genbench.contract.Recipe, None: as the model has it."""
+    """Changes to a model's own recipe; with the fields of genbench.contract.Recipe; None keeps the model's value."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
     lrs: dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -135,32 +151,37 @@ class TrainEntry(Entry):
 
 
 class ModelEntry(Entry):
-    """One row of the leaderboard: a model to train, one with weights, one with another's weights, or mere samples.
+    """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
-    name: a short name that the registry knows, or any with source. label: its name in results (default: name).
-    source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
+    name: a name that the registry knows, file.py:Class, or any name with source. label: its name in results (default:
+    name). source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
     weights_of: the label of the entry whose weights it draws with. samples: images made elsewhere. claims: published
     figures.
     """
 
-    name: Name
+    name: ModelName
     label: Name = ""
-    source: Place | None = None
+    source: Location | None = None
     config: dict[str, Any] = {}
     train: TrainEntry = TrainEntry()
     sampler: dict[str, Any] = {}
-    weights: Place | None = None
+    weights: Location | None = None
     weights_of: Name | None = None
-    samples: Place | None = None
+    samples: Location | None = None
     budget: Budget | None = None
     claims: list[ClaimEntry] = []
 
     @model_validator(mode="after")
     def _name_is_label(self) -> ModelEntry:
-        self.__dict__["label"] = self.label or self.name
+        self.__dict__["label"] = self.label or short_name(self.name)
         return self
 
     @property
     def has_weights(self) -> bool:
         """Whether it trains or loads weights of its own."""
         return self.samples is None and self.weights_of is None
+
+    @property
+    def target(self) -> str | None:
+        """`module:Class` or `file.py:Class`; None for a short name."""
+        return self.source or (self.name if is_target(self.name) else None)

@@ -38,7 +38,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Source:
+class SuiteSource:
     """Where a suite came from: a YAML file, or Python (path None: messages then start with the key)."""
 
     path: Path | None = None
@@ -77,7 +77,7 @@ def spell(loc: Loc) -> str:
     return text.removeprefix(".")
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> SuiteSource:
     """The data of a YAML file with the lines of its keys. Raises SuiteError for anything that is not plain YAML."""
     try:
         if not path.is_file():
@@ -91,7 +91,7 @@ def read_source(path: Path) -> Source:
     return parse(text, path)
 
 
-def parse(text: str, path: Path) -> Source:
+def parse(text: str, path: Path) -> SuiteSource:
     """The data of YAML text; path is what messages call it. Raises SuiteError."""
     try:
         loader = Loader(text)
@@ -108,7 +108,7 @@ def parse(text: str, path: Path) -> Source:
         raise SuiteError(f"{path}:{line}: found character U+{error.character:04X}, allowed: printable text") from None
     except yaml.MarkedYAMLError as error:
         raise SuiteError(f"{path}:{_syntax(error)}") from None
-    return Source(path, data, _lines(node, {}))
+    return SuiteSource(path, data, _lines(node, {}))
 
 
 class Refusal(yaml.MarkedYAMLError):
@@ -223,17 +223,24 @@ def _lines(node: yaml.Node, seen: dict[int, Lines]) -> Lines:
     return lines
 
 
-def refusal(error: ValidationError, model: type[BaseModel], source: Source, above: Loc = ()) -> SuiteError:
-    """A failed validation of the value at `above` against `model`, in our words.
+def refusal(error: ValidationError, model: type[BaseModel], source: SuiteSource, above: Loc = ()) -> SuiteError:
+    """The error of a failed validation of the value at `above` against `model`, in our words."""
+    return source.error(validation_problems(error, model, source, above))
 
-    The first mistake in the file counts, a missing key only after the others: a misspelt one may explain it.
+
+def validation_problems(
+    error: ValidationError, model: type[BaseModel], source: SuiteSource, above: Loc = ()
+) -> list[Problem]:
+    """What is wrong with the value at `above`, which failed validation against `model`, in the order of the file.
+
+    Missing keys come last: a misspelt key may explain them.
     """
-    found = sorted(
+    mistakes = sorted(
         ((tuple(e["loc"]), e["type"], e.get("input")) for e in error.errors(include_url=False)),
         key=lambda e: (e[1] == "missing", source.line((*above, *e[0]))),
     )
-    problems = (_problem(loc, kind, value, model) for loc, kind, value in found)
-    return source.error(dict.fromkeys(((*above, *loc), message) for loc, message in problems))
+    problems = (_problem(loc, kind, value, model) for loc, kind, value in mistakes)
+    return list(dict.fromkeys(((*above, *loc), message) for loc, message in problems))
 
 
 def _problem(loc: Loc, kind: str, value: Any, model: type[BaseModel]) -> Problem:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genbench.metrics import METRICS, kernel
+from genbench.metrics import kernel
 from genbench.metrics.bootstrap import FEW, HALVES, first_order_variance, half_sample_variance, mean_interval, quarters
+from genbench.registry import METRICS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import interval_coverage as simulation

@@ -11,8 +11,8 @@ from torch import nn
 from genbench.contract import DataSpec, Loss, Model, Steps
 from genbench.errors import CellFailure
 from genbench.machine import KEEPING_MEMORY
-from genbench.metrics import METRICS
 from genbench.metrics.cost import MIB, Cost, measure_cost, peak_memory, repeat
+from genbench.registry import METRICS
 
 DATA = DataSpec(1, 2, 2)
 

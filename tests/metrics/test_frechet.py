@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics import METRICS, frechet_distance
+from genbench.metrics import frechet_distance
+from genbench.registry import METRICS
 
 
 def normal(seed, n, d):

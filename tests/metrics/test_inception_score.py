@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from genbench.errors import GenbenchError
-from genbench.metrics import METRICS, inception_score
+from genbench.metrics import inception_score
+from genbench.registry import METRICS
 
 
 def softmax(logits):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from genbench.errors import GenbenchError
-from genbench.metrics import METRICS, kernel, kernel_distance
+from genbench.metrics import kernel, kernel_distance
 from genbench.metrics.kernel import KID_SUBSETS
+from genbench.registry import METRICS
 
 
 def normal(seed, n, d):

@@ -15,8 +15,8 @@ from genbench.contract import (
     LikelihoodEstimate,
 )
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics import METRICS
 from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOODS
+from genbench.registry import METRICS
 from genbench.sources.network import likelihood_of
 from genbench.space import seeded
 

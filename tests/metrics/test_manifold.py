@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from genbench.errors import GenbenchError
 from genbench.evaluate.store_inputs import kept_about_reference
-from genbench.metrics import METRICS, manifold, precision_recall
+from genbench.metrics import manifold, precision_recall
+from genbench.registry import METRICS
 from genbench.store import Store
 
 LINE = np.array([[0.0], [1.0], [2.0], [3.0]])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.metrics import METRICS, frechet_distance
+from genbench.metrics import frechet_distance
 from genbench.metrics.spatial import SFID, spatial_frechet_distance
+from genbench.registry import METRICS
 
 
 def normal(seed, n, d):

@@ -1,6 +1,6 @@
-"""The hash of the code that a model is made of, which its weights and its samples depend on beside its options.
+"""The hash of the code of a model or plug-in, on which stored artefacts depend in addition to options.
 
-Comments, docstrings and empty lines do not count: who only explains a model better does not train it again.
+Comments, docstrings and empty lines do not count: editing them does not trigger retraining.
 """
 
 from __future__ import annotations
@@ -10,43 +10,69 @@ import hashlib
 import importlib.util
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from genbench.contract import Draws
+from genbench.registry import Registry, distribution_of, load_module
 
 FOREIGN = {"genbench", "torch", "builtins", "abc", "typing"}
 LAYOUT = {tokenize.NL, tokenize.COMMENT}
 STATEMENT_STARTS = {None, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
-def code_hash(kind: type[Draws]) -> str:
-    """SHA-256 over the class's name and the code of its module, of its bases' modules and of all that these import
-    from their own package or from the zoo, however far down.
+def code_hash(kind: type) -> str:
+    """SHA-256 (hex) of a class's name and code, and of the name and version of the packages that offer it.
 
-    Editing a model's code trains it again; editing the harness or a library does not.
+    The code is that of the class's module, of its bases' modules, and of all modules that these import from their own
+    package or from the zoo, however deep. Editing a model's code trains it again; editing genbench or a library does
+    not, but a new version of an installed plug-in does.
     """
-    texts = [kind.__qualname__, *sorted(code_text(f.read_text(encoding="utf-8")) for f in files_of(kind))]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return _hash(kind.__qualname__, _modules(kind))
 
 
-def files_of(kind: type[Draws]) -> set[Path]:
+def plugin_hash(registry: Registry, name: str, folder: Path | None = None) -> str:
+    """SHA-256 (hex) of the code and version of a dataset, metric or extractor; "" for what genbench ships.
+
+    name, folder: as for Registry.load, which raises when there is no such object.
+    """
+    if registry.is_built_in(name):
+        return ""
+    target = registry.target(name)
+    return _hash(target.rpartition(":")[2], [load_module(target, folder, registry.error).__name__])
+
+
+def _hash(name: str, modules: list[str]) -> str:
+    versions = sorted({distribution_of(module) for module in modules} - {""})
+    code = sorted(code_text(file.read_text(encoding="utf-8")) for file in source_files(modules))
+    return hashlib.sha256("\0".join([name, *versions, *code]).encode()).hexdigest()
+
+
+def files_of(kind: type) -> set[Path]:
     """The source files that count for a class."""
-    found: set[Path] = set()
-    waiting = [c.__module__ for c in kind.__mro__ if c.__module__.split(".")[0] not in FOREIGN]
+    return source_files(_modules(kind))
+
+
+def _modules(kind: type) -> list[str]:
+    return [c.__module__ for c in kind.__mro__ if c.__module__.split(".")[0] not in FOREIGN]
+
+
+def source_files(modules: Iterable[str]) -> set[Path]:
+    """The source files of modules, and of what they import from their own package or from the zoo."""
+    files: set[Path] = set()
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if path and path not in found:
-            found.add(path)
+        if path and path not in files:
+            files.add(path)
             waiting += [n for n in _imports(name, path) if n.split(".")[0] in {name.split(".")[0], "zoo"}]
-    return found
+    return files
 
 
 def code_text(source: str) -> str:
     """The source without comments, docstrings (any statement that is one plain string) and empty lines.
 
-    Everything else stays as it was written, so that the text is the same under every Python.
+    Everything else stays as it was written, so that the text is the same for every version of Python.
     """
     lines = source.split("\n")
     for (row, column), (last_row, last_column) in reversed(list(_remarks(source))):
@@ -56,7 +82,7 @@ def code_text(source: str) -> str:
 
 
 def _remarks(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Start and end (row from 1, column from 0) of all that explains or spaces."""
+    """Start and end (row from 1, column from 0) of every comment, docstring and empty line."""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     before = None
     for token, after in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
@@ -82,7 +108,7 @@ def _imports(name: str, path: Path) -> Iterator[str]:
 
 
 def _file(name: str) -> Path | None:
-    """Where a module's source stands; None for what is no module, or none written in Python."""
+    """The source file of a module; None for what is not a module, or not written in Python."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):

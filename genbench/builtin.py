@@ -1,0 +1,174 @@
+"""What genbench ships, by short name: where each object is, one line about it, and the options of a dataset.
+
+These tables let `genbench --help`, a suite and its JSON Schema know every name without importing torch. The objects
+themselves are loaded by `genbench.registry` when something uses them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, Predicate
+
+NO_PATH = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def is_path(text: str) -> bool:
+    """Whether text may be a path: it is not empty and has no control characters or line ends."""
+    return bool(text) and NO_PATH.search(text) is None
+
+
+Location = Annotated[str, Predicate(is_path), "a path"]
+
+
+@dataclass(frozen=True)
+class NoDatasetOptions:
+    """The options of a dataset that has none."""
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """download: allows fetching the dataset when it is not on this machine."""
+
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class ArchiveOptions:
+    """path: another archive in the same format. download: allows fetching the published one."""
+
+    path: Location | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class EdgesOptions:
+    """of: the dataset whose images the translation task is made from. download: allows fetching that dataset."""
+
+    of: Literal["digits", "fashion-mnist"]
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """path: a folder of images. size: side length in pixels to which every image is resized (default: no resizing)."""
+
+    path: Location
+    size: Annotated[int, Ge(1)] | None = None
+
+
+@dataclass(frozen=True)
+class ArrayOptions:
+    """path: an .npz or .npy file. levels: number of grey levels of its values."""
+
+    path: Location
+    levels: Annotated[int, Ge(2), Le(256)] = 256
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """target: `module:Object`, where Object may be a mapping from names to objects. options: of a dataset."""
+
+    target: str
+    about: str
+    options: type = NoDatasetOptions
+
+
+MODELS = {
+    "cgan": BuiltIn("zoo.cgan:CGAN", "conditional GAN: draws images of a given class (Mirza and Osindero 2014)"),
+    "cyclegan": BuiltIn("zoo.cyclegan:CycleGAN", "unpaired image translation in both directions (Zhu et al. 2017)"),
+    "dcgan": BuiltIn("zoo.dcgan:DCGAN", "convolutional GAN (Radford et al. 2016)"),
+    "ddim": BuiltIn("zoo.ddim:DDIM", "DDPM's network, sampled in few steps (Song et al. 2021)"),
+    "ddpm": BuiltIn("zoo.ddpm:DDPM", "denoising diffusion model (Ho et al. 2020)"),
+    "gan": BuiltIn("zoo.gan:GAN", "generative adversarial network of fully connected layers (Goodfellow et al. 2014)"),
+    "glow": BuiltIn("zoo.glow:Glow", "normalizing flow with invertible 1x1 convolutions (Kingma and Dhariwal 2018)"),
+    "latent_diffusion": BuiltIn(
+        "zoo.latent_diffusion:LatentDiffusion",
+        "diffusion in an autoencoder's latents, from a caption (Rombach et al. 2022)",
+    ),
+    "realnvp": BuiltIn("zoo.realnvp:RealNVP", "normalizing flow of affine couplings (Dinh et al. 2017)"),
+    "stylegan": BuiltIn("zoo.stylegan:StyleGAN", "style-based GAN, StyleGAN2 (Karras et al. 2020)"),
+    "vae": BuiltIn("zoo.vae:VAE", "variational autoencoder (Kingma and Welling 2014)"),
+}
+
+DATASETS = {
+    "digits": BuiltIn("genbench.data.declared:DIGITS", "scikit-learn's 1,797 digits, 8x8, 17 grey levels; no download"),
+    "fashion-mnist": BuiltIn(
+        "genbench.data.declared:FASHION_MNIST", "70,000 grey images of clothes, 28x28, 256 levels", DownloadOptions
+    ),
+    "cifar10": BuiltIn(
+        "genbench.data.declared:CIFAR10", "60,000 colour photographs of ten things, 32x32, 256 levels", ArchiveOptions
+    ),
+    "edges": BuiltIn(
+        "genbench.data.declared:EDGES",
+        "translation task between images and their edges, unpaired, of digits or fashion-mnist",
+        EdgesOptions,
+    ),
+    "folder": BuiltIn("genbench.data.declared:FOLDER", "your own images in one folder", FolderOptions),
+    "npz": BuiltIn("genbench.data.declared:NPZ", "your own array of images", ArrayOptions),
+}
+
+METRIC_LINES = {
+    "fid": "Fréchet distance of Gaussians fitted to features",
+    "fd_infinity": "Fréchet distance extrapolated to infinitely many samples",
+    "sfid": "Fréchet distance of spatial features, which keep positions in the image",
+    "kid": "squared kernel distance (MMD) of features, all pairs",
+    "kid_subsets": "the same kernel distance, averaged over random subsets",
+    "is": "inception score: confident and diverse class probabilities",
+    "precision": "share of samples that lie near real features",
+    "recall": "share of real images that lie near sample features",
+    "density": "how many neighbourhoods of real features contain a sample",
+    "coverage": "share of real neighbourhoods that contain a sample",
+    "vendi": "effective number of different samples",
+    "sliced_wasserstein": "Wasserstein-2 distance of pixels, averaged over projections",
+    "confidence": "mean probability of the most probable class",
+    "rarest_class": "share of the class that the samples show least often",
+    "memorised": "share of samples that are nearly copies of training images",
+    "authenticity": "share of samples farther from the nearest training image than its own neighbour is",
+    "ct_score": "data-copying test of Meehan et al. 2020; negative values mean copying",
+    "class_accuracy": "share of samples that the classifier assigns to the requested class",
+    "prompt_agreement": "share of samples that the classifier assigns to the class of the requested caption",
+    "per_class_fid": "Fréchet distance within each class, averaged",
+    "cas": "accuracy on real images of a classifier trained on samples only",
+    "cycle_error": "mean absolute error after translating there and back",
+    "paired_l1": "mean absolute error to the true translation",
+    "paired_ssim": "structural similarity to the true translation",
+    "paired_lpips": "perceptual distance to the true translation",
+    "fid_a_to_b": "Fréchet distance of images translated from A to B",
+    "fid_b_to_a": "Fréchet distance of images translated from B to A",
+    "ppl": "perceptual path length: how much an image changes for a small step in latent space",
+    "bits_per_dim": "negative log-likelihood of held-out images, exact or a bound",
+    "bits_per_dim_iwae": "the same by the importance-weighted bound",
+    "bits_per_dim_ode": "the same, estimated by the probability-flow ODE",
+    "images_per_second": "throughput of drawing samples in batches",
+    "latency": "time to draw one image",
+    "evaluations": "network evaluations for one image",
+    "parameters": "number of trainable values",
+    "peak_memory": "memory needed to draw one batch",
+}
+METRICS = {name: BuiltIn("genbench.metrics:BUILT_IN", about) for name, about in METRIC_LINES.items()}
+
+CLIP = "CLIP's image encoder (OpenAI): image embedding"
+DINOV2 = "DINOv2's vision transformer (Meta): normalised class token"
+PRETRAINED_LINES = {
+    "inception-v3-compat": "Inception of published FIDs (TensorFlow 2015-12-05): pool3, probabilities, spatial map",
+    "vgg16": "VGG16 of torchvision (ImageNet): fc2 after ReLU",
+    **dict.fromkeys(
+        (
+            "clip-rn50", "clip-rn101", "clip-rn50x4", "clip-rn50x16", "clip-rn50x64", "clip-vit-b-32", "clip-vit-b-16",
+            "clip-vit-l-14", "clip-vit-l-14-336px",
+        ),
+        CLIP,
+    ),
+    **dict.fromkeys(("dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14"), DINOV2),
+}  # fmt: skip
+EXTRACTORS = {
+    "classifier": BuiltIn(
+        "genbench.features.declared:CLASSIFIER",
+        "the small classifier shipped for the dataset; its numbers compare only with each other",
+    ),
+    "pixels": BuiltIn("genbench.features.declared:PIXELS", "raw pixels in [0, 1]; no class probabilities"),
+    **{name: BuiltIn("genbench.features.declared:PRETRAINED", about) for name, about in PRETRAINED_LINES.items()},
+}

@@ -1,0 +1,65 @@
+"""`genbench ls`: every name of one kind, with one line about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import GenbenchError
+from genbench.options import nearest
+from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, scan
+from genbench.suite.schema import read_suite
+from genbench.text import aligned
+
+Row = tuple[str, str]
+
+
+def list_names(kind: str) -> str:
+    """The models, datasets, metrics, features or suites that exist, and plug-ins that are ignored and why."""
+    kinds = {"models": _models, "datasets": _datasets, "metrics": _metrics, "features": _features, "suites": _suites}
+    if kind not in kinds:
+        raise GenbenchError(f"ls: unknown '{kind}'{nearest(kind, kinds) or ';'} allowed: {', '.join(kinds)}")
+    ignored = [text for text in scan().refused if f": genbench.{kind}: " in text]
+    return "\n".join([aligned(list(kinds[kind]())), *ignored])
+
+
+def _models() -> Iterator[Row]:
+    from genbench.contract import abilities
+
+    def line(name: str, kind: Any) -> str:
+        return f"{MODELS.about(name)}; abilities: {', '.join(abilities(kind)) or 'samples only'}"
+
+    return _rows(MODELS, line)
+
+
+def _datasets() -> Iterator[Row]:
+    return _rows(DATASETS, lambda name, source: DATASETS.about(name))
+
+
+def _metrics() -> Iterator[Row]:
+    def line(name: str, metric: Any) -> str:
+        about = METRICS.built_in[name].about if METRICS.is_built_in(name) else metric.about or metric.title
+        return f"{about} ({metric.unit or 'no unit'}, {metric.better} is better)"
+
+    return _rows(METRICS, line)
+
+
+def _features() -> Iterator[Row]:
+    return _rows(EXTRACTORS, lambda name, source: EXTRACTORS.about(name))
+
+
+def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[Row]:
+    """A name and its line; a plug-in that cannot be loaded gets the reason as its line."""
+    for name in registry:
+        try:
+            yield name, line(name, registry.load(name))
+        except GenbenchError as error:
+            yield name, f"cannot be loaded: {error}"
+
+
+def _suites() -> Iterator[Row]:
+    folder = Path("suites")
+    if not folder.is_dir():
+        raise GenbenchError(f"ls suites: no folder 'suites' in {Path.cwd()}; run it where the suites are")
+    return ((str(p), ", ".join(e.label for e in read_suite(p).models)) for p in sorted(folder.glob("*.yaml")))

@@ -1,0 +1,41 @@
+"""`genbench plan`: the cells of a suite, what is stored already, and what does not apply and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genbench.machine import choose_device, timing_machine
+from genbench.plan.cells import Cell
+from genbench.plan.planner import Plan, make_plan
+from genbench.sources.trained import Trained
+from genbench.store import Kind, Store
+from genbench.suite.schema import read_suite
+
+
+def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
+    """The cells of a suite, one line each, and one line for each reason why metrics do not apply."""
+    plan = make_plan(read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)))
+    store = Store()
+    lines = [f"{plan.suite.suite}: {len(plan.cells)} cells on {plan.data.name}, store {store.root}"]
+    lines += [line for cell in plan.cells for line in _cell_lines(cell, store)]
+    return "\n".join([*lines, "", *_reasons(plan)]).rstrip()
+
+
+def _cell_lines(cell: Cell, store: Store) -> list[str]:
+    applicable = [m for m in cell.metrics if not m.reason]
+    stored = sum(store.has(Kind.VALUES, m.key) for m in applicable)
+    steps = [f"samples {'stored' if store.has(Kind.SAMPLES, cell.samples_key) else 'to draw'}"]
+    if isinstance(cell.source, Trained):
+        fit = cell.source.fit
+        of = "" if fit.label == cell.label else f" of {fit.label}"
+        trained = store.has(Kind.WEIGHTS, fit.key)
+        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {fit.images:,} images'}")
+    return [f"  {cell.id:32} {', '.join(steps)}, {stored} of {len(applicable)} values stored"]
+
+
+def _reasons(plan: Plan) -> list[str]:
+    rows = [(m.name, m.reason, c.label) for c in plan.cells for m in c.metrics if m.reason]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, reason, label in rows:
+        reasons.setdefault((label, reason), []).append(name)
+    return [f"  n/a: {label}: {', '.join(names)}: {reason}" for (label, reason), names in reasons.items()]

@@ -1,0 +1,141 @@
+"""The rules between the values of a suite: names that must exist, what excludes what, files that must be there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genbench.records import KINDS
+from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
+from genbench.suite.entries import ExtractionEntry
+from genbench.suite.options import option_problems
+from genbench.suite.yaml_source import Loc, Problem, choice
+
+if TYPE_CHECKING:
+    from genbench.suite.schema import Suite
+
+EXCLUDES = {
+    "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget"),
+    "weights": ("weights_of", "train", "budget"),
+    "weights_of": ("train", "budget"),
+}
+
+
+def _repeated(suite: Suite) -> Iterator[Problem]:
+    labels = [entry.label for entry in suite.models]
+    for key, values in (("seeds", suite.seeds), ("metrics", suite.metrics), ("models", labels)):
+        for i, value in enumerate(values):
+            first = values.index(value)  # type: ignore[arg-type]
+            hint = "; give one of them a label" if key == "models" else ""
+            if first < i:
+                yield (key, i), f"found {value!r} again, first at {key}[{first}]; allowed: once{hint}"
+
+
+def _names(suite: Suite) -> Iterator[Problem]:
+    """Names that no registry knows, and files that are not there."""
+    yield from _name(suite, ("dataset", "name"), suite.dataset.name, DATASETS)
+    yield from _name(suite, ("features",), suite.features, EXTRACTORS)
+    for i, name in enumerate(suite.metrics):
+        yield from _name(suite, ("metrics", i), name, METRICS)
+    for i, entry in enumerate(suite.models):
+        if entry.source is None and entry.samples is None:
+            yield from _name(suite, ("models", i, "name"), entry.name, MODELS, ", or any with source")
+
+
+def _name(suite: Suite, loc: Loc, name: str, registry: Registry, more: str = "") -> Iterator[Problem]:
+    if is_target(name):
+        yield from ((loc, problem) for problem in _file(suite, str(loc[0]), target_file(name), (".py",)))
+    elif name not in registry:
+        yield loc, registry.unknown(name) + more
+
+
+def _dataset(suite: Suite) -> Iterator[Problem]:
+    entry = suite.dataset
+    if not DATASETS.is_built_in(entry.name):
+        return
+    kind = DATASETS.built_in[entry.name].options
+    problems = option_problems(kind, entry.options, source=suite.source, loc=("dataset",), name=entry.name)
+    yield from problems
+    path = entry.options.get("path")
+    if path is not None and not problems and not _exists(suite.path(path)):
+        yield ("dataset", "path"), f"{suite.path(path)}: not found"
+
+
+def _extraction(suite: Suite) -> Iterator[Problem]:
+    if EXTRACTORS.is_built_in(suite.features):
+        for key in suite.extraction.own:
+            yield ("extraction", key), f"unknown key{choice(key, ExtractionEntry.model_fields)}"
+
+
+def _exclusions(suite: Suite) -> Iterator[Problem]:
+    for i, entry in enumerate(suite.models):
+        given = {key for key in entry.model_fields_set if getattr(entry, key)}
+        for owner, refused in EXCLUDES.items():
+            if owner in given:
+                yield from ((("models", i, key), f"not allowed beside {owner}") for key in refused if key in given)
+
+
+def _budgets(suite: Suite) -> Iterator[Problem]:
+    for i, entry in enumerate(suite.models):
+        if entry.budget and entry.train.images:
+            yield ("models", i, "train", "images"), "not allowed beside budget, which says the same"
+
+
+def _weights_of(suite: Suite) -> Iterator[Problem]:
+    owners = {entry.label: entry for entry in suite.models if entry.has_weights}
+    for i, entry in enumerate(suite.models):
+        if entry.weights_of is None or entry.weights_of in owners:
+            continue
+        if entry.weights_of in [other.label for other in suite.models]:
+            problem = f"'{entry.weights_of}' has no weights of its own; allowed: {', '.join(owners) or 'none'}"
+        else:
+            problem = f"found no model labelled '{entry.weights_of}'{choice(entry.weights_of, owners)}"
+        yield ("models", i, "weights_of"), problem
+
+
+def _claims(suite: Suite) -> Iterator[Problem]:
+    for i, entry in enumerate(suite.models):
+        for j, claim in enumerate(entry.claims):
+            if claim.metric not in suite.metrics and not any(map(is_target, suite.metrics)):
+                allowed = ", ".join(suite.metrics)
+                yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
+            if claim.metric.startswith("bits_per_dim") and not claim.kind:
+                yield ("models", i, "claims", j, "kind"), f"missing, allowed for {claim.metric}: {', '.join(KINDS)}"
+            if claim.kind and not claim.metric.startswith("bits_per_dim"):
+                yield ("models", i, "claims", j, "kind"), f"found '{claim.kind}', allowed for {claim.metric}: no kind"
+
+
+def _files(suite: Suite) -> Iterator[Problem]:
+    for i, entry in enumerate(suite.models):
+        if entry.source is not None and not is_target(entry.source):
+            yield ("models", i, "source"), f"found '{entry.source}', allowed: module:Class or path/to/file.py:Class"
+        named = (
+            ("source", target_file(entry.source or ""), (".py",)),
+            ("weights", entry.weights, (".safetensors",)),
+            ("samples", entry.samples, (".npz", ".npy")),
+        )
+        yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
+
+
+def _file(suite: Suite, key: str, name: str | Path | None, suffixes: tuple[str, ...]) -> Iterator[str]:
+    if name is None:
+        return
+    path = suite.path(str(name))
+    if not _exists(path):
+        yield f"{path}: not found"
+    elif path.is_dir() and key != "samples":
+        yield f"{path}: found a folder, allowed: a {suffixes[0]} file"
+    elif path.is_file() and path.suffix not in suffixes:
+        folder = " or a folder of pictures" if key == "samples" else ""
+        yield f"{path}: found '{path.suffix}', allowed: {', '.join(suffixes)}{folder}"
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - False for a name too long or a folder without permission, where Path raises
+
+
+RULES: tuple[Callable[[Suite], Iterator[Problem]], ...] = (
+    _names, _repeated, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""One model, one dataset, one metric and one feature extractor, offered to genbench by entry points."""

@@ -1,0 +1,3 @@
+"""How much noise the model adds."""
+
+SCALE = 0.2
