@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.builtin import EXTRACTORS
+from genbench.builtin import EXTRACTOR_TABLE
 from genbench.errors import DataError
 from genbench.features import pretrained
 from genbench.features.base import Extractor, ExtractorSource, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 
-COMMON = ("weights", "resize", "precision")
+READ_BY_PRETRAINED = ("weights", "resize", "precision")
 
 
 class Pixels(Extractor):
@@ -56,7 +56,12 @@ def _pretrained(name: str) -> ExtractorSource:
 
     classifies = name == "inception-v3-compat"
     return ExtractorSource(
-        EXTRACTORS[name].about, load, partial(_pretrained_protocol, name), classifies, classifies, reads=COMMON
+        EXTRACTOR_TABLE[name].about,
+        load,
+        partial(_pretrained_protocol, name),
+        classifies,
+        classifies,
+        reads=READ_BY_PRETRAINED,
     )
 
 
@@ -64,6 +69,8 @@ def _pretrained_protocol(name: str, dataset: str, options: FeatureOptions) -> di
     return pretrained.protocol_fields(name, options)
 
 
-CLASSIFIER = ExtractorSource(EXTRACTORS["classifier"].about, _load_classifier, _classifier_protocol, True, True)
-PIXELS = ExtractorSource(EXTRACTORS["pixels"].about, _load_pixels)
-PRETRAINED = {name: _pretrained(name) for name in pretrained.KINDS}
+CLASSIFIER_SOURCE = ExtractorSource(
+    EXTRACTOR_TABLE["classifier"].about, _load_classifier, _classifier_protocol, True, True
+)
+PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
+PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.KINDS}
