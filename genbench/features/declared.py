@@ -14,7 +14,7 @@ from genbench.features import pretrained
 from genbench.features.base import Extractor, ExtractorSource, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 
-READ_BY_PRETRAINED = ("weights", "resize", "precision")
+PRETRAINED_READS = ("weights", "resize", "precision")
 
 
 class Pixels(Extractor):
@@ -54,15 +54,11 @@ def _pretrained(name: str) -> ExtractorSource:
     def load(dataset: str, device: str | torch.device, options: FeatureOptions) -> Extractor:
         return pretrained.Pretrained(name, device, options)
 
-    classifies = name == "inception-v3-compat"
+    about, classifies = EXTRACTOR_TABLE[name].about, name == "inception-v3-compat"
     return ExtractorSource(
-        EXTRACTOR_TABLE[name].about,
-        load,
-        partial(_pretrained_protocol, name),
-        classifies,
-        classifies,
-        reads=READ_BY_PRETRAINED,
-    )
+        about, load, partial(_pretrained_protocol, name), has_probabilities=classifies, has_spatial=classifies,
+        reads=PRETRAINED_READS,
+    )  # fmt: skip
 
 
 def _pretrained_protocol(name: str, dataset: str, options: FeatureOptions) -> dict[str, Any]:
@@ -70,7 +66,8 @@ def _pretrained_protocol(name: str, dataset: str, options: FeatureOptions) -> di
 
 
 CLASSIFIER_SOURCE = ExtractorSource(
-    EXTRACTOR_TABLE["classifier"].about, _load_classifier, _classifier_protocol, True, True
-)
+    EXTRACTOR_TABLE["classifier"].about, _load_classifier, _classifier_protocol,
+    has_probabilities=True, has_spatial=True,
+)  # fmt: skip
 PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
 PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.KINDS}
