@@ -16,7 +16,7 @@ from genbench.sources.build import load_model
 from genbench.space import to_unit_range
 from genbench.train.batches import Batches
 
-MODELS = tuple(builtin.MODELS)
+MODELS = tuple(builtin.MODEL_TABLE)
 
 
 @cache

@@ -76,7 +76,7 @@ class BuiltIn:
     options: type = NoDatasetOptions
 
 
-MODELS = {
+MODEL_TABLE = {
     "cgan": BuiltIn("zoo.cgan:CGAN", "conditional GAN: draws images of a given class (Mirza and Osindero 2014)"),
     "cyclegan": BuiltIn("zoo.cyclegan:CycleGAN", "unpaired image translation in both directions (Zhu et al. 2017)"),
     "dcgan": BuiltIn("zoo.dcgan:DCGAN", "convolutional GAN (Radford et al. 2016)"),
@@ -93,7 +93,7 @@ MODELS = {
     "vae": BuiltIn("zoo.vae:VAE", "variational autoencoder (Kingma and Welling 2014)"),
 }
 
-DATASETS = {
+DATASET_TABLE = {
     "digits": BuiltIn("genbench.data.declared:DIGITS", "scikit-learn's 1,797 digits, 8x8, 17 grey levels; no download"),
     "fashion-mnist": BuiltIn(
         "genbench.data.declared:FASHION_MNIST", "70,000 grey images of clothes, 28x28, 256 levels", DownloadOptions
@@ -148,10 +148,10 @@ METRIC_LINES = {
     "parameters": "number of trainable values",
     "peak_memory": "memory needed to draw one batch",
 }
-METRICS = {name: BuiltIn("genbench.metrics:BUILT_IN", about) for name, about in METRIC_LINES.items()}
+METRIC_TABLE = {name: BuiltIn("genbench.metrics:BUILT_IN", about) for name, about in METRIC_LINES.items()}
 
-CLIP = "CLIP's image encoder (OpenAI): image embedding"
-DINOV2 = "DINOv2's vision transformer (Meta): normalised class token"
+CLIP_LINE = "CLIP_LINE's image encoder (OpenAI): image embedding"
+DINOV2_LINE = "DINOv2's vision transformer (Meta): normalised class token"
 PRETRAINED_LINES = {
     "inception-v3-compat": "Inception of published FIDs (TensorFlow 2015-12-05): pool3, probabilities, spatial map",
     "vgg16": "VGG16 of torchvision (ImageNet): fc2 after ReLU",
@@ -160,15 +160,18 @@ PRETRAINED_LINES = {
             "clip-rn50", "clip-rn101", "clip-rn50x4", "clip-rn50x16", "clip-rn50x64", "clip-vit-b-32", "clip-vit-b-16",
             "clip-vit-l-14", "clip-vit-l-14-336px",
         ),
-        CLIP,
+        CLIP_LINE,
     ),
-    **dict.fromkeys(("dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14"), DINOV2),
+    **dict.fromkeys(("dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14"), DINOV2_LINE),
 }  # fmt: skip
-EXTRACTORS = {
+EXTRACTOR_TABLE = {
     "classifier": BuiltIn(
-        "genbench.features.declared:CLASSIFIER",
+        "genbench.features.declared:CLASSIFIER_SOURCE",
         "the small classifier shipped for the dataset; its numbers compare only with each other",
     ),
-    "pixels": BuiltIn("genbench.features.declared:PIXELS", "raw pixels in [0, 1]; no class probabilities"),
-    **{name: BuiltIn("genbench.features.declared:PRETRAINED", about) for name, about in PRETRAINED_LINES.items()},
+    "pixels": BuiltIn("genbench.features.declared:PIXELS_SOURCE", "raw pixels in [0, 1]; no class probabilities"),
+    **{
+        name: BuiltIn("genbench.features.declared:PRETRAINED_SOURCES", about)
+        for name, about in PRETRAINED_LINES.items()
+    },
 }

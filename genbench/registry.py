@@ -136,13 +136,13 @@ class Registry:
         raise self.error(f"'{target}' is {what}, allowed: a {allowed} of {self.base.replace(':', '.')}")
 
 
-MODELS = Registry("model", "genbench.models", builtin.MODELS, "genbench.contract:Draws", ModelError, classes=True)
+MODELS = Registry("model", "genbench.models", builtin.MODEL_TABLE, "genbench.contract:Draws", ModelError, classes=True)
 DATASETS = Registry(
-    "dataset", "genbench.datasets", builtin.DATASETS, "genbench.data.base:DatasetSource", DataError
+    "dataset", "genbench.datasets", builtin.DATASET_TABLE, "genbench.data.base:DatasetSource", DataError
 )  # fmt: skip
-METRICS = Registry("metric", "genbench.metrics", builtin.METRICS, "genbench.metrics.base:Metric", GenbenchError)
+METRICS = Registry("metric", "genbench.metrics", builtin.METRIC_TABLE, "genbench.metrics.base:Metric", GenbenchError)
 EXTRACTORS = Registry(
-    "features", "genbench.features", builtin.EXTRACTORS, "genbench.features.base:ExtractorSource", DataError
+    "features", "genbench.features", builtin.EXTRACTOR_TABLE, "genbench.features.base:ExtractorSource", DataError
 )  # fmt: skip
 REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS)
 

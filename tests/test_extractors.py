@@ -352,7 +352,7 @@ def test_every_hash_is_that_of_torch_fidelity_or_of_the_name() -> None:
     assert all(len(file.sha256) == 64 for file in FILES.values())
     assert set(features.names()) == {"classifier", "pixels", *FILES}
     assert [n for n in features.names() if features.has_spatial(n)] == ["classifier", INCEPTION]
-    assert all(features.source(name).about for name in features.names())
+    assert all(features.extractor_source(name).about for name in features.names())
 
 
 def test_classifier_similarity_is_quadratic_in_a_small_change() -> None:

@@ -110,10 +110,11 @@ def test_the_same_objects_named_by_file(tmp_path, fresh_scan):
     (tmp_path / "own" / "model.py").write_text(
         (PACKAGE / "genbench_shapes" / "model.py").read_text().replace("from .noise import SCALE", "SCALE = 0.2")
     )
+    claim = {"metric": "fid", "value": 1.0, "source": "Table 1"}
     changes = {
         "dataset": {"name": "own/shapes.py:SHAPES", "count": 60},
         "features": "own/quadrants.py:QUADRANTS",
-        "models": [{"name": "own/model.py:Constant"}],
+        "models": [{"name": "own/model.py:Constant", "claims": [claim]}],
         "metrics": ["own/brightness.py:BRIGHTNESS", "fid"],
     }
     result = run(read_suite(written(tmp_path, **changes)), out=tmp_path / "out", device="cpu", limit_images=30)
@@ -121,6 +122,7 @@ def test_the_same_objects_named_by_file(tmp_path, fresh_scan):
     assert {r.cell for r in result.records} >= {"Constant/SHAPES/s0", "held-out real/SHAPES/s0"}
     assert {r.metric for r in result.records if r.status == OK} == {"brightness", "fid"}
     assert "own/shapes.py:SHAPES" in (tmp_path / "out" / "suite.yaml").read_text()
+    assert "Table 1" in (tmp_path / "out" / "leaderboard.md").read_text()
 
 
 def test_listings_have_a_line_about_each(installed):

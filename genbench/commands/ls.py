@@ -12,7 +12,7 @@ from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, s
 from genbench.suite.schema import read_suite
 from genbench.text import aligned
 
-Row = tuple[str, str]
+NameAndLine = tuple[str, str]
 
 
 def list_names(kind: str) -> str:
@@ -24,7 +24,7 @@ def list_names(kind: str) -> str:
     return "\n".join([aligned(list(kinds[kind]())), *ignored])
 
 
-def _models() -> Iterator[Row]:
+def _models() -> Iterator[NameAndLine]:
     from genbench.contract import abilities
 
     def line(name: str, kind: Any) -> str:
@@ -33,11 +33,11 @@ def _models() -> Iterator[Row]:
     return _rows(MODELS, line)
 
 
-def _datasets() -> Iterator[Row]:
+def _datasets() -> Iterator[NameAndLine]:
     return _rows(DATASETS, lambda name, source: DATASETS.about(name))
 
 
-def _metrics() -> Iterator[Row]:
+def _metrics() -> Iterator[NameAndLine]:
     def line(name: str, metric: Any) -> str:
         about = METRICS.built_in[name].about if METRICS.is_built_in(name) else metric.about or metric.title
         return f"{about} ({metric.unit or 'no unit'}, {metric.better} is better)"
@@ -45,11 +45,11 @@ def _metrics() -> Iterator[Row]:
     return _rows(METRICS, line)
 
 
-def _features() -> Iterator[Row]:
+def _features() -> Iterator[NameAndLine]:
     return _rows(EXTRACTORS, lambda name, source: EXTRACTORS.about(name))
 
 
-def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[Row]:
+def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[NameAndLine]:
     """A name and its line; a plug-in that cannot be loaded gets the reason as its line."""
     for name in registry:
         try:
@@ -58,7 +58,7 @@ def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[Row]:
             yield name, f"cannot be loaded: {error}"
 
 
-def _suites() -> Iterator[Row]:
+def _suites() -> Iterator[NameAndLine]:
     folder = Path("suites")
     if not folder.is_dir():
         raise GenbenchError(f"ls suites: no folder 'suites' in {Path.cwd()}; run it where the suites are")

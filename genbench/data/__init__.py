@@ -39,7 +39,7 @@ def named() -> tuple[str, ...]:
     return tuple(n for n, source in sources.items() if not source.translation and not required(source.options))
 
 
-def source(entry: dict[str, Any], folder: Path | None = None) -> DatasetSource:
+def dataset_source(entry: dict[str, Any], folder: Path | None = None) -> DatasetSource:
     """The declaration of the dataset that an entry names. Raises DataError for an unknown name."""
     declared: DatasetSource = DATASETS.load(str(entry.get("name")), folder)
     return declared
@@ -52,7 +52,7 @@ def label(entry: dict[str, Any]) -> str:
 
 def imports(entry: dict[str, Any]) -> tuple[str, ...]:
     """Modules that loading needs and that are slow to import: worker processes share one import of them."""
-    return source(entry).imports
+    return dataset_source(entry).imports
 
 
 def load(entry: dict[str, Any], folder: Path | None = None) -> Dataset:
@@ -61,7 +61,7 @@ def load(entry: dict[str, Any], folder: Path | None = None) -> Dataset:
     folder: where relative paths start (default: the current folder). Raises DataError for an unknown name or option,
     for data that is missing or not what was declared, and for a plug-in whose `describe` says something else.
     """
-    declared = source(entry, folder)
+    declared = dataset_source(entry, folder)
     options = _options(entry, declared)
     dataset = declared.load(options, _path(options, folder))
     if not DATASETS.is_built_in(entry["name"]):
@@ -74,14 +74,14 @@ def describe(entry: dict[str, Any], folder: Path | None = None) -> tuple[DataSpe
 
     Raises DataError as `load` does, as far as that is possible without reading a named dataset.
     """
-    declared = source(entry, folder)
+    declared = dataset_source(entry, folder)
     options = _options(entry, declared)
     return declared.describe(options, _path(options, folder))
 
 
 def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:
     """A caption for each class of the dataset of this entry; () when it has none."""
-    return source(entry).captions
+    return dataset_source(entry).captions
 
 
 def has_captions(entry: dict[str, Any]) -> bool:
@@ -91,7 +91,7 @@ def has_captions(entry: dict[str, Any]) -> bool:
 
 def is_translation(entry: dict[str, Any]) -> bool:
     """Whether the dataset of this entry is a translation task."""
-    return source(entry).translation
+    return dataset_source(entry).translation
 
 
 def has_labels(path: Path) -> bool:

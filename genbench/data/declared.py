@@ -7,7 +7,7 @@ from genbench.data import cifar10, digits, edges, fashion_mnist, files
 from genbench.data.base import DatasetSource
 from genbench.data.captions import CAPTIONS
 
-LINES = {name: entry.about for name, entry in builtin.DATASETS.items()}
+LINES = {name: entry.about for name, entry in builtin.DATASET_TABLE.items()}
 
 DIGITS = DatasetSource(
     LINES["digits"], digits.load, digits.describe, captions=CAPTIONS["digits"], imports=("sklearn.datasets",)

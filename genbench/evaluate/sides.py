@@ -62,7 +62,7 @@ def _named(name: str, split: str, role: str, download: bool) -> Side:
     if split not in SPLITS:
         raise DataError(f"{role} '{name}:{split}': unknown split '{split}', allowed: {', '.join(SPLITS)}")
     entry: dict[str, Any] = {"name": name}
-    if download and any(f.name == "download" for f in fields(data.source(entry).options)):
+    if download and any(f.name == "download" for f in fields(data.dataset_source(entry).options)):
         entry["download"] = True
     return split_of(data.load(entry), split)
 

@@ -21,8 +21,16 @@ from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureO
 from genbench.registry import EXTRACTORS, short_name
 
 __all__ = [
-    "Extractor", "ExtractorSource", "FeatureOptions", "Features", "has_probabilities", "has_spatial", "load", "names",
-    "protocol_fields", "source",
+    "Extractor",
+    "ExtractorSource",
+    "FeatureOptions",
+    "Features",
+    "extractor_source",
+    "has_probabilities",
+    "has_spatial",
+    "load",
+    "names",
+    "protocol_fields",
 ]  # fmt: skip
 
 
@@ -31,7 +39,7 @@ def names() -> tuple[str, ...]:
     return EXTRACTORS.names()
 
 
-def source(name: str) -> ExtractorSource:
+def extractor_source(name: str) -> ExtractorSource:
     """The declaration of the extractor `name`. Raises DataError for an unknown name."""
     declared: ExtractorSource = EXTRACTORS.load(name)
     return declared
@@ -39,12 +47,12 @@ def source(name: str) -> ExtractorSource:
 
 def has_probabilities(name: str) -> bool:
     """Whether `features: name` gives class probabilities as well as vectors."""
-    return source(name).has_probabilities
+    return extractor_source(name).has_probabilities
 
 
 def has_spatial(name: str) -> bool:
     """Whether `features: name` gives features that keep their position in the image."""
-    return source(name).has_spatial
+    return extractor_source(name).has_spatial
 
 
 def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
     A plug-in's fields include its options and the hash of its code, as both decide its features. Raises DataError for a
     pair of extractor and dataset that does not exist, options that do not apply, and weights that are not there.
     """
-    declared, options = source(name), _checked(name, options)
+    declared, options = extractor_source(name), _checked(name, options)
     fields = {"extractor": short_name(name), "extractor_weights": "none", "resize": "none"}
     fields |= declared.protocol(dataset, options)
     if EXTRACTORS.is_built_in(name):
@@ -64,7 +72,7 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
 
 def load(name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> Extractor:
     """The extractor `name` for a dataset, weights verified; raises as `protocol_fields`."""
-    return source(name).load(dataset, device, _checked(name, options))
+    return extractor_source(name).load(dataset, device, _checked(name, options))
 
 
 def _checked(name: str, options: FeatureOptions) -> FeatureOptions:
@@ -75,7 +83,7 @@ def _checked(name: str, options: FeatureOptions) -> FeatureOptions:
     from genbench.suite.options import checked_options  # pydantic, which a plan does without
     from genbench.suite.yaml_source import SuiteSource
 
-    declared = source(name)
+    declared = extractor_source(name)
     if "weights" not in declared.reads and options.weights is not None and options.weights.is_file():
         raise DataError(f"features '{name}' read no weights from a file; found {options.weights}")
     for key, value, default in (("resize", options.resize, ""), ("precision", options.precision, "fp32")):

@@ -76,7 +76,7 @@ class Extractor(ABC):
 
 
 @dataclass(frozen=True)
-class NoOptions:
+class NoExtractorOptions:
     """The options of an extractor that declares none of its own."""
 
 
@@ -105,5 +105,5 @@ class ExtractorSource:
     protocol: Callable[[str, FeatureOptions], dict[str, Any]] = no_protocol
     has_probabilities: bool = False
     has_spatial: bool = False
-    options: type = NoOptions
+    options: type = NoExtractorOptions
     reads: tuple[str, ...] = ()

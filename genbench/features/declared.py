@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.builtin import EXTRACTORS
+from genbench.builtin import EXTRACTOR_TABLE
 from genbench.errors import DataError
 from genbench.features import pretrained
 from genbench.features.base import Extractor, ExtractorSource, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 
-COMMON = ("weights", "resize", "precision")
+PRETRAINED_READS = ("weights", "resize", "precision")
 
 
 class Pixels(Extractor):
@@ -54,16 +54,20 @@ def _pretrained(name: str) -> ExtractorSource:
     def load(dataset: str, device: str | torch.device, options: FeatureOptions) -> Extractor:
         return pretrained.Pretrained(name, device, options)
 
-    classifies = name == "inception-v3-compat"
+    about, classifies = EXTRACTOR_TABLE[name].about, name == "inception-v3-compat"
     return ExtractorSource(
-        EXTRACTORS[name].about, load, partial(_pretrained_protocol, name), classifies, classifies, reads=COMMON
-    )
+        about, load, partial(_pretrained_protocol, name), has_probabilities=classifies, has_spatial=classifies,
+        reads=PRETRAINED_READS,
+    )  # fmt: skip
 
 
 def _pretrained_protocol(name: str, dataset: str, options: FeatureOptions) -> dict[str, Any]:
     return pretrained.protocol_fields(name, options)
 
 
-CLASSIFIER = ExtractorSource(EXTRACTORS["classifier"].about, _load_classifier, _classifier_protocol, True, True)
-PIXELS = ExtractorSource(EXTRACTORS["pixels"].about, _load_pixels)
-PRETRAINED = {name: _pretrained(name) for name in pretrained.KINDS}
+CLASSIFIER_SOURCE = ExtractorSource(
+    EXTRACTOR_TABLE["classifier"].about, _load_classifier, _classifier_protocol,
+    has_probabilities=True, has_spatial=True,
+)  # fmt: skip
+PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
+PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.KINDS}

@@ -115,7 +115,7 @@ class _Planner:
     def _data(self) -> DataPlan:
         suite = self.suite
         try:
-            declared = data.source(self.entry)
+            declared = data.dataset_source(self.entry)
             check_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
             spec, fingerprint = data.describe(self.entry, suite.folder)
         except DataError as error:
@@ -126,7 +126,9 @@ class _Planner:
         """The protocol fields of the extractor."""
         suite = self.suite
         try:
-            check_options(suite, ("extraction",), suite.extraction.own, features.source(suite.features).options)
+            check_options(
+                suite, ("extraction",), suite.extraction.own, features.extractor_source(suite.features).options
+            )
             return features.protocol_fields(suite.features, data.origin(self.entry), extraction(suite))
         except DataError as error:
             key = "features" if "features" in suite.model_fields_set else "dataset"

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from genbench.errors import StoreError
+from genbench.registry import short_name
 from genbench.report.aggregate import Board, Entry
 from genbench.report.guard import short
 
@@ -60,7 +61,8 @@ def read_claims(path: Path) -> list[Claim]:
     try:
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
         models = (suite or {}).get("models", [])
-        return [Claim(m.get("label") or m["name"], **claim) for m in models for claim in m.get("claims", [])]
+        labelled = [(m.get("label") or short_name(m["name"]), m.get("claims", [])) for m in models]
+        return [Claim(label, **claim) for label, claims in labelled for claim in claims]
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreError(f"{path}: cannot be read as a suite: {reason}") from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, WithJsonSchema, model_validator
 
-from genbench.builtin import DATASETS, EXTRACTORS, METRICS, MODELS, Location
+from genbench.builtin import DATASET_TABLE, EXTRACTOR_TABLE, METRIC_TABLE, MODEL_TABLE, Location
 from genbench.registry import is_target, short_name
 from genbench.suite.options import STRICT, given_options
 
@@ -20,18 +20,18 @@ def _json_names(known: Iterable[str]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"enum": list(known)}, {"type": "string"}]})
 
 
-SuiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), "text of letters, digits, - and _"]
+SuiteTitle = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), "text of letters, digits, - and _"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), "text of letters, digits, ., - and _"]
 ModelName = Annotated[
     str,
     Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*|[^\x00-\x1f\x7f\x85\u2028\u2029]*[^:]:[A-Za-z_]\w*)$"),
     "text of letters, digits, ., - and _, or file.py:Class",
-    _json_names(MODELS),
+    _json_names(MODEL_TABLE),
 ]
-DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASETS)]
-MetricName = Annotated[str, "the name of a metric", _json_names(METRICS)]
-ListedMetric = Annotated[str, "metric names", _json_names(METRICS)]  # in the plural, for messages about the list
-FeaturesName = Annotated[str, "the name of an extractor", _json_names(EXTRACTORS)]
+DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASET_TABLE)]
+MetricName = Annotated[str, "the name of a metric", _json_names(METRIC_TABLE)]
+ListedMetric = Annotated[str, "metric names", _json_names(METRIC_TABLE)]  # in the plural, for messages about the list
+FeaturesName = Annotated[str, "the name of an extractor", _json_names(EXTRACTOR_TABLE)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -52,7 +52,7 @@ class Budget(Entry):
 
 def _with_options(schema: dict[str, Any]) -> None:
     """Adds the options of the built-in datasets to a JSON Schema, for editors."""
-    for entry in DATASETS.values():
+    for entry in DATASET_TABLE.values():
         schema["properties"] |= TypeAdapter(entry.options).json_schema().get("properties", {})
 
 

@@ -28,7 +28,7 @@ from genbench.suite.entries import (
     Positive,
     Seed,
     SpeedEntry,
-    SuiteName,
+    SuiteTitle,
     TrainEntry,
     TrialEntry,
 )
@@ -48,7 +48,7 @@ class Suite(Entry):
     Raises SuiteError, never pydantic's ValidationError.
     """
 
-    suite: SuiteName
+    suite: SuiteTitle
     version: Positive = 1
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     dataset: DatasetEntry

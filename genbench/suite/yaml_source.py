@@ -1,8 +1,8 @@
-"""YAML text to plain data and the line of every key, and any mistake in it to one sentence with file, line and key.
+"""From YAML text to plain data with the line of every key, and from a mistake to one sentence with file, line and key.
 
-YAML is read as PyYAML's SafeLoader reads it, with these differences: `1e-3` is a number (YAML 1.2 says so, YAML 1.1
-wants `1.0e-3`), a date is text, and refused are: a key given twice, a key that is not text, tags (`!!set`), an anchor
-that contains itself.
+YAML is read as PyYAML's SafeLoader reads it, with these differences: `1e-3` is a number, as in YAML 1.2 (YAML 1.1
+requires `1.0e-3`); a date is text; duplicate keys, keys that are not text, tags (`!!set`) and anchors that contain
+themselves are refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGEST = 2**63
 
 @dataclass(frozen=True)
 class Lines:
-    """The line on which a value starts, or its key where it has one, and the same of every value inside it."""
+    """The line on which a value or its key starts, and the lines of every value inside it."""
 
     line: int = 1
     inside: dict[str | int, Lines] = field(default_factory=dict)
@@ -47,20 +47,20 @@ class SuiteSource:
 
     @property
     def folder(self) -> Path:
-        """Where relative paths start: the file's folder, or the current one."""
+        """The folder in which relative paths start: the file's, or the current one."""
         return self.path.parent if self.path else Path()
 
     def line(self, loc: Loc) -> int:
         """The line of the key at loc, or of the nearest one above it that is in the file."""
-        place = self.lines
+        lines = self.lines
         for part in loc:
-            if part not in place.inside:
+            if part not in lines.inside:
                 break
-            place = place.inside[part]
-        return place.line
+            lines = lines.inside[part]
+        return lines.line
 
     def where(self, loc: Loc) -> str:
-        """`suites/x.yaml:14: models[2].levls`, without the file where there is none."""
+        """`suites/x.yaml:14: models[2].levls`, or only the key for a suite without a file."""
         parts = ([f"{self.path}:{self.line(loc)}"] if self.path else []) + ([spell(loc)] if loc else [])
         return ": ".join(parts) or "suite"
 
@@ -92,7 +92,7 @@ def read_source(path: Path) -> SuiteSource:
 
 
 def parse(text: str, path: Path) -> SuiteSource:
-    """The data of YAML text; path is what messages call it. Raises SuiteError."""
+    """The data of YAML text; messages name it by path. Raises SuiteError."""
     try:
         loader = Loader(text)
         node = loader.get_single_node()
@@ -112,14 +112,14 @@ def parse(text: str, path: Path) -> SuiteSource:
 
 
 class Refusal(yaml.MarkedYAMLError):
-    """YAML that is well-formed but not for suites."""
+    """YAML that is well-formed but not allowed in suites."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader with the differences that the module's docstring lists."""
+    """SafeLoader with the differences listed in the module's docstring."""
 
     depth = 0
     yaml_implicit_resolvers = {
@@ -128,7 +128,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """One node and all inside it, refusing tags and deep nesting."""
+        """One node and its contents; refuses tags and deep nesting."""
         event = self.peek_event()
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
             raise Refusal("found a tag, allowed: plain values", event.start_mark)
@@ -169,7 +169,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
 
 
 def _problems(root: yaml.Node) -> Iterator[tuple[int, Loc, str]]:
-    """(line, loc, message) of keys that are double or not text and of anchors inside themselves; each node once."""
+    """(line, loc, message) of duplicate keys, keys that are not text and anchors inside themselves; each node once."""
     open_nodes: set[int] = set()
     done: set[int] = set()
 
@@ -194,8 +194,8 @@ def _key_problems(node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[int, Loc, 
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode) or key.tag not in (TEXT, MERGE):
-            found = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
-            yield line, loc, f"found {found or 'nothing'} as a key, allowed: text (put it in quotes)"
+            text = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+            yield line, loc, f"found {text or 'nothing'} as a key, allowed: text (put it in quotes)"
         elif key.value in first:
             yield line, (*loc, key.value), f"duplicate key, first on line {first[key.value]}; allowed: once"
         else:
@@ -210,7 +210,7 @@ def _items(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node]]:
 
 
 def _lines(node: yaml.Node, seen: dict[int, Lines]) -> Lines:
-    """Lines of a node whose merge keys are resolved; an anchor's are made once."""
+    """Lines of a node whose merge keys are resolved; those of an anchor are computed once."""
     if id(node) in seen:
         return seen[id(node)]
     lines = Lines(node.start_mark.line + 1)
@@ -258,7 +258,7 @@ def _problem(loc: Loc, kind: str, value: Any, model: type[BaseModel]) -> Problem
 
 
 def hint_at(model: Any, loc: Loc) -> tuple[Loc, Any, list[Any]]:
-    """The loc as far as types are single (pydantic goes on into the members of a union), its type, what is asked."""
+    """The loc up to the first union (pydantic continues into its members), its type, and what Annotated contains."""
     hint, extra = bare_hint(model)
     for depth, part in enumerate(loc):
         if get_origin(hint) in UNIONS:
