@@ -66,14 +66,15 @@ class ResultFolder:
 
     def _refuse_another_suite(self) -> None:
         names = {(r.suite, r.dataset) for r in self.earlier.values()}
-        own = (self.plan.suite.suite, self.plan.data.name)
         labels = {r.model for r in self.earlier.values() if r.role == "model"}
-        if own not in names or not labels & {entry.label for entry in self.plan.suite.models}:
-            suite, dataset = sorted(names)[0]
-            raise GenbenchError(
-                f"{self.directory}: holds results of another suite: '{suite}' on {dataset} with "
-                f"{', '.join(sorted(labels)) or 'no models'}; choose another --out"
-            )
+        own, rows = (self.plan.suite.suite, self.plan.data.name), {entry.label for entry in self.plan.suite.models}
+        if own in names and (not labels or labels & rows):
+            return
+        suite, dataset = sorted(names)[0]
+        raise GenbenchError(
+            f"{self.directory}: holds results of another suite: '{suite}' on {dataset} with "
+            f"{', '.join(sorted(labels)) or 'no models'}; choose another --out"
+        )
 
     def known(self, cell: Cell, stored: Record | None, metric: str) -> Record | None:
         """The record of a metric that need not be measured; one that agrees with the folder's keeps its provenance."""
