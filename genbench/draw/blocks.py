@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genbench.contract import Condition, Model, Steps
+from genbench.contract import Condition, Model
+from genbench.draw.counting import EvaluationCount
 from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, silent
 from genbench.space import seeded, to_pixels
@@ -73,21 +74,6 @@ class Wishes:
 NO_WISHES = Wishes()
 
 
-class CallCount:
-    """Counts the calls of a module while it is open."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.calls = 0
-        self._handle = module.register_forward_hook(self._count)
-
-    def close(self) -> None:
-        """Stops counting."""
-        self._handle.remove()
-
-    def _count(self, *_: object) -> None:
-        self.calls += 1
-
-
 def draw(
     model: Model,
     n: int,
@@ -101,27 +87,27 @@ def draw(
 ) -> Drawn:
     """N samples in eval mode. scratch: a folder that keeps finished blocks, so that a killed run continues."""
     model.eval()
-    parts, bad, calls, start = [], 0, 0, time.perf_counter()
+    parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
         pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, wishes, scratch)
         parts.append(pixels)
-        bad, calls = bad + wrong, calls + evaluations
+        bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
     labels = wishes.first_labels(n, seed, block)
-    return Drawn(torch.cat(parts)[:n], calls / len(parts), bad, time.perf_counter() - start, labels)
+    return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
 
 def _kept_block(
     model: Model, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
-) -> tuple[Tensor, int, int]:
+) -> tuple[Tensor, int, float]:
     condition = on_device(wishes.block(index, seed, block), model.device)
     if scratch is None:
         return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"
     if path.is_file():
         with np.load(path) as kept:
-            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), int(kept["evaluations"])
+            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
     pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
     partial = scratch / f"partial-{index}.npz"
     np.savez(partial, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
@@ -140,18 +126,14 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
 @torch.inference_mode()
 def draw_block(
     model: Model, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
-) -> tuple[Tensor, int, int]:
+) -> tuple[Tensor, int, float]:
     """Block number `index`: grey levels (block, C, H, W), images with non-finite numbers, evaluations per image."""
     device = model.device
     gen = seeded(stream_seed(seed, "draw", index), device)
-    counter = CallCount(model.denoiser) if isinstance(model, Steps) else None
-    with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    with autocast, EvaluationCount(model) as count:
         x = model.sample(block, gen, condition)
-    evaluations = model.evaluations
-    if counter is not None:
-        counter.close()
-        evaluations = counter.calls
-    return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), evaluations
+    return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
 
 
 def non_finite_images(x: Tensor) -> int:

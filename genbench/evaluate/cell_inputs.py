@@ -25,12 +25,12 @@ from genbench.contract import (
     Translates,
 )
 from genbench.draw.blocks import NO_WISHES, Wishes, draw, on_device
+from genbench.draw.cost import Cost, measure_cost
 from genbench.errors import CellFailure
 from genbench.evaluate.readings import Images, Inputs, kept_moments, kept_of_reference, unit_images
 from genbench.features import similarity
 from genbench.keys import digest, stream_seed
 from genbench.metrics.base import Metric, OfReference
-from genbench.metrics.cost import measure_cost
 from genbench.metrics.frechet import Moments
 from genbench.metrics.paths import path_distances
 from genbench.metrics.translation import Direction, there_and_back
@@ -311,13 +311,13 @@ class CellInputs(Inputs):
         return Direction(given, shown, again, fakes, reals, wanted)
 
     @cached_property
-    def cost(self) -> Any:
+    def cost(self) -> Cost:
         """Throughput, latency and memory of sampling."""
         cell = self.cell
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=cell.precision == "bf16"):
-            return measure_cost(
-                self.model, seed=cell.seed, batch=cell.speed_batch, seconds=cell.speed_seconds, wishes=self._wish
-            )
+        return measure_cost(
+            self.model, seed=cell.seed, batch=cell.speed_batch, seconds=cell.speed_seconds, precision=cell.precision,
+            condition=self._wish,
+        )  # fmt: skip
 
     def _wish(self, n: int) -> Condition | None:
         return on_device(self.wishes.block(0, self.cell.seed, n), self.model.device)

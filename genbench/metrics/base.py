@@ -48,7 +48,7 @@ class Metric:
         "features"       fake (N, D), real (M, D) float arrays
         "probabilities"  probabilities (N, K) of the classifier
         "likelihood"     log_probs (N,) nats of the discrete pixels, dims, kind
-        "cost"           cost: genbench.metrics.cost.Cost
+        "cost"           cost: genbench.draw.cost.Cost
         "generated"      fake (N, D) alone
         "spatial"        fake (N, S), real (M, S): features that still know where in the image they were
         "memory"         fake (N, D), train (M, D), held_out (T, D)

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from genbench import data, metrics
 from genbench.errors import CellFailure, TooFewSamples
 from genbench.evaluate.cell_inputs import CellInputs, build_network
@@ -19,6 +17,7 @@ from genbench.evaluate.readings import measure, sample_protocol
 from genbench.keys import file_hash
 from genbench.machine import device_name, explain
 from genbench.metrics.base import COST, LIKELIHOOD, OF_SAMPLES, TRANSLATION, Metric, Value
+from genbench.metrics.cost import cost_protocol
 from genbench.plan.cells import Cell, DataPlan, FitPlan, MetricPlan
 from genbench.progress import Progress, Report
 from genbench.records import FAILED, NOT_APPLICABLE, Record, protocol_hash
@@ -90,7 +89,7 @@ def cell_protocol(inputs: CellInputs, metric: Metric, n_fake: int | None, n_real
     if metric.reads == LIKELIHOOD:
         fields |= {"split": "test", "n_real": n_real, "levels": plan.spec.levels, "dims": plan.spec.dims}
     if metric.reads == COST:
-        fields |= {"torch": torch.__version__, **inputs.cost.protocol}
+        fields |= cost_protocol(metric.name, inputs.cost)
     return {**fields, **metric.protocol, **_model_side(inputs), **_non_finite(inputs)}
 
 
