@@ -1,4 +1,4 @@
-"""Drawing samples: fixed blocks, one seed a block, so that image i depends on (weights, sampler, seed, i) alone."""
+"""Draws samples in fixed blocks with one seed for each, so that image i depends only on (weights, sampler, seed, i)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ DRAW_VERSION = 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples as grey levels (n, C, H, W) uint8 on the CPU, network evaluations per image, and how many images held a
-    number that was not finite (such a pixel counts as level 0). labels (n,): the classes asked for, if any were.
+    """Samples of a model.
+
+    pixels: grey levels (n, C, H, W) uint8 on the CPU. evaluations: network evaluations of one image. non_finite: number
+    of images with a value that is not finite (such a pixel becomes level 0). seconds: duration of drawing. labels (n,):
+    the requested classes, None where there were none.
     """
 
     pixels: Tensor
@@ -36,11 +39,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What samples are asked to show, block by block; no condition where everything is None.
+    """What samples are asked to show, block by block; no condition where every field is None.
 
-    labels (N,): classes to draw from, each sample one at random, so that classes are as frequent as here. captions: a
-    text for each class; given, the texts are asked for. images (M, C, H, W) in [-1, 1]: sample i is made from image
-    i, from the first again when they run out.
+    labels (N,): each sample gets one of them at random, so that classes are as frequent as here. captions: a text for
+    each class; if there are any, the condition is the text. images (M, C, H, W) in [-1, 1]: sample i is made from image
+    i mod M.
     """
 
     labels: Tensor | None = None
@@ -48,7 +51,7 @@ class Wishes:
     images: Tensor | None = None
 
     def block(self, index: int, seed: int, size: int) -> Condition | None:
-        """The wishes of block number `index` of `size` samples."""
+        """The condition of block number `index` of `size` samples."""
         if self.images is not None:
             numbers = torch.arange(index * size, (index + 1) * size) % len(self.images)
             return Condition(images=self.images[numbers])
@@ -58,14 +61,14 @@ class Wishes:
         return Condition(texts=tuple(self.captions[k] for k in labels.tolist()))
 
     def block_labels(self, index: int, seed: int, size: int) -> Tensor | None:
-        """The classes (size,) that block number `index` asks for, by label or by text."""
+        """The classes (size,) that block number `index` requests, by label or by text."""
         if self.labels is None:
             return None
         gen = seeded(stream_seed(seed, "wishes", index))
         return self.labels[torch.randint(len(self.labels), (size,), generator=gen)]
 
     def first_labels(self, n: int, seed: int, size: int) -> Tensor | None:
-        """The classes (n,) that the first n samples ask for."""
+        """The classes (n,) that the first n samples request."""
         blocks = [self.block_labels(index, seed, size) for index in range(-(-n // size))]
         known = [labels for labels in blocks if labels is not None]
         return torch.cat(known)[:n] if known else None
@@ -85,7 +88,7 @@ def draw(
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
-    """N samples in eval mode. scratch: a folder that keeps finished blocks, so that a killed run continues."""
+    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues."""
     model.eval()
     parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
@@ -127,7 +130,11 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
 def draw_block(
     model: Model, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
 ) -> tuple[Tensor, int, float]:
-    """Block number `index`: grey levels (block, C, H, W), images with non-finite numbers, evaluations per image."""
+    """Draws block number `index` of `block` images.
+
+    Returns grey levels (block, C, H, W) uint8 in the CPU's memory, the number of images with a non-finite value, and
+    the network evaluations of one image.
+    """
     device = model.device
     gen = seeded(stream_seed(seed, "draw", index), device)
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -137,7 +144,7 @@ def draw_block(
 
 
 def non_finite_images(x: Tensor) -> int:
-    """How many images of x (n, C, H, W) hold a number that is not finite."""
-    if math.isfinite(x.sum().item()):  # one cheap look, as nearly always all are
+    """Number of images of x (n, C, H, W) with a value that is not finite."""
+    if math.isfinite(x.sum().item()):  # one cheap test, as nearly always all values are finite
         return 0
     return int((~torch.isfinite(x)).flatten(1).any(1).sum())
