@@ -186,7 +186,11 @@ class Draws(nn.Module, ABC):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations per image when sampling (NFE)."""
+        """Network evaluations of one image when sampling (NFE).
+
+        Counted as rows: classifier-free guidance is two evaluations a step, whether it calls the network twice or once
+        with a doubled batch.
+        """
         return 1
 
     @property
@@ -334,7 +338,11 @@ class Steps(ABC):
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """The network; each call for a batch is one evaluation per image. The harness counts the calls."""
+        """The network, the same module at each access.
+
+        The harness sums the batch size of its first tensor argument over its calls; divided by the number of images
+        drawn, that must be `evaluations`.
+        """
 
 
 ABILITIES: tuple[type, ...] = (

@@ -616,7 +616,7 @@ PLANTED = [
     (NatsPerDim, "likelihood is normalised", "a mean instead of a sum"),
     (NegativeLogLikelihood, "likelihood is normalised", "sign"),
     (NoDequantisationTerm, "likelihood is normalised", "expected at most -45.33 nats"),
-    (Miscounted, "evaluations are counted", "evaluations says 2, denoiser was called 3 times"),
+    (Miscounted, "evaluations are counted", "evaluations is 2, but the denoiser evaluated 3 rows for each image"),
     (DeafToLabels, "condition decides", "is condition used?"),
     (TranslatesOutOfRange, "translations are images", "'b_to_a') span -2 .. 2"),
 ]

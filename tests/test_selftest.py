@@ -162,7 +162,8 @@ FAULTS = {
                           lambda f: lambda model, n, seed, block: f(model, n, seed, block=n)),
     "times added up": ("images/s", "statistics:median", lambda _: sum),
     "seconds for milliseconds": ("latency", "numpy:median", lambda f: lambda x: f(x) / 1e3),
-    "calls not counted": ("evaluations", "genbench.draw.blocks:CallCount._count", lambda _: lambda *a: None),
+    "evaluations not counted": ("evaluations", "genbench.draw.counting:EvaluationCount._add",
+                                lambda _: lambda *a: None),
 }  # fmt: skip
 
 

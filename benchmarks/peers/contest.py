@@ -18,8 +18,8 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Seconds of a call, medians over the rounds, and the ratio theirs / ours: median and quartiles of the rounds'."""
+class Contest:
+    """Median seconds of a call over the rounds, and median and quartiles of the rounds' ratio theirs / ours."""
 
     ours: float
     theirs: float
@@ -36,7 +36,7 @@ def seconds(call: Call) -> float:
     return time.process_time() - start
 
 
-def contest(ours: Call, theirs: Call) -> Outcome:
+def contest(ours: Call, theirs: Call) -> Contest:
     """Times both for LEAST_SECONDS and at least LEAST_ROUNDS rounds, after two untimed calls of each."""
     for call in (ours, theirs) * 2:
         call()
@@ -47,17 +47,17 @@ def contest(ours: Call, theirs: Call) -> Outcome:
         rounds.append(((a + d) / 2, (b + c) / 2))
     low, ratio, high = np.quantile([b / a for a, b in rounds], (0.25, 0.5, 0.75)).tolist()
     mine, other = (median(column) for column in zip(*rounds, strict=True))
-    return Outcome(mine, other, ratio, low, high, len(rounds))
+    return Contest(mine, other, ratio, low, high, len(rounds))
 
 
-def report(benchmark: Any, what: str, images: int, aim: float, outcome: Outcome) -> None:
-    """The outcome into extra_info and onto the screen; aim: the least ratio we want."""
-    rates = [round(images / s, 1) for s in (outcome.ours, outcome.theirs)]
-    ratio, quartiles = round(outcome.ratio, 3), [round(outcome.low, 3), round(outcome.high, 3)]
+def report(benchmark: Any, what: str, images: int, aim: float, result: Contest) -> None:
+    """Writes the result into extra_info and onto the screen. aim: the smallest ratio that we want."""
+    rates = [round(images / s, 1) for s in (result.ours, result.theirs)]
+    ratio, quartiles = round(result.ratio, 3), [round(result.low, 3), round(result.high, 3)]
     benchmark.extra_info.update(
-        ratio=ratio, quartiles=quartiles, rounds=outcome.rounds, aim=aim, images=images, images_per_second=rates
+        ratio=ratio, quartiles=quartiles, rounds=result.rounds, aim=aim, images=images, images_per_second=rates
     )
-    print(f"\n{what}: {ratio} times as fast (quartiles {quartiles}, {outcome.rounds} rounds, aim {aim}); "
+    print(f"\n{what}: {ratio} times as fast (quartiles {quartiles}, {result.rounds} rounds, aim {aim}); "
           f"images/s {rates[0]} and {rates[1]}")  # fmt: skip
 
 

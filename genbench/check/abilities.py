@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from genbench.check.subject import BATCH, Subject, difference, fixed_global_randomness, range_fault, shape_fault
+from genbench.check.subject import BATCH, DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import (
     DequantisedDensity,
     ExactLikelihood,
@@ -19,7 +19,7 @@ from genbench.contract import (
     Steps,
     Translates,
 )
-from genbench.draw.blocks import CallCount
+from genbench.draw.counting import EvaluationCount
 from genbench.space import seeded
 
 TOLERANCE = 1e-3
@@ -135,15 +135,18 @@ def bounds_are_ordered(subject: Subject) -> str:
 
 
 def evaluations_are_counted(subject: Subject) -> str:
-    """`evaluations` is the number of the denoiser's calls in one sample()."""
+    """`evaluations` is the number of rows that the denoiser evaluates for each image of a sample()."""
     model = subject.model().eval()
     assert isinstance(model, Steps)
-    counter = CallCount(model.denoiser)
-    subject.draw(1, model=model)
-    counter.close()
-    if counter.calls == model.evaluations:
+    with EvaluationCount(model) as count:
+        subject.draw(DRAWN, model=model)
+    counted = count.per_image(DRAWN)
+    if counted == model.evaluations:
         return ""
-    return f"evaluations says {model.evaluations}, denoiser was called {counter.calls} times; expected the same number"
+    return (
+        f"evaluations is {model.evaluations}, but the denoiser evaluated {counted:g} rows for each image; expected the "
+        "same number: guidance counts twice a step, also where it is one call with a doubled batch"
+    )
 
 
 def condition_decides(subject: Subject) -> str:

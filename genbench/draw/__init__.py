@@ -1,4 +1,4 @@
-"""Drawing samples in fixed blocks, and what drawing costs."""
+"""Draws samples in fixed blocks, and measures the cost of drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing samples: fixed blocks, one seed a block, so that image i depends on (weights, sampler, seed, i) alone."""
+"""Draws samples in fixed blocks with one seed for each, so that image i depends only on (weights, sampler, seed, i)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genbench.contract import Condition, Draws, Steps
+from genbench.contract import Condition, Draws
+from genbench.draw.counting import EvaluationCount
 from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, silent
 from genbench.space import seeded, to_pixels
@@ -22,8 +23,11 @@ DRAW_VERSION = 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples as grey levels (n, C, H, W) uint8 on the CPU, network evaluations per image, and how many images held a
-    number that was not finite (such a pixel counts as level 0). labels (n,): the classes asked for, if any were.
+    """Samples of a model.
+
+    pixels: grey levels (n, C, H, W) uint8 on the CPU. evaluations: network evaluations of one image. non_finite: number
+    of images with a value that is not finite (such a pixel becomes level 0). seconds: duration of drawing. labels (n,):
+    the requested classes, None where there were none.
     """
 
     pixels: Tensor
@@ -35,11 +39,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What samples are asked to show, block by block; no condition where everything is None.
+    """What samples are asked to show, block by block; no condition where every field is None.
 
-    labels (N,): classes to draw from, each sample one at random, so that classes are as frequent as here. captions: a
-    text for each class; given, the texts are asked for. images (M, C, H, W) in [-1, 1]: sample i is made from image
-    i, from the first again when they run out.
+    labels (N,): each sample gets one of them at random, so that classes are as frequent as here. captions: a text for
+    each class; if there are any, the condition is the text. images (M, C, H, W) in [-1, 1]: sample i is made from image
+    i mod M.
     """
 
     labels: Tensor | None = None
@@ -47,7 +51,7 @@ class Wishes:
     images: Tensor | None = None
 
     def block(self, index: int, seed: int, size: int) -> Condition | None:
-        """The wishes of block number `index` of `size` samples."""
+        """The condition of block number `index` of `size` samples."""
         if self.images is not None:
             numbers = torch.arange(index * size, (index + 1) * size) % len(self.images)
             return Condition(images=self.images[numbers])
@@ -57,35 +61,20 @@ class Wishes:
         return Condition(texts=tuple(self.captions[k] for k in labels.tolist()))
 
     def block_labels(self, index: int, seed: int, size: int) -> Tensor | None:
-        """The classes (size,) that block number `index` asks for, by label or by text."""
+        """The classes (size,) that block number `index` requests, by label or by text."""
         if self.labels is None:
             return None
         gen = seeded(stream_seed(seed, "wishes", index))
         return self.labels[torch.randint(len(self.labels), (size,), generator=gen)]
 
     def first_labels(self, n: int, seed: int, size: int) -> Tensor | None:
-        """The classes (n,) that the first n samples ask for."""
+        """The classes (n,) that the first n samples request."""
         blocks = [self.block_labels(index, seed, size) for index in range(-(-n // size))]
         known = [labels for labels in blocks if labels is not None]
         return torch.cat(known)[:n] if known else None
 
 
 NO_WISHES = Wishes()
-
-
-class CallCount:
-    """Counts the calls of a module while it is open."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.calls = 0
-        self._handle = module.register_forward_hook(self._count)
-
-    def close(self) -> None:
-        """Stops counting."""
-        self._handle.remove()
-
-    def _count(self, *_: object) -> None:
-        self.calls += 1
 
 
 def draw(
@@ -99,29 +88,29 @@ def draw(
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
-    """N samples in eval mode. scratch: a folder that keeps finished blocks, so that a killed run continues."""
+    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues."""
     model.eval()
-    parts, bad, calls, start = [], 0, 0, time.perf_counter()
+    parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
         pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, wishes, scratch)
         parts.append(pixels)
-        bad, calls = bad + wrong, calls + evaluations
+        bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
     labels = wishes.first_labels(n, seed, block)
-    return Drawn(torch.cat(parts)[:n], calls / len(parts), bad, time.perf_counter() - start, labels)
+    return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
 
 def _kept_block(
     model: Draws, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
-) -> tuple[Tensor, int, int]:
+) -> tuple[Tensor, int, float]:
     condition = on_device(wishes.block(index, seed, block), model.device)
     if scratch is None:
         return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"
     if path.is_file():
         with np.load(path) as kept:
-            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), int(kept["evaluations"])
+            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
     pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
     partial = scratch / f"partial-{index}.npz"
     np.savez(partial, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
@@ -140,22 +129,22 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
 @torch.inference_mode()
 def draw_block(
     model: Draws, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
-) -> tuple[Tensor, int, int]:
-    """Block number `index`: grey levels (block, C, H, W), images with non-finite numbers, evaluations per image."""
+) -> tuple[Tensor, int, float]:
+    """Draws block number `index` of `block` images.
+
+    Returns grey levels (block, C, H, W) uint8 in the CPU's memory, the number of images with a non-finite value, and
+    the network evaluations of one image.
+    """
     device = model.device
     gen = seeded(stream_seed(seed, "draw", index), device)
-    counter = CallCount(model.denoiser) if isinstance(model, Steps) else None
-    with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    with autocast, EvaluationCount(model) as count:
         x = model.sample(block, gen, condition)
-    evaluations = model.evaluations
-    if counter is not None:
-        counter.close()
-        evaluations = counter.calls
-    return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), evaluations
+    return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
 
 
 def non_finite_images(x: Tensor) -> int:
-    """How many images of x (n, C, H, W) hold a number that is not finite."""
-    if math.isfinite(x.sum().item()):  # one cheap look, as nearly always all are
+    """Number of images of x (n, C, H, W) with a value that is not finite."""
+    if math.isfinite(x.sum().item()):  # one cheap test, as nearly always all values are finite
         return 0
     return int((~torch.isfinite(x)).flatten(1).any(1).sum())

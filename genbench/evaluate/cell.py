@@ -16,12 +16,12 @@ from torch import Tensor
 from genbench import data, features, lint
 from genbench.contract import Condition
 from genbench.draw.blocks import on_device
+from genbench.draw.cost import measure_cost
 from genbench.evaluate.measure import Measured, from_plain, measure, to_plain
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
 from genbench.keys import features_key, split_key
 from genbench.metrics.base import Inputs, Metric, OfReference
-from genbench.metrics.cost import measure_cost
 from genbench.metrics.facts import Images
 from genbench.metrics.paths import path_distances
 from genbench.metrics.readings.images import unit_images
@@ -197,9 +197,9 @@ class CellInputs(Inputs):
     def cost(self) -> Any:
         """Throughput, latency and memory of sampling."""
         drawing, speed = self.cell.drawing, self.cell.facts.speed
-        bf16 = drawing.precision == "bf16"
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16):
-            return measure_cost(self.opened.model, seed=drawing.seed, wishes=self._condition, **speed)
+        return measure_cost(
+            self.opened.model, seed=drawing.seed, precision=drawing.precision, condition=self._condition, **speed
+        )
 
     def _condition(self, n: int) -> Condition | None:
         return on_device(wishes(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)

@@ -50,7 +50,7 @@ def measure(metric: Metric, inputs: Inputs, facts: Facts, device: str) -> Measur
             raise CellFailure(f"the value is {value.value}")
         warnings = inputs.warnings if metric.reads.of_samples else ()
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
-        outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(inputs)}
+        outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
     except TooFewSamples as error:
         return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))
     except Exception as error:

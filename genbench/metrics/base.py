@@ -58,8 +58,9 @@ class Metric:
     protocol: the constants that decide the value; they go into the record's `metric` branch. of_reference: what
     compute is given as `known` beside the reference's rows. similarity: the distance between images that the reading
     computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is the extractor, else lpips-vgg16.
-    about: one line for `genbench ls metrics`. source, code: of a plug-in, set when it is loaded: the name that
-    metrics.get finds it by, and the hash of its code.
+    machine: names of the settings of genbench.draw.cost.Cost that the value depends on. about: one line for `genbench
+    ls metrics`. source, code: of a plug-in, set when it is loaded: the name that metrics.get finds it by, and the hash
+    of its code.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Metric:
     protocol: dict[str, Any] = field(default_factory=dict)
     of_reference: OfReference | None = None
     similarity: str = ""
+    machine: tuple[str, ...] = ()
     about: str = ""
     source: str = ""
     code: str = ""
@@ -205,7 +207,7 @@ class Reading(ABC):
         features = (facts.extractor if self.through_extractor else {}) | facts.similarity
         return {"data": data, "features": features}
 
-    def machine(self, inputs: Inputs) -> dict[str, Any]:
+    def machine(self, metric: Metric, inputs: Inputs) -> dict[str, Any]:
         """The branch `machine` of a record's protocol; {} for values that do not depend on the machine."""
         return {}
 

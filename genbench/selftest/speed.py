@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DataSpec, Loss, Model
 from genbench.draw.blocks import draw
-from genbench.metrics.cost import measure_cost
+from genbench.draw.cost import measure_cost
 from genbench.selftest.base import Found, World, measured, zoo
 
 FIXED, EACH, FIRST = 0.5, 0.125, 100.0

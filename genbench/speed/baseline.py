@@ -1,7 +1,8 @@
-"""A baseline: raw timings of several processes in a file, and the same measured again against it.
+"""A baseline: raw times of several processes stored in a file, and new measurements compared with it.
 
-Each process gives one time a model, so the spread between them holds all that differs between two runs of the same code
-on this machine: it is the noise of A against A. Absolute times mean nothing on another machine, so there it refuses.
+Each process gives one time for each model. The spread between processes therefore contains everything that differs
+between two runs of the same code on this machine. Absolute times do not compare across machines, so a baseline of
+another machine is refused.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import torch
 from genbench.errors import CellFailure, GenbenchError, StoreError
 from genbench.machine import device_name, processor_name
 from genbench.speed.client import Worker
+from genbench.speed.comparison import Comparison
 from genbench.speed.judge import FALSE_ALARMS, fastest, noise, unpaired
-from genbench.speed.outcome import Outcome
-from genbench.speed.slices import Say, calls_in, prepare, time_slice
+from genbench.speed.slices import Announce, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 from genbench.store import make_folder
 
@@ -34,7 +35,10 @@ HARDWARE = ("processor", "cores", "system", "device", "threads")
 
 @dataclass(frozen=True)
 class Timing:
-    """One model: the key of what is drawn, images in a call, and of each process the seconds of its calls."""
+    """Times of one model.
+
+    key: Subject.key of what is drawn. batch: images in a call. processes: for each process, the seconds of its calls.
+    """
 
     key: str
     batch: int
@@ -42,13 +46,13 @@ class Timing:
 
     @property
     def times(self) -> list[float]:
-        """One time a process: seconds of a call."""
+        """Seconds of the fastest call of each process."""
         return [fastest(seconds) for seconds in self.processes]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a file holds: the machine, and a Timing by label."""
+    """The content of a baseline file: the suite's name, the machine, and a Timing by label."""
 
     suite: str
     machine: dict[str, Any]
@@ -56,7 +60,7 @@ class Baseline:
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
-    """What absolute times depend on."""
+    """The facts about this machine that absolute times depend on."""
     return {
         "processor": processor_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
         "device": device_name(device), "threads": threads, "torch": torch.__version__,
@@ -64,37 +68,38 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def measure(
-    subjects: Sequence[Subject], device: str, threads: int, batch: int, say: Say, processes: int = 0
+    subjects: Sequence[Subject], device: str, threads: int, batch: int, announce: Announce, processes: int = 0
 ) -> tuple[dict[str, Timing], dict[str, str]]:
-    """Timings by label, of fresh processes that each time every subject; and why others could not be timed.
+    """Times every subject in each of several fresh processes.
 
-    processes: how many (default PROCESSES).
+    Returns Timings by label, and by label the reasons of subjects that could not be timed. processes: how many
+    (0: PROCESSES).
     """
     processes = processes or PROCESSES
-    found: dict[str, list[tuple[float, ...]]] = {s.label: [] for s in subjects}
+    slices: dict[str, list[tuple[float, ...]]] = {s.label: [] for s in subjects}
     failed: dict[str, str] = {}
     for number in range(processes):
-        say(f"process {number + 1} of {processes}")
+        announce(f"process {number + 1} of {processes}")
         waiting = [s for s in subjects if s.label not in failed]
         while waiting:
             with Worker(device, threads) as worker:
-                _time_each(worker, waiting, batch, found, failed)
+                _time_each(worker, waiting, batch, slices, failed)
     keys = {s.label: s.key for s in subjects}
-    return {k: Timing(keys[k], batch, tuple(v)) for k, v in found.items() if k not in failed}, failed
+    return {k: Timing(keys[k], batch, tuple(v)) for k, v in slices.items() if k not in failed}, failed
 
 
 def _time_each(
     worker: Worker,
     waiting: list[Subject],
     batch: int,
-    found: dict[str, list[tuple[float, ...]]],
+    slices: dict[str, list[tuple[float, ...]]],
     failed: dict[str, str],
 ) -> None:
-    """Times what waits in this process, up to the first that fails: it may have taken the process with it."""
+    """Times the waiting subjects in this process up to the first failure, which may have ended the process."""
     while waiting:
         subject = waiting.pop(0)
         try:
-            found[subject.label].append(_slice(worker, subject, batch))
+            slices[subject.label].append(_slice(worker, subject, batch))
         except CellFailure as error:
             failed[subject.label] = str(error)
             return
@@ -106,7 +111,7 @@ def _slice(worker: Worker, subject: Subject, batch: int) -> tuple[float, ...]:
 
 
 def write(path: Path, baseline: Baseline) -> None:
-    """Saves a baseline as JSON, with the noise of each model beside its raw timings."""
+    """Writes a baseline as JSON, with the noise of each model beside its raw times."""
     models = {
         label: {**asdict(timing), "noise": noise(timing.times)} for label, timing in sorted(baseline.timings.items())
     }
@@ -124,7 +129,7 @@ def _rounded(data: Any) -> Any:
 
 
 def read(path: Path) -> Baseline:
-    """The baseline in a file. Raises StoreError where it is missing or is none."""
+    """Reads a baseline file. Raises StoreError where it is missing or is not a baseline."""
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench speed SUITE --save {path}` writes it")
     try:
@@ -137,34 +142,40 @@ def read(path: Path) -> Baseline:
         }
         return Baseline(data["suite"], data["machine"], timings)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}: no baseline: {type(error).__name__}: {error}") from None
+        raise StoreError(f"{path}: not a baseline: {type(error).__name__}: {error}") from None
 
 
 def refuse_other_machine(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises GenbenchError where the hardware, or the threads, are not those of the baseline."""
-    apart = [f"{k}: {there.get(k)!r} there, {here[k]!r} here" for k in HARDWARE if there.get(k) != here[k]]
-    if apart:
+    """Raises GenbenchError where the hardware or the number of threads differ from the baseline's."""
+    differences = [
+        f"{k}: {there.get(k)!r} in the baseline, {here[k]!r} here" for k in HARDWARE if there.get(k) != here[k]
+    ]
+    if differences:
         raise GenbenchError(
-            f"{path}: absolute times of another machine or setting do not compare ({'; '.join(apart)}); `--base REV` "
-            "measures both revisions on this machine, `--save FILE` makes a baseline of it"
+            f"{path}: absolute times of another machine or setting are not comparable ({'; '.join(differences)}); use "
+            "`--base REV` to measure both revisions on this machine, or `--save FILE` to write a baseline of it"
         )
 
 
-def judge(baseline: Baseline, now: Mapping[str, Timing], failed: Mapping[str, str]) -> list[Outcome]:
-    """An outcome for each model of either side."""
+def judge(baseline: Baseline, now: Mapping[str, Timing], failed: Mapping[str, str]) -> list[Comparison]:
+    """The comparison of each model that either side has."""
     labels = list(dict.fromkeys([*now, *failed, *baseline.timings]))
     alpha = FALSE_ALARMS / max(1, len([x for x in labels if x in now and x in baseline.timings]))
-    return [_outcome(label, baseline.timings.get(label), now.get(label), failed, alpha) for label in labels]
+    return [_compared(label, baseline.timings.get(label), now.get(label), failed, alpha) for label in labels]
 
 
-def _outcome(label: str, then: Timing | None, now: Timing | None, failed: Mapping[str, str], alpha: float) -> Outcome:
+def _compared(
+    label: str, then: Timing | None, now: Timing | None, failed: Mapping[str, str], alpha: float
+) -> Comparison:
     batch = (now or then or Timing("", 0, ())).batch
     reason = failed.get(label) or _why_not(then, now)
     if reason or then is None or now is None:
-        return Outcome(label, batch, reason=reason, failed=label in failed)
+        return Comparison(label, batch, reason=reason, failed=label in failed)
     a, b = (geometric_mean(t.times) for t in (then, now))
-    note = f"noise {100 * noise(then.times):.1f} % there, {100 * noise(now.times):.1f} % here"
-    return Outcome(label, batch, a, b, unpaired(then.times, now.times, alpha), note=note, raw=(then.times, now.times))
+    note = f"noise {100 * noise(then.times):.1f} % in the baseline, {100 * noise(now.times):.1f} % now"
+    return Comparison(
+        label, batch, a, b, unpaired(then.times, now.times, alpha), note=note, raw=(then.times, now.times)
+    )
 
 
 def _why_not(then: Timing | None, now: Timing | None) -> str:
@@ -173,5 +184,5 @@ def _why_not(then: Timing | None, now: Timing | None) -> str:
     if now is None:
         return "only in the baseline"
     if then.key != now.key:
-        return "what is drawn is not the same: config, sampler, precision, data's shape or kind of weights differ"
-    return "" if then.batch == now.batch else f"batch {then.batch} there, {now.batch} here"
+        return "not the same model: config, sampler, precision, the data's shape or the kind of weights differ"
+    return "" if then.batch == now.batch else f"batch {then.batch} in the baseline, {now.batch} now"

@@ -1,4 +1,4 @@
-"""`genbench speed`: a table of costs, a baseline written, or judged against, or two revisions compared."""
+"""`genbench speed`: shows a table of costs, writes a baseline, compares with one, or compares two revisions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.machine import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
-from genbench.speed.outcome import Outcome, read_tolerance, shown_rate, summary
+from genbench.speed.comparison import Comparison, read_tolerance, shown_rate, summary
 from genbench.speed.profile import Profile, read_profile
-from genbench.speed.slices import Say
+from genbench.speed.slices import Announce
 from genbench.speed.subjects import Subject, subjects
 from genbench.store import make_folder
 from genbench.suite.schema import Suite, read_suite
@@ -31,7 +31,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. threads 0: all cores. batch None: the suite's."""
+    """The options of the command line. threads 0: all cores. batch None: the suite's."""
 
     suite: Path
     save: Path | None = None
@@ -48,21 +48,30 @@ class Request:
     json_file: Path | None = None
 
 
-def speed(request: Request, say: Say) -> tuple[str, bool]:
-    """What to print, and whether the gate is open and nothing failed.
+class Output(NamedTuple):
+    """Text for the screen, data for --json, and whether the gate is open and no model failed."""
 
-    Raises GenbenchError for what cannot be asked for together, read, or compared.
+    text: str
+    data: Any
+    passed: bool
+
+
+def speed(request: Request, announce: Announce) -> tuple[str, bool]:
+    """Runs the command; returns the text to print, and whether the gate is open and no model failed.
+
+    Raises GenbenchError for options that exclude each other and for files that cannot be read or compared.
     """
     modes = {"--save": request.save, "--against": request.against, "--base": request.base}
-    given = [name for name, value in modes.items() if value]
-    if len(given) > 1:
-        raise GenbenchError(f"speed: found {' and '.join(given)}, allowed: one of {', '.join(modes)}")
+    chosen = [name for name, value in modes.items() if value]
+    if len(chosen) > 1:
+        raise GenbenchError(f"speed: found {' and '.join(chosen)}, allowed: one of {', '.join(modes)}")
     suite, device = read_suite(request.suite), choose_device(request.device)
-    found, left_out = subjects(suite, request.models, request.random_weights or bool(request.base))
-    act = {"--save": _save, "--against": _against, "--base": _base}.get(given[0] if given else "", _profile)
-    text, data, passed = act(request, suite, found, device, say)
-    _write_json(request.json_file, data)
-    return "\n".join([text, *(f"left out: {label}: {why}" for label, why in left_out.items())]), passed
+    timed, left_out = subjects(suite, request.models, request.random_weights or bool(request.base))
+    act = {"--save": _save, "--against": _against, "--base": _base}.get(chosen[0] if chosen else "", _profile)
+    output = act(request, suite, timed, device, announce)
+    _write_json(request.json_file, output.data)
+    lines = [output.text, *(f"left out: {label}: {reason}" for label, reason in left_out.items())]
+    return "\n".join(lines), output.passed
 
 
 def _write_json(path: Path | None, data: Any) -> None:
@@ -75,36 +84,34 @@ def _tolerance(request: Request, default: float) -> float:
     return read_tolerance(request.tolerance) if request.tolerance else default
 
 
-Said = tuple[str, Any, bool]
-
-
-def _save(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
+def _save(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
     assert request.save is not None
-    timings, failed = baseline.measure(found, device, request.threads, request.batch or suite.speed.batch, say)
-    kept = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
-    baseline.write(request.save, kept)
+    timings, failed = baseline.measure(timed, device, request.threads, request.batch or suite.speed.batch, announce)
+    measured = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
+    baseline.write(request.save, measured)
     rows = [
         (k, shown_rate(t.batch / geometric_mean(t.times)), f"{100 * baseline.noise(t.times):.1f} %", "")
         for k, t in timings.items()
     ]
     rows += [(k, "", "", f"failed: {why}") for k, why in failed.items()]
     text = aligned([("model", "images/s", "noise", ""), *rows])
-    return f"{text}\n\nwritten: {request.save}", kept.machine, not failed
+    return Output(f"{text}\n\nwritten: {request.save}", measured.machine, not failed)
 
 
-def _against(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
+def _against(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
     assert request.against is not None
-    kept = baseline.read(request.against)
+    stored = baseline.read(request.against)
     here = baseline.machine(device, request.threads)
-    baseline.refuse_other_machine(request.against, kept.machine, here)
-    timings, failed = baseline.measure(found, device, request.threads, request.batch or suite.speed.batch, say)
-    text, data, passed = _judged(baseline.judge(kept, timings, failed), _tolerance(request, TOLERANCE))
-    if kept.machine.get("torch") != here["torch"]:
-        text += f"\ntorch {kept.machine.get('torch')} there, {here['torch']} here: part of a difference may be theirs"
-    return text, data, passed
+    baseline.refuse_other_machine(request.against, stored.machine, here)
+    timings, failed = baseline.measure(timed, device, request.threads, request.batch or suite.speed.batch, announce)
+    text, data, passed = _judged(baseline.judge(stored, timings, failed), _tolerance(request, TOLERANCE))
+    if stored.machine.get("torch") != here["torch"]:
+        versions = f"torch {stored.machine.get('torch')} in the baseline, {here['torch']} here"
+        text += f"\n{versions}: part of a difference may come from torch"
+    return Output(text, data, passed)
 
 
-def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
+def _base(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
     tolerance = _tolerance(request, TOLERANCE_PAIRED)
     options = paired.Options(
         device,
@@ -115,22 +122,22 @@ def _base(request: Request, suite: Suite, found: Sequence[Subject], device: str,
         shorten=request.batch is None,
     )
     with paired.checked_out(request.base, request.suite.absolute().parent) as trees:
-        outcomes = list(paired.compare(found, trees, options, say))
-    text, data, passed = _judged(outcomes, tolerance)
-    return f"A: {request.base}, B: the work tree; random weights\n{text}", data, passed
+        comparisons = list(paired.compare(timed, trees, options, announce))
+    text, data, passed = _judged(comparisons, tolerance)
+    return Output(f"A: {request.base}, B: the work tree; random weights\n{text}", data, passed)
 
 
-def _judged(outcomes: Sequence[Outcome], tolerance: float) -> Said:
-    open_ = not any(o.failed or o.closes(tolerance) for o in outcomes)
-    data = {"tolerance": tolerance, "open": open_, "outcomes": [o.plain() for o in outcomes]}
-    return summary(outcomes, tolerance), data, open_
+def _judged(comparisons: Sequence[Comparison], tolerance: float) -> Output:
+    passed = not any(c.failed or c.closes(tolerance) for c in comparisons)
+    data = {"tolerance": tolerance, "open": passed, "comparisons": [c.plain() for c in comparisons]}
+    return Output(summary(comparisons, tolerance), data, passed)
 
 
-def _profile(request: Request, suite: Suite, found: Sequence[Subject], device: str, say: Say) -> Said:
+def _profile(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
     profiles: dict[str, Profile] = {}
     failed: dict[str, str] = {}
-    for subject in found:
-        say(subject.label)
+    for subject in timed:
+        announce(subject.label)
         try:
             profiles[subject.label] = _profiled(subject, device, request)
         except CellFailure as error:
@@ -143,7 +150,7 @@ def _profile(request: Request, suite: Suite, found: Sequence[Subject], device: s
         "machine": baseline.machine(device, request.threads),
         "profiles": {k: _plain(p) for k, p in profiles.items()},
     }
-    return text, data, not failed
+    return Output(text, data, not failed)
 
 
 def _plain(profile: Profile) -> dict[str, Any]:
@@ -153,9 +160,9 @@ def _plain(profile: Profile) -> dict[str, Any]:
 
 def _profiled(subject: Subject, device: str, request: Request) -> Profile:
     with Worker(device, request.threads) as worker:
-        first = worker.ask("build", subject=vars(subject))["first_seconds"]
+        first = worker.request("build", subject=vars(subject))["first_seconds"]
         return read_profile(
-            worker.ask("profile", first_seconds=first, seconds=PROFILE_SECONDS, compile=request.compile)
+            worker.request("profile", first_seconds=first, seconds=PROFILE_SECONDS, compile=request.compile)
         )
 
 

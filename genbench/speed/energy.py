@@ -1,4 +1,4 @@
-"""Energy of a block of work, where the device reports it."""
+"""Energy that a block of work uses, where the device reports it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MICRO, MILLI = 1e-6, 1e-3
 
 @contextmanager
 def energy(device: torch.device) -> Iterator[list[float | None]]:
-    """One item after the block: joules that the device drew meanwhile, for whatever purpose; None where unknown.
+    """Yields a list that holds one item after the block: the joules used meanwhile, or None where unknown.
 
-    CUDA: NVML's total energy counter, which needs the package nvidia-ml-py. CPU: the processor packages' RAPL counters
-    (Linux), where the user may read them; a counter that went round makes it None.
+    Includes everything that used the device. CUDA: NVML's total energy counter, which needs the package nvidia-ml-py.
+    CPU: RAPL counters of the processor packages (Linux), where the user may read them; None after an overflow.
     """
     spent: list[float | None] = []
     counters = _counters(device)

@@ -1,15 +1,14 @@
-"""From times to a verdict, with a bounded share of false alarms however often one looks.
+"""From times to a verdict, with a bounded share of false alarms for any number of interim looks.
 
-A ratio is the time of B over that of A: above 1, B is slower. Two designs:
+A ratio is the time of B divided by that of A: above 1, B is slower. Two designs:
 
-paired      Each round times both sides next to each other in an order drawn at random, and gives one log-ratio. Where
-            the sides are alike a round's log-ratio is as likely r as -r, whatever the noise, so the signed-rank
-            interval (Hodges and Lehmann 1963; Hollander and Wolfe, Nonparametric Statistical Methods, 3.2-3.4) has its
-            coverage exactly for independent rounds. Looking again is paid for: look k may err with alpha / (k (k + 1)),
-            in sum alpha.
-unpaired    Each side is timed by several processes, each giving one number; Welch's t interval of their log times.
+paired      Each round times both sides in random order and gives one log-ratio. If the sides are equal, a round's
+            log-ratio is as likely r as -r, whatever the noise. The signed-rank interval (Hodges and Lehmann 1963;
+            Hollander and Wolfe, Nonparametric Statistical Methods, 3.2-3.4) therefore has exact coverage for
+            independent rounds. Look k spends the error alpha / (k (k + 1)); the sum over all looks is alpha.
+unpaired    Several processes time each side and give one number each; Welch's t interval of their log times.
 
-A difference within FLOOR is never called one: processes that run the same code differ by as much.
+A difference below FLOOR is never reported as one, because processes that run the same code differ by that much.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ import numpy as np
 from scipy import stats
 
 FASTER, SLOWER, UNCLEAR = "faster", "slower", "cannot tell"
-FALSE_ALARMS = 0.01  # in a whole comparison, over all models and looks
+FALSE_ALARMS = 0.01  # probability for a whole comparison: all models, all looks
 FLOOR = 0.01
 LOOKS = (12, 17, 24, 34, 48, 68, 96, 136, 192, 272, 384)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of B over time of A with its interval, and how many rounds or processes it rests on."""
+    """Time of B divided by time of A with its interval lo..hi; n: number of rounds or processes."""
 
     value: float
     lo: float
@@ -38,35 +37,35 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """Faster, slower or cannot tell: whether the interval lies beyond 1 by FLOOR."""
+        """`faster` or `slower` where the whole interval differs from 1 by more than FLOOR, else `cannot tell`."""
         if self.lo > 1 + FLOOR:
             return SLOWER
         return FASTER if self.hi < 1 / (1 + FLOOR) else UNCLEAR
 
     @property
     def least(self) -> float:
-        """The smallest change of time, as a share, that would have been seen: half of the interval, and FLOOR."""
+        """Smallest change of time, as a share, that would have been detected: half of the interval plus FLOOR."""
         half = (math.log(self.hi) - math.log(self.lo)) / 2 if self.lo > 0 else math.inf
         return math.expm1(half) + FLOOR
 
     def beyond(self, tolerance: float) -> bool:
-        """Whether B is slower by more than the tolerance, for all that the interval allows."""
+        """Whether the whole interval says that B is slower by more than the tolerance."""
         return self.verdict == SLOWER and self.lo > 1 + tolerance
 
     def answers(self, tolerance: float) -> bool:
-        """Whether the interval lies on one side of the tolerance."""
+        """Whether the whole interval lies on one side of the tolerance, so that no more rounds are needed."""
         return self.lo > 1 + max(tolerance, FLOOR) or self.hi < 1 + tolerance
 
 
 def alpha_of_look(look: int, models: int) -> float:
-    """The error that look number `look` (from 1) of one of `models` models may make."""
+    """The error probability that look number `look` (from 1) may spend on one of `models` models."""
     return FALSE_ALARMS / models / (look * (look + 1))
 
 
 def paired(log_ratios: Sequence[float], alpha: float) -> Ratio:
-    """The Hodges-Lehmann estimate of the rounds' log-ratios (n,) and its exact interval, as ratios.
+    """Hodges-Lehmann estimate of the rounds' log-ratios (n,) with its exact interval, as ratios.
 
-    The interval is (0, inf) where so few rounds allow none at alpha.
+    The interval is (0, inf) where n is too small for an interval at alpha.
     """
     n, walsh = len(log_ratios), walsh_averages(log_ratios)
     cut = int(np.searchsorted(np.cumsum(signed_ranks(n)), alpha / 2, side="right"))
@@ -77,12 +76,12 @@ def paired(log_ratios: Sequence[float], alpha: float) -> Ratio:
 
 
 def centre(values: Sequence[float]) -> float:
-    """The Hodges-Lehmann estimate of the centre of values (n,): the median of their Walsh averages."""
+    """Hodges-Lehmann estimate of the centre of values (n,): the median of their Walsh averages."""
     return float(np.median(walsh_averages(values)))
 
 
 def walsh_averages(values: Sequence[float]) -> np.ndarray:
-    """(x_i + x_j) / 2 for every i <= j of values (n,), in order: (n (n + 1) / 2,)."""
+    """(x_i + x_j) / 2 for all i <= j of values (n,), sorted: (n (n + 1) / 2,)."""
     x = np.asarray(values, dtype=float)
     i, j = np.triu_indices(len(x))
     return np.sort((x[i] + x[j]) / 2)
@@ -91,9 +90,9 @@ def walsh_averages(values: Sequence[float]) -> np.ndarray:
 def sequential(
     more: Callable[[int], Sequence[float]], tolerance: float, models: int = 1, looks: Sequence[int] = LOOKS
 ) -> Ratio:
-    """Rounds until the interval lies on one side of the tolerance, the looks are used up, or no more rounds come.
+    """Adds rounds until the interval lies on one side of the tolerance, the looks are used up, or no more rounds come.
 
-    more(n): the log-ratios of up to n further rounds. models: how many share the error.
+    more(n): measures up to n further rounds and returns their log-ratios. models: how many models share the error.
     """
     logs: list[float] = []
     ratio = Ratio(1.0, 0.0, math.inf, 0)
@@ -107,29 +106,29 @@ def sequential(
 
 
 def signed_ranks(n: int) -> np.ndarray:
-    """Probabilities of the signed-rank statistic of n symmetric values being 0, 1, ..., n (n + 1) / 2."""
-    found = np.ones(1)
+    """Probabilities that the signed-rank statistic of n symmetric values is 0, 1, ..., n (n + 1) / 2."""
+    probabilities = np.ones(1)
     for rank in range(1, n + 1):
-        wider = np.zeros(len(found) + rank)
-        wider[: len(found)] += found / 2
-        wider[rank:] += found / 2
-        found = wider
-    return found
+        wider = np.zeros(len(probabilities) + rank)
+        wider[: len(probabilities)] += probabilities / 2
+        wider[rank:] += probabilities / 2
+        probabilities = wider
+    return probabilities
 
 
 def unpaired(a: Sequence[float], b: Sequence[float], alpha: float) -> Ratio:
-    """Welch's interval of the ratio of times, from one time a process of either side, at least two each."""
+    """Welch's interval of the ratio of times. a, b: one time for each process, at least two on each side."""
     test = stats.ttest_ind(np.log(b), np.log(a), equal_var=False)
-    found = test.confidence_interval(1 - alpha)
-    centre = float(np.mean(np.log(b)) - np.mean(np.log(a)))
-    return Ratio(math.exp(centre), math.exp(found.low), math.exp(found.high), min(len(a), len(b)))
+    interval = test.confidence_interval(1 - alpha)
+    difference = float(np.mean(np.log(b)) - np.mean(np.log(a)))
+    return Ratio(math.exp(difference), math.exp(interval.low), math.exp(interval.high), min(len(a), len(b)))
 
 
 def fastest(seconds: Sequence[float]) -> float:
-    """One number of a slice of calls: the fastest, as a busy neighbour only ever adds time."""
+    """The fastest call stands for a slice of calls, because other processes can only add time."""
     return min(seconds)
 
 
 def noise(times: Sequence[float]) -> float:
-    """Standard deviation of the log times of several processes: the share by which one differs from another."""
+    """Standard deviation of the log times of several processes, about their relative spread."""
     return float(np.std(np.log(times), ddof=1))

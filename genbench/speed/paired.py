@@ -1,11 +1,11 @@
 """Two revisions timed in alternation on this machine: A is another revision, B the work tree.
 
-Either side is a process of its own, both bound to the same cores, since neighbours differ from core to core. A quad is
-four short slices of work, A B B A or B A A B as chance has it: both sides see the same machine, drift cancels, and
-luck has no side. A round is half a second of quads and the centre of their ratios. After 12 rounds, and then at
-growing intervals, the verdict is looked at, and a model is left as soon as its interval lies on one side of the
-tolerance. Every four rounds have fresh processes, since two processes of one code differ by where their memory happens
-to lie.
+Each side is a process. Both are bound to the same cores, because the load from other processes differs between cores. A
+quad is four short slices of work in the order A B B A or B A A B, chosen at random, so that linear drift cancels and
+neither side has an advantage. A round is half a second of quads; its result is the centre of their ratios. After 12
+rounds, and then at growing intervals, the verdict is computed; a model is finished as soon as its interval lies on one
+side of the tolerance. Every four rounds use new processes, because processes that run the same code differ by their
+memory layout.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from statistics import geometric_mean, median
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
+from genbench.speed.comparison import Comparison
 from genbench.speed.judge import Ratio, centre, fastest, sequential
-from genbench.speed.outcome import Outcome
-from genbench.speed.slices import Say, call_seconds, calls_in, prepare, time_slice
+from genbench.speed.slices import Announce, call_seconds, calls_in, prepare, time_slice
 from genbench.speed.subjects import Subject
 
-SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a machine changes within hundredths of a second: by then a quad is over
-SHORT_CALL = 0.002  # seconds: two fill a slice, and only the first finds the caches full of the other side's data
+SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a quad must end before the load of the machine changes
+SHORT_CALL = 0.002  # seconds; two calls fill a slice, and only the first has cold caches
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
 
 
 class NotInBase(CellFailure):
-    """What the work tree draws and the other revision cannot: nothing to compare with, and no fault."""
+    """The work tree can draw the model and the other revision cannot: nothing to compare, and no failure."""
 
 
 @dataclass(frozen=True)
 class Options:
     """How models are compared.
 
-    batch: images in a call; with shorten, at most, and fewer where that makes calls short enough to alternate quickly.
-    tolerance: the share of time by which B may be slower. seed: of all that chance decides.
+    threads 0: all cores. batch: images in a call; with shorten, the most, reduced until calls are short enough to
+    alternate quickly. tolerance: the share of time by which B may be slower. seed: of every random choice.
     """
 
     device: str
@@ -58,9 +58,9 @@ class Options:
 
 @dataclass
 class Pair:
-    """Side A and side B of one subject in two processes, warm.
+    """Side A and side B of one subject in two warm processes.
 
-    batch: images in a call. calls: in a slice. quads: in a round.
+    batch: images in a call. calls: calls in a slice. quads: quads in a round.
     """
 
     a: Worker
@@ -70,9 +70,10 @@ class Pair:
     quads: int = 1
 
     def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
-        """Builds the subject on both sides and settles the size of a slice and of a round.
+        """Builds the subject on both sides and chooses the size of a slice and of a round.
 
-        Raises CellFailure where B cannot be built or drawn from, and NotInBase where only A cannot.
+        other: the subject in A's tree. Raises CellFailure where B cannot be built or drawn from, NotInBase where only A
+        cannot.
         """
         prepare(self.b, subject, self.batch)
         try:
@@ -87,62 +88,65 @@ class Pair:
         self.quads = max(1, round(ROUND_SECONDS / (4 * self.calls * each)))
 
     def call_seconds(self) -> float:
-        """Seconds of one call, of the slower side. Both are asked, as where memory lies depends on what went before."""
+        """Seconds of one call of the slower side. Both sides run, because memory layout depends on earlier calls."""
         return max(call_seconds(worker, self.batch) for worker in (self.a, self.b))
 
     def same_pixels(self) -> bool:
         """Whether both sides draw the same images."""
-        a, b = (worker.ask("fingerprint", batch=self.batch)["pixels"] for worker in (self.a, self.b))
+        a, b = (worker.request("fingerprint", batch=self.batch)["pixels"] for worker in (self.a, self.b))
         return bool(a == b)
 
     def round(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of a call of A and of B: the median of A's in all quads, and that times the centre of the ratios."""
+        """Seconds of a call of A and of B: the median of A over all quads, and that times the centre of the ratios."""
         quads = [self.quad(rng) for _ in range(self.quads)]
         a = median(a for a, _ in quads)
         return a, a * math.exp(centre([math.log(b / a) for a, b in quads]))
 
     def quad(self, rng: random.Random) -> tuple[float, float]:
-        """Seconds of a call of A and of B, each the mean of two slices, which stand A B B A or B A A B by chance."""
+        """Seconds of a call of A and of B, each the mean of two slices, in random order A B B A or B A A B."""
         sides, seconds = (self.a, self.b), [0.0, 0.0]
         for side in rng.choice(((0, 1, 1, 0), (1, 0, 0, 1))):
             seconds[side] += fastest(time_slice(sides[side], self.batch, self.calls)) / 2
         return seconds[0], seconds[1]
 
 
-def compare(subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, say: Say) -> Iterator[Outcome]:
-    """The outcome of each subject. trees: the folders of A and of B, the same path within each being the same file."""
+def compare(
+    subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, announce: Announce
+) -> Iterator[Comparison]:
+    """Compares each subject. trees: the folders of A and of B; the same path below both is the same file."""
     start = time.monotonic()
     for i, subject in enumerate(subjects):
         left = options.max_minutes * 60 - (time.monotonic() - start)
         deadline = time.monotonic() + left / (len(subjects) - i)
         try:
-            yield compare_one(subject, trees, options, len(subjects), deadline, say)
+            yield compare_one(subject, trees, options, len(subjects), deadline, announce)
         except NotInBase as error:
-            yield Outcome(subject.label, options.batch, reason=str(error))
+            yield Comparison(subject.label, options.batch, reason=str(error))
         except CellFailure as error:
-            yield Outcome(subject.label, options.batch, reason=str(error), failed=True)
+            yield Comparison(subject.label, options.batch, reason=str(error), failed=True)
 
 
 def compare_one(
-    subject: Subject, trees: tuple[Path, Path], options: Options, models: int, deadline: float, say: Say
-) -> Outcome:
-    """Rounds until the question is answered, the looks are used up or the deadline is past.
+    subject: Subject, trees: tuple[Path, Path], options: Options, models: int, deadline: float, announce: Announce
+) -> Comparison:
+    """Measures rounds until the verdict is certain, the looks are used up or the deadline has passed.
 
-    Raises as Pair.prepare, and CellFailure where a process dies.
+    models: how many models share the error. deadline: on the clock time.monotonic. Raises as Pair.prepare, and
+    CellFailure where a process dies.
     """
     rng = random.Random(f"{options.seed} {subject.label}")
     rounds: list[tuple[float, float]] = []
     same: list[bool] = []
-    fixed = options  # but for the number of images, which the first pair settles
+    chosen = options  # the first pair may reduce the batch
 
     def rounds_of_a_pair(most: int) -> None:
-        nonlocal fixed
-        with open_pair(trees, fixed, rng) as pair:
-            pair.prepare(subject, subject.within(trees[1], trees[0]), fixed)
-            fixed = replace(fixed, batch=pair.batch, shorten=False)
+        nonlocal chosen
+        with open_pair(trees, chosen, rng) as pair:
+            pair.prepare(subject, subject.within(trees[1], trees[0]), chosen)
+            chosen = replace(chosen, batch=pair.batch, shorten=False)
             same.append(pair.same_pixels())
             rounds.extend(pair.round(rng) for _ in range(most))
-        say(f"{subject.label}: {len(rounds)} rounds")
+        announce(f"{subject.label}: {len(rounds)} rounds")
 
     def more(count: int) -> list[float]:
         start = len(rounds)
@@ -151,18 +155,18 @@ def compare_one(
         return [math.log(b / a) for a, b in rounds[start:]]
 
     ratio = sequential(more, options.tolerance, models)
-    return outcome(subject, fixed.batch, rounds, ratio, all(same))
+    return compared(subject, chosen.batch, rounds, ratio, all(same))
 
 
-def outcome(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Outcome:
-    """What the rounds say."""
+def compared(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Comparison:
+    """The Comparison that the rounds give. rounds: seconds of a call of A and of B. same: both draw the same images."""
     a, b = (geometric_mean(r[side] for r in rounds) for side in (0, 1))
     note = f"{len(rounds)} rounds of {batch} images{'' if same else '; A and B draw different images'}"
-    return Outcome(subject.label, batch, a, b, ratio, note=note, raw=tuple(rounds))
+    return Comparison(subject.label, batch, a, b, ratio, note=note, raw=tuple(rounds))
 
 
 def some_cores(threads: int, rng: random.Random) -> list[int]:
-    """As many cores as threads, drawn from those that this process may use; all of them where threads is 0.
+    """Chooses `threads` of the cores that this process may use, at random; all of them where threads is 0.
 
     Empty where the system cannot bind a process to cores (macOS, Windows).
     """
@@ -172,14 +176,14 @@ def some_cores(threads: int, rng: random.Random) -> list[int]:
 
 @contextmanager
 def open_pair(trees: tuple[Path, Path], options: Options, rng: random.Random) -> Iterator[Pair]:
-    """Two processes, started side by side, either one first; on the same cores where the system can bind them."""
+    """Starts two processes in random order, on the same cores where the system can bind them."""
     opened: dict[int, Worker] = {}
     try:
         for side in rng.sample((0, 1), 2):
             opened[side] = Worker(options.device, options.threads, trees[side])
         cores = some_cores(options.threads, rng)
         for worker in opened.values():
-            worker.ask("bind", cores=cores)
+            worker.request("bind", cores=cores)
         yield Pair(opened[0], opened[1], options.batch)
     finally:
         for worker in opened.values():
@@ -188,9 +192,9 @@ def open_pair(trees: tuple[Path, Path], options: Options, rng: random.Random) ->
 
 @contextmanager
 def checked_out(revision: str, inside: Path) -> Iterator[tuple[Path, Path]]:
-    """The revision in a folder of its own, and the root of the repository that `inside` lies in.
+    """Checks the revision out into a temporary folder; yields it and the root of the repository that contains `inside`.
 
-    Raises GenbenchError where there is no repository, no such revision, or it cannot be checked out.
+    Raises GenbenchError where there is no repository or no such revision, or the checkout fails.
     """
     root = Path(git(inside, "rev-parse", "--show-toplevel")).resolve()
     commit = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", hint=f"revision '{revision}'")
@@ -204,9 +208,9 @@ def checked_out(revision: str, inside: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def git(where: Path, *arguments: str, hint: str = "") -> str:
-    """What git prints. Raises GenbenchError with its last line."""
+    """Runs git and returns its output. Raises GenbenchError with the last line of its error output."""
     done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or [f"found no {hint}"]
-        raise GenbenchError(f"--base: {where}: {said[0]}; allowed: a commit, branch or tag of this repository")
+        last = done.stderr.strip().splitlines()[-1:] or [f"found no {hint}"]
+        raise GenbenchError(f"--base: {where}: {last[0]}; allowed: a commit, branch or tag of this repository")
     return done.stdout.strip()

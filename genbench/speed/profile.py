@@ -1,8 +1,8 @@
-"""Everything about the cost of drawing from one model, measured in a process that draws from nothing else.
+"""The cost of drawing from one model in detail, measured in a process that draws from no other model.
 
-Kept apart: building, the first image (allocation, choice of kernels), compilation where asked for, and the steady
-state, which alone gives rates and percentiles. A call ends when its pixels lie in the CPU's memory, so a device is
-synchronised by the copy; on CUDA the time inside the network is taken by events.
+Building, the first image (allocation, choice of kernels) and compilation are measured separately from the steady state;
+only the steady state enters rates and percentiles. Calls are timed by genbench.draw.cost, as for the leaderboard. On
+CUDA the time inside the network is measured by events.
 """
 
 from __future__ import annotations
@@ -22,45 +22,34 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.contract import Model, Steps
-from genbench.metrics.cost import counted, peak_memory, repeat, synchronise, verified_evaluations
+from genbench.draw.cost import TimedBatch, time_batch
+from genbench.draw.counting import verify_evaluations
+from genbench.draw.memory import MIB, synchronise
 from genbench.speed.energy import energy
 
-Draw = Callable[[int], Any]
-BATCHES = tuple(4**k for k in range(9))  # memory or patience nearly always ends the sweep before this does
+Draw = Callable[[int], tuple[Any, int, float]]  # draw_block of n images
+BATCHES = tuple(4**k for k in range(9))  # memory or the length of a call nearly always ends the sweep earlier
 MOST_CALLS, LEAST_CALLS = 200, 3
-LONGEST_CALL = 5.0  # seconds: no larger batch is tried once a call takes as long
-MEMORY_SHARE = 0.4  # of what is free: no batch is tried that would take more
-FALLEN = 0.9  # of the most images/s: below it a batch is past the best
-GROWTH = 4.0  # of memory from one batch to the next
-
-
-@dataclass(frozen=True)
-class Point:
-    """One batch size: images in a call, seconds of each call, MiB at peak (None: unknown)."""
-
-    batch: int
-    seconds: tuple[float, ...]
-    peak_mib: float | None
-
-    @property
-    def images_per_second(self) -> float:
-        """Of the median call."""
-        return self.batch / statistics.median(self.seconds)
+LONGEST_CALL = 5.0  # seconds; no larger batch is tried once a call takes longer
+MEMORY_SHARE = 0.4  # no batch is tried that would need a larger share of the free memory
+FALLEN = 0.9  # of the highest images/s; a batch below it counts as fallen
+GROWTH = 4.0  # factor of memory from one batch to the next
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What drawing from a model costs.
+    """The cost of drawing from a model.
 
-    first_seconds: the first image after building, less a later one. compile_seconds: the same of the first image after
-    compiling, None where nothing was compiled. sweep: by batch size; ended: why it ended there. network_share: of the
-    time of a call, inside the model's networks (None where it does not call them as modules). flops: of one image, two
-    for a multiplication with an addition. joules: for an image, None where the device does not say.
+    first_seconds: the first image after building, minus a later one. compile_seconds: the same for the first image
+    after compiling, None where nothing was compiled. sweep: measurements by batch size. ended: why the sweep stopped
+    there. network_share: share of a call's time inside the model's networks, None where it does not call them as
+    modules. flops: of one image; a multiplication with an addition counts as two. joules: for one image, None where
+    the device does not report energy.
     """
 
     first_seconds: float
     compile_seconds: float | None
-    sweep: tuple[Point, ...]
+    sweep: tuple[TimedBatch, ...]
     ended: str
     evaluations: float
     network_share: float | None
@@ -70,35 +59,36 @@ class Profile:
 
     @property
     def latencies(self) -> tuple[float, ...]:
-        """Seconds of images drawn one by one."""
+        """Seconds of each call for one image."""
         return self.sweep[0].seconds
 
     @property
-    def best(self) -> Point:
+    def best(self) -> TimedBatch:
         """The batch with the most images per second."""
-        return max(self.sweep, key=lambda point: point.images_per_second)
+        return max(self.sweep, key=lambda timing: timing.images_per_second)
 
     def percentile(self, p: float) -> float | None:
-        """Seconds within which p percent of single images were drawn; None with fewer calls than can tell."""
+        """Seconds within which p percent of single images were drawn; None where the calls are too few for it."""
         calls = self.latencies
         return float(np.percentile(calls, p)) if len(calls) * (100 - p) >= 100 else None
 
 
 def profile(model: Model, draw: Draw, *, first_seconds: float, seconds: float, compile: bool = False) -> dict[str, Any]:
-    """The Profile as plain data of a model built and drawn from once, which took first_seconds.
+    """Measures the Profile of a model, as plain data.
 
-    draw(n): one drawing call of n images. seconds: about how long each batch size is repeated.
-    Raises CellFailure when the network evaluations counted are not those the model declares.
+    The model has been built and has drawn one image, which took first_seconds. draw(n): draw_block of n images.
+    seconds: about how long each batch size is repeated. Raises CellFailure when the network evaluations counted are not
+    those that the model declares.
     """
     device = model.device
-    model.requires_grad_(False)  # counting trips over parametrised weights that ask for gradients
-    with FlopCounterMode(display=False) as flops, counted(model) as calls:
-        draw(1)
-    evaluations = verified_evaluations(model, len(calls))
+    model.requires_grad_(False)  # FlopCounterMode fails on parametrised weights that require gradients
+    with FlopCounterMode(display=False) as flops:
+        _, _, evaluations = draw(1)
+    verify_evaluations(model, evaluations)
     once = min(timed(draw, 1) for _ in range(LEAST_CALLS))
     compiled = _compiled(model, draw) if compile else None
     sweep, ended = batch_sweep(draw, device, seconds)
-    best = max(sweep, key=lambda point: point.images_per_second)
+    best = max(sweep, key=lambda timing: timing.images_per_second)
     return asdict(Profile(
         max(0.0, first_seconds - once), compiled, tuple(sweep), ended, evaluations,
         network_share(draw, best.batch, device), flops.get_total_flops(), _joules(draw, best, device, seconds),
@@ -107,8 +97,8 @@ def profile(model: Model, draw: Draw, *, first_seconds: float, seconds: float, c
 
 
 def read_profile(data: dict[str, Any]) -> Profile:
-    """The Profile of plain data."""
-    sweep = tuple(Point(p["batch"], tuple(p["seconds"]), p["peak_mib"]) for p in data["sweep"])
+    """Makes a Profile from the plain data that `profile` returns."""
+    sweep = tuple(TimedBatch(t["batch"], tuple(t["seconds"]), t["peak_mib"]) for t in data["sweep"])
     return Profile(**{**data, "sweep": sweep})
 
 
@@ -126,29 +116,29 @@ def _compiled(model: Model, draw: Draw) -> float:
     return max(0.0, first - min(timed(draw, 1) for _ in range(LEAST_CALLS)))
 
 
-def batch_sweep(draw: Draw, device: torch.device, seconds: float) -> tuple[list[Point], str]:
-    """A Point for each batch size up to where memory, or a call's length, ends it; and what ended it."""
-    points: list[Point] = []
+def batch_sweep(draw: Draw, device: torch.device, seconds: float) -> tuple[list[TimedBatch], str]:
+    """Times batches of growing size until memory or the length of a call ends it; returns the reason too."""
+    timings: list[TimedBatch] = []
     for batch in BATCHES:
-        reason = _too_large(points, device, batch)
+        reason = _too_large(timings, device, batch)
         if reason:
-            return points, reason
+            return timings, reason
         try:
-            points.append(_point(draw, device, batch, seconds))
+            timings.append(time_batch(draw, batch, device, seconds, most=MOST_CALLS, longest=LONGEST_CALL))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            return points, f"batch {batch}: out of memory"
-    return points, f"batch {BATCHES[-1]} is the largest tried"
+            return timings, f"batch {batch}: out of memory"
+    return timings, f"batch {BATCHES[-1]} is the largest tried"
 
 
-def _too_large(points: list[Point], device: torch.device, batch: int) -> str:
-    if not points:
+def _too_large(timings: list[TimedBatch], device: torch.device, batch: int) -> str:
+    if not timings:
         return ""
-    last = points[-1]
+    last = timings[-1]
     if min(last.seconds) > LONGEST_CALL:
         return f"batch {batch}: not tried, as a call of {last.batch} takes {min(last.seconds):.1f} s"
-    rates = [point.images_per_second for point in points]
-    if len(points) > 2 and max(rates[-2:]) < FALLEN * max(rates):
+    rates = [timing.images_per_second for timing in timings]
+    if len(timings) > 2 and max(rates[-2:]) < FALLEN * max(rates):
         return f"batch {batch}: not tried, as images/s have fallen twice"
     needed, free = GROWTH * (last.peak_mib or 0), free_mib(device)
     if needed > MEMORY_SHARE * free:
@@ -157,20 +147,13 @@ def _too_large(points: list[Point], device: torch.device, batch: int) -> str:
 
 
 def free_mib(device: torch.device) -> float:
-    """Memory that is free, on the device or in the machine."""
+    """Free memory in MiB: of the device on CUDA, else of the machine."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**20
-    return float(psutil.virtual_memory().available) / 2**20
+        return torch.cuda.mem_get_info(device)[0] / MIB
+    return float(psutil.virtual_memory().available) / MIB
 
 
-def _point(draw: Draw, device: torch.device, batch: int, seconds: float) -> Point:
-    with peak_memory(device) as peak:
-        draw(batch)
-    taken = repeat(lambda: draw(batch), seconds, time.perf_counter, MOST_CALLS, LONGEST_CALL)
-    return Point(batch, taken, peak[0])
-
-
-def _joules(draw: Draw, best: Point, device: torch.device, seconds: float) -> float | None:
+def _joules(draw: Draw, best: TimedBatch, device: torch.device, seconds: float) -> float | None:
     calls = max(1, min(MOST_CALLS, round(seconds / statistics.median(best.seconds))))
     with energy(device) as spent:
         for _ in range(calls):
@@ -179,7 +162,7 @@ def _joules(draw: Draw, best: Point, device: torch.device, seconds: float) -> fl
 
 
 def network_share(draw: Draw, batch: int, device: torch.device) -> float | None:
-    """The share of a call's time inside the outermost modules it calls; None where it calls none."""
+    """Share of a call's time inside the outermost modules that it calls; None where it calls no module."""
     with network_time(device) as watch:
         synchronise(device)
         whole = timed(draw, batch)
@@ -188,7 +171,7 @@ def network_share(draw: Draw, batch: int, device: torch.device) -> float | None:
 
 
 class NetworkWatch:
-    """Adds up the time from entering to leaving the outermost module, by the clock, or on CUDA by events."""
+    """Sums the time between entering and leaving the outermost module, by the clock or, on CUDA, by events."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda, self.depth = device.type == "cuda", 0
@@ -196,13 +179,13 @@ class NetworkWatch:
         self.start: Any = None
 
     def enter(self, *_: object) -> None:
-        """Before a module's forward."""
+        """Called before a module's forward."""
         self.depth += 1
         if self.depth == 1:
             self.start = self._mark()
 
     def leave(self, *_: object) -> None:
-        """After it."""
+        """Called after a module's forward."""
         self.depth -= 1
         if self.depth == 0:
             self.spans.append((self.start, self._mark()))
@@ -215,7 +198,7 @@ class NetworkWatch:
         return event
 
     def seconds(self) -> float | None:
-        """The sum, or None where no module was called."""
+        """The sum in seconds, or None where no module was called."""
         if not self.spans:
             return None
         if self.cuda:
@@ -226,7 +209,7 @@ class NetworkWatch:
 
 @contextmanager
 def network_time(device: torch.device) -> Iterator[NetworkWatch]:
-    """Watches every module of the process while it is open."""
+    """Watches every module of the process inside this context."""
     watch = NetworkWatch(device)
     handles = [register_module_forward_pre_hook(_hook(watch.enter)), register_module_forward_hook(_hook(watch.leave))]
     try:

@@ -1,4 +1,4 @@
-"""Slices of work: as many calls of one batch as make a timing long enough to trust and short enough to alternate."""
+"""Slices of work: enough calls of one batch for a reliable timing, and few enough to alternate quickly."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from genbench.speed.subjects import Subject
 
 MOST_CALLS = 2_000
 TRIAL = 5
-Say = Callable[[str], None]  # a line for who waits
+Announce = Callable[[str], None]  # shows a line about the progress
 
 
 def prepare(worker: Worker, subject: Subject, batch: int) -> float:
-    """Builds the subject in the worker and draws until warm; seconds of one call. CellFailure where it cannot."""
-    worker.ask("build", subject=vars(subject))
-    worker.ask("slice", batch=batch, calls=1)
+    """Builds the subject in the worker and warms it up; returns seconds of one call. Raises CellFailure on failure."""
+    worker.request("build", subject=vars(subject))
+    worker.request("slice", batch=batch, calls=1)
     return call_seconds(worker, batch)
 
 
 def call_seconds(worker: Worker, batch: int) -> float:
-    """Seconds of one call, the fastest of a few."""
-    return fastest(worker.ask("slice", batch=batch, calls=TRIAL)["seconds"])
+    """Seconds of one call: the fastest of TRIAL calls."""
+    return fastest(worker.request("slice", batch=batch, calls=TRIAL)["seconds"])
 
 
 def calls_in(seconds: float, each: float) -> int:
-    """How many calls of `each` seconds fill a slice of `seconds`, at least 1."""
+    """Number of calls of `each` seconds that fill a slice of `seconds`; at least 1."""
     return max(1, min(MOST_CALLS, round(seconds / max(each, 1e-9))))
 
 
 def time_slice(worker: Worker, batch: int, calls: int) -> list[float]:
-    """Seconds of each call."""
-    taken: list[float] = worker.ask("slice", batch=batch, calls=calls)["seconds"]
-    return taken
+    """Seconds of each of `calls` calls."""
+    seconds: list[float] = worker.request("slice", batch=batch, calls=calls)["seconds"]
+    return seconds

@@ -1,4 +1,4 @@
-"""The models of a suite as plain data, from which any process, of any revision, builds them."""
+"""The models of a suite as plain data, from which a process of any revision can build them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from genbench.suite.schema import Suite
 class Subject:
     """One model to time.
 
-    name, source, folder, config, sampler: as in the suite. spec: the fields of DataSpec. captions: what a text model is
-    asked for. weights: a safetensors file, None for random ones.
+    name, source, folder, config, sampler: as in the suite. spec: the fields of DataSpec. captions: the conditions of a
+    text model. weights: a safetensors file, None for random weights.
     """
 
     label: str
@@ -40,21 +40,21 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """The hash of what is drawn: two timings with different keys are not of the same thing."""
-        kept = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label")}
-        return digest({**kept, "trained": self.weights is not None})[:12]
+        """Hash of everything that decides what is drawn; times with different keys are not compared."""
+        fields = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label")}
+        return digest({**fields, "trained": self.weights is not None})[:12]
 
     def within(self, root: Path, tree: Path) -> Subject:
-        """The subject with its folder in another tree of the same repository."""
+        """The same subject in another checkout: its folder below `root` becomes the same folder below `tree`."""
         return replace(self, folder=str(tree / Path(self.folder).resolve().relative_to(root)))
 
 
 def subjects(
     suite: Suite, models: Collection[str] | None, random_weights: bool
 ) -> tuple[list[Subject], dict[str, str]]:
-    """The suite's models that can be timed, and by label why the others cannot.
+    """The suite's models that can be timed, and by label the reasons of those that cannot.
 
-    Raises GenbenchError where trained weights are asked for and missing, or nothing is left.
+    Raises GenbenchError where trained weights are needed and missing, or no model can be timed.
     """
     unscored = suite.model_copy(update={"features": "pixels", "metrics": ["images_per_second"]})  # needs no extractor
     plan, store = make_plan(unscored, models=models, seeds=suite.seeds[:1]), Store()
@@ -72,7 +72,7 @@ def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Su
     captions = data.captions_of(cell.data.entry)
     weights = None if random_weights else _weights(cell, suite, store)
     return Subject(
-        cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would leave the repository through a link
+        cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would follow a link out of the repository
         cell.drawing.precision, asdict(cell.data.spec), captions, weights,
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""A process that builds models and times their drawing, told what to do by lines of JSON (see client).
+"""A process that builds models and times their drawing; it receives commands as lines of JSON (see client).
 
-It is run as a file with some tree's genbench on the path, and times that tree, which may be an older revision. So it
-imports nothing of genbench.speed, except to profile, and of the rest only names that do not move.
+It is run as a file, with the genbench of some revision on the path, and times that revision. It therefore imports only
+names that every revision has: genbench.load_model, genbench.contract and genbench.draw.draw_block. Only `profile`
+imports genbench.speed, and it never runs under another revision.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SEED = 0
 
 
 class Bench:
-    """One model at a time, with what its drawing needs."""
+    """Holds one model and times its drawing; each public method except draw and condition is a command."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -28,7 +29,7 @@ class Bench:
         self.model: Any = None
 
     def build(self, subject: dict[str, Any]) -> dict[str, Any]:
-        """Builds a subject and draws one image, whose seconds are the answer."""
+        """Builds a subject and draws one image; answers with the seconds that the image took."""
         from genbench import load_model
         from genbench.contract import DataSpec
 
@@ -44,19 +45,19 @@ class Bench:
         return {"first_seconds": time.perf_counter() - start}
 
     def bind(self, cores: list[int]) -> dict[str, Any]:
-        """Has this thread, and those it starts from now on, work on these cores alone; on any where none are given."""
+        """Binds this thread, and those that it will start, to these cores; does nothing for an empty list."""
         if cores:
             os.sched_setaffinity(0, cores)
         return {}
 
     def draw(self, n: int) -> Any:
-        """One drawing call of n images: what draw_block returns, the first item being the pixels."""
+        """Draws n images with draw_block and returns its result; the first item is the pixels."""
         from genbench.draw import draw_block
 
         return draw_block(self.model, 0, SEED, n, self.subject["precision"], self.condition(n))
 
     def condition(self, n: int) -> Any:
-        """What n samples are asked to show: classes or captions in turn, or images of noise to translate."""
+        """The condition for n samples: classes or captions in turn, or noise images to translate."""
         import torch
 
         from genbench.contract import ClassConditional, Condition, TextConditional, Translates
@@ -72,21 +73,21 @@ class Bench:
         return None
 
     def slice(self, batch: int, calls: int) -> dict[str, Any]:
-        """Seconds of each of several calls of one batch; a call ends with its pixels in the memory of the CPU."""
-        taken = []
+        """Times several calls of one batch; a call ends when its pixels are in the CPU's memory."""
+        seconds = []
         for _ in range(calls):
             start = time.perf_counter()
             self.draw(batch)
-            taken.append(time.perf_counter() - start)
-        return {"seconds": taken}
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
 
     def fingerprint(self, batch: int) -> dict[str, Any]:
-        """A hash of the pixels that a call draws: equal where two revisions draw the same images."""
+        """Hashes the pixels that a call draws: equal hashes mean that two revisions draw the same images."""
         pixels = self.draw(batch)[0]
         return {"pixels": hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()}
 
     def profile(self, **options: Any) -> dict[str, Any]:
-        """Everything about the cost of the model that stands built (genbench.speed.profile)."""
+        """Measures the cost of the current model in detail (genbench.speed.profile)."""
         from genbench.speed.profile import profile
 
         return profile(self.model, self.draw, **options)
@@ -102,18 +103,18 @@ def release_memory(device: Any) -> None:
 
 
 def serve(device: str, threads: int) -> None:
-    """Answers each line of standard input by one of standard output, until the input ends."""
+    """Answers each line of standard input with one line of standard output, until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a model's code prints must not stand between the answers
+    os.dup2(2, 1)  # a model's own output must not mix with the answers
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     bench = Bench(device)
     for line in sys.stdin:
-        command = json.loads(line)
+        arguments = json.loads(line)
         try:
-            answer = getattr(bench, command.pop("do"))(**command)
+            answer = getattr(bench, arguments.pop("command"))(**arguments)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         print(json.dumps(answer), file=answers, flush=True)

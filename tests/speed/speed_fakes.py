@@ -30,17 +30,17 @@ class FakeWorker:
         type(self).opened += 1
         self.tree, self.rng = tree, np.random.default_rng([type(self).opened, 5])
 
-    def ask(self, do: str, **given: Any) -> dict[str, Any]:
-        if do == "build":
-            self.label = given["subject"]["label"]
+    def request(self, command: str, **arguments: Any) -> dict[str, Any]:
+        if command == "build":
+            self.label = arguments["subject"]["label"]
             if self.label in self.breaks:
                 raise CellFailure("ModelError: no such model")
             return {"first_seconds": 0.1}
-        if do == "bind":
+        if command == "bind":
             return {}
-        if do == "fingerprint":
+        if command == "fingerprint":
             return {"pixels": "same"}
-        noise = np.exp(self.rng.normal(0, 0.01, given["calls"]))
+        noise = np.exp(self.rng.normal(0, 0.01, arguments["calls"]))
         return {"seconds": [float(x) for x in type(self).each(self.tree) * noise]}
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from speed_fakes import FakeWorker, subject
 from genbench.errors import GenbenchError, StoreError
 from genbench.speed import baseline
 from genbench.speed.baseline import Baseline, Timing
+from genbench.speed.comparison import NOT_COMPARED, summary
 from genbench.speed.judge import SLOWER, UNCLEAR
-from genbench.speed.outcome import NOT_COMPARED, summary
 
 HERE = {"processor": "P", "cores": 2, "system": "Linux x86_64", "device": "cpu", "threads": 1, "torch": "2.15"}
 QUIET = (1.0, 1.01, 0.99, 1.005, 0.995)
@@ -27,12 +27,12 @@ def kept(**timings: Timing) -> Baseline:
 
 
 def test_a_slowdown_beyond_the_noise_is_slower_and_one_within_it_cannot_be_told():
-    found = baseline.judge(kept(a=timing(), b=timing()), {"a": timing(1.1), "b": timing(1.005)}, {})
-    assert [o.verdict for o in found] == [SLOWER, UNCLEAR]
-    assert found[0].ratio.value == pytest.approx(1.1, rel=1e-3)
-    assert found[0].closes(0.05)
-    assert not found[0].closes(0.1)
-    text = summary(found, 0.05)
+    compared = baseline.judge(kept(a=timing(), b=timing()), {"a": timing(1.1), "b": timing(1.005)}, {})
+    assert [o.verdict for o in compared] == [SLOWER, UNCLEAR]
+    assert compared[0].ratio.value == pytest.approx(1.1, rel=1e-3)
+    assert compared[0].closes(0.05)
+    assert not compared[0].closes(0.1)
+    text = summary(compared, 0.05)
     assert "gate closed: slower by more than 5 %: a\n" not in text
     assert text.splitlines()[-1] == "gate closed: slower by more than 5 %: a"
 
@@ -41,20 +41,20 @@ def test_a_slowdown_beyond_the_noise_is_slower_and_one_within_it_cannot_be_told(
     ("now", "reason"),
     [
         ({}, "only in the baseline"),
-        ({"a": timing(key="other")}, "what is drawn is not the same"),
-        ({"a": timing(batch=8)}, "batch 64 there, 8 here"),
+        ({"a": timing(key="other")}, "not the same model"),
+        ({"a": timing(batch=8)}, "batch 64 in the baseline, 8 now"),
     ],
 )
 def test_what_cannot_be_compared_says_why(now, reason):
-    (found,) = baseline.judge(kept(a=timing()), now, {})
-    assert found.verdict == NOT_COMPARED
-    assert found.reason.startswith(reason)
-    assert summary([found], 0.05).splitlines()[-1] == "nothing was compared"
+    (comparison,) = baseline.judge(kept(a=timing()), now, {})
+    assert comparison.verdict == NOT_COMPARED
+    assert comparison.reason.startswith(reason)
+    assert summary([comparison], 0.05).splitlines()[-1] == "nothing was compared"
 
 
 def test_a_model_that_is_new_or_failed_is_named():
-    found = baseline.judge(kept(), {"new": timing()}, {"broken": "A: ModelError: x"})
-    assert {o.label: o.reason for o in found} == {"new": "not in the baseline", "broken": "A: ModelError: x"}
+    compared = baseline.judge(kept(), {"new": timing()}, {"broken": "A: ModelError: x"})
+    assert {o.label: o.reason for o in compared} == {"new": "not in the baseline", "broken": "A: ModelError: x"}
 
 
 def test_the_file_holds_raw_timings_machine_and_noise(tmp_path):
@@ -72,7 +72,7 @@ def test_what_is_no_baseline_is_refused_in_one_line(tmp_path):
         baseline.read(path)
     for text in ("[]", "{", '{"schema": 1}'):
         path.write_text(text)
-        with pytest.raises(StoreError, match="no baseline"):
+        with pytest.raises(StoreError, match="not a baseline"):
             baseline.read(path)
     path.write_text('{"schema": 9}')
     with pytest.raises(StoreError, match="schema: found 9, allowed: 1"):
@@ -81,7 +81,7 @@ def test_what_is_no_baseline_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("field", baseline.HARDWARE)
 def test_another_machine_is_refused_with_what_to_do(tmp_path, field):
-    with pytest.raises(GenbenchError, match=rf"{field}: 'other' there, .* here\); `--base REV`"):
+    with pytest.raises(GenbenchError, match=rf"{field}: 'other' in the baseline, .* here\); use `--base REV`"):
         baseline.refuse_other_machine(tmp_path / "b.json", {**HERE, field: "other"}, HERE)
     baseline.refuse_other_machine(tmp_path / "b.json", {**HERE, "torch": "other"}, HERE)
 
@@ -91,12 +91,12 @@ def test_every_process_times_every_model_and_a_broken_one_leaves_the_others(monk
         breaks = ("b",)
 
     monkeypatch.setattr(baseline, "Worker", Broken)
-    found, failed = baseline.measure([subject(x) for x in "abc"], "cpu", 1, 16, lambda line: None, processes=3)
+    timings, failed = baseline.measure([subject(x) for x in "abc"], "cpu", 1, 16, lambda line: None, processes=3)
     assert failed == {"b": "ModelError: no such model"}
-    assert list(found) == ["a", "c"]
-    assert [len(t.processes) for t in found.values()] == [3, 3]
-    assert len(found["a"].processes[0]) == 100
-    assert found["a"].times[0] == pytest.approx(0.01, rel=0.05)
+    assert list(timings) == ["a", "c"]
+    assert [len(t.processes) for t in timings.values()] == [3, 3]
+    assert len(timings["a"].processes[0]) == 100
+    assert timings["a"].times[0] == pytest.approx(0.01, rel=0.05)
     assert Broken.opened == 4
 
 

@@ -13,7 +13,7 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.speed import baseline, commands
 from genbench.speed.client import Worker
 from genbench.speed.commands import Request, speed
-from genbench.speed.outcome import read_tolerance
+from genbench.speed.comparison import read_tolerance
 from genbench.speed.subjects import subjects
 from genbench.suite.schema import read_suite
 
@@ -38,7 +38,7 @@ def suite(tmp_path) -> Path:
 def test_random_weights_need_neither_training_nor_an_extractor(suite):
     found, left_out = subjects(read_suite(suite), None, random_weights=True)
     assert [s.label for s in found] == ["vae", "cgan"]
-    assert left_out == {"theirs": "samples only: no network to time"}
+    assert left_out == {"theirs": "samples only: there is no network"}
 
 
 def test_trained_weights_that_are_missing_are_named(suite):
@@ -74,12 +74,12 @@ def test_a_baseline_is_written_and_judged_against(suite, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["speed", str(suite), "--against", str(file), *common, "--tolerance", "90%",
                                     "--json", str(found)])  # fmt: skip
     assert "noise" in done.stdout
-    assert json.loads(found.read_text())["outcomes"][0]["label"] == "cgan"
+    assert json.loads(found.read_text())["comparisons"][0]["label"] == "cgan"
     text = file.read_text().replace('"threads": 1', '"threads": 7')
     file.write_text(text)
     done = CliRunner().invoke(app, ["speed", str(suite), "--against", str(file), *common])
     assert isinstance(done.exception, GenbenchError)
-    assert "threads: 7 there, 1 here" in str(done.exception)
+    assert "threads: 7 in the baseline, 1 here" in str(done.exception)
 
 
 def test_the_table_of_costs(suite, tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_the_table_of_costs(suite, tmp_path, monkeypatch):
 def test_a_worker_that_dies_or_refuses_says_why():
     with Worker("cpu", 1) as worker:
         with pytest.raises(CellFailure, match="AttributeError: 'Bench' object has no attribute 'nothing'"):
-            worker.ask("nothing")
+            worker.request("nothing")
         worker.process.kill()
         with pytest.raises(CellFailure, match="its process ended with code -9"):
-            worker.ask("build")
+            worker.request("build")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import math
 import os
@@ -17,10 +19,11 @@ from speed_fakes import FakeWorker, subject
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed import paired
 from genbench.speed.client import Worker
+from genbench.speed.comparison import NOT_COMPARED, summary
 from genbench.speed.judge import FASTER, LOOKS, SLOWER, UNCLEAR
-from genbench.speed.outcome import NOT_COMPARED, summary
 
 A, B = Path("/a"), Path("/b")
+ROOT = Path(__file__).parent.parent.parent
 
 
 def outcomes(monkeypatch, factor: float, labels=("m",), breaks=(), minutes=10.0, tolerance=0.02):
@@ -36,12 +39,12 @@ def outcomes(monkeypatch, factor: float, labels=("m",), breaks=(), minutes=10.0,
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, SLOWER), (1.0, UNCLEAR), (0.9, FASTER)])
 def test_the_ratio_of_known_times(monkeypatch, factor, verdict):
-    (found,) = outcomes(monkeypatch, factor)
-    assert found.verdict == verdict
-    assert found.ratio.value == pytest.approx(factor, rel=0.01)
-    assert found.ratio.lo < factor < found.ratio.hi
-    assert found.b / found.a == pytest.approx(factor, rel=0.01)
-    assert found.closes(0.02) == (factor == 1.05)
+    (comparison,) = outcomes(monkeypatch, factor)
+    assert comparison.verdict == verdict
+    assert comparison.ratio.value == pytest.approx(factor, rel=0.01)
+    assert comparison.ratio.lo < factor < comparison.ratio.hi
+    assert comparison.b / comparison.a == pytest.approx(factor, rel=0.01)
+    assert comparison.closes(0.02) == (factor == 1.05)
 
 
 def test_it_stops_as_soon_as_the_answer_is_plain(monkeypatch):
@@ -52,8 +55,8 @@ def test_it_stops_as_soon_as_the_answer_is_plain(monkeypatch):
 
 
 def test_time_that_is_up_ends_with_the_first_look(monkeypatch):
-    (found,) = outcomes(monkeypatch, 1.02, minutes=0.0)
-    assert found.ratio.n == LOOKS[0]
+    (comparison,) = outcomes(monkeypatch, 1.02, minutes=0.0)
+    assert comparison.ratio.n == LOOKS[0]
 
 
 class Drifting:
@@ -64,7 +67,7 @@ class Drifting:
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def ask(self, do: str, **given: int) -> dict[str, list[float]]:
+    def request(self, command: str, **arguments: int) -> dict[str, list[float]]:
         type(self).calls += 1
         return {"seconds": [self.factor * (1 + 0.01 * type(self).calls)]}
 
@@ -93,7 +96,7 @@ def test_both_sides_share_as_many_cores_as_threads(monkeypatch):
 def test_a_worker_stays_on_its_cores():
     core = min(os.sched_getaffinity(0))
     with Worker("cpu", 1) as worker:
-        worker.ask("bind", cores=[core])
+        worker.request("bind", cores=[core])
         assert os.sched_getaffinity(worker.process.pid) == {core}
 
 
@@ -106,21 +109,52 @@ def test_a_side_that_cannot_be_built_is_not_compared_and_the_others_are(monkeypa
 @pytest.mark.parametrize(("tree", "failed"), [(A, False), (B, True)])
 def test_only_what_the_work_tree_cannot_draw_closes_the_gate(monkeypatch, tree, failed):
     class OneSide(FakeWorker):
-        def ask(self, do, **given):
-            if do == "build" and self.tree == tree:
+        def request(self, command, **arguments):
+            if command == "build" and self.tree == tree:
                 raise CellFailure("ModelError: no such model")
-            return super().ask(do, **given)
+            return super().request(command, **arguments)
 
     monkeypatch.setattr(paired, "Worker", OneSide)
-    found = list(paired.compare([subject(folder=str(B))], (A, B), paired.Options("cpu", 1, 16, 0.02), print))
-    assert (found[0].verdict, found[0].failed) == (NOT_COMPARED, failed)
-    assert summary(found, 0.02).endswith("could not be timed: vae" if failed else "nothing was compared")
+    comparisons = list(paired.compare([subject(folder=str(B))], (A, B), paired.Options("cpu", 1, 16, 0.02), print))
+    assert (comparisons[0].verdict, comparisons[0].failed) == (NOT_COMPARED, failed)
+    assert summary(comparisons, 0.02).endswith("could not be timed: vae" if failed else "nothing was compared")
 
 
 def test_json_has_no_infinity():
-    found = paired.outcome(subject(), 4, [(1.0, 2.0)], paired.Ratio(2.0, 0.0, math.inf, 1), same=False)
-    assert json.loads(json.dumps(found.plain(), allow_nan=False))["ratio"]["hi"] is None
-    assert "A and B draw different images" in found.note
+    comparison = paired.compared(subject(), 4, [(1.0, 2.0)], paired.Ratio(2.0, 0.0, math.inf, 1), same=False)
+    assert json.loads(json.dumps(comparison.plain(), allow_nan=False))["ratio"]["hi"] is None
+    assert "A and B draw different images" in comparison.note
+
+
+def test_a_worker_imports_only_what_every_revision_has():
+    tree = ast.parse((ROOT / "genbench" / "speed" / "worker.py").read_text())
+    imports = {
+        f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names if node.module.startswith("genbench")
+    }  # fmt: skip
+    contract = {name for name in imports if name.startswith("genbench.contract.")}
+    assert imports - contract == {"genbench.load_model", "genbench.draw.draw_block", "genbench.speed.profile.profile"}
+    assert not [node for node in tree.body if "genbench" in ast.unparse(node) and isinstance(node, ast.ImportFrom)]
+
+
+def test_a_worker_times_a_revision_whose_draw_was_a_module(tmp_path):
+    """The layout before genbench.draw became a package: all that the worker needs is in it."""
+    old = tmp_path / "genbench"
+    old.mkdir()
+    (old / "__init__.py").write_text(
+        "import torch\nfrom genbench.contract import DataSpec\n"
+        "def load_model(name, *, data, source, folder, sampler, weights, seed, **config):\n"
+        "    model = torch.nn.Linear(1, 1)\n    model.data = data\n    return model\n"
+    )
+    (old / "contract.py").write_text((ROOT / "genbench" / "contract.py").read_text())
+    (old / "draw.py").write_text(
+        "import torch\ndef draw_block(model, index, seed, block, precision, condition):\n"
+        "    return torch.full((block, 1), 7, dtype=torch.uint8), 0, 1\n"
+    )
+    with Worker("cpu", 1, tmp_path) as worker:
+        worker.request("build", subject=vars(subject()))
+        assert len(worker.request("slice", batch=2, calls=3)["seconds"]) == 3
+        assert worker.request("fingerprint", batch=2)["pixels"] == hashlib.sha256(b"\7\7").hexdigest()
 
 
 def git(where: Path, *arguments: str) -> str:
@@ -172,11 +206,11 @@ def repository(tmp_path):
 
 def test_a_slower_work_tree_closes_the_gate_and_the_checkout_is_gone(repository, tmp_path):
     command = ["-m", "genbench.cli", "speed", str(repository / "s.yaml"), "--base", "HEAD", "--batch", "2",
-               "--device", "cpu", "--max-minutes", "0.2", "--json", str(tmp_path / "found.json")]  # fmt: skip
+               "--device", "cpu", "--max-minutes", "0.2", "--json", str(tmp_path / "speed.json")]  # fmt: skip
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "gate closed: slower by more than 2 %: sleeps" in done.stdout
-    first, second = json.loads((tmp_path / "found.json").read_text())["outcomes"]
+    first, second = json.loads((tmp_path / "speed.json").read_text())["comparisons"]
     assert first["verdict"] == "slower"
     assert 1.5 < first["ratio"]["value"] < 4
     assert second["verdict"] == "not compared"
@@ -198,7 +232,7 @@ def test_an_unknown_revision_or_no_repository_is_one_line(repository, tmp_path):
 
 def test_a_deadline_is_shared_by_the_models(monkeypatch):
     seen = []
-    monkeypatch.setattr(paired, "compare_one", lambda s, t, o, m, deadline, say: seen.append(deadline) or s)
+    monkeypatch.setattr(paired, "compare_one", lambda s, t, o, m, deadline, announce: seen.append(deadline) or s)
     options = paired.Options("cpu", 1, 16, 0.02, max_minutes=1.0)
     start = time.monotonic()
     list(paired.compare([subject(x) for x in "abc"], (A, B), options, lambda line: None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,10 @@ import torch
 from torch import nn
 
 from genbench.contract import DataSpec, Loss, Model
-from genbench.draw.blocks import draw_block
+from genbench.draw import cost, draw_block
+from genbench.draw.cost import TimedBatch
 from genbench.speed import energy, profile
-from genbench.speed.profile import Point, Profile, batch_sweep, network_share, read_profile
+from genbench.speed.profile import Profile, batch_sweep, network_share, read_profile
 from genbench.speed.worker import Bench, release_memory
 
 DATA = DataSpec(1, 6, 6)
@@ -61,6 +63,7 @@ class Toy(Model):
 def toy(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(profile, "time", clock)
+    monkeypatch.setattr(profile, "time_batch", partial(cost.time_batch, clock=clock.perf_counter))
     model = Toy(clock).eval()
     return model, lambda n: draw_block(model, 0, 0, n)
 
@@ -82,7 +85,7 @@ def test_the_first_image_the_rate_the_share_and_the_arithmetic(toy, monkeypatch)
 
 def test_percentiles_need_enough_calls():
     def of(n: int) -> Profile:
-        return Profile(0, None, (Point(1, tuple(range(1, n + 1)), None),), "", 1, None, 0, None, 0)
+        return Profile(0, None, (TimedBatch(1, tuple(range(1, n + 1)), None),), "", 1, None, 0, None, 0)
 
     assert of(100).percentile(50) == 50.5
     assert of(100).percentile(99) == pytest.approx(99.01)
@@ -93,28 +96,30 @@ def test_percentiles_need_enough_calls():
 
 def test_the_sweep_ends_where_memory_or_patience_does(monkeypatch):
     monkeypatch.setattr(profile, "free_mib", lambda device: 100.0)
-    monkeypatch.setattr(profile, "_point", lambda draw, device, batch, s: Point(batch, (0.1,), 11.0 * batch))
+    monkeypatch.setattr(profile, "time_batch", lambda draw, batch, *_, **__: TimedBatch(batch, (0.1,), 11.0 * batch))
     points, why = batch_sweep(lambda n: None, CPU, 1.0)
     assert [p.batch for p in points] == [1]
     assert why == "batch 4: not tried, as it may need 44 MiB of 100 free"
-    monkeypatch.setattr(profile, "_point", lambda draw, device, batch, s: Point(batch, (2.0 * batch,), None))
+    monkeypatch.setattr(profile, "time_batch", lambda draw, batch, *_, **__: TimedBatch(batch, (2.0 * batch,), None))
     points, why = batch_sweep(lambda n: None, CPU, 1.0)
     assert [p.batch for p in points] == [1, 4]
     assert why == "batch 16: not tried, as a call of 4 takes 8.0 s"
     rates = {1: 10.0, 4: 30.0, 16: 20.0, 64: 25.0}
-    monkeypatch.setattr(profile, "_point", lambda draw, device, batch, s: Point(batch, (batch / rates[batch],), None))
+    monkeypatch.setattr(
+        profile, "time_batch", lambda draw, batch, *_, **__: TimedBatch(batch, (batch / rates[batch],), None)
+    )
     points, why = batch_sweep(lambda n: None, CPU, 1.0)
     assert [p.batch for p in points] == [1, 4, 16, 64]
     assert why == "batch 256: not tried, as images/s have fallen twice"
 
 
 def test_out_of_memory_ends_the_sweep(monkeypatch):
-    def point(draw, device, batch, seconds):
+    def timing(draw, batch, *_, **__):
         if batch > 1:
             raise torch.OutOfMemoryError
-        return Point(batch, (0.1,), None)
+        return TimedBatch(batch, (0.1,), None)
 
-    monkeypatch.setattr(profile, "_point", point)
+    monkeypatch.setattr(profile, "time_batch", timing)
     assert batch_sweep(lambda n: None, CPU, 1.0)[1] == "batch 4: out of memory"
 
 

@@ -66,10 +66,8 @@ class _Cost(Reading):
     needs_network = True
     alone = True
 
-    def machine(self, inputs: Inputs) -> dict[str, Any]:
-        import torch  # late: reading a suite names metrics and must not load torch
-
-        return {"torch": torch.__version__, **inputs.cost.protocol}
+    def machine(self, metric: Metric, inputs: Inputs) -> dict[str, Any]:
+        return {name: inputs.cost.setting[name] for name in metric.machine}
 
     def read(self, inputs: Inputs, metric: Metric) -> Arguments:
         return Arguments({"cost": inputs.cost})

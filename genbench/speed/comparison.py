@@ -1,4 +1,4 @@
-"""What came out for one model, and how it is shown."""
+"""The comparison of one model's times on two sides, and how it is shown."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One model timed on two sides.
+class Comparison:
+    """One model timed on two sides, A and B.
 
-    a, b: seconds of one call of `batch` images. ratio: of the times, B over A, None where nothing was compared, for
-    `reason`. failed: as the model could not be timed, which a gate must not pass over. note: what a reader should know
-    besides. raw: what the ratio was computed from.
+    batch: images in a call. a, b: seconds of one call. ratio: time of B divided by time of A; None where nothing was
+    compared, with the reason in `reason`. failed: the model could not be timed, which closes the gate. note: more
+    information for the reader. raw: the times from which the ratio was computed.
     """
 
     label: str
@@ -35,25 +35,25 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """Faster, slower, cannot tell, or not compared."""
+        """`faster`, `slower`, `cannot tell` or `not compared`."""
         return self.ratio.verdict if self.ratio else NOT_COMPARED
 
     def closes(self, tolerance: float) -> bool:
-        """Whether it closes the gate: slower beyond the tolerance."""
+        """Whether the model closes the gate because it is slower by more than the tolerance."""
         return self.ratio is not None and self.ratio.beyond(tolerance)
 
-    def line(self) -> tuple[str, ...]:
-        """The cells of its line in the table."""
+    def table_row(self) -> tuple[str, ...]:
+        """Texts of the columns named in HEAD."""
         if self.ratio is None or self.a is None or self.b is None:
             return (self.label, "", "", "", NOT_COMPARED, self.reason)
         r = self.ratio
         rates = tuple(shown_rate(self.batch / t) for t in (self.a, self.b))
         shown = f"{r.value:.3f} ({r.lo:.3f} to {r.hi:.3f})"
-        least = "more rounds needed" if math.isinf(r.least) else f"least seen {100 * r.least:.1f} %"
+        least = "more rounds needed" if math.isinf(r.least) else f"detectable from {100 * r.least:.1f} %"
         return (self.label, *rates, shown, self.verdict, "; ".join(filter(None, [least, self.note])))
 
     def plain(self) -> dict[str, Any]:
-        """As plain data for JSON; an interval without an end is null there."""
+        """Plain data for JSON; an infinite end of the interval becomes null."""
         ratio = None
         if self.ratio is not None:
             ratio = {k: v if math.isfinite(v) else None for k, v in asdict(self.ratio).items()}
@@ -61,40 +61,40 @@ class Outcome:
 
 
 def shown_rate(value: float) -> str:
-    """Images a second with four digits or all before the point."""
+    """Images per second as text with four significant digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 HEAD = ("model", "A images/s", "B images/s", "time B / A (interval)", "verdict", "")
 
 
-def summary(outcomes: Sequence[Outcome], tolerance: float) -> str:
-    """The table, and a sentence about the gate."""
-    shut = [o.label for o in outcomes if o.closes(tolerance)]
-    failed = [o.label for o in outcomes if o.failed]
-    compared = [o for o in outcomes if o.ratio is not None]
-    lines = [aligned([HEAD, *(o.line() for o in outcomes)]), ""]
-    if shut:
-        lines.append(f"gate closed: slower by more than {100 * tolerance:g} %: {', '.join(shut)}")
+def summary(comparisons: Sequence[Comparison], tolerance: float) -> str:
+    """The table of comparisons, and a sentence about the gate."""
+    slower = [o.label for o in comparisons if o.closes(tolerance)]
+    failed = [o.label for o in comparisons if o.failed]
+    compared = [o for o in comparisons if o.ratio is not None]
+    lines = [aligned([HEAD, *(o.table_row() for o in comparisons)]), ""]
+    if slower:
+        lines.append(f"gate closed: slower by more than {100 * tolerance:g} %: {', '.join(slower)}")
     elif failed:
         lines.append(f"gate closed: could not be timed: {', '.join(failed)}")
     elif not compared:
         lines.append("nothing was compared")
     else:
-        lines.append(f"gate open: no model is seen to be slower by more than {100 * tolerance:g} %")
-        lines += _unsure(compared, tolerance)
+        lines.append(f"gate open: no model was found to be slower by more than {100 * tolerance:g} %")
+        lines += _undecided(compared, tolerance)
     return "\n".join(lines)
 
 
-def _unsure(compared: Sequence[Outcome], tolerance: float) -> list[str]:
-    unsure = [o.label for o in compared if o.ratio is not None and not o.ratio.answers(tolerance)]
-    if not unsure:
+def _undecided(compared: Sequence[Comparison], tolerance: float) -> list[str]:
+    undecided = [o.label for o in compared if o.ratio is not None and not o.ratio.answers(tolerance)]
+    if not undecided:
         return []
-    return [f"not ruled out either, for want of rounds or by noise: {', '.join(unsure)}"]
+    return [f"too few rounds, or too much noise, to exclude it for: {', '.join(undecided)}"]
 
 
 def read_tolerance(text: str) -> float:
-    """A share such as "5%" or "0.05". Raises GenbenchError for anything else."""
+    """Reads a share such as "5%" or "0.05". Raises GenbenchError for anything else."""
     try:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:

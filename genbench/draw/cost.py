@@ -1,0 +1,144 @@
+"""The cost of drawing from a model: times of batches and of single images, peak memory, network evaluations.
+
+A call is `draw_block`: it ends when the pixels are in the CPU's memory, which waits for the device. The leaderboard and
+`genbench speed` both use the timing loop of this module.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from genbench.contract import Condition, Draws
+from genbench.draw.blocks import draw_block
+from genbench.draw.counting import verify_evaluations
+from genbench.draw.memory import memory_definition, peak_memory
+from genbench.machine import device_name
+
+LEAST_REPEATS = 3
+MOST_LATENCIES = 100
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class TimedBatch:
+    """Repeated calls of one batch size.
+
+    batch: images in a call. seconds: of each call. peak_mib: peak memory of one more call before them
+    (memory.memory_definition), None where the system does not report it.
+    """
+
+    batch: int
+    seconds: tuple[float, ...]
+    peak_mib: float | None
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second of the median call."""
+        return self.batch / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measurements of one model on one device.
+
+    batched: calls of the suite's batch size. single: calls for one image. evaluations: of the network for each image,
+    counted where the model declares Steps, else as declared. parameters: of all players. setting: what the measurements
+    depend on besides the model (see cost_setting).
+    """
+
+    batched: TimedBatch
+    single: TimedBatch
+    evaluations: float
+    parameters: int
+    setting: dict[str, Any] = field(default_factory=dict)
+
+
+def measure_cost(
+    model: Draws,
+    *,
+    seed: int,
+    batch: int,
+    seconds: float,
+    precision: str = "fp32",
+    condition: Callable[[int], Condition | None] = lambda n: None,
+    clock: Clock = time.perf_counter,
+) -> Cost:
+    """Draws batches for about `seconds`, then single images for about `seconds`, and times each call.
+
+    One untimed call of each size comes first (compilation, allocation). condition(n): what n samples are asked to show.
+    Leaves the model in eval mode. Raises CellFailure when the network evaluations counted are not those declared.
+    """
+    model.eval()
+    conditions = {n: condition(n) for n in (batch, 1)}
+
+    def draw(n: int) -> None:
+        _, _, evaluations = draw_block(model, 0, seed, n, precision, conditions[n])
+        verify_evaluations(model, evaluations)
+
+    batched = time_batch(draw, batch, model.device, seconds, clock=clock)
+    single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(batched, single, float(model.evaluations), parameters, cost_setting(model, batch))
+
+
+def time_batch(
+    draw: Callable[[int], Any],
+    batch: int,
+    device: torch.device,
+    seconds: float,
+    *,
+    clock: Clock = time.perf_counter,
+    most: int | None = None,
+    longest: float | None = None,
+) -> TimedBatch:
+    """Calls draw(batch) once for its peak memory, untimed, and then as time_repeats does."""
+    with peak_memory(device) as peak:
+        draw(batch)
+    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest)
+    return TimedBatch(batch, times, peak[0])
+
+
+def time_repeats(
+    run: Callable[[], Any],
+    seconds: float,
+    *,
+    clock: Clock = time.perf_counter,
+    most: int | None = None,
+    longest: float | None = None,
+) -> tuple[float, ...]:
+    """Seconds of each call of `run`, repeated until `seconds` are spent.
+
+    Makes at most `most` calls (None: no limit), and at least 3 unless one call takes longer than `longest` seconds
+    (None: longer than `seconds`).
+    """
+    times: list[float] = []
+    while most is None or len(times) < most:
+        start = clock()
+        run()
+        times.append(clock() - start)
+        if sum(times) >= seconds and (len(times) >= LEAST_REPEATS or max(times) > (longest or seconds)):
+            break
+    return tuple(times)
+
+
+def cost_setting(model: Draws, batch: int) -> dict[str, Any]:
+    """What measurements of cost may depend on besides the model: batch, device, threads, dtype, torch, memory.
+
+    A metric names what it depends on (genbench.metrics.base.Metric.machine).
+    """
+    device = model.device
+    return {
+        "batch": batch,
+        "device": f"{device.type}: {device_name(device)}",
+        "threads": torch.get_num_threads(),
+        "dtype": next((str(p.dtype).removeprefix("torch.") for p in model.parameters()), "none"),
+        "torch": torch.__version__,
+        "memory": memory_definition(device),
+    }

@@ -1,0 +1,36 @@
+"""Peak memory of a block of work of known size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from genbench.draw.memory import MIB, peak_memory
+from genbench.machine import KEEPING_MEMORY
+
+
+def test_peak_memory_sees_what_was_allocated_and_freed():
+    with peak_memory(torch.device("cpu")) as peak:
+        torch.ones(40 * MIB // 4)
+    if peak[0] is None:
+        pytest.skip("this system does not report the peak memory of a block of work")
+    assert 39 < peak[0] < 60
+
+
+def test_peak_memory_counts_what_an_allocator_had_kept():
+    code = (
+        "import torch\nfrom genbench.draw.memory import peak_memory\n"
+        "for _ in range(2):\n"
+        "    with peak_memory(torch.device('cpu')) as peak:\n"
+        "        torch.ones(16 * 2**18)\n"
+        "print(peak[0])"
+    )
+    environment = {**os.environ, **KEEPING_MEMORY}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    if done.stdout.strip() == "None":
+        pytest.skip("this system does not report the peak memory of a block of work")
+    assert 15 < float(done.stdout) < 24
