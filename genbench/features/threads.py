@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import torch
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Part = TypeVar("Part")
+Output = TypeVar("Output")
 
 
-def spread(work: Callable[[Given], Made], parts: Iterable[Given]) -> list[Made]:
+def map_on_threads(work: Callable[[Part], Output], parts: Iterable[Part]) -> list[Output]:
     """work(part) of each part in order, on as many threads as torch may use in this process."""
     threads = torch.get_num_threads()
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genbench.records import KINDS
+from genbench.records import LIKELIHOOD_KINDS
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
 from genbench.suite.entries import ExtractionEntry
 from genbench.suite.options import option_problems
@@ -102,7 +102,10 @@ def _claims(suite: Suite) -> Iterator[Problem]:
                 allowed = ", ".join(suite.metrics)
                 yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
             if claim.metric.startswith("bits_per_dim") and not claim.kind:
-                yield ("models", i, "claims", j, "kind"), f"missing, allowed for {claim.metric}: {', '.join(KINDS)}"
+                yield (
+                    ("models", i, "claims", j, "kind"),
+                    f"missing, allowed for {claim.metric}: {', '.join(LIKELIHOOD_KINDS)}",
+                )
             if claim.kind and not claim.metric.startswith("bits_per_dim"):
                 yield ("models", i, "claims", j, "kind"), f"found '{claim.kind}', allowed for {claim.metric}: no kind"
 

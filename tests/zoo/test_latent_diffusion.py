@@ -544,5 +544,5 @@ def test_prompts_are_obeyed_on_digits():
     recipe = model.recipe(digits.spec)
     fit(model, stream, recipe, FitOptions(recipe.images, 0))
     drawn = draw(model, 1000, 0, block=500, wishes=Wishes(digits.train.labels, digits.captions))
-    seen = features.load("classifier", "digits")(drawn.pixels, digits.spec.levels).probabilities.argmax(1)
+    seen = features.load_extractor("classifier", "digits")(drawn.pixels, digits.spec.levels).probabilities.argmax(1)
     assert (seen == drawn.labels.numpy()).mean() > 0.9
