@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genbench import contract
 from genbench.code_hash import code_hash
 from genbench.contract import (
     ClassConditional,
@@ -40,6 +41,7 @@ from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.build import build
 from genbench.space import seeded, to_unit_range
 from genbench.store import Kind
+from genbench.train.loop import numeric_settings
 
 LIKELIHOOD_BATCH = 100
 SHOWN, ROW = 30, 10  # images of a translator's picture, and how many in a row
@@ -73,9 +75,12 @@ class Network:
 class NetworkSource(Source):
     """A row that draws with a network.
 
-    sampler: all options of the sampler. abilities: names of the contract's. asked: whether samples are asked for by
-    class or text. translates: whether it translates images.
+    sampler: all options of the sampler. abilities: names of the contract's abilities. conditional: whether each sample
+    is drawn for a requested class or text. translates: whether it translates images. phases: which of
+    numeric_settings' phases decide its images.
     """
+
+    phases: ClassVar[tuple[str, ...]] = ("draw",)
 
     label: str
     network: Network
@@ -83,16 +88,15 @@ class NetworkSource(Source):
     kind_name: str
     sampler: dict[str, Any]
     abilities: tuple[str, ...]
-    asked: bool
+    conditional: bool
     translates: bool
 
     @classmethod
     def of(cls, label: str, network: Network, kind: type[Draws], sampler: dict[str, Any], **more: Any) -> Any:
         """A source of this kind for a class."""
-        from genbench.contract import abilities
-
-        asked, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
-        return cls(label, network, kind.family, kind.__name__, sampler, abilities(kind), asked, translates, **more)
+        conditional, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
+        names = contract.abilities(kind)
+        return cls(label, network, kind.family, kind.__name__, sampler, names, conditional, translates, **more)
 
     @property
     def code(self) -> str:  # type: ignore[override]
@@ -102,7 +106,7 @@ class NetworkSource(Source):
     @property
     def capabilities(self) -> Capabilities:
         """The class's abilities."""
-        no_classes = "" if self.asked else "its samples were not asked for classes"
+        no_classes = "" if self.conditional else "its samples were not asked for classes"
         return Capabilities(self.kind_name, self.abilities, "", no_classes)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
@@ -133,10 +137,12 @@ class NetworkSource(Source):
         return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """Precision, config, sampler, evaluations, and the caveat of the model where it has one."""
+        """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings and the caveat."""
         model = opened.model
+        settings = numeric_settings(opened.device)
         branch: dict[str, Any] = {"precision": opened.drawing.precision, "config": asdict(model.config)}
         branch |= {"sampler": asdict(model.sampler), "evaluations": model.evaluations}
+        branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
         return branch | ({"caveat": model.caveat} if model.caveat else {})
 
     def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
