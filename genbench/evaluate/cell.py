@@ -30,7 +30,7 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.progress import Progress, Report
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
-from genbench.sources.network import wishes
+from genbench.sources.network import conditions_of
 from genbench.store import Kind, Store
 
 VALUE_FILE = "value.json"
@@ -202,7 +202,7 @@ class CellInputs(Inputs):
         )
 
     def _condition(self, n: int) -> Condition | None:
-        return on_device(wishes(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
+        return on_device(conditions_of(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
 
 
 def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:

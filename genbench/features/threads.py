@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import torch
 
-Part = TypeVar("Part")
-Output = TypeVar("Output")
+_Part = TypeVar("_Part")
+_Output = TypeVar("_Output")
 
 
-def map_on_threads(work: Callable[[Part], Output], parts: Iterable[Part]) -> list[Output]:
+def map_on_threads(work: Callable[[_Part], _Output], parts: Iterable[_Part]) -> list[_Output]:
     """work(part) of each part in order, on as many threads as torch may use in this process."""
     threads = torch.get_num_threads()
     try:

@@ -27,7 +27,7 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.draw.blocks import DRAW_VERSION, NO_WISHES, Wishes, draw
+from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
 from genbench.errors import CellFailure
 from genbench.keys import likelihoods_key, samples_key, stream_seed
 from genbench.machine import device_name
@@ -131,7 +131,7 @@ class NetworkSource(Source):
         drawing, model = opened.drawing, opened.model
         scratch = opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, drawing))
         drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
-                     wishes=wishes(opened), scratch=scratch, report=opened.report)  # fmt: skip
+                     conditions=conditions_of(opened), scratch=scratch, report=opened.report)  # fmt: skip
         meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
         shown = translated_rows(opened) if self.translates else None
         return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
@@ -190,17 +190,17 @@ def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.n
     return values
 
 
-def wishes(opened: Opened) -> Wishes:
-    """What the model is asked to show, where it can be asked."""
+def conditions_of(opened: Opened) -> Conditions:
+    """What the samples of a row are requested to show; UNCONDITIONAL for a model that accepts no condition."""
     model, dataset = opened.model, opened.dataset
     if isinstance(model, Translates):
         assert dataset.source is not None
-        return Wishes(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
+        return Conditions(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
     if isinstance(model, ClassConditional):
-        return Wishes(dataset.train.labels)
+        return Conditions(dataset.train.labels)
     if isinstance(model, TextConditional):
-        return Wishes(dataset.train.labels, dataset.captions)
-    return NO_WISHES
+        return Conditions(dataset.train.labels, dataset.captions)
+    return UNCONDITIONAL
 
 
 def translated_rows(opened: Opened) -> Tensor:
