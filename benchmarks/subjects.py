@@ -10,7 +10,7 @@ import torch
 from genbench import builtin, data
 from genbench.contract import ClassConditional, Condition, DataSpec, Model, TextConditional, Translates
 from genbench.data import Dataset
-from genbench.draw.blocks import NO_WISHES, Wishes
+from genbench.draw.blocks import UNCONDITIONAL, Conditions
 from genbench.registry import resolve_model
 from genbench.sources.build import load_model
 from genbench.space import to_unit_range
@@ -41,14 +41,14 @@ def batches(name: str) -> Batches:
 
 def condition(name: str, model: Model, block: int) -> Condition | None:
     """What the first block of samples is asked to show."""
-    return wishes(dataset(name), model).block(0, 0, block)
+    return conditions_of(dataset(name), model).block(0, 0, block)
 
 
-def wishes(found: Dataset, model: Model) -> Wishes:
+def conditions_of(found: Dataset, model: Model) -> Conditions:
     """What a model is asked to show, where it can be asked."""
     if isinstance(model, Translates):
         assert found.source is not None
-        return Wishes(images=to_unit_range(found.source.test.pixels, found.spec.levels))
+        return Conditions(images=to_unit_range(found.source.test.pixels, found.spec.levels))
     if isinstance(model, ClassConditional):
-        return Wishes(found.train.labels)
-    return Wishes(found.train.labels, found.captions) if isinstance(model, TextConditional) else NO_WISHES
+        return Conditions(found.train.labels)
+    return Conditions(found.train.labels, found.captions) if isinstance(model, TextConditional) else UNCONDITIONAL

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Predicate
 
+from genbench.options import NoOptions
+
 NO_PATH = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -21,11 +23,6 @@ def is_path(text: str) -> bool:
 
 
 Location = Annotated[str, Predicate(is_path), "a path"]
-
-
-@dataclass(frozen=True)
-class NoDatasetOptions:
-    """The options of a dataset that has none."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class BuiltIn:
 
     target: str
     about: str
-    options: type = NoDatasetOptions
+    options: type = NoOptions
 
 
 MODEL_TABLE = {
@@ -150,7 +147,7 @@ METRIC_LINES = {
 }
 METRIC_TABLE = {name: BuiltIn("genbench.metrics:BUILT_IN", about) for name, about in METRIC_LINES.items()}
 
-CLIP_LINE = "CLIP_LINE's image encoder (OpenAI): image embedding"
+CLIP_LINE = "CLIP's image encoder (OpenAI): image embedding"
 DINOV2_LINE = "DINOv2's vision transformer (Meta): normalised class token"
 PRETRAINED_LINES = {
     "inception-v3-compat": "Inception of published FIDs (TensorFlow 2015-12-05): pool3, probabilities, spatial map",

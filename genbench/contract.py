@@ -19,7 +19,7 @@ from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
 from genbench.errors import ModelError
-from genbench.options import check_options, check_values
+from genbench.options import NoOptions, check_options, check_values
 
 Count = Annotated[int, Ge(1)]
 Weight = Annotated[float, Ge(0)]
@@ -125,11 +125,6 @@ class Recipe:
     ema: float = 0.0
     flip: bool = False
     images: int = 100_000
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The Config or Sampler of a model without options."""
 
 
 class Draws(nn.Module, ABC):

@@ -76,7 +76,7 @@ def timing_machine(device: str) -> str:
     return f"{device_name(device)}, {processor_name()}, {cores_available()} cores, torch {torch.__version__}"
 
 
-def environment() -> dict[str, Any]:
+def environment_facts() -> dict[str, Any]:
     """Machine and library versions, as stored in environment.json."""
     return {
         "genbench": metadata.version("genbench"),

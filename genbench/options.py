@@ -16,7 +16,7 @@ import difflib
 import math
 import reprlib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,8 +26,13 @@ UNIONS = (Union, UnionType)
 NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("text", "texts"),
          bool: ("true or false", "true or false"), dict: ("a mapping", "mappings")}  # fmt: skip
 BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
-SHOWN = reprlib.Repr()
-SHOWN.maxstring = 60
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a model, dataset or extractor that has none."""
 
 
 def check_options(options: Any) -> None:
@@ -110,7 +115,7 @@ def choice(word: str, allowed: Iterable[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value and its type in at most a line: `'a' (str)`; `nothing` for null."""
-    return "nothing" if value is None else f"{SHOWN.repr(value)} ({type(value).__name__})"
+    return "nothing" if value is None else f"{_REPR.repr(value)} ({type(value).__name__})"
 
 
 def words(hint: Any, extra: Iterable[Any] = (), number: int = 0) -> str:

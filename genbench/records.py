@@ -18,11 +18,11 @@ from genbench.errors import StoreError
 from genbench.files import write_text
 from genbench.protocol import Protocol
 
-SCHEMA = 2
+RECORD_SCHEMA = 2
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 # Kinds of likelihood, from the strongest statement about the discrete pixels to the weakest.
 MASS, DENSITY, BOUND, ESTIMATE = "mass", "density", "bound", "estimate"
-KINDS = (MASS, DENSITY, BOUND, ESTIMATE)
+LIKELIHOOD_KINDS = (MASS, DENSITY, BOUND, ESTIMATE)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Record:
     genbench: str = ""
     revision: str = ""
     dirty: bool | None = None
-    schema: int = SCHEMA
+    schema: int = RECORD_SCHEMA
 
     def __post_init__(self) -> None:
-        if self.kind not in ("", *KINDS):
+        if self.kind not in ("", *LIKELIHOOD_KINDS):
             raise ValueError(
-                f"{self.cell} {self.metric}: kind: found {self.kind!r}, allowed: {', '.join(KINDS)} or none"
+                f"{self.cell} {self.metric}: kind: found {self.kind!r}, allowed: {', '.join(LIKELIHOOD_KINDS)} or none"
             )
         if self.status == OK and (self.value is None or not math.isfinite(self.value)):
             raise ValueError(f"{self.cell} {self.metric}: a record that is ok needs a finite value, found {self.value}")
@@ -119,7 +119,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             data = json.loads(line)
-            if data.get("schema") != SCHEMA:
+            if data.get("schema") != RECORD_SCHEMA:
                 raise StoreError(f"{path}:{number}: {_other_schema(data.get('schema'), path)}")
             values = {k: v for k, v in data.items() if k in known}
             records.append(Record(**values | {"warnings": tuple(values.get("warnings", ()))}))
@@ -131,9 +131,9 @@ def read_records(path: Path) -> list[Record]:
 
 
 def _other_schema(schema: Any, path: Path) -> str:
-    if schema == SCHEMA - 1:
+    if schema == RECORD_SCHEMA - 1:
         return f"schema {schema}, written by an older genbench; `genbench convert {path.parent}` rewrites it"
-    return f"schema: found {schema!r}, allowed: {SCHEMA}"
+    return f"schema: found {schema!r}, allowed: {RECORD_SCHEMA}"
 
 
 def _line(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""The house plan: imports run downward only, and light commands stay light."""
+"""The layers of genbench: imports run downward, without cycles, and light commands stay light."""
 
 from __future__ import annotations
 
@@ -36,14 +36,50 @@ def layer(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that the file's import statements name, wherever they stand."""
-    found = set()
+    """Every module that the file's import statements name: at its top, in functions and under TYPE_CHECKING."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def import_graph(texts: dict[str, str]) -> dict[str, set[str]]:
+    """For each module the modules that it imports; `from package import module` imports the module alone."""
+    graph = {}
+    for module, text in texts.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name if name in texts else node.module for name in inside}
+        graph[module] = names & texts.keys() - {module}
+    return graph
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one repeated at the end; [] where there is none."""
+    finished: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in finished:
+            return []
+        circles = (visit(name, [*path, module]) for name in sorted(graph[module]))
+        circle = next((circle for circle in circles if circle), [])
+        finished.add(module)
+        return circle
+
+    return next((circle for module in sorted(graph) if (circle := visit(module, []))), [])
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def layers_imported(path: Path) -> set[str]:
@@ -63,6 +99,24 @@ def test_imports_run_downward(path: Path):
     own = layer(path)
     above = [name for name in layers_imported(path) - {own} if LAYERS.index(name) < LAYERS.index(own)]
     assert not above, f"{path}: {own} must not import {above}"
+
+
+def test_files_do_not_import_each_other_in_a_circle():
+    """Imports under TYPE_CHECKING count: two files that need each other's types are not separate either."""
+    assert cycle(import_graph({module_name(path): path.read_text() for path in FILES})) == []
+
+
+def test_a_circle_is_found_wherever_its_imports_stand():
+    texts = {
+        "genbench.a": "if TYPE_CHECKING:\n    from genbench.p.b import B",
+        "genbench.p": "",
+        "genbench.p.b": "def f():\n    from genbench.p import c",
+        "genbench.p.c": "import genbench.a",
+        "genbench.d": "from genbench.p.b import B",
+    }
+    assert cycle(import_graph(texts)) == ["genbench.a", "genbench.p.b", "genbench.p.c", "genbench.a"]
+    assert cycle(import_graph(texts | {"genbench.p.c": ""})) == []
+    assert cycle(import_graph(texts | {"genbench.p": "from genbench.p.c import C", "genbench.p.c": ""})) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -72,7 +72,7 @@ def test_a_translator_that_does_nothing(tmp_path):
     assert records["toy", "cycle_error"].value == 0
     assert records["toy", "paired_l1"].value == pytest.approx(difference, rel=1e-6)
     assert records["toy", "paired_ssim"].value < 0.5
-    seen = features.load("classifier", "digits")
+    seen = features.load_extractor("classifier", "digits")
     fakes, reals = (seen(pixels, 17).vectors for pixels in (drawn, dataset.source.train.pixels))
     expected = metrics.frechet_distance(fake=fakes, real=reals)
     assert records["toy", "fid_b_to_a"].value == pytest.approx(expected, rel=1e-9)

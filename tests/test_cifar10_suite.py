@@ -10,7 +10,7 @@ from small_cifar10 import write_cifar10
 
 from genbench.contract import override
 from genbench.data.cifar10 import SHA256, SPEC
-from genbench.features.weight_files import FILES
+from genbench.features.weight_files import PUBLISHED_FILES
 from genbench.plan.planner import Plan, make_plan
 from genbench.registry import resolve_model
 from genbench.report.aggregate import boards
@@ -91,7 +91,7 @@ def test_claims_ask_for_the_published_data_and_weights():
     for claim in (c for c in claims if c.protocol):
         assert claim.protocol["data"]["fingerprint"] == SHA256
         if claim.metric in ("fid", "is"):
-            assert claim.protocol["features"]["extractor_weights"] == FILES["inception-v3-compat"].sha256
+            assert claim.protocol["features"]["extractor_weights"] == PUBLISHED_FILES["inception-v3-compat"].sha256
             assert claim.protocol["data"]["n_fake"] == 50_000
     published = {(c.model, c.metric): (c.value, c.kind) for c in claims}
     assert published["ddpm", "fid"] == (3.17, "")

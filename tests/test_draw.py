@@ -6,7 +6,7 @@ import torch
 import toys
 
 from genbench.contract import ClassConditional, DataSpec, Model
-from genbench.draw.blocks import Wishes, draw
+from genbench.draw.blocks import Conditions, draw
 from genbench.sources.build import load_model
 from genbench.space import to_pixels
 
@@ -75,25 +75,25 @@ class Obedient(Model, ClassConditional):
 
 
 def test_samples_show_the_classes_asked_for():
-    wishes = Wishes(torch.tensor([3, 3, 3, 7]))
-    drawn = draw(Obedient(SPEC), 45, seed=0, block=20, wishes=wishes)
+    conditions = Conditions(torch.tensor([3, 3, 3, 7]))
+    drawn = draw(Obedient(SPEC), 45, seed=0, block=20, conditions=conditions)
     assert torch.equal(drawn.pixels.flatten(1).long(), drawn.labels[:, None].expand(-1, SPEC.dims))
     assert set(drawn.labels.tolist()) == {3, 7}
-    assert torch.equal(draw(Obedient(SPEC), 30, seed=0, block=20, wishes=wishes).labels, drawn.labels[:30])
+    assert torch.equal(draw(Obedient(SPEC), 30, seed=0, block=20, conditions=conditions).labels, drawn.labels[:30])
 
 
-def test_classes_are_as_frequent_as_wished():
-    labels = Wishes(torch.tensor([0, 0, 0, 1])).first_labels(4_000, seed=0, size=500)
+def test_classes_are_as_frequent_as_in_the_labels():
+    labels = Conditions(torch.tensor([0, 0, 0, 1])).first_labels(4_000, seed=0, size=500)
     assert abs(labels.float().mean().item() - 0.25) < 4 * (0.25 * 0.75 / 4_000) ** 0.5
 
 
 def test_texts_stand_for_classes():
-    drawn = draw(Obedient(SPEC), 20, seed=0, block=20, wishes=Wishes(torch.tensor([0, 1]), ("a", "abc")))
+    drawn = draw(Obedient(SPEC), 20, seed=0, block=20, conditions=Conditions(torch.tensor([0, 1]), ("a", "abc")))
     assert torch.equal(drawn.pixels[:, 0, 0, 0].long(), 1 + 2 * drawn.labels)
 
 
 def test_image_i_is_made_from_image_i():
     images = torch.linspace(-1, 1, 7)[:, None, None, None].expand(-1, *SPEC.shape)
-    drawn = draw(Obedient(SPEC), 18, seed=0, block=5, wishes=Wishes(images=images))
+    drawn = draw(Obedient(SPEC), 18, seed=0, block=5, conditions=Conditions(images=images))
     assert torch.equal(drawn.pixels, to_pixels(images, SPEC.levels)[torch.arange(18) % 7])
     assert drawn.labels is None

@@ -25,7 +25,7 @@ from genbench.features.dinov2 import SIZES, DinoV2
 from genbench.features.inception import Inception
 from genbench.features.resize import CLEAN, TF1, resize, to_bytes
 from genbench.features.similarity import load_similarity
-from genbench.features.weight_files import FILES, Published
+from genbench.features.weight_files import PUBLISHED_FILES, Published
 
 INCEPTION, CLIP = "inception-v3-compat", "clip-vit-b-32"
 N = 8
@@ -53,7 +53,7 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def extracted(inception_file: Path) -> tuple[features.Features, features.Features]:
     """Features of FAKE and REAL, ours."""
-    extractor = features.load(INCEPTION, "folder", "cpu", FeatureOptions(inception_file))
+    extractor = features.load_extractor(INCEPTION, "folder", "cpu", FeatureOptions(inception_file))
     return extractor(FAKE, 256), extractor(REAL, 256)
 
 
@@ -64,7 +64,7 @@ def relative(found: np.ndarray, expected: Tensor) -> float:
 
 def refusal(options: FeatureOptions, name: str = CLIP) -> str:
     with pytest.raises(DataError) as caught:
-        features.load(name, "folder", "cpu", options)
+        features.load_extractor(name, "folder", "cpu", options)
     return str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_scores_are_those_of_torch_fidelity(inception_file: Path, extracted: tup
 
 def test_bfloat16_is_near_and_says_so(inception_file: Path, extracted: tuple[features.Features, ...]) -> None:
     options = FeatureOptions(inception_file, precision="bf16")
-    found = features.load(INCEPTION, "folder", "cpu", options)(FAKE[:4], 256)
+    found = features.load_extractor(INCEPTION, "folder", "cpu", options)(FAKE[:4], 256)
     assert 1e-4 < relative(found.vectors, torch.from_numpy(extracted[0].vectors[:4])) < 0.02
     assert found.vectors.dtype == np.float32
     assert features.protocol_fields(INCEPTION, "folder", options)["feature_precision"] == "bf16"
@@ -167,7 +167,7 @@ def test_clip_sees_what_torch_fidelitys_sees(clip_file: Path, monkeypatch: pytes
     state = torch.load(clip_file, weights_only=True)
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: SimpleNamespace(state_dict=lambda: dict(state)))
     theirs = FeatureExtractorCLIP(CLIP, ["clip"], feature_extractor_weights_path="any")
-    found = features.load(CLIP, "folder", "cpu", FeatureOptions(clip_file))(blots(6, 3), 256)
+    found = features.load_extractor(CLIP, "folder", "cpu", FeatureOptions(clip_file))(blots(6, 3), 256)
     with torch.no_grad():
         assert relative(found.vectors, theirs(blots(6, 3))[0]) < 1e-6
     assert found.probabilities is None
@@ -175,7 +175,7 @@ def test_clip_sees_what_torch_fidelitys_sees(clip_file: Path, monkeypatch: pytes
 
 
 def test_features_depend_on_no_batch_thread_or_autocast_and_grey_is_repeated(clip_file: Path) -> None:
-    extractor = features.load(CLIP, "folder", "cpu", FeatureOptions(clip_file))
+    extractor = features.load_extractor(CLIP, "folder", "cpu", FeatureOptions(clip_file))
     grey = blots(40, 4, channels=1, side=16)
     whole = extractor(grey, 256).vectors
     torch.set_num_threads(2)
@@ -247,7 +247,7 @@ def test_missing_weights_name_file_hash_source_and_places(tmp_path: Path, monkey
 def test_identity_of_weights_to_be_downloaded_is_the_published_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("identity must not download"))
     identity = features.protocol_fields("vgg16", "folder", FeatureOptions(download=True))
-    assert identity["extractor_weights"] == FILES["vgg16"].sha256
+    assert identity["extractor_weights"] == PUBLISHED_FILES["vgg16"].sha256
 
 
 def test_download_goes_to_the_named_folder_and_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_download_goes_to_the_named_folder_and_is_checked(tmp_path: Path, monkey
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    file = FILES[CLIP]
+    file = PUBLISHED_FILES[CLIP]
     message = refusal(FeatureOptions(tmp_path, download=True))
     assert message == f"{CLIP}: download of {file.url} to {tmp_path} failed: no network"
     assert asked == [(file.url, str(tmp_path / "ViT-B-32.pt"), file.sha256)]
@@ -271,9 +271,9 @@ def test_a_folder_holds_the_published_file_or_none(
     found = hashlib.sha256(clip_file.read_bytes()).hexdigest()
     message = refusal(FeatureOptions(tmp_path))
     assert message.startswith(f"{tmp_path / 'ViT-B-32.pt'}: found weights of SHA-256 {found}, allowed: 40d36571")
-    monkeypatch.setitem(FILES, CLIP, Published(f"https://example.org/{found}/ViT-B-32.pt", found))
+    monkeypatch.setitem(PUBLISHED_FILES, CLIP, Published(f"https://example.org/{found}/ViT-B-32.pt", found))
     monkeypatch.setenv("GENBENCH_WEIGHTS", str(tmp_path))
-    loaded = features.load(CLIP, "folder")
+    loaded = features.load_extractor(CLIP, "folder")
     assert loaded.weights_hash == features.protocol_fields(CLIP, "folder")["extractor_weights"] == found
 
 
@@ -286,10 +286,10 @@ def test_a_named_file_is_taken_whatever_its_hash_and_read_anew_when_it_changes(c
     assert first["extractor_weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert first["resize"] == "tf1-bilinear: as TensorFlow 1 does, not antialiased, to 224x224"
     assert first["grey"] == "repeated to three channels"
-    as_saved, as_tensors = (features.load(CLIP, "x", "cpu", FeatureOptions(p)) for p in (clip_file, path))
+    as_saved, as_tensors = (features.load_extractor(CLIP, "x", "cpu", FeatureOptions(p)) for p in (clip_file, path))
     assert np.array_equal(as_saved(blots(2, 0), 256).vectors, as_tensors(blots(2, 0), 256).vectors)
     clean = FeatureOptions(path, resize="clean")
-    assert not np.array_equal(features.load(CLIP, "x", "cpu", clean)(blots(2, 0), 256).vectors,
+    assert not np.array_equal(features.load_extractor(CLIP, "x", "cpu", clean)(blots(2, 0), 256).vectors,
                               as_saved(blots(2, 0), 256).vectors)  # fmt: skip
     assert "antialiased bicubic" in features.protocol_fields(CLIP, "folder", clean)["resize"]
     save_file(state | {"more": torch.zeros(1)}, path)
@@ -336,7 +336,7 @@ def test_options_that_do_not_exist_or_apply_are_refused(clip_file: Path) -> None
     assert refusal(FeatureOptions(resize="clean"), "pixels") == "features 'pixels': found resize 'clean', allowed: none"
     assert refusal(FeatureOptions(precision="bf16"), "classifier").endswith("found precision 'bf16', allowed: none")
     assert refusal(FeatureOptions(clip_file), "classifier").endswith(f"read no weights from a file; found {clip_file}")
-    assert features.load("pixels", "x", "cpu", FeatureOptions(clip_file.parent)).name == "pixels"
+    assert features.load_extractor("pixels", "x", "cpu", FeatureOptions(clip_file.parent)).name == "pixels"
 
 
 def test_every_hash_is_that_of_torch_fidelity_or_of_the_name() -> None:
@@ -344,15 +344,15 @@ def test_every_hash_is_that_of_torch_fidelity_or_of_the_name() -> None:
     from torch_fidelity import feature_extractor_inceptionv3 as inception
     from torch_fidelity import sample_similarity_lpips as lpips
 
-    assert {name: file.url for name, file in FILES.items() if name.startswith("clip")} == clip.MODEL_URLS
-    assert FILES[INCEPTION].url == inception.URL_INCEPTION_V3
+    assert {name: file.url for name, file in PUBLISHED_FILES.items() if name.startswith("clip")} == clip.MODEL_URLS
+    assert PUBLISHED_FILES[INCEPTION].url == inception.URL_INCEPTION_V3
     assert weight_files.LPIPS.url == lpips.URL_VGG16_LPIPS
     for name in (INCEPTION, "vgg16"):
-        assert FILES[name].sha256[:8] in FILES[name].name
-    assert all(len(file.sha256) == 64 for file in FILES.values())
-    assert set(features.names()) == {"classifier", "pixels", *FILES}
-    assert [n for n in features.names() if features.has_spatial(n)] == ["classifier", INCEPTION]
-    assert all(features.extractor_source(name).about for name in features.names())
+        assert PUBLISHED_FILES[name].sha256[:8] in PUBLISHED_FILES[name].name
+    assert all(len(file.sha256) == 64 for file in PUBLISHED_FILES.values())
+    assert set(features.extractor_names()) == {"classifier", "pixels", *PUBLISHED_FILES}
+    assert [n for n in features.extractor_names() if features.has_spatial(n)] == ["classifier", INCEPTION]
+    assert all(features.extractor_source(name).about for name in features.extractor_names())
 
 
 def test_classifier_similarity_is_quadratic_in_a_small_change() -> None:
@@ -363,7 +363,7 @@ def test_classifier_similarity_is_quadratic_in_a_small_change() -> None:
     assert small.shape == (20,)
     assert float((twice / small).median()) == pytest.approx(4, rel=0.02)
     assert torch.equal(near(pixels, pixels, 17), torch.zeros(20))
-    net = features.load("classifier", "digits")
+    net = features.load_extractor("classifier", "digits")
     x, y = (torch.from_numpy(net(p, 17).vectors) for p in (pixels, pixels.flip(3)))
     expected = 2 - 2 * nn.functional.cosine_similarity(x, y)
     assert torch.allclose(near(pixels, pixels.flip(3), 17), expected, atol=1e-5)
@@ -405,7 +405,7 @@ def test_vgg16_sees_what_torch_fidelitys_sees(vgg16_folder: Path) -> None:
 
     path = vgg16_folder / weight_files.VGG16.name
     theirs = FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=str(path))
-    found = features.load("vgg16", "folder", "cpu", FeatureOptions(path))(blots(4, 3), 256).vectors
+    found = features.load_extractor("vgg16", "folder", "cpu", FeatureOptions(path))(blots(4, 3), 256).vectors
     assert found.shape == (4, 4096)
     with torch.no_grad():
         assert relative(found, theirs(blots(4, 3))[0]) < 1e-5
@@ -442,7 +442,7 @@ def test_lpips_is_torch_fidelitys(vgg16_folder: Path, monkeypatch: pytest.Monkey
 def test_dinov2_loads_and_runs_at_its_published_sizes(size: str, tmp_path: Path) -> None:
     net = DinoV2(*SIZES[size])
     torch.save(fill(net, 0), tmp_path / "dino.pth")
-    found = features.load(f"dinov2-vit-{size}-14", "folder", "cpu", FeatureOptions(tmp_path / "dino.pth"))(
+    found = features.load_extractor(f"dinov2-vit-{size}-14", "folder", "cpu", FeatureOptions(tmp_path / "dino.pth"))(
         blots(2, 0), 256
     )
     assert found.vectors.shape == (2, SIZES[size][0])

@@ -30,7 +30,7 @@ def digits() -> data.Dataset:
 
 @pytest.fixture(scope="module")
 def extractor() -> features.Extractor:
-    return features.load("classifier", "digits")
+    return features.load_extractor("classifier", "digits")
 
 
 def share_correct(extractor: features.Extractor, split: data.Split, levels: int) -> float:
@@ -59,7 +59,7 @@ def test_fashion_mnist_classifier_is_right_on_91_percent_of_the_held_out() -> No
     test = data.load({"name": "fashion-mnist"}).test
     assert test.labels is not None
     part = data.Split(test.pixels[:2000], test.labels[:2000])
-    assert share_correct(features.load("classifier", "fashion-mnist"), part, 256) >= 0.91
+    assert share_correct(features.load_extractor("classifier", "fashion-mnist"), part, 256) >= 0.91
     assert classifier.index()["fashion-mnist-classifier"]["test_accuracy"] >= 0.91
 
 
@@ -137,12 +137,12 @@ def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path, monkeypatch: py
     path.write_bytes(content)
     monkeypatch.setattr(classifier, "WEIGHTS", tmp_path)
     with pytest.raises(DataError) as caught:
-        features.load("classifier", "digits")
+        features.load_extractor("classifier", "digits")
     found = hashlib.sha256(content).hexdigest()
     assert str(caught.value) == f"{path}: found weights of SHA-256 {found}, allowed: {listed['sha256']}"
     path.unlink()
     with pytest.raises(DataError) as caught:
-        features.load("classifier", "digits")
+        features.load_extractor("classifier", "digits")
     assert str(caught.value) == f"{path}: weights not found; the package is incomplete, install it again"
 
 
@@ -157,10 +157,10 @@ def test_identity_is_the_protocol_of_what_is_loaded(extractor: features.Extracto
 
 
 def test_pixels_are_scaled_to_the_unit_interval() -> None:
-    found = features.load("pixels", "npz")(torch.tensor([[[[0, 4], [8, 16]]]], dtype=torch.uint8), 17)
+    found = features.load_extractor("pixels", "npz")(torch.tensor([[[[0, 4], [8, 16]]]], dtype=torch.uint8), 17)
     assert np.array_equal(found.vectors, np.array([[0, 0.25, 0.5, 1]], np.float32))
     assert found.probabilities is None
-    assert [features.has_probabilities(name) for name in features.names()[:2]] == [True, False]
+    assert [features.has_probabilities(name) for name in features.extractor_names()[:2]] == [True, False]
 
 
 def test_spatial_features_are_channels_of_the_map_that_is_averaged(
@@ -170,11 +170,11 @@ def test_spatial_features_are_channels_of_the_map_that_is_averaged(
     assert found.spatial is not None
     assert found.spatial.shape == (30, 8 * 4 * 4)
     assert np.abs(found.spatial.reshape(30, 8, 16).mean(2) - found.vectors[:, :8]).max() < 1e-6
-    assert [features.has_spatial(name) for name in features.names()[:2]] == [True, False]
+    assert [features.has_spatial(name) for name in features.extractor_names()[:2]] == [True, False]
 
 
 def test_pairs_that_do_not_exist_are_refused(extractor: features.Extractor) -> None:
-    every = f"{', '.join(features.names())}, or file.py:Object"
+    every = f"{', '.join(features.extractor_names())}, or file.py:Object"
     for name, dataset, expected in [
         ("classifier", "folder", "features 'classifier': found dataset 'folder', allowed: digits, fashion-mnist; "
                                  "use `features: pixels`"),

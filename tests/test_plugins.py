@@ -264,8 +264,8 @@ def test_load_and_describe_of_a_plugin_must_agree(tmp_path):
 def test_options_not_set_have_their_defaults(installed):
     installed()
     assert len(data.load({"name": "shapes"}).train) == 80
-    assert features.load("quadrants", "shapes").gain == 1
-    assert features.load("quadrants", "shapes", "cpu", FeatureOptions(own={"gain": 3})).gain == 3
+    assert features.load_extractor("quadrants", "shapes").gain == 1
+    assert features.load_extractor("quadrants", "shapes", "cpu", FeatureOptions(own={"gain": 3})).gain == 3
 
 
 def test_entry_points_are_scanned_once(installed, tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def plain_average(update):
 
 
 FAULTS = {
-    "covariance divided by n": ("FID of two planes", "genbench.metrics.frechet:moments", divided_by_n),
+    "covariance divided by n": ("FID of two planes", "genbench.metrics.frechet:feature_moments", divided_by_n),
     "biased kernel distance": ("KID", "genbench.metrics.kernel:other_means", with_the_diagonal),
     "no extrapolation": ("FD-infinity", "genbench.metrics.fd_infinity:intercept", lambda _: lambda x, y: y[-1]),
     "splits not shuffled": ("stored in order", "numpy.random:RandomState", without_shuffling),

@@ -41,8 +41,8 @@ SUITE_KEYS = (
 )
 MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget, claims"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
-METRICS = ", ".join(metrics.names()) + ", or file.py:Object"
-FEATURES = ", ".join(features.names()) + ", or file.py:Object"
+METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
+FEATURES = ", ".join(features.extractor_names()) + ", or file.py:Object"
 DATASETS = "digits, fashion-mnist, cifar10, edges, folder, npz, or file.py:Object"
 ZOO = "cgan, cyclegan, dcgan, ddim, ddpm, gan, glow, latent_diffusion, realnvp, stylegan, vae, or file.py:Object"
 
@@ -89,7 +89,7 @@ def test_the_digits_suite_says_what_it_should() -> None:
     }
     ddim = digits.models[labels.index("ddim")]
     assert (ddim.weights_of, ddim.sampler["steps"]) == ("ddpm", 20)
-    assert set(digits.metrics) <= set(metrics.names())
+    assert set(digits.metrics) <= set(metrics.metric_names())
     assert digits.folder == DIGITS.parent
 
 
@@ -112,8 +112,8 @@ def test_the_schema_completes_built_in_names_and_allows_others() -> None:
     schema = suite_json_schema()
     dataset = schema["$defs"]["DatasetEntry"]["properties"]
     named = (
-        (schema["properties"]["metrics"]["items"], metrics.names()),
-        (schema["properties"]["features"], features.names()),
+        (schema["properties"]["metrics"]["items"], metrics.metric_names()),
+        (schema["properties"]["features"], features.extractor_names()),
         (dataset["name"], data.names()),
     )
     for found, names in named:

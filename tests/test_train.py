@@ -15,6 +15,7 @@ from genbench.errors import CellFailure
 from genbench.evaluate.cell import CellInputs
 from genbench.plan.planner import make_plan
 from genbench.progress import Progress, silent
+from genbench.sources.build import write_weights
 from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
@@ -243,3 +244,24 @@ def test_numeric_settings_name_what_float32_results_on_cuda_depend_on():
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
         changed = numeric_settings("cuda")["draw"]
     assert (changed["cudnn_benchmark"], changed["cudnn_tf32"]) == (True, False)
+
+
+def test_the_settings_of_a_gpu_stand_in_the_protocol_of_rows_that_a_network_draws(tmp_path, monkeypatch):
+    toy = {"name": "toy", "source": f"{toys.__file__}:Diagonal", "budget": {"images": 32}}
+    kept = {"name": "kept", "source": toy["source"], "weights": str(tmp_path / "toy.safetensors")}
+    write_weights(toys.Diagonal(data.load({"name": "digits"}).spec), tmp_path / "toy.safetensors")
+    entries = {"dataset": {"name": "digits"}, "models": [toy, kept], "metrics": ["fid"]}
+    plan, store = make_plan(Suite.model_validate({"suite": "s", **entries})), Store()
+    plan.fits[0].run(plan.data, store, "cpu", silent)
+
+    def numerics():
+        cells = {cell.label: CellInputs(cell, store, "cpu", silent).model_protocol for cell in plan.cells}
+        return {label: branch.get("numerics") for label, branch in cells.items()}
+
+    assert set(numerics().values()) == {None}
+    monkeypatch.setattr("genbench.sources.network.numeric_settings", lambda _: numeric_settings("cuda"))
+    settings = numerics()
+    assert settings.pop("toy") == numeric_settings("cuda")
+    assert settings.pop("kept") == {"draw": numeric_settings("cuda")["draw"]}
+    assert settings
+    assert set(settings.values()) == {None}

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from genbench import features
+from genbench.builtin import MODEL_TABLE
 from genbench.check.other_device import DEVICE, other_device
 from genbench.check.waits import recorded_waits
 from genbench.contract import DataSpec, override
 from genbench.features import pretrained, resize
-from genbench.registry import ZOO, resolve_model
+from genbench.registry import resolve_model
 from genbench.sources.build import build
 from genbench.space import seeded, to_device
 from genbench.train.batches import Batches
@@ -57,7 +58,7 @@ def waits_of(run: Training) -> list[str]:
     return waits
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", MODEL_TABLE)
 def test_no_step_of_a_zoo_model_waits_for_the_device(name, fused):
     with other_device():
         run = training(name)
@@ -164,7 +165,7 @@ def test_a_step_that_reads_its_loss_is_found(fused):
 
 def test_a_classifier_waits_only_for_the_three_arrays_it_returns():
     with other_device():
-        extractor = features.load("classifier", "digits", str(DEVICE), features.FeatureOptions())
+        extractor = features.load_extractor("classifier", "digits", str(DEVICE), features.FeatureOptions())
         with recorded_waits() as waits:
             extractor(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), 17, batch=4)
     assert len(waits) == 3

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from genbench.machine import environment
 from genbench.metrics import Value
 from genbench.metrics.arrays import Z95, Array
-from genbench.metrics.frechet import Moments, distance, moments, with_influence
+from genbench.metrics.frechet import Moments, distance, feature_moments, with_influence
 from genbench.registry import METRICS
 
 REFERENCE = 5000  # real samples
@@ -79,7 +79,7 @@ class World:
     def fake_moments(self, rng: np.random.Generator) -> Moments:
         """Moments of N generated samples without the samples: covariances by Bartlett's decomposition, for N > D."""
         if self.n <= self.d:
-            return moments(self.fake(rng))
+            return feature_moments(self.fake(rng))
         upper = np.triu(rng.standard_normal((self.d, self.d)), 1)
         freedom = self.n - 1 - np.arange(self.d)
         upper[np.diag_indices(self.d)] = np.sqrt(rng.chisquare(freedom))
@@ -130,7 +130,7 @@ def stream(seed: int, row: object) -> np.random.Generator:
 def fid_values(world: World, draws: int, rng: np.random.Generator) -> tuple[list[Value], Array]:
     """The metric on `draws` draws, and the distance of many more: (8 draws,)."""
     real = world.real(rng)
-    reference = moments(real)
+    reference = feature_moments(real)
     many = np.array([distance(world.fake_moments(rng), reference) for _ in range(8 * draws)])
     return [METRICS["fid"].compute(fake=world.fake(rng), real=real) for _ in range(draws)], many
 
@@ -155,7 +155,7 @@ def other_intervals(share: float, seed: int) -> Iterator[str]:
     """What the usual intervals cover on the same worlds: first order, and the plain bootstrap (B = 60) in three."""
     for name, world, draws in OTHER_WORLDS:
         rng = stream(seed, world)
-        reference = moments(world.real(rng))
+        reference = feature_moments(world.real(rng))
         many = np.array([distance(world.fake_moments(rng), reference) for _ in range(4000)])
         found: dict[str, list[Value]] = {}
         for _ in range(int(draws * share)):
@@ -169,7 +169,7 @@ def usual_intervals(fake: Array, reference: Moments, rng: np.random.Generator, b
     """Infinitesimal jackknife, and normal, percentile and basic intervals of a plain bootstrap of B replicates."""
     value, effects = with_influence(fake, reference)
     n = len(fake)
-    again = np.array([distance(moments(fake[rng.integers(n, size=n)]), reference) for _ in range(b)])
+    again = np.array([distance(feature_moments(fake[rng.integers(n, size=n)]), reference) for _ in range(b)])
     first, half = Z95 * effects.std(ddof=1) / n**0.5, Z95 * again.std(ddof=1)
     lo, hi = np.quantile(again, (0.025, 0.975))
     return {

@@ -28,8 +28,8 @@ from typing import Any
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from genbench.builtin import NoDatasetOptions
 from genbench.contract import DataSpec
+from genbench.options import NoOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class DatasetSource:
     about: str
     load: Callable[[dict[str, Any], Path], Dataset]
     describe: Callable[[dict[str, Any], Path], tuple[DataSpec, str]]
-    options: type = NoDatasetOptions
+    options: type = NoOptions
     captions: tuple[str, ...] = ()
     translation: bool = False
     imports: tuple[str, ...] = ()

@@ -38,8 +38,8 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What samples are asked to show, block by block; no condition where every field is None.
+class Conditions:
+    """What each sample is requested to show, block by block; no condition where every field is None.
 
     labels (N,): each sample gets one of them at random, so that classes are as frequent as here. captions: a text for
     each class; if there are any, the condition is the text. images (M, C, H, W) in [-1, 1]: sample i is made from image
@@ -64,7 +64,7 @@ class Wishes:
         """The classes (size,) that block number `index` requests, by label or by text."""
         if self.labels is None:
             return None
-        gen = seeded(stream_seed(seed, "wishes", index))
+        gen = seeded(stream_seed(seed, "wishes", index))  # another name would change every conditional sample
         return self.labels[torch.randint(len(self.labels), (size,), generator=gen)]
 
     def first_labels(self, n: int, seed: int, size: int) -> Tensor | None:
@@ -74,7 +74,7 @@ class Wishes:
         return torch.cat(known)[:n] if known else None
 
 
-NO_WISHES = Wishes()
+UNCONDITIONAL = Conditions()
 
 
 def draw(
@@ -84,7 +84,7 @@ def draw(
     *,
     block: int = 500,
     precision: str = "fp32",
-    wishes: Wishes = NO_WISHES,
+    conditions: Conditions = UNCONDITIONAL,
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
@@ -92,19 +92,19 @@ def draw(
     model.eval()
     parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
-        pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, wishes, scratch)
+        pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, conditions, scratch)
         parts.append(pixels)
         bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
-    labels = wishes.first_labels(n, seed, block)
+    labels = conditions.first_labels(n, seed, block)
     return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
 
 def _kept_block(
-    model: Draws, index: int, seed: int, block: int, precision: str, wishes: Wishes, scratch: Path | None
+    model: Draws, index: int, seed: int, block: int, precision: str, conditions: Conditions, scratch: Path | None
 ) -> tuple[Tensor, int, float]:
-    condition = on_device(wishes.block(index, seed, block), model.device)
+    condition = on_device(conditions.block(index, seed, block), model.device)
     if scratch is None:
         return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"

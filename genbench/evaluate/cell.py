@@ -17,7 +17,7 @@ from genbench import data, features, lint
 from genbench.contract import Condition
 from genbench.draw.blocks import on_device
 from genbench.draw.cost import measure_cost
-from genbench.evaluate.measure import Measured, from_plain, measure, to_plain
+from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
 from genbench.keys import features_key, split_key
@@ -30,7 +30,7 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.progress import Progress, Report
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
-from genbench.sources.network import wishes
+from genbench.sources.network import conditions_of
 from genbench.store import Kind, Store
 
 VALUE_FILE = "value.json"
@@ -53,7 +53,7 @@ class CellInputs(Inputs):
     def extractor(self) -> features.Extractor:
         """The suite's feature extractor on the device."""
         cell = self.cell
-        return features.load(cell.extractor, data.origin(cell.data.entry), self.device, cell.extraction)
+        return features.load_extractor(cell.extractor, data.origin(cell.data.entry), self.device, cell.extraction)
 
     @cached_property
     def generated(self) -> Images:
@@ -202,7 +202,7 @@ class CellInputs(Inputs):
         )
 
     def _condition(self, n: int) -> Condition | None:
-        return on_device(wishes(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
+        return on_device(conditions_of(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
 
 
 def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:
@@ -225,7 +225,7 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
 
     def make(folder: Path) -> None:
-        measured = measure(metric, inputs, cell.facts_for(planned), inputs.device)
+        measured = measure_metric(metric, inputs, cell.facts_for(planned), inputs.device)
         if measured.status == FAILED:
             raise _NotKept(measured)
         value = {"measured": to_plain(measured), "provenance": vars(cell.provenance), "code": cell.source.code}

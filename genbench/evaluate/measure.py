@@ -40,7 +40,7 @@ class Measured:
         return {**whole, **asdict(self.value), "protocol_hash": protocol_hash(self.protocol)}
 
 
-def measure(metric: Metric, inputs: Inputs, facts: Facts, device: str) -> Measured:
+def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) -> Measured:
     """Measures one metric; what measuring raises becomes the reason of a failure."""
     start = time.perf_counter()
     try:

@@ -20,7 +20,7 @@ from rich.table import Table
 from genbench import features as extractors
 from genbench import metrics as known
 from genbench.errors import DataError, GenbenchError
-from genbench.evaluate.measure import measure
+from genbench.evaluate.measure import measure_metric
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
 from genbench.evaluate.sides import Side, open_side
 from genbench.features import FeatureOptions
@@ -35,7 +35,7 @@ from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 
 DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
 DEFAULT_FEATURES = "inception-v3-compat"
-WIDTH = 110  # columns of the table
+_TABLE_WIDTH = 110  # columns of the table
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _rendered(records: Sequence[Record]) -> str:
         counts = " / ".join(f"{n:,}" for n in (r.n_fake, r.n_real) if n is not None)
         table.add_row(r.metric, value, interval, counts, r.better, r.protocol_hash)
     text = StringIO()
-    Console(file=text, width=WIDTH).print(table)
+    Console(file=text, width=_TABLE_WIDTH).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
@@ -187,7 +187,7 @@ def _record(inputs: ScoreInputs, metric: Metric) -> Record:
     if reason:
         return replace(blank, reason=reason)
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
-    measured = measure(metric, inputs, inputs.facts, inputs.device)
+    measured = measure_metric(metric, inputs, inputs.facts, inputs.device)
     depends = metric.reads.depends(inputs.facts) | ({"code": metric.code} if metric.code else {})
     key = value_key(metric.name, metric.version, metric.protocol, depends)
     return replace(blank, **measured.fields() | {"reason": measured.reason}, key=key)

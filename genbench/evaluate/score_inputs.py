@@ -121,7 +121,7 @@ class ScoreInputs(Inputs):
     @cached_property
     def extractor(self) -> features.Extractor:
         """The extractor on the device, its weights checked."""
-        return features.load(self.extractor_name, self.dataset_name, self.device, options=self.options)
+        return features.load_extractor(self.extractor_name, self.dataset_name, self.device, options=self.options)
 
     @cached_property
     def _fake(self) -> Extracted:

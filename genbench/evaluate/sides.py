@@ -16,7 +16,7 @@ from genbench.keys import digest
 from genbench.options import nearest
 from genbench.registry import is_target
 
-SPLITS = ("train", "test")
+_SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,12 @@ def open_side(given: Any, role: str, download: bool = False) -> Side:
 def _name_and_split(text: str) -> tuple[str, str]:
     """A dataset's name, which may contain a colon, and the split behind it, else the train split."""
     name, _, split = text.rpartition(":")
-    return (name, split or SPLITS[0]) if name in data.named() or split in SPLITS else (text, SPLITS[0])
+    return (name, split or _SPLITS[0]) if name in data.named() or split in _SPLITS else (text, _SPLITS[0])
 
 
 def _named(name: str, split: str, role: str, download: bool) -> Side:
-    if split not in SPLITS:
-        raise DataError(f"{role} '{name}:{split}': unknown split '{split}', allowed: {', '.join(SPLITS)}")
+    if split not in _SPLITS:
+        raise DataError(f"{role} '{name}:{split}': unknown split '{split}', allowed: {', '.join(_SPLITS)}")
     entry: dict[str, Any] = {"name": name}
     if download and any(f.name == "download" for f in fields(data.dataset_source(entry).options)):
         entry["download"] = True

@@ -4,7 +4,7 @@
 others are pretrained networks whose weights the user has (genbench.features.pretrained). An extractor of your own is
 named as `my_features.py:MEANS` (see genbench.features.base):
 
-    extractor = features.load("classifier", "digits")
+    extractor = features.load_extractor("classifier", "digits")
     extractor(pixels, levels=17).vectors                 # (N, 64)
 """
 
@@ -25,16 +25,16 @@ __all__ = [
     "ExtractorSource",
     "FeatureOptions",
     "Features",
+    "extractor_names",
     "extractor_source",
     "has_probabilities",
     "has_spatial",
-    "load",
-    "names",
+    "load_extractor",
     "protocol_fields",
 ]  # fmt: skip
 
 
-def names() -> tuple[str, ...]:
+def extractor_names() -> tuple[str, ...]:
     """The short names that `features:` accepts."""
     return EXTRACTORS.names()
 
@@ -70,7 +70,9 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
     return fields | own | {"extractor_code": plugin_hash(EXTRACTORS, name)}
 
 
-def load(name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> Extractor:
+def load_extractor(
+    name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT
+) -> Extractor:
     """The extractor `name` for a dataset, weights verified; raises as `protocol_fields`."""
     return extractor_source(name).load(dataset, device, _checked(name, options))
 

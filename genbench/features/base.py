@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.options import NoOptions
+
 
 @dataclass(frozen=True)
 class FeatureOptions:
@@ -75,11 +77,6 @@ class Extractor(ABC):
         """
 
 
-@dataclass(frozen=True)
-class NoExtractorOptions:
-    """The options of an extractor that declares none of its own."""
-
-
 def no_protocol(dataset: str, options: FeatureOptions) -> dict[str, Any]:
     """The protocol of an extractor that has neither weights nor resizing."""
     return {}
@@ -105,5 +102,5 @@ class ExtractorSource:
     protocol: Callable[[str, FeatureOptions], dict[str, Any]] = no_protocol
     has_probabilities: bool = False
     has_spatial: bool = False
-    options: type = NoExtractorOptions
+    options: type = NoOptions
     reads: tuple[str, ...] = ()

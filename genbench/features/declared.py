@@ -70,4 +70,4 @@ CLASSIFIER_SOURCE = ExtractorSource(
     has_probabilities=True, has_spatial=True,
 )  # fmt: skip
 PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
-PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.KINDS}
+PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.PRETRAINED_NETWORKS}

@@ -26,26 +26,26 @@ from genbench.features.base import DEFAULT, Extractor, FeatureOptions, Features
 from genbench.features.resize import ABOUT as POLICY_ABOUT
 from genbench.features.resize import POLICIES, TF1, resize, to_bytes
 from genbench.features.seen import Seen
-from genbench.features.threads import spread
-from genbench.features.weight_files import FILES, Weights
+from genbench.features.threads import map_on_threads
+from genbench.features.weight_files import PUBLISHED_FILES, WeightTensors
 from genbench.options import nearest
 from genbench.space import to_device
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CPU_BATCH, DEVICE_BATCH = 16, 128
-Build = Callable[[str, Weights, torch.dtype], nn.Module]
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_CPU_BATCH, _DEVICE_BATCH = 16, 128
+Build = Callable[[str, WeightTensors, torch.dtype], nn.Module]
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
-HALF: Scaling = (128.0,) * 3, (128.0,) * 3  # mean and deviation of the input, in 0..255
-IMAGENET: Scaling = (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
-OPENAI: Scaling = (
+_HALF: Scaling = (128.0,) * 3, (128.0,) * 3  # mean and deviation of the input, in 0..255
+_IMAGENET: Scaling = (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
+_OPENAI: Scaling = (
     (255 * 0.48145466, 255 * 0.4578275, 255 * 0.40821073),
     (255 * 0.26862954, 255 * 0.26130258, 255 * 0.27577711),
 )
-CLIP_SIZES = {"clip-rn50x4": 288, "clip-rn50x16": 384, "clip-rn50x64": 448, "clip-vit-l-14-336px": 336}
+_CLIP_SIZES = {"clip-rn50x4": 288, "clip-rn50x16": 384, "clip-rn50x64": 448, "clip-vit-l-14-336px": 336}
 
 
 @dataclass(frozen=True)
-class Kind:
+class PretrainedNetwork:
     """A network: side length of its input in pixels, how that is scaled, which layer is read, how to build it."""
 
     size: int
@@ -66,7 +66,7 @@ class Vectors(nn.Module):
         return Seen(self.net(x))
 
 
-def filled(make: Callable[[], nn.Module], weights: Weights, name: str) -> nn.Module:
+def filled(make: Callable[[], nn.Module], weights: WeightTensors, name: str) -> nn.Module:
     """The network that make() describes, with these weights in float32; DataError when they are another network's."""
     with torch.device("meta"):
         net = make()
@@ -77,18 +77,18 @@ def filled(make: Callable[[], nn.Module], weights: Weights, name: str) -> nn.Mod
     return net.float()
 
 
-def not_of(name: str, weights: Weights, error: Exception) -> DataError:
+def not_of(name: str, weights: WeightTensors, error: Exception) -> DataError:
     """The error of weights that do not fit."""
     return DataError(f"{weights.path}: found other weights than those of {name}: {' '.join(str(error).split())[:200]}")
 
 
-def _inception(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+def _inception(name: str, weights: WeightTensors, precision: torch.dtype) -> nn.Module:
     from genbench.features.inception import Inception, folded
 
     return folded(filled(Inception, weights, name), precision)
 
 
-def _vgg16(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+def _vgg16(name: str, weights: WeightTensors, precision: torch.dtype) -> nn.Module:
     from torchvision.models import vgg16
 
     net = filled(lambda: vgg16(init_weights=False), weights, name)
@@ -96,7 +96,7 @@ def _vgg16(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
     return Vectors(net.to(precision))
 
 
-def _clip(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+def _clip(name: str, weights: WeightTensors, precision: torch.dtype) -> nn.Module:
     from torch_fidelity.feature_extractor_clip import build_model
 
     try:
@@ -105,41 +105,41 @@ def _clip(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
         raise not_of(name, weights, error) from error
 
 
-def _dinov2(name: str, weights: Weights, precision: torch.dtype) -> nn.Module:
+def _dinov2(name: str, weights: WeightTensors, precision: torch.dtype) -> nn.Module:
     from genbench.features.dinov2 import SIZES, DinoV2
 
     size = SIZES[name.split("-")[2]]
     return Vectors(filled(lambda: DinoV2(*size), weights, name).to(precision))
 
 
-def _clip_kind(name: str) -> Kind:
-    return Kind(CLIP_SIZES.get(name, 224), OPENAI, "image embedding", _clip)
+def _clip_network(name: str) -> PretrainedNetwork:
+    return PretrainedNetwork(_CLIP_SIZES.get(name, 224), _OPENAI, "image embedding", _clip)
 
 
-def _dinov2_kind() -> Kind:
-    return Kind(224, IMAGENET, "normalised class token", _dinov2)
+def _dinov2_network() -> PretrainedNetwork:
+    return PretrainedNetwork(224, _IMAGENET, "normalised class token", _dinov2)
 
 
-INCEPTION = Kind(
-    299, HALF,
+_INCEPTION = PretrainedNetwork(
+    299, _HALF,
     "pool3; probabilities: softmax of logits_unbiased; spatial: 7 channels of mixed_6/conv", _inception,
 )  # fmt: skip
-KINDS = {
-    "inception-v3-compat": INCEPTION,
-    "vgg16": Kind(224, IMAGENET, "fc2 after ReLU", _vgg16),
-    **{name: _clip_kind(name) for name in FILES if name.startswith("clip")},
-    **{name: _dinov2_kind() for name in FILES if name.startswith("dinov2")},
+PRETRAINED_NETWORKS = {
+    "inception-v3-compat": _INCEPTION,
+    "vgg16": PretrainedNetwork(224, _IMAGENET, "fc2 after ReLU", _vgg16),
+    **{name: _clip_network(name) for name in PUBLISHED_FILES if name.startswith("clip")},
+    **{name: _dinov2_network() for name in PUBLISHED_FILES if name.startswith("dinov2")},
 }
 
 
 def protocol_fields(name: str, options: FeatureOptions) -> dict[str, Any]:
     """The protocol fields of a pretrained extractor. Raises DataError for weights or options that do not exist."""
-    policy = checked(options)
-    size = KINDS[name].size
+    policy = resizing_policy(options)
+    size = PRETRAINED_NETWORKS[name].size
     return {
         "extractor": name,
-        "extractor_weights": weight_files.locate(name, FILES[name], options).sha256,
-        "feature_layer": KINDS[name].layer,
+        "extractor_weights": weight_files.locate(name, PUBLISHED_FILES[name], options).sha256,
+        "feature_layer": PRETRAINED_NETWORKS[name].layer,
         "resize": f"{POLICY_ABOUT[policy]}, to {size}x{size}",
         "pixel_range": "level k of L as round(255 k / (L - 1)), uint8",
         "grey": "repeated to three channels",
@@ -147,11 +147,11 @@ def protocol_fields(name: str, options: FeatureOptions) -> dict[str, Any]:
     }
 
 
-def checked(options: FeatureOptions) -> str:
+def resizing_policy(options: FeatureOptions) -> str:
     """The resizing policy that the options mean; DataError for a policy or precision that does not exist."""
     for key, found, allowed in (
         ("resize", options.resize or TF1, POLICIES),
-        ("precision", options.precision, PRECISIONS),
+        ("precision", options.precision, _PRECISIONS),
     ):
         if found not in allowed:
             raise DataError(f"{key}: found '{found}'{nearest(found, allowed) or ';'} allowed: {', '.join(allowed)}")
@@ -164,13 +164,13 @@ class Pretrained(Extractor):
     def __init__(self, name: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> None:
         """Finds, checks and loads the weights. Raises DataError when that fails."""
         self.name = name
-        self.kind = KINDS[name]
-        self.policy = checked(options)
+        self.kind = PRETRAINED_NETWORKS[name]
+        self.policy = resizing_policy(options)
         self.device = torch.device(device)
-        self.dtype = PRECISIONS[options.precision]
-        path = weight_files.fetch(name, FILES[name], options)
+        self.dtype = _PRECISIONS[options.precision]
+        path = weight_files.fetch(name, PUBLISHED_FILES[name], options)
         self.weights_hash = weight_files.sha256(path)
-        net = self.kind.build(name, weight_files.read(path, FILES[name]), self.dtype)
+        net = self.kind.build(name, weight_files.read_tensors(path, PUBLISHED_FILES[name]), self.dtype)
         self.net = net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.mean, self.deviation = (torch.tensor(x, device=self.device)[:, None, None] for x in self.kind.scaling)
 
@@ -179,9 +179,12 @@ class Pretrained(Extractor):
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
             raise DataError(f"{self.name}: images of shape {tuple(pixels.shape)}, allowed: (N, 1 or 3, H, W)")
         on_cpu = self.device.type == "cpu"
-        parts, see = pixels.split(min(batch, CPU_BATCH if on_cpu else DEVICE_BATCH)), partial(self._see, levels=levels)
+        parts, see = (
+            pixels.split(min(batch, _CPU_BATCH if on_cpu else _DEVICE_BATCH)),
+            partial(self._see, levels=levels),
+        )
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as on the CPU
-            seen = spread(lambda part: _fetched(see(part)), parts) if on_cpu else _pipelined(see, parts)
+            seen = map_on_threads(lambda part: _fetched(see(part)), parts) if on_cpu else _pipelined(see, parts)
         vectors, probabilities, spatial = (_joined(column) for column in zip(*seen, strict=True))
         assert vectors is not None
         return Features(vectors, probabilities, spatial)

@@ -36,15 +36,15 @@ def to_bytes(pixels: Tensor, levels: int) -> Tensor:
 
 def resize(x: Tensor, size: int, policy: str) -> Tensor:
     """Images (B, C, H, W), float in 0..255, at size x size."""
-    rows, columns = (to_device(matrix(side, size, policy), x.device) for side in x.shape[2:])
+    rows, columns = (to_device(resizing_matrix(side, size, policy), x.device) for side in x.shape[2:])
     resized = rows @ (x @ columns.T)
     return resized.clamp_(0, 255) if policy == CLEAN else resized
 
 
 @lru_cache(maxsize=16)
-def matrix(source: int, target: int, policy: str) -> Tensor:
+def resizing_matrix(source: int, target: int, policy: str) -> Tensor:
     """The weights (target, source) float32 of each source pixel in each target pixel; rows add up to 1."""
-    return MATRICES[policy](source, target)
+    return _MATRICES[policy](source, target)
 
 
 def bilinear(source: int, target: int) -> Tensor:
@@ -67,4 +67,4 @@ def bicubic(source: int, target: int) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-MATRICES: dict[str, Callable[[int, int], Tensor]] = {TF1: bilinear, CLEAN: bicubic}
+_MATRICES: dict[str, Callable[[int, int], Tensor]] = {TF1: bilinear, CLEAN: bicubic}

@@ -23,13 +23,13 @@ from genbench.features import weight_files
 from genbench.features.base import DEFAULT, FeatureOptions
 from genbench.features.classifier import ClassifierExtractor, index
 from genbench.features.pretrained import filled
-from genbench.features.threads import spread
+from genbench.features.threads import map_on_threads
 from genbench.options import nearest
 
 SIMILARITIES = ("classifier", "lpips-vgg16")
-SIZE = 64  # pixels a side that LPIPS sees
-READ_AFTER = (3, 8, 15, 22, 29)  # VGG16's layers whose output LPIPS compares: the last ReLU of each block
-BATCH = 32
+_SIDE = 64  # pixels a side that LPIPS sees
+_READ_AFTER = (3, 8, 15, 22, 29)  # VGG16's layers whose output LPIPS compares: the last ReLU of each block
+_BATCH = 32
 
 
 class Similarity(ABC):
@@ -65,7 +65,7 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
         return {
             "similarity": name,
             "similarity_weights": hashes,
-            "similarity_resize": f"{SIZE}x{SIZE}, area or bilinear",
+            "similarity_resize": f"{_SIDE}x{_SIDE}, area or bilinear",
         }
     full = f"{dataset}-classifier"
     if full not in index():
@@ -74,7 +74,7 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
     return {"similarity": full, "similarity_weights": index()[full]["sha256"], "similarity_resize": "none"}
 
 
-def _located(options: FeatureOptions) -> list[weight_files.Found]:
+def _located(options: FeatureOptions) -> list[weight_files.LocatedFile]:
     given = weight_files.named_path(options)
     files = weight_files.VGG16, weight_files.LPIPS
     if given is not None and given.is_file():
@@ -99,22 +99,22 @@ class ClassifierSimilarity(Similarity):
 
 
 class Lpips(Similarity):
-    """LPIPS on VGG16 (version 0.1) at SIZE x SIZE, in float32."""
+    """LPIPS on VGG16 (version 0.1) at _SIDE x _SIDE, in float32."""
 
     def __init__(self, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> None:
         """Finds, checks and loads both files of weights. Raises DataError when that fails."""
         self.device = torch.device(device)
         vgg16, own = (_read(file, options) for file in (weight_files.VGG16, weight_files.LPIPS))
         net = filled(_vgg16, vgg16, "vgg16").to(self.device).eval().requires_grad_(False)
-        self.layers = list(net.get_submodule("features").children())[: READ_AFTER[-1] + 1]
-        self.weights = [own.tensors[f"lin{i}.model.1.weight"].to(self.device) for i in range(len(READ_AFTER))]
+        self.layers = list(net.get_submodule("features").children())[: _READ_AFTER[-1] + 1]
+        self.weights = [own.tensors[f"lin{i}.model.1.weight"].to(self.device) for i in range(len(_READ_AFTER))]
 
     def of_unit(self, a: Tensor, b: Tensor) -> Tensor:
         """As Similarity. Grey images are repeated to three channels."""
-        pairs = list(zip(a.to(self.device).split(BATCH), b.to(self.device).split(BATCH), strict=True))
+        pairs = list(zip(a.to(self.device).split(_BATCH), b.to(self.device).split(_BATCH), strict=True))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat(
-                spread(self._distance, pairs) if self.device.type == "cpu" else [*map(self._distance, pairs)]
+                map_on_threads(self._distance, pairs) if self.device.type == "cpu" else [*map(self._distance, pairs)]
             )
 
     @torch.inference_mode()
@@ -127,11 +127,11 @@ class Lpips(Similarity):
     def _see(self, x: Tensor) -> list[Tensor]:
         from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS, normalize_tensor
 
-        x = SampleSimilarityLPIPS.resize(SampleSimilarityLPIPS.normalize(255 * x.float().expand(-1, 3, -1, -1)), SIZE)
+        x = SampleSimilarityLPIPS.resize(SampleSimilarityLPIPS.normalize(255 * x.float().expand(-1, 3, -1, -1)), _SIDE)
         seen = []
         for number, layer in enumerate(self.layers):
             x = layer(x)
-            if number in READ_AFTER:
+            if number in _READ_AFTER:
                 seen.append(normalize_tensor(x))
         return seen
 
@@ -142,5 +142,5 @@ def _vgg16() -> nn.Module:
     return vgg16(init_weights=False)
 
 
-def _read(published: weight_files.Published, options: FeatureOptions) -> weight_files.Weights:
-    return weight_files.read(weight_files.fetch("lpips-vgg16", published, options), published)
+def _read(published: weight_files.Published, options: FeatureOptions) -> weight_files.WeightTensors:
+    return weight_files.read_tensors(weight_files.fetch("lpips-vgg16", published, options), published)

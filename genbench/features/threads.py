@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import torch
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+_Part = TypeVar("_Part")
+_Output = TypeVar("_Output")
 
 
-def spread(work: Callable[[Given], Made], parts: Iterable[Given]) -> list[Made]:
+def map_on_threads(work: Callable[[_Part], _Output], parts: Iterable[_Part]) -> list[_Output]:
     """work(part) of each part in order, on as many threads as torch may use in this process."""
     threads = torch.get_num_threads()
     try:

@@ -2,7 +2,7 @@
 
 A file found by its published name must have its published SHA-256. A file that the user names outright is taken
 whatever its hash, and the hash stands in the protocol. Nothing is unpickled: torch.load runs with weights_only, and a
-TorchScript archive (OpenAI's form of CLIP) is opened only when its hash is the published one.
+TorchScript archive (OpenAI's form of _CLIP_URL) is opened only when its hash is the published one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from torch import Tensor
 from genbench.errors import DataError
 from genbench.features.base import FeatureOptions
 
-FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
-CLIP = "https://openaipublic.azureedge.net/clip/models"
-DINO = "https://dl.fbaipublicfiles.com/dinov2"
+_FIDELITY_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+_CLIP_URL = "https://openaipublic.azureedge.net/clip/models"
+_DINO_URL = "https://dl.fbaipublicfiles.com/dinov2"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedFile:
     """A file of weights on this machine and its SHA-256; path is None for one that is yet to be downloaded."""
 
     path: Path | None
@@ -54,7 +54,7 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class WeightTensors:
     """The tensors of a file by name, on the CPU."""
 
     path: Path
@@ -62,16 +62,16 @@ class Weights:
 
 
 def _clip(name: str, sha256: str) -> Published:
-    return Published(f"{CLIP}/{sha256}/{name}.pt", sha256)  # the address carries the hash
+    return Published(f"{_CLIP_URL}/{sha256}/{name}.pt", sha256)  # the address carries the hash
 
 
 VGG16 = Published(
     "https://download.pytorch.org/models/vgg16-397923af.pth",
     "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
 )
-FILES = {
+PUBLISHED_FILES = {
     "inception-v3-compat": Published(
-        f"{FIDELITY}/weights-inception-2015-12-05-6726825d.pth",
+        f"{_FIDELITY_URL}/weights-inception-2015-12-05-6726825d.pth",
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     ),
     "vgg16": VGG16,
@@ -85,34 +85,34 @@ FILES = {
     "clip-vit-l-14": _clip("ViT-L-14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
     "clip-vit-l-14-336px": _clip("ViT-L-14-336px", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
     "dinov2-vit-s-14": Published(
-        f"{DINO}/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        f"{_DINO_URL}/dinov2_vits14/dinov2_vits14_pretrain.pth",
         "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
     ),
     "dinov2-vit-b-14": Published(
-        f"{DINO}/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        f"{_DINO_URL}/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
         "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
     ),
     "dinov2-vit-l-14": Published(
-        f"{DINO}/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+        f"{_DINO_URL}/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
         "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
     ),
 }
 LPIPS = Published(
-    f"{FIDELITY}/weights-vgg16-lpips.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
+    f"{_FIDELITY_URL}/weights-vgg16-lpips.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 )
 
 
-def locate(what: str, published: Published, options: FeatureOptions) -> Found:
+def locate(what: str, published: Published, options: FeatureOptions) -> LocatedFile:
     """The weights of `what`, checked but not read. Raises DataError when they are missing or not the published ones."""
     given = named_path(options)
     if given is not None and (given.is_file() or given.suffix in (".pth", ".pt", ".safetensors")):
-        return Found(given, sha256(given))
-    looked = places(given)
+        return LocatedFile(given, sha256(given))
+    looked = folders_to_search(given)
     for place in looked:
         if (place / published.name).is_file():
             return _checked(place / published.name, published)
     if options.download or os.environ.get("GENBENCH_DOWNLOAD") == "1":
-        return Found(None, published.sha256)
+        return LocatedFile(None, published.sha256)
     raise DataError(
         f"{what}: {published.name} (SHA-256 {published.sha256}, from {published.url}) not found in any of "
         f"{', '.join(map(str, looked))}; name its folder or the file with `weights` or $GENBENCH_WEIGHTS, or allow a "
@@ -125,7 +125,7 @@ def fetch(what: str, published: Published, options: FeatureOptions) -> Path:
     found = locate(what, published, options)
     if found.path is not None:
         return found.path
-    folder = places(named_path(options))[0]
+    folder = folders_to_search(named_path(options))[0]
     path = folder / published.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,20 +141,20 @@ def named_path(options: FeatureOptions) -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-def places(given: Path | None) -> list[Path]:
+def folders_to_search(given: Path | None) -> list[Path]:
     """Folders to look in, in order; the last is where torch-fidelity and torchvision keep what they download."""
     own = [given] if given is not None else []
     return [*own, user_cache_path("genbench") / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
 
 
-def _checked(path: Path, published: Published) -> Found:
+def _checked(path: Path, published: Published) -> LocatedFile:
     found = sha256(path)
     if found != published.sha256:
         raise DataError(
             f"{path}: found weights of SHA-256 {found}, allowed: {published.sha256} (from {published.url}); "
             "other weights must be named by their file, not by its folder"
         )
-    return Found(path, found)
+    return LocatedFile(path, found)
 
 
 def sha256(path: Path) -> str:
@@ -171,17 +171,17 @@ def _sha256(path: Path, _modified: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(path: Path, published: Published) -> Weights:
+def read_tensors(path: Path, published: Published) -> WeightTensors:
     """A state dict: .safetensors, torch.save's, or TorchScript with the published hash; DataError for anything else."""
     if is_torchscript(path):
-        return Weights(path, _read_torchscript(path, published))
+        return WeightTensors(path, _read_torchscript(path, published))
     try:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as a state dict of tensors: {_first_sentence(error)}") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise DataError(f"{path}: found {type(found).__name__}, allowed: a state dict, names to tensors")
-    return Weights(path, dict(found))
+    return WeightTensors(path, dict(found))
 
 
 def is_torchscript(path: Path) -> bool:

@@ -20,7 +20,7 @@ from genbench.metrics.fd_infinity import FD_INFINITY, frechet_distance_infinity
 from genbench.metrics.frechet import FID, frechet_distance
 from genbench.metrics.inception_score import IS, inception_score
 from genbench.metrics.kernel import KID, KID_SUBSETS, kernel_distance
-from genbench.metrics.likelihood import LIKELIHOODS
+from genbench.metrics.likelihood import LIKELIHOOD_METRICS
 from genbench.metrics.manifold import MANIFOLD, ManifoldScores, precision_recall
 from genbench.metrics.memorisation import MEMORISATION, authenticity_share, ct_score, memorised_share
 from genbench.metrics.paths import PPL, perceptual_path_length
@@ -45,7 +45,7 @@ __all__ = [
     "inception_score",
     "kernel_distance",
     "memorised_share",
-    "names",
+    "metric_names",
     "per_class_frechet_distance",
     "perceptual_path_length",
     "precision_recall",
@@ -57,11 +57,11 @@ __all__ = [
 OF_SAMPLES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, IS, *MANIFOLD, VENDI, SLICED_WASSERSTEIN, *CLASSES)
 OF_CLASSES = (*CONDITIONAL, PER_CLASS_FID, CAS)
 BUILT_IN: dict[str, Metric] = {
-    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOODS, *COSTS)
+    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)
 }
 
 
-def names() -> tuple[str, ...]:
+def metric_names() -> tuple[str, ...]:
     """The short names of all metrics, in the order in which tables show them."""
     return METRICS.names()
 

@@ -12,7 +12,7 @@ from genbench.metrics.base import Value
 
 Array = NDArray[np.float64]
 Known = dict[str, Array] | None  # what a metric keeps about the reference: Metric.of_reference
-BLOCK = 4096  # rows looked at at a time
+ROW_BLOCK = 4096  # rows looked at at a time
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
@@ -32,7 +32,7 @@ def as_given(name: str, rows: Any, least: int) -> NDArray[Any]:
         raise GenbenchError(f"{name}: found an array of shape {array.shape}, allowed: (N, D)")
     if len(array) < least:
         raise GenbenchError(f"{name}: found {len(array)} rows, allowed: at least {least}")
-    bad = sum(int((~np.isfinite(array[i : i + BLOCK])).any(axis=1).sum()) for i in range(0, len(array), BLOCK))
+    bad = sum(int((~np.isfinite(array[i : i + ROW_BLOCK])).any(axis=1).sum()) for i in range(0, len(array), ROW_BLOCK))
     if bad:
         raise CellFailure(f"{name}: {bad} of {len(array)} rows hold a value that is not finite")
     return array

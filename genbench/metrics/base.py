@@ -26,8 +26,8 @@ Tree = dict[str, dict[str, Any]]
 class Value:
     """A number with its interval.
 
-    interval: how lo..hi was computed ("" when there is none). kind: of a likelihood, one of genbench.records.KINDS; ""
-    for other metrics.
+    interval: how lo..hi was computed ("" when there is none). kind: of a likelihood, one of
+    genbench.records.LIKELIHOOD_KINDS; "" for other metrics.
     """
 
     value: float

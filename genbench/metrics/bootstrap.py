@@ -21,20 +21,26 @@ from numpy.typing import NDArray
 from genbench.metrics.arrays import Array
 from genbench.metrics.base import Value
 
-SEED = 2020
+RESAMPLING_SEED = 2020
 REPLICATES = 1000  # of a mean
 QUARTERINGS = 20  # of a smooth statistic
 HALVES = 6 * QUARTERINGS  # a quartering gives six halves
 FEW = 20  # below this many samples a bootstrap repeats itself
-BLOCK = 2**18  # numbers drawn at a time
-SPLITS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))  # quarters of the one half, and of the other
+_BLOCK = 2**18  # numbers drawn at a time
+_CROSSED_SPLITS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))  # quarters of the one half, and of the other
 
-Rows = NDArray[np.int64]
-Statistic = Callable[[Sequence[Rows]], float]
+RowNumbers = NDArray[np.int64]
+Statistic = Callable[[Sequence[RowNumbers]], float]
 
 
 def mean_interval(
-    terms: Array, over: str, *, kind: str = "", least: float = -np.inf, most: float = np.inf, seed: int = SEED
+    terms: Array,
+    over: str,
+    *,
+    kind: str = "",
+    least: float = -np.inf,
+    most: float = np.inf,
+    seed: int = RESAMPLING_SEED,
 ) -> Value:
     """The mean of terms (N,) with its bootstrap-t interval (Efron 1979; Hall 1988), which follows a skew.
 
@@ -59,7 +65,7 @@ def studentised(terms: Array, limit: float, seed: int) -> Array:
     """
     centred, n = terms - terms.mean(), len(terms)
     rng, found = np.random.default_rng(seed), []
-    step = max(1, BLOCK // n)
+    step = max(1, _BLOCK // n)
     for start in range(0, REPLICATES, step):
         drawn = centred[rng.integers(n, size=(min(step, REPLICATES - start), n), dtype=np.int32)]
         mean, squares = drawn.mean(axis=1), np.einsum("bn,bn->b", drawn, drawn) / n
@@ -76,7 +82,7 @@ def t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def quarters(sizes: Sequence[int], count: int, seed: int) -> Iterator[list[list[Rows]]]:
+def quarters(sizes: Sequence[int], count: int, seed: int) -> Iterator[list[list[RowNumbers]]]:
     """`count` random quarterings of strata of these sizes: for each quarter, its rows of each stratum.
 
     Every quarter of every stratum has a quarter of the smallest stratum's size, rounded down; the rest is left out.
@@ -88,7 +94,7 @@ def quarters(sizes: Sequence[int], count: int, seed: int) -> Iterator[list[list[
 
 
 def half_sample_variance(
-    effects: Sequence[Array], statistic: Statistic, *, count: int = QUARTERINGS, seed: int = SEED
+    effects: Sequence[Array], statistic: Statistic, *, count: int = QUARTERINGS, seed: int = RESAMPLING_SEED
 ) -> float:
     """The variance of a statistic of independent samples in strata: J - I above, at least J / 2, as A is at least 0.
 
@@ -101,7 +107,7 @@ def half_sample_variance(
     rest, interactions = [], []
     for groups in quarters([len(e) for e in effects], count, seed):
         sums = []
-        for split in SPLITS:
+        for split in _CROSSED_SPLITS:
             one, other = ([np.concatenate(rows) for rows in zip(*(groups[q] for q in h), strict=True)] for h in split)
             a, b = statistic(one), statistic(other)
             linear = sum(float(e[i].mean() - e[j].mean()) for e, i, j in zip(centred, one, other, strict=True))

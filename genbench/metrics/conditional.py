@@ -45,20 +45,20 @@ def accuracy(*, probabilities: Any, labels: Any) -> float:
     return float(agrees(probabilities, labels).mean())
 
 
-def shown(*, probabilities: Any, labels: Any) -> Value:
+def agreement(*, probabilities: Any, labels: Any) -> Value:
     """Accuracy with Wilson's interval."""
     return share(agrees(probabilities, labels), "generated samples, the classifier fixed")
 
 
-PROTOCOL = {"answer": "the classifier's likeliest class"}
+_PROTOCOL = {"answer": "the classifier's likeliest class"}
 
 CONDITIONAL = (
     Metric(
-        "class_accuracy", "Class accuracy", 1, "higher", "share", CONDITION, shown,
-        abilities=("ClassConditional",), protocol={**PROTOCOL, "asked_by": "class label"},
+        "class_accuracy", "Class accuracy", 1, "higher", "share", CONDITION, agreement,
+        abilities=("ClassConditional",), protocol={**_PROTOCOL, "asked_by": "class label"},
     ),
     Metric(
-        "prompt_agreement", "Prompt agreement", 1, "higher", "share", CONDITION, shown,
-        abilities=("TextConditional",), protocol={**PROTOCOL, "asked_by": "text that names a class"},
+        "prompt_agreement", "Prompt agreement", 1, "higher", "share", CONDITION, agreement,
+        abilities=("TextConditional",), protocol={**_PROTOCOL, "asked_by": "text that names a class"},
     ),
 )  # fmt: skip

@@ -35,7 +35,7 @@ def latency(*, cost: Cost) -> Value:
     return Value(float(np.median(ms)), float(lo), float(hi), f"5th to 95th percentile of {len(ms)} images, one by one")
 
 
-def evaluations(*, cost: Cost) -> Value:
+def network_evaluations(*, cost: Cost) -> Value:
     """Network evaluations of one image: rows that the network evaluated, divided by the number of images."""
     return Value(cost.evaluations)
 
@@ -77,7 +77,7 @@ COSTS = (
         protocol={"images": 1, "statistic": "median"},
         machine=TIMING,
     ),
-    Metric("evaluations", "Network evaluations", 2, "lower", "evaluations/image", COST, evaluations),
+    Metric("evaluations", "Network evaluations", 2, "lower", "evaluations/image", COST, network_evaluations),
     Metric("parameters", "Parameters", 1, "lower", "parameters", COST, parameters),
     Metric("peak_memory", "Peak memory", 2, "lower", "MiB", COST, peak_mib, machine=PEAK),
 )

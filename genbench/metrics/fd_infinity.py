@@ -23,12 +23,14 @@ import numpy as np
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, Known, pair_as_given
 from genbench.metrics.base import Metric, OfReference, Value
-from genbench.metrics.frechet import Moments, distance, moments, reference_moments
+from genbench.metrics.frechet import Moments, distance, feature_moments, reference_moments
 from genbench.metrics.readings import FEATURES
 
-GROUPS, SEED = 8, 2020
-ROWS = 2  # samples of the smallest group for each feature; with fewer the bias is no line in 1/N (1: a fifth is left)
-T95 = 2.364624251592784  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
+_GROUPS, _SHUFFLE_SEED = 8, 2020
+_ROWS_PER_FEATURE = (
+    2  # samples of the smallest group for each feature; with fewer the bias is no line in 1/N (1: a fifth is left)
+)
+_T95 = 2.364624251592784  # 97.5 % quantile of Student's t with _GROUPS - 1 degrees of freedom
 
 
 class Group(NamedTuple):
@@ -48,10 +50,10 @@ def join(a: Group, b: Group) -> Group:
 
 
 def ladder(fake: Array, real: Moments, seed: int) -> tuple[Array, Array, Array]:
-    """Of each size, the smallest first: 1/N and the mean distance of its groups (S,); and the smallest's (GROUPS,)."""
+    """Of each size, the smallest first: 1/N and the mean distance of its groups (S,); and the smallest's (_GROUPS,)."""
     rows = fake[np.random.default_rng(seed).permutation(len(fake))]
-    edges = [i * len(rows) // GROUPS for i in range(GROUPS + 1)]
-    groups = [Group(b - a, moments(rows[a:b])) for a, b in pairwise(edges)]
+    edges = [i * len(rows) // _GROUPS for i in range(_GROUPS + 1)]
+    groups = [Group(b - a, feature_moments(rows[a:b])) for a, b in pairwise(edges)]
     inverse, distances = [], []
     while groups:
         inverse.append(np.mean([1 / g.size for g in groups]))
@@ -67,26 +69,26 @@ def intercept(inverse: Array, values: Array) -> float:
     return float(np.linalg.lstsq(line, heights)[0][0])
 
 
-def checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]:
+def _checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]:
     """Fake as float64, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
     rows, real = pair_as_given(fake, real)
-    least = GROUPS * max(2, ROWS * rows.shape[1])
+    least = _GROUPS * max(2, _ROWS_PER_FEATURE * rows.shape[1])
     if len(rows) < least:
         raise TooFewSamples(
-            f"fd_infinity: {len(rows)} generated samples make {GROUPS} groups too small for {rows.shape[1]} features, "
+            f"fd_infinity: {len(rows)} generated samples make {_GROUPS} groups too small for {rows.shape[1]} features, "
             f"where the bias is no line in 1/N; needs at least {least}"
         )
     return rows.astype(np.float64, copy=False), Moments(**(known or reference_moments(real)))
 
 
-def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = SEED) -> float:
+def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = _SHUFFLE_SEED) -> float:
     """Squared Frechet distance of features fake (N, D) and real (M, D) extrapolated to N = infinity, M as it is.
 
     0 is best; slightly negative values are noise around 0. The seed shuffles the fake rows.
     Raises GenbenchError for shapes that do not fit or fewer than two rows; TooFewSamples for N < 16 D, CellFailure
     for values that are not finite.
     """
-    fake, reference = checked(fake, real)
+    fake, reference = _checked(fake, real)
     return intercept(*ladder(fake, reference, seed)[:2])
 
 
@@ -97,13 +99,13 @@ def fd_infinity(*, fake: Any, real: Any, known: Known = None) -> Value:
     the intercept: equal to it where the first-order
     effect of the samples decides, and wider where fake and real agree, for a small group is noisier than its share.
     """
-    fake, reference = checked(fake, real, known)
-    inverse, values, groups = ladder(fake, reference, SEED)
+    fake, reference = _checked(fake, real, known)
+    inverse, values, groups = ladder(fake, reference, _SHUFFLE_SEED)
     value = intercept(inverse, values)
-    half = T95 * float(groups.std(ddof=1)) / GROUPS**0.5
+    half = _T95 * float(groups.std(ddof=1)) / _GROUPS**0.5
     how = (
-        f"t 95 %: +- {T95:.2f} standard errors of the mean distance of {GROUPS} disjoint groups of generated samples, "
-        "the reference fixed; curvature in 1/N and the reference's own bias not included"
+        f"t 95 %: +- {_T95:.2f} standard errors of the mean distance of {_GROUPS} disjoint groups of generated "
+        "samples, the reference fixed; curvature in 1/N and the reference's own bias not included"
     )
     return Value(value, value - half, value + half, how)
 
@@ -119,7 +121,7 @@ FD_INFINITY = Metric(
     protocol={
         "sizes": "N/8, N/4, N/2, N, each of disjoint groups of all samples",
         "fit": "line in 1/N, weights N^2",
-        "shuffle_seed": SEED,
+        "shuffle_seed": _SHUFFLE_SEED,
         "covariance": "divided by n - 1",
         "arithmetic": "float64",
     },

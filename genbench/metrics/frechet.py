@@ -16,14 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.metrics.arrays import BLOCK, Array, Known, as_given, normal_interval, pair_as_given, with_normal_interval
+from genbench.metrics.arrays import (
+    ROW_BLOCK,
+    Array,
+    Known,
+    as_given,
+    normal_interval,
+    pair_as_given,
+    with_normal_interval,
+)
 from genbench.metrics.base import Metric, OfReference, Value
-from genbench.metrics.bootstrap import FEW, HALVES, SEED, Rows, half_sample_variance
+from genbench.metrics.bootstrap import FEW, HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
 from genbench.metrics.readings import FEATURES
 
-NOTHING = 1e-12  # of the largest singular value: rounding
-AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
-OF_WHAT = "for the mean of FID at this number of samples, the reference fixed"
+_ROUNDING = 1e-12  # of the largest singular value: rounding
+_AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
+_OF_WHAT = "for the mean of FID at this number of samples, the reference fixed"
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Moments:
     root: Array
 
 
-def moments(features: Any, name: str = "features") -> Moments:
+def feature_moments(features: Any, name: str = "features") -> Moments:
     """The moments of features (n, D), n >= 2, a block of rows in float64 at a time; raises as `arrays.matrix`."""
     rows = as_given(name, features, least=2)
     mean = rows.mean(axis=0, dtype=np.float64)
@@ -46,17 +54,17 @@ def moments(features: Any, name: str = "features") -> Moments:
 
 def centred_blocks(rows: NDArray[Any], mean: Array) -> Iterator[Array]:
     """Blocks (., D) of rows (n, D) minus mean (D,), float64."""
-    for i in range(0, len(rows), BLOCK):
-        yield rows[i : i + BLOCK] - mean
+    for i in range(0, len(rows), ROW_BLOCK):
+        yield rows[i : i + ROW_BLOCK] - mean
 
 
 def distance(fake: Moments, real: Moments) -> float:
     """Squared Frechet distance of two Gaussians, in squared units of the features; never negative."""
     spread = np.square(fake.root).sum() + np.square(real.root).sum()
-    return combine(fake.mean - real.mean, spread, np.linalg.svd(fake.root @ real.root.T, compute_uv=False))
+    return _distance_of_parts(fake.mean - real.mean, spread, np.linalg.svd(fake.root @ real.root.T, compute_uv=False))
 
 
-def combine(shift: Array, spread: float, singular: NDArray[np.floating[Any]]) -> float:
+def _distance_of_parts(shift: Array, spread: float, singular: NDArray[np.floating[Any]]) -> float:
     """|shift|^2 + tr(S_f + S_r) - 2 sum of the singular values of R_f R_r', not below 0 by rounding."""
     return max(0.0, float(np.square(shift).sum() + spread - 2 * singular.sum()))
 
@@ -67,7 +75,7 @@ def frechet_distance(*, fake: Any, real: Any) -> float:
     Raises GenbenchError for shapes that do not fit or fewer than two rows, CellFailure for values that are not finite.
     """
     fake, real = pair_as_given(fake, real)
-    return distance(moments(fake), moments(real))
+    return distance(feature_moments(fake), feature_moments(real))
 
 
 def with_influence(fake: NDArray[Any], real: Moments) -> tuple[float, Array]:
@@ -77,16 +85,16 @@ def with_influence(fake: NDArray[Any], real: Moments) -> tuple[float, Array]:
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k (V' R_r x)_k^2 / s_k: no covariance is inverted, and a
     direction that fake has not (s_k = 0) has no share in x.
     """
-    own = moments(fake)
+    own = feature_moments(fake)
     _, s, v = np.linalg.svd(own.root @ real.root.T, full_matrices=False)
-    there = s > s.max(initial=0.0) * NOTHING
+    there = s > s.max(initial=0.0) * _ROUNDING
     maps, shift = real.root.T @ (v[there].T / np.sqrt(s[there])), own.mean - real.mean
     parts = [
         2 * rows @ shift + np.square(rows).sum(axis=1) - np.square(rows @ maps).sum(axis=1)
         for rows in centred_blocks(fake, own.mean)
     ]
     spread = np.square(own.root).sum() + np.square(real.root).sum()
-    return combine(shift, spread, s), np.concatenate(parts)
+    return _distance_of_parts(shift, spread, s), np.concatenate(parts)
 
 
 def half_variance(fake: Array, real: Moments, effects: Array) -> float:
@@ -98,20 +106,20 @@ def half_variance(fake: Array, real: Moments, effects: Array) -> float:
     rows, shift = fake - mean, mean - real.mean
     turned, squares, constant = rows @ real.root.T, np.square(rows).sum(axis=1), np.square(real.root).sum()
 
-    def statistic(halves: Sequence[Rows]) -> float:
+    def statistic(halves: Sequence[RowNumbers]) -> float:
         (half,) = halves
         part, n = turned[half], len(half)
         middle, off = part.mean(axis=0), rows[half].mean(axis=0)
         inner = (part.T @ part - n * np.outer(middle, middle)) / (n - 1)
         spread = constant + (squares[half].sum() - n * off @ off) / (n - 1)
-        return combine(shift + off, spread, np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)))
+        return _distance_of_parts(shift + off, spread, np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)))
 
     return half_sample_variance([effects], statistic)
 
 
 def reference_moments(real: Any) -> dict[str, Array]:
     """The fields of `moments` of a reference (M, D), which `fid` takes as `known`. Raises as `arrays.as_given`."""
-    return vars(moments(as_given("real", real, least=2)))
+    return vars(feature_moments(as_given("real", real, least=2)))
 
 
 def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
@@ -119,16 +127,16 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
 
     known: `reference_moments`, computed if not given.
     The standard error is by half-sampling, or of first order for fewer than FEW samples and where halves would take
-    more than AFFORDABLE multiplications; that one is up to sqrt(2) too wide where the distance is near its least.
+    more than _AFFORDABLE multiplications; that one is up to sqrt(2) too wide where the distance is near its least.
     """
     fake, real = pair_as_given(fake, real)
     reference = Moments(**(known or reference_moments(real)))
     value, effects = with_influence(fake, reference)
     n, d = fake.shape
-    if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > AFFORDABLE:
-        how = f"of the first-order effect of each generated sample, {OF_WHAT}; too wide where FID is near its least"
+    if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > _AFFORDABLE:
+        how = f"of the first-order effect of each generated sample, {_OF_WHAT}; too wide where FID is near its least"
         return with_normal_interval(value, effects, how, least=0.0)
-    how = f"normal 95 %: +- 1.96 standard errors by half-sampling, B = {HALVES}, seed {SEED}, {OF_WHAT}"
+    how = f"normal 95 %: +- 1.96 standard errors by half-sampling, B = {HALVES}, seed {RESAMPLING_SEED}, {_OF_WHAT}"
     return normal_interval(value, half_variance(fake, reference, effects), how, least=0.0)
 
 

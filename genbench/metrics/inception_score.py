@@ -15,11 +15,10 @@ import numpy as np
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Array, matrix, normal_interval
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import HALVES, Rows, half_sample_variance
-from genbench.metrics.bootstrap import SEED as HALVING_SEED
+from genbench.metrics.bootstrap import HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
 from genbench.metrics.readings import PROBABILITIES
 
-SPLITS, SEED = 10, 2020
+_SPLITS, _SHUFFLE_SEED = 10, 2020
 
 
 def divergences(p: Array) -> Array:
@@ -43,7 +42,7 @@ def shuffled_splits(probabilities: Any, splits: int, seed: int) -> list[Array]:
     return [p[a:b] for a, b in pairwise(edges)]
 
 
-def inception_score(*, probabilities: Any, splits: int = SPLITS, seed: int = SEED) -> float:
+def inception_score(*, probabilities: Any, splits: int = _SPLITS, seed: int = _SHUFFLE_SEED) -> float:
     """Mean over shuffled splits of exp(mean KL), probabilities (N, K); higher is better, 1..K.
 
     Raises GenbenchError for rows that are no distributions or splits outside 1..N; CellFailure for values that are not
@@ -59,7 +58,7 @@ def half_variance(splits: Sequence[Array], effects: Sequence[Array]) -> float:
     """
     inward = [-neg_entropies(p) for p in splits]
 
-    def statistic(halves: Sequence[Rows]) -> float:
+    def statistic(halves: Sequence[RowNumbers]) -> float:
         means = np.stack([p[half].mean(axis=0) for p, half in zip(splits, halves, strict=True)])
         own = np.array([h[half].mean() for h, half in zip(inward, halves, strict=True)])
         return float(np.exp(-neg_entropies(means) - own).mean())
@@ -72,16 +71,16 @@ def neg_entropies(p: Array) -> Array:
     return (p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
 
 
-def score(*, probabilities: Any) -> Value:
+def inception_score_value(*, probabilities: Any) -> Value:
     """inception_score with an interval for its mean over draws of as many samples, the classifier fixed."""
-    splits = shuffled_splits(probabilities, SPLITS, SEED)
+    splits = shuffled_splits(probabilities, _SPLITS, _SHUFFLE_SEED)
     parts = [divergences(p) for p in splits]
     scores = np.exp([kl.mean() for kl in parts])
     value = float(scores.mean())
     if min(len(kl) for kl in parts) < 8:
         return Value(value)
     effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
-    how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {HALVING_SEED}"
+    how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {RESAMPLING_SEED}"
     return normal_interval(value, half_variance(splits, effects), how, least=1.0)
 
 
@@ -92,6 +91,6 @@ IS = Metric(
     better="higher",
     unit="classes",
     reads=PROBABILITIES,
-    compute=score,
-    protocol={"splits": SPLITS, "shuffle_seed": SEED, "arithmetic": "float64"},
+    compute=inception_score_value,
+    protocol={"splits": _SPLITS, "shuffle_seed": _SHUFFLE_SEED, "arithmetic": "float64"},
 )

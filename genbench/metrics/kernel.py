@@ -19,8 +19,8 @@ from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, first_order_variance
 from genbench.metrics.readings import FEATURES
 
-BLOCK = 1024  # rows of the kernel matrix held at a time
-SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
+_BLOCK = 1024  # rows of the kernel matrix held at a time
+_SUBSETS, _SUBSET_SIZE, _SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's
 
 
 def kernel(x: Array, y: Array) -> Array:
@@ -31,7 +31,7 @@ def kernel(x: Array, y: Array) -> Array:
 
 def row_sums(x: Array, y: Array) -> Array:
     """Sums over y (M, D) of k(x_i, y_j): (N,), without holding the whole matrix."""
-    return np.concatenate([kernel(x[i : i + BLOCK], y).sum(axis=1) for i in range(0, len(x), BLOCK)])
+    return np.concatenate([kernel(x[i : i + _BLOCK], y).sum(axis=1) for i in range(0, len(x), _BLOCK)])
 
 
 def other_means(x: Array) -> Array:
@@ -96,8 +96,8 @@ def interaction(x: Array) -> float:
     It is 2 E h^2 / (N (N - 1)), h the kernel less the means of its row and column, estimated from the pairs.
     """
     n, means, total = len(x), other_means(x), 0.0
-    for start in range(0, n, BLOCK):
-        rest = kernel(x[start : start + BLOCK], x) - means[start : start + BLOCK, None] - means + means.mean()
+    for start in range(0, n, _BLOCK):
+        rest = kernel(x[start : start + _BLOCK], x) - means[start : start + _BLOCK, None] - means + means.mean()
         local = np.arange(len(rest))
         rest[local, start + local] = 0.0
         total += float(np.square(rest).sum())
@@ -141,15 +141,15 @@ def kid_subsets(*, fake: Any, real: Any) -> Value:
     samples' first-order effects, read off within subsets; the second that of a mean over subsets.
     """
     fake, real = pair(fake, real)
-    size = min(SUBSET_SIZE, len(fake), len(real))
-    drawn = list(subset_estimates(fake, real, SUBSETS, size, SEED))
+    size = min(_SUBSET_SIZE, len(fake), len(real))
+    drawn = list(subset_estimates(fake, real, _SUBSETS, size, _SUBSET_SEED))
     estimates = np.array([estimate for estimate, _ in drawn])
     value, spread = float(estimates.mean()), float(estimates.std())
-    variance = np.mean([effects.var(ddof=1) for _, effects in drawn]) / len(fake) + spread**2 / SUBSETS
+    variance = np.mean([effects.var(ddof=1) for _, effects in drawn]) / len(fake) + spread**2 / _SUBSETS
     half = Z95 * float(np.sqrt(variance))
     how = (
         "normal 95 %: +- 1.96 standard errors of the first-order effect of each generated sample and of the draw of "
-        f"subsets, the reference fixed; the standard deviation over {SUBSETS} subsets of {size}, {spread:.3g}, is no "
+        f"subsets, the reference fixed; the standard deviation over {_SUBSETS} subsets of {size}, {spread:.3g}, is no "
         "confidence interval and not used as one"
     )
     return Value(value, value - half, value + half, how)
@@ -166,9 +166,9 @@ KID_SUBSETS = Metric(
     protocol={
         "kernel": "(x'y / D + 1)^3",
         "estimator": "unbiased, mean over subsets",
-        "subsets": SUBSETS,
-        "subset_size": f"min({SUBSET_SIZE}, N, M)",
-        "subset_seed": SEED,
+        "subsets": _SUBSETS,
+        "subset_size": f"min({_SUBSET_SIZE}, N, M)",
+        "subset_seed": _SUBSET_SEED,
         "arithmetic": "float64",
     },
 )

@@ -14,31 +14,31 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.readings import LIKELIHOOD
-from genbench.records import ESTIMATE, KINDS, MASS
+from genbench.records import ESTIMATE, LIKELIHOOD_KINDS, MASS
 
-ROUNDING = 1e-5  # bits/dim that float32 may be below 0 for a probability of 1
+_ROUNDING = 1e-5  # bits/dim that float32 may be below 0 for a probability of 1
 
 
-def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
+def mean_bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
     """Mean bits/dim of log-probabilities (N,) in nats of discrete images of `dims` pixel values each.
 
-    kind: one of genbench.records.KINDS; it becomes the value's kind. The interval is over images.
+    kind: one of genbench.records.LIKELIHOOD_KINDS; it becomes the value's kind. The interval is over images.
     Raises CellFailure when a log-probability is not finite, as no image may be left out, and when the result is below
     0; GenbenchError for another shape or kind.
     """
     import torch  # late: reading a suite names metrics and must not load torch
 
-    from genbench.space import bits_per_dim as to_bits
+    from genbench.space import bits_per_dim
 
     nats = torch.as_tensor(log_probs, dtype=torch.float64)
     if nats.ndim != 1 or len(nats) == 0:
         raise GenbenchError(f"log_probs: found shape {tuple(nats.shape)}, allowed: (N,) with at least one image")
-    if kind not in KINDS:
-        raise GenbenchError(f"kind: found {kind!r}, allowed: {', '.join(KINDS)}")
+    if kind not in LIKELIHOOD_KINDS:
+        raise GenbenchError(f"kind: found {kind!r}, allowed: {', '.join(LIKELIHOOD_KINDS)}")
     bad = int((~nats.isfinite()).sum())
     if bad:
         raise CellFailure(f"bits/dim: the log-likelihood of {bad} of {len(nats)} images is not finite")
-    bits: np.ndarray[Any, np.dtype[np.float64]] = to_bits(nats, dims).cpu().numpy()
+    bits: np.ndarray[Any, np.dtype[np.float64]] = bits_per_dim(nats, dims).cpu().numpy()
     _check_possible(bits, kind)
     return mean_interval(bits, "images", kind=kind)
 
@@ -46,7 +46,7 @@ def bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
 def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> None:
     """Raises CellFailure for bits/dim (N,) that no probability of discrete pixels can have."""
     lowest = float(bits.min() if kind == MASS else bits.mean())
-    if lowest >= -ROUNDING:
+    if lowest >= -_ROUNDING:
         return
     of = "the lowest image" if kind == MASS else "the mean"
     cause = (
@@ -59,7 +59,7 @@ def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> N
     )
 
 
-COMMON = {"pixels": "discrete", "arithmetic": "float64 mean"}
+_PROTOCOL = {"pixels": "discrete", "arithmetic": "float64 mean"}
 
 BITS_PER_DIM = Metric(
     name="bits_per_dim",
@@ -68,9 +68,9 @@ BITS_PER_DIM = Metric(
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
-    compute=bits_per_dim,
+    compute=mean_bits_per_dim,
     abilities=("ExactLikelihood", "DequantisedDensity", "LikelihoodBound"),
-    protocol=COMMON,
+    protocol=_PROTOCOL,
 )
 
 BITS_PER_DIM_IWAE = Metric(
@@ -80,9 +80,9 @@ BITS_PER_DIM_IWAE = Metric(
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
-    compute=bits_per_dim,
+    compute=mean_bits_per_dim,
     abilities=("ImportanceBound",),
-    protocol={**COMMON, "k": 64},
+    protocol={**_PROTOCOL, "k": 64},
 )
 
 BITS_PER_DIM_ODE = Metric(
@@ -92,9 +92,9 @@ BITS_PER_DIM_ODE = Metric(
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
-    compute=bits_per_dim,
+    compute=mean_bits_per_dim,
     abilities=("LikelihoodEstimate",),
-    protocol={**COMMON, "steps": 16},
+    protocol={**_PROTOCOL, "steps": 16},
 )
 
-LIKELIHOODS = (BITS_PER_DIM, BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE)
+LIKELIHOOD_METRICS = (BITS_PER_DIM, BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE)

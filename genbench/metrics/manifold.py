@@ -21,8 +21,8 @@ from genbench.metrics.arrays import Z95, Array, Known, matrix, pair, with_normal
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.readings import FEATURES
 
-BLOCK = 256  # rows of the distance matrix held at a time
-NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
+DISTANCE_BLOCK = 256  # rows of the distance matrix held at a time
+_NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
 
 
 class ManifoldScores(NamedTuple):
@@ -51,14 +51,14 @@ def squared_radii(rows: Array, k: int) -> Array:
     """Squared distance of each row (M, D) to its k-th nearest other row: (M,)."""
     squares = np.square(rows).sum(axis=1)
     radii = np.empty(len(rows))
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
+    for start in range(0, len(rows), DISTANCE_BLOCK):
+        part = rows[start : start + DISTANCE_BLOCK]
         block = (-2 * part) @ rows.T
         block += squares  # |x_i - y_j|^2 but for |x_i|^2, which leaves the order of a row as it is
         local = np.arange(len(part))
         block[local, start + local] = np.inf
         block.partition(k - 1, axis=1)
-        radii[start : start + BLOCK] = block[:, k - 1] + squares[start : start + BLOCK]
+        radii[start : start + DISTANCE_BLOCK] = block[:, k - 1] + squares[start : start + DISTANCE_BLOCK]
     return np.maximum(radii, 0.0)
 
 
@@ -89,14 +89,14 @@ def inside(points: Array, centres: Array, k: int, known: Known = None) -> Inside
     radii = known["squared_radii"] if known else squared_radii(centres, k)
     radii = radii * (1 + 1e-9) + 1e-12 * np.square(centres).sum(axis=1)
     balls, held = [], np.zeros(len(centres))
-    for start in range(0, len(points), BLOCK):
-        within = squared_distances(points[start : start + BLOCK], centres) <= radii
+    for start in range(0, len(points), DISTANCE_BLOCK):
+        within = squared_distances(points[start : start + DISTANCE_BLOCK], centres) <= radii
         balls.append(within.sum(axis=1))
         held += within.sum(axis=0)
     return Inside(np.concatenate(balls).astype(np.float64), held)
 
 
-def checked(fake: Any, real: Any, k: int) -> tuple[Array, Array]:
+def _checked(fake: Any, real: Any, k: int) -> tuple[Array, Array]:
     """Features as float64; raises as `arrays.pair`, and GenbenchError for k < 1 or fewer than k + 1 rows."""
     if k < 1:
         raise GenbenchError(f"k: found {k}, allowed: at least 1")
@@ -109,7 +109,7 @@ def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
     Raises GenbenchError for shapes that do not fit, k < 1 or fewer than k + 1 rows; CellFailure for values that are
     not finite.
     """
-    fake, real = checked(fake, real, k)
+    fake, real = _checked(fake, real, k)
     in_real, in_fake = inside(fake, real, k), inside(real, fake, k)
     return ManifoldScores(
         precision=float((in_real.balls_of_point > 0).mean()),
@@ -128,29 +128,29 @@ def share(hits: NDArray[np.bool_], of: str) -> Value:
     return Value(p, float(min(lo, p)), float(max(hi, p)), f"Wilson 95 % over {of}")
 
 
-def precision(*, fake: Any, real: Any, k: int = NEIGHBOURS["precision"], known: Known = None) -> Value:
+def precision(*, fake: Any, real: Any, k: int = _NEIGHBOURS["precision"], known: Known = None) -> Value:
     """Share of fake samples inside a ball of the reference; known: `reference_radii`, computed if not given."""
-    fake, real = checked(fake, real, k)
+    fake, real = _checked(fake, real, k)
     return share(inside(fake, real, k, known).balls_of_point > 0, "generated samples, the reference's balls fixed")
 
 
-def recall(*, fake: Any, real: Any, k: int = NEIGHBOURS["recall"]) -> Value:
+def recall(*, fake: Any, real: Any, k: int = _NEIGHBOURS["recall"]) -> Value:
     """Share of reference samples inside a ball of the fake ones."""
-    fake, real = checked(fake, real, k)
+    fake, real = _checked(fake, real, k)
     return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
 
 
-def density(*, fake: Any, real: Any, k: int = NEIGHBOURS["density"], known: Known = None) -> Value:
+def density(*, fake: Any, real: Any, k: int = _NEIGHBOURS["density"], known: Known = None) -> Value:
     """Mean number of the reference's balls around a fake sample, over k; known as in `precision`."""
-    fake, real = checked(fake, real, k)
+    fake, real = _checked(fake, real, k)
     scores = inside(fake, real, k, known).balls_of_point / k
     how = "over generated samples, the reference's balls fixed"
     return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
 
 
-def coverage(*, fake: Any, real: Any, k: int = NEIGHBOURS["coverage"], known: Known = None) -> Value:
+def coverage(*, fake: Any, real: Any, k: int = _NEIGHBOURS["coverage"], known: Known = None) -> Value:
     """Share of the reference's balls that hold a fake sample; known as in `precision`."""
-    fake, real = checked(fake, real, k)
+    fake, real = _checked(fake, real, k)
     return share(inside(fake, real, k, known).points_of_ball > 0, "reference samples, the generated samples fixed")
 
 
@@ -163,8 +163,8 @@ MANIFOLD = tuple(
         unit="balls / k" if name == "density" else "share",
         reads=FEATURES,
         compute=compute,
-        protocol={"k": NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
-        of_reference=None if name == "recall" else radii_for(NEIGHBOURS[name]),
+        protocol={"k": _NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
+        of_reference=None if name == "recall" else radii_for(_NEIGHBOURS[name]),
     )
     for name, compute in {"precision": precision, "recall": recall, "density": density, "coverage": coverage}.items()
 )

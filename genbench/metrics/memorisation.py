@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, matrix
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.manifold import BLOCK, share, squared_distances
+from genbench.metrics.manifold import DISTANCE_BLOCK, share, squared_distances
 from genbench.metrics.readings import MEMORY
 
-ALPHA = 0.01
-LEAST_IN_CELL = 20  # the paper's tau, in generated samples
+MEMORISED_ALPHA = 0.01
+_LEAST_IN_CELL = 20  # the paper's tau, in generated samples
 
 
 class Nearest(NamedTuple):
@@ -50,7 +50,7 @@ class Separation(NamedTuple):
     error: float
 
 
-def nearest(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> Nearest:
+def nearest_train_rows(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> Nearest:
     """The nearest train row (M, D) of each row (N, D); own (N,): the train row that a row itself is, not counted.
 
     Inner products find the row; its distance is then taken from the difference, so that a copy is at exactly 0.
@@ -58,19 +58,19 @@ def nearest(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> N
     origin = train.mean(axis=0)
     rows, train = rows - origin, train - origin
     index = np.zeros(len(rows), dtype=np.intp)
-    for start in range(0, len(rows), BLOCK):
-        block = squared_distances(rows[start : start + BLOCK], train)
+    for start in range(0, len(rows), DISTANCE_BLOCK):
+        block = squared_distances(rows[start : start + DISTANCE_BLOCK], train)
         if own is not None:
-            block[np.arange(len(block)), own[start : start + BLOCK]] = np.inf
-        index[start : start + BLOCK] = block.argmin(axis=1)
+            block[np.arange(len(block)), own[start : start + DISTANCE_BLOCK]] = np.inf
+        index[start : start + DISTANCE_BLOCK] = block.argmin(axis=1)
     distance = np.empty(len(rows))
-    for start in range(0, len(rows), BLOCK):
-        part = slice(start, start + BLOCK)
+    for start in range(0, len(rows), DISTANCE_BLOCK):
+        part = slice(start, start + DISTANCE_BLOCK)
         distance[part] = np.linalg.norm(rows[part] - train[index[part]], axis=1)
     return Nearest(index, distance)
 
 
-def checked(train: Any, **others: Any) -> list[Array]:
+def _checked(train: Any, **others: Any) -> list[Array]:
     """Train and the others as float64, in order; raises as `arrays.matrix`, and GenbenchError when D differs."""
     train = matrix("train", train, 2)
     found = {name: matrix(name, rows, 1) for name, rows in others.items()}
@@ -84,15 +84,15 @@ def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArra
     """Which fake rows (N,) are at most as far from train as the threshold."""
     if not 0 < alpha < 1:
         raise GenbenchError(f"alpha: found {alpha}, allowed: above 0 and below 1")
-    train, fake, held_out = checked(train, fake=fake, held_out=held_out)
+    train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
     rank = int(alpha * (len(held_out) + 1) + 1e-9)  # 0.07 * 100 must not fall below 7
     if rank < 1:
         raise GenbenchError(f"held_out: found {len(held_out)} rows, allowed: at least {math.ceil(1 / alpha) - 1}")
-    threshold = np.sort(nearest(held_out, train).distance)[rank - 1]
-    return nearest(fake, train).distance <= threshold
+    threshold = np.sort(nearest_train_rows(held_out, train).distance)[rank - 1]
+    return nearest_train_rows(fake, train).distance <= threshold
 
 
-def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = ALPHA) -> float:
+def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = MEMORISED_ALPHA) -> float:
     """Share of fake (N, D) closer to train (M, D) than all but about alpha of held_out (T, D); 0..1, copies score 1.
 
     Raises GenbenchError for shapes that do not fit or fewer than 1 / alpha - 1 held-out rows; CellFailure for values
@@ -103,15 +103,15 @@ def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = ALPH
 
 def memorised(*, fake: Any, train: Any, held_out: Any) -> Value:
     """memorised_share with Wilson's interval."""
-    return share(close_to_train(fake, train, held_out, ALPHA), "generated samples, the threshold fixed")
+    return share(close_to_train(fake, train, held_out, MEMORISED_ALPHA), "generated samples, the threshold fixed")
 
 
 def authentic(fake: Any, train: Any) -> NDArray[np.bool_]:
     """Which fake rows (N,) are farther from their nearest train row than that row is from its own nearest other."""
-    train, fake = checked(train, fake=fake)
-    found = nearest(fake, train)
+    train, fake = _checked(train, fake=fake)
+    found = nearest_train_rows(fake, train)
     used, place = np.unique(found.which, return_inverse=True)
-    return found.distance > nearest(train[used], train, own=used).distance[place]
+    return found.distance > nearest_train_rows(train[used], train, own=used).distance[place]
 
 
 def authenticity_share(*, fake: Any, train: Any) -> float:
@@ -159,19 +159,19 @@ def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -
 
 def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
     """C_T and its standard error, the cells taken as given."""
-    train, fake, held_out = checked(train, fake=fake, held_out=held_out)
+    train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
     if not 1 <= n_cells <= len(train):
         raise GenbenchError(f"n_cells: found {n_cells}, allowed: 1..{len(train)} (the number of train rows)")
     of_train, of_fake, of_held_out = cells_of(train, (fake, held_out), n_cells, seed)
     weights, found = [], []
     for cell in range(n_cells):
         mine, theirs, centre = fake[of_fake == cell], held_out[of_held_out == cell], train[of_train == cell]
-        if len(mine) < LEAST_IN_CELL or not len(theirs):
+        if len(mine) < _LEAST_IN_CELL or not len(theirs):
             continue
         weights.append(len(theirs))
-        found.append(separation(nearest(mine, centre).distance, nearest(theirs, centre).distance))
+        found.append(separation(nearest_train_rows(mine, centre).distance, nearest_train_rows(theirs, centre).distance))
     if not found:
-        raise TooFewSamples(f"ct_score: no cell holds {LEAST_IN_CELL} generated samples and a held-out one")
+        raise TooFewSamples(f"ct_score: no cell holds {_LEAST_IN_CELL} generated samples and a held-out one")
     w = np.array(weights) / sum(weights)
     return float(w @ [s.z for s in found]), float(np.linalg.norm(w * [s.error for s in found]))
 
@@ -197,16 +197,20 @@ def copying_side(*, fake: Any, train: Any, held_out: Any) -> Value:
     return Value(min(z, 0.0), lo, hi, how)
 
 
-DISTANCE = {"distance": "Euclidean, nearest train row", "arithmetic": "float64"}
+_PROTOCOL = {"distance": "Euclidean, nearest train row", "arithmetic": "float64"}
 
 MEMORISATION = (
     Metric(
         "memorised", "Memorised", 1, "lower", "share", MEMORY, memorised,
-        protocol={"alpha": ALPHA, "threshold": "floor(alpha (T + 1))-th smallest of T held-out distances", **DISTANCE},
+        protocol={
+            "alpha": MEMORISED_ALPHA,
+            "threshold": "floor(alpha (T + 1))-th smallest of T held-out distances",
+            **_PROTOCOL,
+        },
     ),
-    Metric("authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=DISTANCE),
+    Metric("authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=_PROTOCOL),
     Metric(
         "ct_score", "C_T below 0", 1, "higher", "standard score", MEMORY, copying_side,
-        protocol={"cells": 1, "above_0": "shown as 0: underfitting is not copying", **DISTANCE},
+        protocol={"cells": 1, "above_0": "shown as 0: underfitting is not copying", **_PROTOCOL},
     ),
 )  # fmt: skip

@@ -26,9 +26,9 @@ from genbench.metrics.readings import PATHS
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOWER, UPPER = 1.0, 99.0  # percentiles
-N_PATHS, EPSILON, MODE, SEED = 2_000, 1e-4, "lerp", 0
-BATCH = 250
+_LOWER, _UPPER = 1.0, 99.0  # percentiles
+N_PATHS, _EPSILON, _MODE, _SEED = 2_000, 1e-4, "lerp", 0
+_BATCH = 250
 
 
 def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -65,10 +65,10 @@ def path_distances(
     model: Any,
     similarity: Callable[[Tensor, Tensor], Tensor],
     n: int = N_PATHS,
-    seed: int = SEED,
-    epsilon: float = EPSILON,
-    mode: str = MODE,
-    batch: int = BATCH,
+    seed: int = _SEED,
+    epsilon: float = _EPSILON,
+    mode: str = _MODE,
+    batch: int = _BATCH,
 ) -> Array:
     """Distances of n steps over epsilon^2, (n,) float64, for a model that Decodes, in eval mode.
 
@@ -118,7 +118,7 @@ def middle(distances: Any, lower: float, upper: float) -> tuple[Array, NDArray[n
     return found.clip(low, high), (low <= found) & (found <= high)
 
 
-def perceptual_path_length(*, distances: Any, lower: float = LOWER, upper: float = UPPER) -> float:
+def perceptual_path_length(*, distances: Any, lower: float = _LOWER, upper: float = _UPPER) -> float:
     """Mean of the distances (N,) between two percentiles, these included; lower is smoother, at least 0.
 
     The percentiles are distances that occur: the next below `lower` and the next above `upper`. Raises GenbenchError
@@ -130,7 +130,7 @@ def perceptual_path_length(*, distances: Any, lower: float = LOWER, upper: float
 
 def ppl(*, distances: Any) -> Value:
     """perceptual_path_length with the interval of a trimmed mean (Tukey and McLaughlin 1963: winsorised spread)."""
-    found, kept = middle(distances, LOWER, UPPER)
+    found, kept = middle(distances, _LOWER, _UPPER)
     effects = found / kept.mean()
     how = "of the trimmed mean, over path segments"
     return with_normal_interval(float(found[kept].mean()), effects, how, least=0.0)
@@ -148,10 +148,10 @@ PPL = Metric(
     similarity="own",
     protocol={
         "paths": N_PATHS,
-        "epsilon": EPSILON,
-        "interpolation": MODE,
-        "path_seed": SEED,
-        "percentiles": [LOWER, UPPER],
+        "epsilon": _EPSILON,
+        "interpolation": _MODE,
+        "path_seed": _SEED,
+        "percentiles": [_LOWER, _UPPER],
         "path_precision": "fp32",
         "quantisation": "none: the step is smaller than a grey level",
     },

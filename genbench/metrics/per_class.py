@@ -14,10 +14,10 @@ import numpy as np
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, pair
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.frechet import moments, with_influence
+from genbench.metrics.frechet import feature_moments, with_influence
 from genbench.metrics.readings import BY_CLASS
 
-LEAST = 25  # samples of a class, generated and real each
+_LEAST_PER_CLASS = 25  # samples of a class, generated and real each
 
 
 class PerClass(NamedTuple):
@@ -43,12 +43,12 @@ def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> 
     classes = np.union1d(fake_labels, real_labels).tolist()
     for c in classes:
         counts = int((fake_labels == c).sum()), int((real_labels == c).sum())
-        if min(counts) < LEAST:
+        if min(counts) < _LEAST_PER_CLASS:
             raise TooFewSamples(
                 f"per_class_fid: class {c} has {counts[0]} generated and {counts[1]} real samples; "
-                f"needs at least {LEAST} of each"
+                f"needs at least {_LEAST_PER_CLASS} of each"
             )
-    return {c: with_influence(fake[fake_labels == c], moments(real[real_labels == c])) for c in classes}
+    return {c: with_influence(fake[fake_labels == c], feature_moments(real[real_labels == c])) for c in classes}
 
 
 def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> PerClass:
@@ -86,7 +86,7 @@ PER_CLASS_FID = Metric(
     compute=per_class_fid,
     protocol={
         "mean": "over classes, equal weights",
-        "least_per_class": LEAST,
+        "least_per_class": _LEAST_PER_CLASS,
         "covariance": "divided by n - 1",
         "arithmetic": "float64",
     },

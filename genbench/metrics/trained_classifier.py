@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
     from genbench.features.classifier import ConvNet
 
-STEPS, BATCH, WIDTH, LR, SEED = 400, 128, 32, 2e-3, 0
-SMALLEST = 4  # pixels of the last layer's smaller side, at least
+_STEPS, _BATCH, _WIDTH, _LR, _SEED = 400, 128, 32, 2e-3, 0
+_SMALLEST_SIDE = 4  # pixels of the last layer's smaller side, at least
 
 
 def blocks(height: int, width: int) -> tuple[tuple[int, ...], ...]:
     """The network's convolutions for images of this size: 2x2 maxima until the next would leave less than 4 pixels."""
-    halvings = max(0, (min(height, width) // SMALLEST).bit_length() - 1)
-    early = tuple((WIDTH,) for _ in range(halvings))
-    return (*early, (2 * WIDTH, 2 * WIDTH))
+    halvings = max(0, (min(height, width) // _SMALLEST_SIDE).bit_length() - 1)
+    early = tuple((_WIDTH,) for _ in range(halvings))
+    return (*early, (2 * _WIDTH, 2 * _WIDTH))
 
 
 def network(shape: tuple[int, int, int], classes: int, gen: Generator) -> ConvNet:
@@ -63,10 +63,10 @@ def trained(x: Tensor, labels: Tensor, classes: int, steps: int, seed: int) -> C
 
     gen = seeded(seed)
     net = network((x.shape[1], x.shape[2], x.shape[3]), classes, gen)
-    optimiser = torch.optim.Adam(net.parameters(), lr=LR)
+    optimiser = torch.optim.Adam(net.parameters(), lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
-        rows = torch.randint(len(x), (BATCH,), generator=gen)
+        rows = torch.randint(len(x), (_BATCH,), generator=gen)
         loss = cross_entropy(net(x[rows])[1], labels[rows])
         optimiser.zero_grad()
         loss.backward()
@@ -107,7 +107,7 @@ def right_answers(
 
 
 def classification_accuracy_score(
-    *, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int, steps: int = STEPS, seed: int = SEED
+    *, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int, steps: int = _STEPS, seed: int = _SEED
 ) -> float:
     """Accuracy 0..1 on real (M, C, H, W) of a classifier trained on fake (N, C, H, W), both uint8 grey levels.
 
@@ -119,7 +119,7 @@ def classification_accuracy_score(
 
 def cas(*, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int) -> Value:
     """classification_accuracy_score with Wilson's interval over the real images."""
-    right = right_answers(fake, fake_labels, real, real_labels, levels, STEPS, SEED)
+    right = right_answers(fake, fake_labels, real, real_labels, levels, _STEPS, _SEED)
     return share(right, "held-out images, the one trained classifier fixed: the spread of its seeds is not included")
 
 
@@ -133,12 +133,12 @@ CAS = Metric(
     compute=cas,
     abilities=("ClassConditional",),
     protocol={
-        "classifier": f"3x3 convolutions of width {WIDTH} before each 2x2 maximum, two of width {2 * WIDTH} after",
-        "steps": STEPS,
-        "batch": BATCH,
+        "classifier": f"3x3 convolutions of width {_WIDTH} before each 2x2 maximum, two of width {2 * _WIDTH} after",
+        "steps": _STEPS,
+        "batch": _BATCH,
         "optimiser": "Adam, cosine decay to 0",
-        "lr": LR,
-        "seed": SEED,
+        "lr": _LR,
+        "seed": _SEED,
         "augmentation": "none",
     },
 )

@@ -39,8 +39,8 @@ from genbench.metrics.readings import TRANSLATION
 if TYPE_CHECKING:
     from torch import Tensor
 
-WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III.C
-BATCH = 256  # images turned to float64 at a time
+_WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III.C
+_BATCH = 256  # images turned to float64 at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Direction:
     perceptual: Any | None = None
 
 
-def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BATCH) -> tuple[Tensor, Tensor]:
     """Translated and back, (N, C, H, W) uint8 each, of source pixels (N, C, H, W) uint8 by a model that Translates.
 
     direction: "a_to_b" or "b_to_a"; back goes the other way from the quantised images. Run it in eval mode.
@@ -96,8 +96,8 @@ def per_image(x: Any, y: Any, measure: Callable[[Array, Array], Array]) -> Array
     x, y = images("x", x), images("y", y)
     if x.shape != y.shape:
         raise GenbenchError(f"x has shape {x.shape} and y {y.shape}; must agree")
-    starts = range(0, len(x), BATCH)
-    parts = [measure(x[i : i + BATCH].astype(np.float64), y[i : i + BATCH].astype(np.float64)) for i in starts]
+    starts = range(0, len(x), _BATCH)
+    parts = [measure(x[i : i + _BATCH].astype(np.float64), y[i : i + _BATCH].astype(np.float64)) for i in starts]
     return np.concatenate(parts)
 
 
@@ -118,17 +118,17 @@ def ssim(*, x: Any, y: Any) -> Array:
 def ssim_map(x: Array, y: Array) -> Array:
     """Structural similarity at each position of the window: (N, C, H - w + 1, W - w + 1)."""
     smaller = min(x.shape[2:])
-    window = gaussian(min(WINDOW, smaller - (smaller + 1) % 2))
+    window = gaussian(min(_WINDOW, smaller - (smaller + 1) % 2))
     mean = partial(filtered, window=window)
     m_x, m_y = mean(x), mean(y)
     var_x, var_y, cov = mean(x * x) - m_x**2, mean(y * y) - m_y**2, mean(x * y) - m_x * m_y
-    c_1, c_2 = K1**2, K2**2
+    c_1, c_2 = _K1**2, _K2**2
     return (2 * m_x * m_y + c_1) * (2 * cov + c_2) / ((m_x**2 + m_y**2 + c_1) * (var_x + var_y + c_2))
 
 
 def gaussian(size: int) -> Array:
     """Weights of a Gaussian window of sigma 1.5 along one side, sum 1: (size,)."""
-    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / SIGMA) ** 2)
+    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / _SIGMA) ** 2)
     return weights / weights.sum()
 
 
@@ -201,7 +201,7 @@ def fid_b_to_a(*, a_to_b: Direction, b_to_a: Direction) -> Value:
     return fid(fake=b_to_a.fake, real=b_to_a.real)
 
 
-def declare(
+def _declare(
     name: str, title: str, unit: str, compute: Callable[..., Value], similarity: str = "", **protocol: Any
 ) -> Metric:
     """A metric of a model that Translates; lower is better except for similarity."""
@@ -209,20 +209,20 @@ def declare(
     return Metric(name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol, similarity=similarity)
 
 
-AVERAGED: dict[str, Any] = {"directions": "both, averaged"}
-CYCLE: dict[str, Any] = {"translated": "quantised before the way back"}
-SSIM: dict[str, Any] = {
+_AVERAGED: dict[str, Any] = {"directions": "both, averaged"}
+_CYCLE: dict[str, Any] = {"translated": "quantised before the way back"}
+_SSIM: dict[str, Any] = {
     "window": "Gaussian 11x11, sigma 1.5, inside the image; the largest odd one that fits smaller images",
-    "constants": [K1, K2],
+    "constants": [_K1, _K2],
     "channels": "averaged",
 }
-FRECHET: dict[str, Any] = {"covariance": "divided by n - 1", "arithmetic": "float64"}
+_FRECHET: dict[str, Any] = {"covariance": "divided by n - 1", "arithmetic": "float64"}
 
 TRANSLATIONS = (
-    declare("cycle_error", "Cycle error", "grey range", cycle_error, **CYCLE, **AVERAGED),
-    declare("paired_l1", "Paired L1", "grey range", paired_l1, **AVERAGED),
-    declare("paired_ssim", "Paired SSIM", "similarity", paired_ssim, **SSIM, **AVERAGED),
-    declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, "lpips-vgg16", **AVERAGED),
-    declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, **FRECHET),
-    declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, **FRECHET),
+    _declare("cycle_error", "Cycle error", "grey range", cycle_error, **_CYCLE, **_AVERAGED),
+    _declare("paired_l1", "Paired L1", "grey range", paired_l1, **_AVERAGED),
+    _declare("paired_ssim", "Paired _SSIM", "similarity", paired_ssim, **_SSIM, **_AVERAGED),
+    _declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, "lpips-vgg16", **_AVERAGED),
+    _declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, **_FRECHET),
+    _declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, **_FRECHET),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from genbench.metrics.arrays import Array, matrix, with_normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.readings import GENERATED
 
-TINY = np.finfo(np.float64).tiny
+_TINY = np.finfo(np.float64).tiny
 
 
 def directions(fake: Any) -> Array:
@@ -43,7 +43,7 @@ def entropies(x: Array) -> Array:
     else:
         values, axes = np.linalg.eigh(x @ x.T / n)
         squares = n * np.maximum(values, 0.0) * np.square(axes)
-    return -squares @ np.log(np.maximum(values, TINY))
+    return -squares @ np.log(np.maximum(values, _TINY))
 
 
 def vendi_score(*, fake: Any) -> float:

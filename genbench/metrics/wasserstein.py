@@ -20,12 +20,12 @@ from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.readings import PIXELS
 
-PROJECTIONS, SEED = 1000, 2020
-BLOCK = 1024  # rows turned to float64 at a time
-SLICES = 50  # directions held at a time
+_PROJECTIONS, _DIRECTION_SEED = 1000, 2020
+_BLOCK = 1024  # rows turned to float64 at a time
+_DIRECTION_BLOCK = 50  # directions held at a time
 
 
-class Steps(NamedTuple):
+class QuantileSteps(NamedTuple):
     """The pieces of 0..1 on which both quantile functions are constant, for N fake and M real samples by rank.
 
     length (Q,), Q at most N + M - 1; fake, real (Q,): whose steps they are. left, right (N - 1,): the real steps on
@@ -39,16 +39,16 @@ class Steps(NamedTuple):
     right: np.ndarray
 
 
-def steps(n: int, m: int) -> Steps:
+def quantile_steps(n: int, m: int) -> QuantileSteps:
     """The pieces, counted in whole parts of 1 / (n m)."""
     edges = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
     ends = np.arange(1, n) * m
-    return Steps(np.diff(edges) / (n * m), edges[:-1] // m, edges[:-1] // n, (ends - 1) // n, ends // n)
+    return QuantileSteps(np.diff(edges) / (n * m), edges[:-1] // m, edges[:-1] // n, (ends - 1) // n, ends // n)
 
 
 def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows, BLOCK at a time."""
-    return (rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK))
+    """The rows, _BLOCK at a time."""
+    return (rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK))
 
 
 def pixels(name: str, rows: Any) -> np.ndarray:
@@ -73,7 +73,7 @@ def project(rows: np.ndarray, t: Array) -> Array:
     return np.concatenate([t @ block.T.astype(np.float64) for block in blocks(rows)], axis=1)
 
 
-def transport(fake: Array, real: Array, cut: Steps) -> tuple[Array, Array]:
+def transport(fake: Array, real: Array, cut: QuantileSteps) -> tuple[Array, Array]:
     """Squared distances (L,) of projections fake (L, N) and real (L, M), and each row's effect on their sum (N,).
 
     Mass moved from one sorted sample to the next, a to b, passes the end of a step, where the real quantile is y: it
@@ -95,16 +95,18 @@ def squared_distance(fake: Any, real: Any, projections: int, seed: int) -> tuple
         raise GenbenchError(f"fake has {fake.shape[1]} pixels a row and real {real.shape[1]}; must agree")
     if projections < 1:
         raise GenbenchError(f"projections: found {projections}, allowed: at least 1")
-    cut, total, effects = steps(len(fake), len(real)), 0.0, np.zeros(len(fake))
+    cut, total, effects = quantile_steps(len(fake), len(real)), 0.0, np.zeros(len(fake))
     along = directions(fake.shape[1], projections, seed)
-    for start in range(0, projections, SLICES):
-        t = along[start : start + SLICES]
+    for start in range(0, projections, _DIRECTION_BLOCK):
+        t = along[start : start + _DIRECTION_BLOCK]
         squared, more = transport(project(fake, t), project(real, t), cut)
         total, effects = total + float(squared.sum()), effects + more
     return total / projections, effects / projections
 
 
-def sliced_wasserstein_distance(*, fake: Any, real: Any, projections: int = PROJECTIONS, seed: int = SEED) -> float:
+def sliced_wasserstein_distance(
+    *, fake: Any, real: Any, projections: int = _PROJECTIONS, seed: int = _DIRECTION_SEED
+) -> float:
     """Sliced 2-Wasserstein distance (the root) of pixels fake (N, P) and real (M, P), in their unit; 0 is best.
 
     Biased upwards at small N or M. Raises GenbenchError for shapes that do not fit, fewer than two rows or no
@@ -115,7 +117,7 @@ def sliced_wasserstein_distance(*, fake: Any, real: Any, projections: int = PROJ
 
 def sliced_wasserstein(*, fake: Any, real: Any) -> Value:
     """sliced_wasserstein_distance with an interval over the fake samples, the reference and the directions fixed."""
-    squared, effects = squared_distance(fake, real, PROJECTIONS, SEED)
+    squared, effects = squared_distance(fake, real, _PROJECTIONS, _DIRECTION_SEED)
     half = Z95 * float(effects.std(ddof=1)) / len(effects) ** 0.5
     how = (
         "normal 95 %: roots of the squared distance +- 1.96 standard errors of the first-order effect of each "
@@ -134,8 +136,8 @@ SLICED_WASSERSTEIN = Metric(
     compute=sliced_wasserstein,
     protocol={
         "distance": "root of the mean squared W2 over unit directions",
-        "projections": PROJECTIONS,
-        "seed": SEED,
+        "projections": _PROJECTIONS,
+        "seed": _DIRECTION_SEED,
         "pixels": "in [0, 1]",
         "arithmetic": "float64",
     },

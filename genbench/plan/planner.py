@@ -44,7 +44,7 @@ class Plan:
         """The ids of all cells of the suite, those that were not chosen included, in order."""
         suite, name = self.suite, self.data.name
         rows = [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
-        return rows + [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.ROWS]
+        return rows + [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.SCALE_ROWS]
 
     @property
     def fits(self) -> list[Fit]:
@@ -78,7 +78,7 @@ def make_plan(
     if not chosen:
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
     cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
-    cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.ROWS]
+    cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.SCALE_ROWS]
     return Plan(limited, planner.data, tuple(cells), limit_images)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import stdtrit
 
-from genbench.metrics import names
+from genbench.metrics import metric_names
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.report.guard import comparable, differences
 from genbench.report.kinds import weakest, why_unranked
@@ -181,7 +181,7 @@ def _board(dataset: str, records: list[Record]) -> Board:
 
 def metric_order(metrics: Iterable[str]) -> list[str]:
     """Each metric once: the known ones in the order of genbench.metrics, then others as they came."""
-    rank = {metric: place for place, metric in enumerate(names())}
+    rank = {metric: place for place, metric in enumerate(metric_names())}
     return sorted(dict.fromkeys(metrics), key=lambda m: rank.get(m, len(rank)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from genbench.records import BOUND, DENSITY, ESTIMATE, KINDS, MASS
+from genbench.records import BOUND, DENSITY, ESTIMATE, LIKELIHOOD_KINDS, MASS
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def sign(kind: str) -> Sign:
 
 
 def weakest(kinds: Iterable[str]) -> str:
-    """The kind of a mean over values of these kinds: the last of them in genbench.records.KINDS."""
-    return max(kinds, key=("", *KINDS).index)
+    """The kind of a mean over values of these kinds: the last of them in genbench.records.LIKELIHOOD_KINDS."""
+    return max(kinds, key=("", *LIKELIHOOD_KINDS).index)
 
 
 def shows_better(one: str, other: str) -> bool:
@@ -65,7 +65,7 @@ def why_unranked(kinds: Collection[str]) -> str:
 
 def legend(kinds: Collection[str]) -> str:
     """A sentence with the meaning of each sign in a column, and of ranks where they mix kinds."""
-    shown = [kind for kind in KINDS if kind in kinds]
+    shown = [kind for kind in LIKELIHOOD_KINDS if kind in kinds]
     parts = [f"{SIGNS[kind].text} is {SIGNS[kind].meaning}" for kind in shown]
     if len(shown) > 1 and not why_unranked(shown):
         parts.append(MIXED)

@@ -15,15 +15,32 @@ against it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from genbench.report.kinds import shows_better
 
-if TYPE_CHECKING:
-    from genbench.report.aggregate import Entry
+
+class Estimated(Protocol):
+    """A value with the ends of its interval, both equal to the value where it has none; kind: of a likelihood."""
+
+    @property
+    def number(self) -> float:
+        """The value."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of likelihood, "" for other metrics."""
 
 
-def ranks(entries: Mapping[str, Entry], better: str) -> dict[str, int]:
+def ranks(entries: Mapping[str, Estimated], better: str) -> dict[str, int]:
     """Each model's rank among entries that are ok; better: "lower" or "higher"."""
     sign = 1 if better == "lower" else -1
     return {
@@ -32,7 +49,7 @@ def ranks(entries: Mapping[str, Entry], better: str) -> dict[str, int]:
     }
 
 
-def is_better(one: Entry, other: Entry, sign: int) -> bool:
+def is_better(one: Estimated, other: Estimated, sign: int) -> bool:
     """Whether `one` is below (sign 1) or above (sign -1) `other` by more than the interval of their difference.
 
     A value without an interval counts as exact. False for kinds of likelihood that do not compare.

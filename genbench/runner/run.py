@@ -19,7 +19,7 @@ from genbench.machine import (
     choose_device,
     cores_available,
     device_name,
-    environment,
+    environment_facts,
     explain,
     timing_machine,
     use_threads,
@@ -158,7 +158,7 @@ class _Run:
 
     def _facts(self, seconds: float) -> dict[str, Any]:
         """What environment.json holds: the machine, how long the run took, and the command where genbench was one."""
-        facts = environment() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
+        facts = environment_facts() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
         command = " ".join(["genbench", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("genbench", "cli") else ""
         facts |= {"seconds": round(seconds, 1), "command": command}
         return facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genbench import contract
 from genbench.code_hash import code_hash
 from genbench.contract import (
     ClassConditional,
@@ -26,7 +27,7 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.draw.blocks import DRAW_VERSION, NO_WISHES, Wishes, draw
+from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
 from genbench.errors import CellFailure
 from genbench.keys import likelihoods_key, samples_key, stream_seed
 from genbench.machine import device_name
@@ -40,6 +41,7 @@ from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.build import build
 from genbench.space import seeded, to_unit_range
 from genbench.store import Kind
+from genbench.train.loop import numeric_settings
 
 LIKELIHOOD_BATCH = 100
 SHOWN, ROW = 30, 10  # images of a translator's picture, and how many in a row
@@ -73,9 +75,12 @@ class Network:
 class NetworkSource(Source):
     """A row that draws with a network.
 
-    sampler: all options of the sampler. abilities: names of the contract's. asked: whether samples are asked for by
-    class or text. translates: whether it translates images.
+    sampler: all options of the sampler. abilities: names of the contract's abilities. conditional: whether each sample
+    is drawn for a requested class or text. translates: whether it translates images. phases: which of
+    numeric_settings' phases decide its images.
     """
+
+    phases: ClassVar[tuple[str, ...]] = ("draw",)
 
     label: str
     network: Network
@@ -83,16 +88,15 @@ class NetworkSource(Source):
     kind_name: str
     sampler: dict[str, Any]
     abilities: tuple[str, ...]
-    asked: bool
+    conditional: bool
     translates: bool
 
     @classmethod
     def of(cls, label: str, network: Network, kind: type[Draws], sampler: dict[str, Any], **more: Any) -> Any:
         """A source of this kind for a class."""
-        from genbench.contract import abilities
-
-        asked, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
-        return cls(label, network, kind.family, kind.__name__, sampler, abilities(kind), asked, translates, **more)
+        conditional, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
+        names = contract.abilities(kind)
+        return cls(label, network, kind.family, kind.__name__, sampler, names, conditional, translates, **more)
 
     @property
     def code(self) -> str:  # type: ignore[override]
@@ -102,7 +106,7 @@ class NetworkSource(Source):
     @property
     def capabilities(self) -> Capabilities:
         """The class's abilities."""
-        no_classes = "" if self.asked else "its samples were not asked for classes"
+        no_classes = "" if self.conditional else "its samples were not asked for classes"
         return Capabilities(self.kind_name, self.abilities, "", no_classes)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
@@ -127,16 +131,18 @@ class NetworkSource(Source):
         drawing, model = opened.drawing, opened.model
         scratch = opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, drawing))
         drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
-                     wishes=wishes(opened), scratch=scratch, report=opened.report)  # fmt: skip
+                     conditions=conditions_of(opened), scratch=scratch, report=opened.report)  # fmt: skip
         meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
         shown = translated_rows(opened) if self.translates else None
         return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """Precision, config, sampler, evaluations, and the caveat of the model where it has one."""
+        """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings and the caveat."""
         model = opened.model
+        settings = numeric_settings(opened.device)
         branch: dict[str, Any] = {"precision": opened.drawing.precision, "config": asdict(model.config)}
         branch |= {"sampler": asdict(model.sampler), "evaluations": model.evaluations}
+        branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
         return branch | ({"caveat": model.caveat} if model.caveat else {})
 
     def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
@@ -184,17 +190,17 @@ def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.n
     return values
 
 
-def wishes(opened: Opened) -> Wishes:
-    """What the model is asked to show, where it can be asked."""
+def conditions_of(opened: Opened) -> Conditions:
+    """What the samples of a row are requested to show; UNCONDITIONAL for a model that accepts no condition."""
     model, dataset = opened.model, opened.dataset
     if isinstance(model, Translates):
         assert dataset.source is not None
-        return Wishes(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
+        return Conditions(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
     if isinstance(model, ClassConditional):
-        return Wishes(dataset.train.labels)
+        return Conditions(dataset.train.labels)
     if isinstance(model, TextConditional):
-        return Wishes(dataset.train.labels, dataset.captions)
-    return NO_WISHES
+        return Conditions(dataset.train.labels, dataset.captions)
+    return UNCONDITIONAL
 
 
 def translated_rows(opened: Opened) -> Tensor:

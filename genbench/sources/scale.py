@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from genbench.data import Dataset
 
 SCALE_VERSION = 2  # bumped whenever a row may draw or say something else
-BLOCK = 10_000  # images turned to float64 at a time
-SHRINKAGES = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-COMPARED_ON = 1_000  # train images, at most, on which the shrinkages are compared
-LEAST_TRAIN = 10  # train images for a likelihood of the Gaussian
+_BLOCK = 10_000  # images turned to float64 at a time
+_SHRINKAGES = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+_COMPARED_ON = 1_000  # train images, at most, on which the shrinkages are compared
+_LEAST_TRAIN = 10  # train images for a likelihood of the Gaussian
 BLUR = 1 / 12  # standard deviation of the blur over the shorter side of the image
 
 
@@ -36,7 +36,7 @@ class ScaleDefinition:
 
     samples(dataset, n, seed): at most n images (., C, H, W) uint8 grey levels.
     log_prob(dataset, pixels, seed): nats (N,) float64 of discrete pixels (N, C, H, W) uint8; None: it has none.
-    kind: of that likelihood, one of genbench.records.KINDS.
+    kind: of that likelihood, one of genbench.records.LIKELIHOOD_KINDS.
     """
 
     name: str
@@ -71,17 +71,17 @@ def fit_gaussian(pixels: Tensor, levels: int) -> Gaussian:
 
     The covariance is (1 - a) S + a tr(S) / D I, where S is the maximum-likelihood estimate. With fewer images than
     pixels, S is the dequantisation noise alone in most directions, and images outside the train set would be absurdly
-    unlikely. a is the one of SHRINKAGES under which a random fifth of the pixels, at most COMPARED_ON images, is most
+    unlikely. a is the one of _SHRINKAGES under which a random fifth of the pixels, at most _COMPARED_ON images, is most
     likely given the rest; then all images are used.
     """
     order = torch.randperm(len(pixels), generator=seeded(0)).to(pixels.device)
-    compared, rest = order.split([min(COMPARED_ON, len(order) // 5), len(order) - min(COMPARED_ON, len(order) // 5)])
+    compared, rest = order.split([min(_COMPARED_ON, len(order) // 5), len(order) - min(_COMPARED_ON, len(order) // 5)])
     if len(compared) == 0:
-        return shrunk(*moments(pixels, levels), 1.0)
+        return shrunk(*pixel_moments(pixels, levels), 1.0)
     y = dequantise(pixels[compared].cpu(), levels, seeded(0)).flatten(1)
-    mean, cov = moments(pixels[rest], levels)
-    best = max(SHRINKAGES, key=lambda a: float(shrunk(mean, cov, a).log_density(y).mean()))
-    return shrunk(*moments(pixels, levels), best)
+    mean, cov = pixel_moments(pixels[rest], levels)
+    best = max(_SHRINKAGES, key=lambda a: float(shrunk(mean, cov, a).log_density(y).mean()))
+    return shrunk(*pixel_moments(pixels, levels), best)
 
 
 def shrunk(mean: Tensor, cov: Tensor, shrinkage: float) -> Gaussian:
@@ -91,7 +91,7 @@ def shrunk(mean: Tensor, cov: Tensor, shrinkage: float) -> Gaussian:
     return Gaussian(mean, torch.linalg.cholesky(scaled))
 
 
-def moments(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+def pixel_moments(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of dequantised pixels (N, C, H, W), averaged over the dequantisation noise.
 
     y = (k + u) / L has mean (E k + 1/2) / L and covariance (Cov k + I/12) / L^2, divided by N, the maximum-likelihood
@@ -101,7 +101,7 @@ def moments(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     dims = rows.shape[1]
     mean = rows.sum(0, dtype=torch.int64).double() / len(rows)
     cov = torch.eye(dims, dtype=torch.float64) / 12
-    for block in rows.split(BLOCK):
+    for block in rows.split(_BLOCK):
         centred = block.double() - mean
         cov += centred.T @ centred / len(rows)
     return (mean + 0.5) / levels, cov / levels**2
@@ -123,7 +123,7 @@ def blurred_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
     """The images of held_out_samples under a Gaussian blur, rounded to grey levels."""
     images = held_out_samples(dataset, n, seed)
     sigma = BLUR * min(dataset.spec.height, dataset.spec.width)
-    return torch.cat([blur(block.double(), sigma).round().to(torch.uint8) for block in images.split(BLOCK)])
+    return torch.cat([blur(block.double(), sigma).round().to(torch.uint8) for block in images.split(_BLOCK)])
 
 
 def blur(x: Tensor, sigma: float) -> Tensor:
@@ -165,8 +165,8 @@ def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
     Raises TooFewSamples where the train split has too few images, or only copies of one, to say how images vary.
     """
     spec, train = dataset.spec, dataset.train.pixels
-    if len(train) < LEAST_TRAIN:
-        raise TooFewSamples(f"gaussian: found {len(train)} train images, allowed: {LEAST_TRAIN} or more")
+    if len(train) < _LEAST_TRAIN:
+        raise TooFewSamples(f"gaussian: found {len(train)} train images, allowed: {_LEAST_TRAIN} or more")
     if bool((train == train[:1]).all()):
         raise TooFewSamples("gaussian: all train images are the same, so that their covariance is 0")
     gaussian = fit_gaussian(dataset.train.pixels, spec.levels)
@@ -174,7 +174,7 @@ def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
     return density_to_mass(gaussian.log_density(y), spec.dims, spec.levels)
 
 
-ROWS: dict[str, ScaleDefinition] = {
+SCALE_ROWS: dict[str, ScaleDefinition] = {
     row.name: row
     for row in (
         ScaleDefinition(

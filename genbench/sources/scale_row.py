@@ -13,7 +13,7 @@ from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.records import DENSITY, MASS
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
-from genbench.sources.scale import ROWS, SCALE_VERSION
+from genbench.sources.scale import SCALE_ROWS, SCALE_VERSION
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ScaleRow(Source):
     @property
     def capabilities(self) -> Capabilities:
         """A likelihood where the row has one; no network, no classes."""
-        ability = {MASS: "ExactLikelihood", DENSITY: "DequantisedDensity"}.get(ROWS[self.label].kind)
+        ability = {MASS: "ExactLikelihood", DENSITY: "DequantisedDensity"}.get(SCALE_ROWS[self.label].kind)
         abilities = (ability,) if ability else ()
         return Capabilities(self.label, abilities, "a scale row has no network", "a scale row is not asked for classes")
 
@@ -38,11 +38,11 @@ class ScaleRow(Source):
     def draw(self, opened: Opened) -> Samples:
         """Images of the row."""
         drawing = opened.drawing
-        return Samples(Images(ROWS[self.label].samples(opened.dataset, drawing.n, drawing.seed)))
+        return Samples(Images(SCALE_ROWS[self.label].samples(opened.dataset, drawing.n, drawing.seed)))
 
     def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
         """In closed form, where the row has a likelihood."""
-        log_prob = ROWS[self.label].log_prob
+        log_prob = SCALE_ROWS[self.label].log_prob
         if log_prob is None:
             raise CellFailure(f"{self.label} has no likelihood")
-        return ROWS[self.label].kind, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))
+        return SCALE_ROWS[self.label].kind, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from genbench import data
 from genbench.contract import Draws, Model, Recipe
@@ -85,6 +85,7 @@ class Trained(NetworkSource):
     """A row whose weights are trained here."""
 
     fit: Fit
+    phases: ClassVar[tuple[str, ...]] = ("train", "draw")
 
     @property
     def weights_key(self) -> str:

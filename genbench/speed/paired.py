@@ -155,10 +155,12 @@ def compare_one(
         return [math.log(b / a) for a, b in rounds[start:]]
 
     ratio = sequential(more, options.tolerance, models)
-    return compared(subject, chosen.batch, rounds, ratio, all(same))
+    return comparison_of(subject, chosen.batch, rounds, ratio, all(same))
 
 
-def compared(subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool) -> Comparison:
+def comparison_of(
+    subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool
+) -> Comparison:
     """The Comparison that the rounds give. rounds: seconds of a call of A and of B. same: both draw the same images."""
     a, b = (geometric_mean(r[side] for r in rounds) for side in (0, 1))
     note = f"{len(rounds)} rounds of {batch} images{'' if same else '; A and B draw different images'}"

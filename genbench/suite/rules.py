@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from genbench.records import KINDS
+from genbench.records import LIKELIHOOD_KINDS
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
 from genbench.suite.entries import ExtractionEntry
+from genbench.suite.fields import SuiteFields
 from genbench.suite.options import option_problems
 from genbench.suite.yaml_source import Loc, Problem, choice
-
-if TYPE_CHECKING:
-    from genbench.suite.schema import Suite
 
 EXCLUDES = {
     "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget"),
@@ -23,7 +20,7 @@ EXCLUDES = {
 }
 
 
-def _repeated(suite: Suite) -> Iterator[Problem]:
+def _repeated(suite: SuiteFields) -> Iterator[Problem]:
     labels = [entry.label for entry in suite.models]
     for key, values in (("seeds", suite.seeds), ("metrics", suite.metrics), ("models", labels)):
         for i, value in enumerate(values):
@@ -33,7 +30,7 @@ def _repeated(suite: Suite) -> Iterator[Problem]:
                 yield (key, i), f"found {value!r} again, first at {key}[{first}]; allowed: once{hint}"
 
 
-def _names(suite: Suite) -> Iterator[Problem]:
+def _names(suite: SuiteFields) -> Iterator[Problem]:
     """Names that no registry knows, and files that are not there."""
     yield from _name(suite, ("dataset", "name"), suite.dataset.name, DATASETS)
     yield from _name(suite, ("features",), suite.features, EXTRACTORS)
@@ -44,14 +41,14 @@ def _names(suite: Suite) -> Iterator[Problem]:
             yield from _name(suite, ("models", i, "name"), entry.name, MODELS, ", or any with source")
 
 
-def _name(suite: Suite, loc: Loc, name: str, registry: Registry, more: str = "") -> Iterator[Problem]:
+def _name(suite: SuiteFields, loc: Loc, name: str, registry: Registry, more: str = "") -> Iterator[Problem]:
     if is_target(name):
         yield from ((loc, problem) for problem in _file(suite, str(loc[0]), target_file(name), (".py",)))
     elif name not in registry:
         yield loc, registry.unknown(name) + more
 
 
-def _dataset(suite: Suite) -> Iterator[Problem]:
+def _dataset(suite: SuiteFields) -> Iterator[Problem]:
     entry = suite.dataset
     if not DATASETS.is_built_in(entry.name):
         return
@@ -63,13 +60,13 @@ def _dataset(suite: Suite) -> Iterator[Problem]:
         yield ("dataset", "path"), f"{suite.path(path)}: not found"
 
 
-def _extraction(suite: Suite) -> Iterator[Problem]:
+def _extraction(suite: SuiteFields) -> Iterator[Problem]:
     if EXTRACTORS.is_built_in(suite.features):
         for key in suite.extraction.own:
             yield ("extraction", key), f"unknown key{choice(key, ExtractionEntry.model_fields)}"
 
 
-def _exclusions(suite: Suite) -> Iterator[Problem]:
+def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         given = {key for key in entry.model_fields_set if getattr(entry, key)}
         for owner, refused in EXCLUDES.items():
@@ -77,13 +74,13 @@ def _exclusions(suite: Suite) -> Iterator[Problem]:
                 yield from ((("models", i, key), f"not allowed beside {owner}") for key in refused if key in given)
 
 
-def _budgets(suite: Suite) -> Iterator[Problem]:
+def _budgets(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         if entry.budget and entry.train.images:
             yield ("models", i, "train", "images"), "not allowed beside budget, which says the same"
 
 
-def _weights_of(suite: Suite) -> Iterator[Problem]:
+def _weights_of(suite: SuiteFields) -> Iterator[Problem]:
     owners = {entry.label: entry for entry in suite.models if entry.has_weights}
     for i, entry in enumerate(suite.models):
         if entry.weights_of is None or entry.weights_of in owners:
@@ -95,19 +92,22 @@ def _weights_of(suite: Suite) -> Iterator[Problem]:
         yield ("models", i, "weights_of"), problem
 
 
-def _claims(suite: Suite) -> Iterator[Problem]:
+def _claims(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         for j, claim in enumerate(entry.claims):
             if claim.metric not in suite.metrics and not any(map(is_target, suite.metrics)):
                 allowed = ", ".join(suite.metrics)
                 yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
             if claim.metric.startswith("bits_per_dim") and not claim.kind:
-                yield ("models", i, "claims", j, "kind"), f"missing, allowed for {claim.metric}: {', '.join(KINDS)}"
+                yield (
+                    ("models", i, "claims", j, "kind"),
+                    f"missing, allowed for {claim.metric}: {', '.join(LIKELIHOOD_KINDS)}",
+                )
             if claim.kind and not claim.metric.startswith("bits_per_dim"):
                 yield ("models", i, "claims", j, "kind"), f"found '{claim.kind}', allowed for {claim.metric}: no kind"
 
 
-def _files(suite: Suite) -> Iterator[Problem]:
+def _files(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         if entry.source is not None and not is_target(entry.source):
             yield ("models", i, "source"), f"found '{entry.source}', allowed: module:Class or path/to/file.py:Class"
@@ -119,7 +119,7 @@ def _files(suite: Suite) -> Iterator[Problem]:
         yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
 
 
-def _file(suite: Suite, key: str, name: str | Path | None, suffixes: tuple[str, ...]) -> Iterator[str]:
+def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple[str, ...]) -> Iterator[str]:
     if name is None:
         return
     path = suite.path(str(name))
@@ -136,6 +136,6 @@ def _exists(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - False for a name too long or a folder without permission, where Path raises
 
 
-RULES: tuple[Callable[[Suite], Iterator[Problem]], ...] = (
+RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (
     _names, _repeated, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
 )  # fmt: skip

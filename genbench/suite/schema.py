@@ -6,32 +6,20 @@ and of datasets and extractors that genbench does not ship, are checked when the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, model_validator
+from pydantic import ValidationError, ValidationInfo, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from genbench.errors import SuiteError
 from genbench.registry import located
 from genbench.suite.entries import (
-    Budget,
     ClaimEntry,
-    DatasetEntry,
-    Entry,
-    ExtractionEntry,
-    FeaturesName,
-    ListedMetric,
     ModelEntry,
-    Positive,
-    Seed,
-    SpeedEntry,
-    SuiteTitle,
     TrainEntry,
-    TrialEntry,
 )
+from genbench.suite.fields import SuiteFields
 from genbench.suite.options import checked_options
 from genbench.suite.rules import RULES
 from genbench.suite.yaml_source import Loc, SuiteSource, read_source, refusal
@@ -39,7 +27,7 @@ from genbench.suite.yaml_source import Loc, SuiteSource, read_source, refusal
 __all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_options", "read_suite", "suite_json_schema"]
 
 
-class Suite(Entry):
+class Suite(SuiteFields):
     """A benchmark: one dataset, models, metrics, and the protocol they share.
 
     budget: for models without their own. samples: images drawn from each model. block: images in one drawing call,
@@ -47,26 +35,6 @@ class Suite(Entry):
     limits of a run with --limit-images.
     Raises SuiteError, never pydantic's ValidationError.
     """
-
-    suite: SuiteTitle
-    version: Positive = 1
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    dataset: DatasetEntry
-    features: FeaturesName = "classifier"
-    extraction: ExtractionEntry = ExtractionEntry()
-    budget: Budget | None = None
-    samples: Annotated[int, Field(ge=2)] = 2_000
-    reference: Literal["train", "test"] = "train"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
-    block: Positive = 500
-    likelihood_images: Positive | None = None
-    speed: SpeedEntry = SpeedEntry()
-    trial: TrialEntry = TrialEntry()
-    models: Annotated[list[ModelEntry], Field(min_length=1)]
-    metrics: Annotated[list[ListedMetric], Field(min_length=1)]
-
-    _source: SuiteSource = PrivateAttr(default_factory=SuiteSource)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -84,20 +52,6 @@ class Suite(Entry):
             raise source.error(sorted(problems, key=lambda problem: source.line(problem[0])))
         return suite
 
-    @property
-    def source(self) -> SuiteSource:
-        """Where the suite came from, for messages."""
-        return self._source
-
-    @property
-    def folder(self) -> Path:
-        """Where relative paths start: the folder of the suite's file, or the current one."""
-        return self._source.folder
-
-    def path(self, text: str) -> Path:
-        """A path of the suite; a relative one starts in the suite's folder."""
-        return self.folder / os.path.expanduser(text)  # noqa: PTH111 - leaves "~nobody" as it is, where Path raises
-
     def located(self) -> Suite:
         """The suite with absolute paths in names such as `file.py:Object`, so that they mean the same everywhere."""
         dataset = self.dataset.model_copy(update={"name": located(self.dataset.name, self.folder)})
@@ -105,15 +59,6 @@ class Suite(Entry):
         return self.model_copy(
             update={**names, "dataset": dataset, "metrics": [located(name, self.folder) for name in self.metrics]}
         )
-
-    def error(self, loc: Loc, message: str) -> SuiteError:
-        """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns."""
-        return self._source.error([(loc, message)])
-
-    def images(self, entry: ModelEntry) -> int | None:
-        """Images to train on: the entry's budget, else its train.images, else the suite's; None: the recipe's."""
-        budget = self.budget.images if self.budget else None
-        return entry.budget.images if entry.budget else entry.train.images or budget
 
 
 def read_suite(path: Path) -> Suite:

@@ -111,7 +111,7 @@ def test_second_order_variance_of_kid_is_the_plain_double_sum(monkeypatch):
     means = k.sum(axis=1) / (n - 1)
     h = [k[i, j] - means[i] - means[j] + means.mean() for i in range(n) for j in range(n) if i != j]
     expected = 2 / (n * (n - 1)) * np.square(h).sum() / (n * (n - 3))
-    monkeypatch.setattr(kernel, "BLOCK", 7)
+    monkeypatch.setattr(kernel, "_BLOCK", 7)
     assert kernel.interaction(x) == pytest.approx(expected, rel=1e-12)
 
 
@@ -141,7 +141,7 @@ def test_few_samples_are_of_first_order_and_say_so(n):
 def test_dear_halves_are_not_taken(monkeypatch):
     from genbench.metrics import frechet
 
-    monkeypatch.setattr(frechet, "AFFORDABLE", 0)
+    monkeypatch.setattr(frechet, "_AFFORDABLE", 0)
     assert "first-order" in METRICS["fid"].compute(fake=normal(0, 64, 3), real=normal(1, 50, 3)).interval
 
 

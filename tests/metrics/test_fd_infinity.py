@@ -6,7 +6,7 @@ import pytest
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import frechet_distance
 from genbench.metrics.fd_infinity import FD_INFINITY, frechet_distance_infinity, intercept, ladder
-from genbench.metrics.frechet import distance, moments
+from genbench.metrics.frechet import distance, feature_moments
 
 
 def normal(seed, n, d):
@@ -33,13 +33,13 @@ def test_removes_the_bias_of_fid(scale, shift):
 
 
 def test_joined_groups_have_the_moments_of_their_rows():
-    fake, real = 1.5 * normal(0, 403, 16) + 3, moments(normal(1, 50, 16))
+    fake, real = 1.5 * normal(0, 403, 16) + 3, feature_moments(normal(1, 50, 16))
     inverse, values, groups = ladder(fake, real, seed=5)
     rows = fake[np.random.default_rng(5).permutation(403)]
-    halves = [distance(moments(half), real) for half in (rows[:201], rows[201:])]
-    assert values[-1] == pytest.approx(distance(moments(fake), real), rel=1e-10)
+    halves = [distance(feature_moments(half), real) for half in (rows[:201], rows[201:])]
+    assert values[-1] == pytest.approx(distance(feature_moments(fake), real), rel=1e-10)
     assert values[-2] == pytest.approx(np.mean(halves), rel=1e-10)
-    assert groups[0] == pytest.approx(distance(moments(rows[:50]), real), rel=1e-10)
+    assert groups[0] == pytest.approx(distance(feature_moments(rows[:50]), real), rel=1e-10)
     assert inverse == pytest.approx([(5 / 50 + 3 / 51) / 8, (3 / 101 + 1 / 100) / 4, (1 / 201 + 1 / 202) / 2, 1 / 403])
 
 

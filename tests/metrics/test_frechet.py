@@ -96,10 +96,10 @@ def test_interval_has_the_spread_of_repeated_draws():
 
 def test_interval_is_the_derivative_in_the_weights_of_the_samples():
     """Infinitesimal jackknife: moving weight to one row changes the distance at the rate of its influence."""
-    from genbench.metrics.frechet import moments, with_influence
+    from genbench.metrics.frechet import feature_moments, with_influence
 
     fake, real, copies = 1.5 * normal(0, 20, 3) + 0.3, normal(1, 30, 3), 2000
-    _, effects = with_influence(fake, moments(real))
+    _, effects = with_influence(fake, feature_moments(real))
     effects = effects - effects.mean()
     many = np.tile(fake, (copies, 1))
     base = frechet_distance(fake=many, real=real)

@@ -53,7 +53,7 @@ def test_equals_the_double_sum_for_any_block_size(monkeypatch):
         for x in (fake, real)
     ]
     across = np.mean([(a @ b / 5 + 1) ** 3 for a in fake for b in real])
-    monkeypatch.setattr(kernel, "BLOCK", 7)
+    monkeypatch.setattr(kernel, "_BLOCK", 7)
     assert kernel_distance(fake=fake, real=real) == pytest.approx(sum(within) - 2 * across, rel=1e-10)
 
 
@@ -88,7 +88,7 @@ def test_metric_of_subsets_agrees_with_torch_fidelity_on_its_defaults():
 
 
 def test_subsets_hold_at_most_a_thousand_rows(monkeypatch):
-    monkeypatch.setattr(kernel, "SUBSETS", 2)
+    monkeypatch.setattr(kernel, "_SUBSETS", 2)
     value = KID_SUBSETS.compute(fake=normal(0, 1100, 4) + 0.2, real=normal(1, 1200, 4))
     assert "2 subsets of 1000" in value.interval
     whole = kernel_distance(fake=normal(0, 1100, 4) + 0.2, real=normal(1, 1200, 4), subsets=2, seed=2020)
@@ -97,8 +97,8 @@ def test_subsets_hold_at_most_a_thousand_rows(monkeypatch):
 
 def test_interval_of_subsets_has_the_spread_of_repeated_draws(monkeypatch):
     """20 subsets of 100, so that both parts of the standard error count."""
-    monkeypatch.setattr(kernel, "SUBSETS", 20)
-    monkeypatch.setattr(kernel, "SUBSET_SIZE", 100)
+    monkeypatch.setattr(kernel, "_SUBSETS", 20)
+    monkeypatch.setattr(kernel, "_SUBSET_SIZE", 100)
     real = normal(0, 400, 8)
     values = [KID_SUBSETS.compute(fake=normal(s, 300, 8) + 0.3, real=real) for s in range(1, 121)]
     spread = np.std([v.value for v in values])

@@ -15,7 +15,7 @@ from genbench.contract import (
     LikelihoodEstimate,
 )
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOODS
+from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOOD_METRICS
 from genbench.registry import METRICS
 from genbench.sources.network import likelihood_of
 from genbench.space import seeded
@@ -66,9 +66,9 @@ def test_refuses_anything_but_one_number_an_image():
 
 def test_every_kind_of_likelihood_is_the_same_number_of_its_log_probs():
     log_probs = -math.log(2) * np.array([8.0, 16.0, 24.0])
-    for metric in LIKELIHOODS:
+    for metric in LIKELIHOOD_METRICS:
         assert metric.compute(log_probs=log_probs, dims=8, kind="estimate").value == pytest.approx(2)
-    assert len({metric.abilities for metric in LIKELIHOODS}) == len({m.name for m in LIKELIHOODS}) == 3
+    assert len({metric.abilities for metric in LIKELIHOOD_METRICS}) == len({m.name for m in LIKELIHOOD_METRICS}) == 3
 
 
 @pytest.mark.parametrize(

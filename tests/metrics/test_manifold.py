@@ -74,7 +74,7 @@ def test_swapping_sets_swaps_precision_and_recall_and_scale_does_not_matter(seed
 def test_blocks_do_not_matter(monkeypatch):
     fake, real = normal(0, 90, 5), normal(1, 70, 5) * 1.2
     whole = precision_recall(fake=fake, real=real)
-    monkeypatch.setattr(manifold, "BLOCK", 13)
+    monkeypatch.setattr(manifold, "DISTANCE_BLOCK", 13)
     assert precision_recall(fake=fake, real=real) == whole
 
 

@@ -14,7 +14,7 @@ from genbench.metrics.memorisation import (
     authenticity_share,
     ct_score,
     memorised_share,
-    nearest,
+    nearest_train_rows,
     separation,
 )
 
@@ -107,14 +107,14 @@ def test_authenticity_by_brute_force():
 
 
 def test_nearest_by_brute_force_in_blocks_and_exactly_zero_for_copies(monkeypatch):
-    monkeypatch.setattr(memorisation, "BLOCK", 37)
+    monkeypatch.setattr(memorisation, "DISTANCE_BLOCK", 37)
     rows, train = normal(0, 100, 6) + 1e3, normal(1, 90, 6) + 1e3
     rows[5] = train[40]
-    found, expected = nearest(rows, train), cdist(rows, train)
+    found, expected = nearest_train_rows(rows, train), cdist(rows, train)
     assert found.which.tolist() == expected.argmin(axis=1).tolist()
     assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-10, abs=0)
     assert found.distance[5] == 0.0
-    others = nearest(train, train, own=np.arange(90))
+    others = nearest_train_rows(train, train, own=np.arange(90))
     own = cdist(train, train)
     np.fill_diagonal(own, np.inf)
     assert others.distance == pytest.approx(own.min(axis=1), rel=1e-10)
@@ -169,7 +169,7 @@ def test_cells_find_copying_that_the_whole_hides():
         "held_out": np.concatenate([held_out[0], held_out[1] + away]),
     }
     by_mode = [
-        separation(nearest(f, t).distance, nearest(h, t).distance).z
+        separation(nearest_train_rows(f, t).distance, nearest_train_rows(h, t).distance).z
         for f, t, h in ((copied, train[0], held_out[0]), (poor, train[1], held_out[1]))
     ]
     assert by_mode[0] < -15

@@ -59,7 +59,7 @@ def test_runs_inside_inference_mode_and_takes_numpy():
 
 
 def test_metric_declares_its_constants_and_says_what_the_interval_leaves_out(monkeypatch):
-    monkeypatch.setattr(trained_classifier, "STEPS", 5)
+    monkeypatch.setattr(trained_classifier, "_STEPS", 5)
     found = CAS.compute(**FAKE, **REAL)
     assert found.value == classification_accuracy_score(**FAKE, **REAL, steps=5)
     assert found.lo <= found.value <= found.hi

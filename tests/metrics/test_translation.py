@@ -77,7 +77,7 @@ def test_ssim_of_equal_images_is_one_and_of_negatives_below_zero():
 def test_ssim_by_parts(monkeypatch):
     x, y = images(0, 9), images(1, 9)
     whole = ssim(x=x, y=y)
-    monkeypatch.setattr("genbench.metrics.translation.BATCH", 4)
+    monkeypatch.setattr("genbench.metrics.translation._BATCH", 4)
     assert ssim(x=x, y=y).tolist() == whole.tolist()
 
 

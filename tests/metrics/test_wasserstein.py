@@ -11,9 +11,9 @@ from genbench.metrics.wasserstein import (
     SLICED_WASSERSTEIN,
     directions,
     project,
+    quantile_steps,
     sliced_wasserstein_distance,
     squared_distance,
-    steps,
     transport,
 )
 
@@ -92,15 +92,15 @@ def test_interval_has_the_spread_of_repeated_draws():
 def test_does_not_depend_on_blocks_or_on_the_type(monkeypatch):
     fake, real = (normal(s, n, 10).astype(np.float32) for s, n in ((0, 70), (1, 45)))
     value = sliced_wasserstein_distance(fake=fake, real=real, projections=40)
-    monkeypatch.setattr(wasserstein, "BLOCK", 16)
-    monkeypatch.setattr(wasserstein, "SLICES", 7)
+    monkeypatch.setattr(wasserstein, "_BLOCK", 16)
+    monkeypatch.setattr(wasserstein, "_DIRECTION_BLOCK", 7)
     wide = {"fake": fake.astype(np.float64), "real": real.astype(np.float64)}
     assert sliced_wasserstein_distance(**wide, projections=40) == pytest.approx(value, rel=1e-12)
     assert sliced_wasserstein_distance(**wide, projections=40, seed=0) != pytest.approx(value, rel=1e-6)
 
 
 def test_pieces_cover_the_whole_once():
-    cut = steps(7, 5)
+    cut = quantile_steps(7, 5)
     assert cut.length.sum() == pytest.approx(1, rel=1e-12)
     assert np.bincount(cut.fake, cut.length) == pytest.approx(np.full(7, 1 / 7))
     assert np.bincount(cut.real, cut.length) == pytest.approx(np.full(5, 1 / 5))

@@ -121,7 +121,7 @@ def test_only_what_the_work_tree_cannot_draw_closes_the_gate(monkeypatch, tree, 
 
 
 def test_json_has_no_infinity():
-    comparison = paired.compared(subject(), 4, [(1.0, 2.0)], paired.Ratio(2.0, 0.0, math.inf, 1), same=False)
+    comparison = paired.comparison_of(subject(), 4, [(1.0, 2.0)], paired.Ratio(2.0, 0.0, math.inf, 1), same=False)
     assert json.loads(json.dumps(comparison.plain(), allow_nan=False))["ratio"]["hi"] is None
     assert "A and B draw different images" in comparison.note
 

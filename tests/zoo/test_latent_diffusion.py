@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from genbench import data, features
 from genbench.check import check_model
 from genbench.contract import Batch, Condition, DataSpec
-from genbench.draw.blocks import Wishes, draw
+from genbench.draw.blocks import Conditions, draw
 from genbench.errors import ModelError
 from genbench.sources.build import load_model
 from genbench.space import seeded
@@ -264,7 +264,7 @@ def test_without_the_outputs_of_cross_attention_prompts_change_nothing():
 @pytest.mark.parametrize(("guidance", "evaluations"), [(0.0, 3), (1.0, 3), (2.0, 6), (0.5, 6)])
 def test_evaluations_are_two_a_step_where_guided(guidance, evaluations):
     model = make(GuidedSampler(3, guidance=guidance)).eval()
-    drawn = draw(model, 4, 0, block=2, wishes=Wishes(torch.arange(2), ("one", "two")))
+    drawn = draw(model, 4, 0, block=2, conditions=Conditions(torch.arange(2), ("one", "two")))
     assert drawn.evaluations == model.evaluations == evaluations
 
 
@@ -543,6 +543,6 @@ def test_prompts_are_obeyed_on_digits():
     stream = Batches(digits.train.pixels, digits.train.labels, digits.spec.levels, 0, captions=digits.captions)
     recipe = model.recipe(digits.spec)
     fit(model, stream, recipe, FitOptions(recipe.images, 0))
-    drawn = draw(model, 1000, 0, block=500, wishes=Wishes(digits.train.labels, digits.captions))
-    seen = features.load("classifier", "digits")(drawn.pixels, digits.spec.levels).probabilities.argmax(1)
+    drawn = draw(model, 1000, 0, block=500, conditions=Conditions(digits.train.labels, digits.captions))
+    seen = features.load_extractor("classifier", "digits")(drawn.pixels, digits.spec.levels).probabilities.argmax(1)
     assert (seen == drawn.labels.numpy()).mean() > 0.9

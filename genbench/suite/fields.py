@@ -1,0 +1,73 @@
+"""The keys of a suite and their types, without the rules between them (genbench.suite.rules)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PrivateAttr
+
+from genbench.errors import SuiteError
+from genbench.suite.entries import (
+    Budget,
+    DatasetEntry,
+    Entry,
+    ExtractionEntry,
+    FeaturesName,
+    ListedMetric,
+    ModelEntry,
+    Positive,
+    Seed,
+    SpeedEntry,
+    SuiteTitle,
+    TrialEntry,
+)
+from genbench.suite.yaml_source import Loc, SuiteSource
+
+
+class SuiteFields(Entry):
+    """The values of a suite, each of the right type, and where they come from (explained at schema.Suite)."""
+
+    suite: SuiteTitle
+    version: Positive = 1
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    dataset: DatasetEntry
+    features: FeaturesName = "classifier"
+    extraction: ExtractionEntry = ExtractionEntry()
+    budget: Budget | None = None
+    samples: Annotated[int, Field(ge=2)] = 2_000
+    reference: Literal["train", "test"] = "train"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    block: Positive = 500
+    likelihood_images: Positive | None = None
+    speed: SpeedEntry = SpeedEntry()
+    trial: TrialEntry = TrialEntry()
+    models: Annotated[list[ModelEntry], Field(min_length=1)]
+    metrics: Annotated[list[ListedMetric], Field(min_length=1)]
+
+    _source: SuiteSource = PrivateAttr(default_factory=SuiteSource)
+
+    @property
+    def source(self) -> SuiteSource:
+        """Where the suite came from, for messages."""
+        return self._source
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start: the folder of the suite's file, or the current one."""
+        return self._source.folder
+
+    def path(self, text: str) -> Path:
+        """A path of the suite; a relative one starts in the suite's folder."""
+        return self.folder / os.path.expanduser(text)  # noqa: PTH111 - leaves "~nobody" as it is, where Path raises
+
+    def error(self, loc: Loc, message: str) -> SuiteError:
+        """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns."""
+        return self._source.error([(loc, message)])
+
+    def images(self, entry: ModelEntry) -> int | None:
+        """Images to train on: the entry's budget, else its train.images, else the suite's; None: the recipe's."""
+        budget = self.budget.images if self.budget else None
+        return entry.budget.images if entry.budget else entry.train.images or budget
