@@ -167,10 +167,10 @@ def selftest(
     only: Annotated[str, typer.Option(help="Only problems whose name contains this text.")] = "",
 ) -> None:
     """Run the code that measures models on problems with known answers: a table of measured and true values."""
-    from genbench import selftest as worlds
+    from genbench import selftest as problems
 
-    rows = worlds.run(only)
-    typer.echo(worlds.table(rows))
+    rows = problems.run_selftest(only)
+    typer.echo(problems.result_table(rows))
     raise typer.Exit(0 if all(row.ok for row in rows) else 1)
 
 
@@ -195,9 +195,9 @@ def convert(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by genbench 0.1.")],
 ) -> None:
     """Rewrite DIR, a result of an older genbench, so that this one reads it. No value changes."""
-    from genbench.commands.convert import convert as rewrite
+    from genbench.commands.convert import convert_result
 
-    typer.echo(rewrite(directory))
+    typer.echo(convert_result(directory))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from genbench.commands.convert import branches, convert
+from genbench.commands.convert import branches, convert_result
 from genbench.errors import StoreError
 from genbench.records import read_records
 
@@ -30,11 +30,11 @@ def test_values_stay_and_kinds_are_corrected(tmp_path):
         old("bits_per_dim", 3.0, kind="<="), old("bits_per_dim_ode", 2.5, kind="~"),
         old("kid", None, status="n/a", reason="why"),
     )  # fmt: skip
-    convert(tmp_path)
+    convert_result(tmp_path)
     records = read_records(tmp_path / "records.jsonl")
     assert [r.value for r in records] == [3.5, 2.0, 4.0, 3.0, 2.5, None]
     assert [r.kind for r in records] == ["", "density", "mass", "bound", "estimate", ""]
-    assert "already" in convert(tmp_path)
+    assert "already" in convert_result(tmp_path)
 
 
 def test_a_field_belongs_to_the_metric_that_declares_it_and_to_the_model_otherwise():
@@ -54,7 +54,7 @@ def test_claims_are_converted_too(tmp_path):
         {"metric": "fid", "value": 3.0, "source": "p", "protocol": {"n_fake": 10, "extractor": "e"}},
     ]
     (tmp_path / "suite.yaml").write_text(json.dumps({"suite": "s", "models": [{"name": "m", "claims": claims}]}))
-    convert(tmp_path)
+    convert_result(tmp_path)
     text = (tmp_path / "suite.yaml").read_text()
     assert "kind: density" in text
     assert "n_fake: 10" in text.split("data:")[-1]
@@ -62,7 +62,7 @@ def test_claims_are_converted_too(tmp_path):
 
 def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(StoreError, match="not found"):
-        convert(tmp_path)
+        convert_result(tmp_path)
     (tmp_path / "records.jsonl").write_text('{"schema": 1}\n')
     with pytest.raises(StoreError, match="not records of schema 1"):
-        convert(tmp_path)
+        convert_result(tmp_path)

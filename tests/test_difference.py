@@ -46,7 +46,7 @@ def results(tmp_path):
 
 
 def only(results, a: Record, b: Record) -> difference.Difference:
-    (found,) = difference.compare(*results([a], [b]))
+    (found,) = difference.metric_differences(*results([a], [b]))
     return found
 
 
@@ -95,19 +95,19 @@ def test_kinds_of_likelihood_are_not_compared(results):
 
 def test_what_is_missing(results):
     failed = record("fid", None, status="failed", reason="out of memory")
-    found = difference.compare(*results([record("fid", 2.0), record("kid", 1.0)], [failed]))
+    found = difference.metric_differences(*results([record("fid", 2.0), record("kid", 1.0)], [failed]))
     assert [(d.verdict, d.reason) for d in found] == [
         ("missing", "no value in B: out of memory"), ("missing", "no value in B: not measured"),
     ]  # fmt: skip
     assert len(difference.closed(found, {})) == 2
-    back = difference.compare(*results([failed], [record("fid", 2.0)]))
+    back = difference.metric_differences(*results([failed], [record("fid", 2.0)]))
     assert difference.closed(back, {}) == []
 
 
 def test_a_model_that_is_gone(results):
     other = replace(record("fid", 2.0), model="gan", cell="gan/digits/s0")
     a, b = results([record("fid", 2.0), other], [record("fid", 2.0)])
-    (gone,) = (d for d in difference.compare(a, b) if d.verdict == "missing")
+    (gone,) = (d for d in difference.metric_differences(a, b) if d.verdict == "missing")
     assert (gone.model, gone.reason) == ("gan", f"only in {a}")
     assert difference.closed([gone], {}) == [gone]
 
@@ -117,13 +117,13 @@ def test_a_model_that_is_gone(results):
     [(Tolerance(), True), (Tolerance(0.49), True), (Tolerance(0.51), False), (Tolerance(0.26, True), False)],
 )
 def test_the_gate_closes_when_the_whole_interval_is_beyond_the_tolerance(results, tolerance, shut):
-    found = difference.compare(*results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
+    found = difference.metric_differences(*results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
     assert bool(difference.closed(found, {"fid": tolerance})) == shut
 
 
 def test_a_fall_of_what_should_be_high_closes_the_gate(results):
     given = record("recall", 0.9, 0.01, better="higher"), record("recall", 0.8, 0.01, better="higher")
-    found = difference.compare(*results([given[0]], [given[1]]))
+    found = difference.metric_differences(*results([given[0]], [given[1]]))
     assert difference.closed(found, {"recall": Tolerance(0.05)})
     assert not difference.closed(found, {"recall": Tolerance(0.10)})
 
@@ -156,7 +156,7 @@ def speed(value: float) -> Record:
 )
 def test_speed_and_quality_are_judged_together(results, fid, rate, start):
     a, b = [record("fid", 2.0, 0.1), speed(100.0)], [record("fid", fid, 0.1), speed(rate)]
-    assert difference.sentence(difference.compare(*results(a, b))).startswith(start)
+    assert difference.sentence(difference.metric_differences(*results(a, b))).startswith(start)
 
 
 def test_the_command(results):
@@ -172,6 +172,6 @@ def test_the_command(results):
 
 def test_a_result_with_itself_is_no_different():
     place = Path(__file__).parent.parent / "reports" / "reference" / "digits"
-    found = difference.compare(place, place)
+    found = difference.metric_differences(place, place)
     assert {d.verdict for d in found} <= {"cannot tell", "not compared"}
     assert difference.closed(found, {}) == []

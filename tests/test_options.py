@@ -9,13 +9,11 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 import genbench
-from genbench.builtin import MODEL_TABLE
 from genbench.contract import Count, DataSpec
 from genbench.errors import ModelError, SuiteError
 from genbench.options import bare_hint, check_options, option_problems
-from genbench.registry import resolve_model
-from genbench.suite.schema import Suite
-from genbench.suite.schema import check_options as check_suite_options
+from genbench.registry import MODELS, resolve_model
+from genbench.suite.schema import Suite, check_suite_options
 
 SHAPES = (DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10), DataSpec(3, 32, 32, 256, 10))
 
@@ -100,7 +98,7 @@ def outside(hint: Any) -> list[Any]:
     return values
 
 
-@pytest.mark.parametrize("name", MODEL_TABLE)
+@pytest.mark.parametrize("name", MODELS.built_in)
 def test_every_option_of_the_zoo_has_a_limit_that_suite_and_load_model_name_alike(name):
     kind = resolve_model(name)
     for part, options in (("config", kind.Config), ("sampler", kind.Sampler)):
@@ -115,7 +113,7 @@ def test_every_option_of_the_zoo_has_a_limit_that_suite_and_load_model_name_alik
                 assert str(caught.value) == f"{kind.__name__}: {part}.{suite_message(changes, options)}"
 
 
-@pytest.mark.parametrize("name", MODEL_TABLE)
+@pytest.mark.parametrize("name", MODELS.built_in)
 @pytest.mark.parametrize("data", SHAPES, ids=lambda data: f"{data.height}")
 def test_every_preset_is_within_its_annotations(name, data):
     kind = resolve_model(name)

@@ -1,4 +1,4 @@
-"""The selftest agrees with its worlds, states the published answers, and goes off when the code is wrong."""
+"""The selftest agrees with its known answers, states the published ones, and fails when the code is wrong."""
 
 import math
 from importlib import import_module
@@ -12,7 +12,7 @@ from genbench import selftest
 from genbench.cli import app
 from genbench.errors import GenbenchError
 from genbench.selftest import base, samplers
-from genbench.selftest.base import Found, Row, World
+from genbench.selftest.base import KnownProblem, Measurement, ProblemResult
 
 TRUE = {  # what papers, hand or an independent computation give
     "FID of N(1/2, I) and N(0, 4 I)": 20,
@@ -32,18 +32,18 @@ TRUE = {  # what papers, hand or an independent computation give
 
 @pytest.fixture(scope="module")
 def rows():
-    return {row.world: row for row in selftest.run()}
+    return {row.problem: row for row in selftest.run_selftest()}
 
 
-@pytest.mark.parametrize("name", [world.name for world in selftest.WORLDS])
+@pytest.mark.parametrize("name", [problem.name for problem in selftest.PROBLEMS])
 def test_every_world_agrees(rows, name):
-    assert rows[name].ok, selftest.table([rows[name]])
+    assert rows[name].ok, selftest.result_table([rows[name]])
     assert math.isfinite(rows[name].tolerance)
 
 
 @pytest.mark.parametrize("name", TRUE)
 def test_truth_is_the_published_one(rows, name):
-    (found,) = (row for world, row in rows.items() if name in world)
+    (found,) = (row for problem, row in rows.items() if name in problem)
     assert found.true == pytest.approx(TRUE[name], abs=6e-6)
 
 
@@ -69,12 +69,12 @@ def test_bound_of_the_exact_denoiser_is_the_known_one(variance, s2, bits):
 
 
 def test_worlds_have_names_and_sources_of_their_own():
-    names = [world.name for world in selftest.WORLDS]
+    names = [problem.name for problem in selftest.PROBLEMS]
     assert len(set(names)) == len(names)
-    assert all(world.source for world in selftest.WORLDS)
+    assert all(problem.source for problem in selftest.PROBLEMS)
 
 
-# ---- planted faults: (worlds that must go off, what is replaced, by what, given the original) ------------------------
+# ---- planted faults: (problems that must fail, what is replaced, by what, given the original) ------------------------
 
 
 def divided_by_n(moments):
@@ -179,15 +179,15 @@ def plant(monkeypatch, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(monkeypatch, fault):
     plant(monkeypatch, fault)
-    rows = selftest.run(FAULTS[fault][0])
-    assert [r.world for r in rows if r.ok] == []
+    rows = selftest.run_selftest(FAULTS[fault][0])
+    assert [r.problem for r in rows if r.ok] == []
     assert [r.message for r in rows if r.message] == []  # wrong numbers, not broken code
 
 
 def test_a_fault_is_seen_where_it_is_and_nowhere_else(monkeypatch):
     plant(monkeypatch, "biased kernel distance")
-    rows = [r for name in ("KID of {0", "IS of", "FID of two", "recall") for r in selftest.run(name)]
-    assert [r.world for r in rows if not r.ok] == [rows[0].world]
+    rows = [r for name in ("KID of {0", "IS of", "FID of two", "recall") for r in selftest.run_selftest(name)]
+    assert [r.problem for r in rows if not r.ok] == [rows[0].problem]
 
 
 # ---- rows and the table ---------------------------------------------------------------------------------------------
@@ -201,13 +201,13 @@ def raises():
     ("measured", "ok"), [(1.0, True), (1.1, True), (1.11, False), (math.nan, False), (math.inf, False)]
 )
 def test_a_row_is_ok_within_its_tolerance(measured, ok):
-    assert base.row(World("w", "s", lambda: Found(measured, 1.0, 0.1000001))).ok is ok
+    assert base.measure_problem(KnownProblem("w", "s", lambda: Measurement(measured, 1.0, 0.1000001))).ok is ok
 
 
 def test_a_world_that_raises_is_off_with_its_sentence():
-    found = base.row(World("w", "s", raises))
+    found = base.measure_problem(KnownProblem("w", "s", raises))
     assert (found.ok, found.measured, found.message) == (False, None, "ValueError: no such thing")
-    assert "OFF      s; raised ValueError: no such thing" in selftest.table([found])
+    assert "OFF      s; raised ValueError: no such thing" in selftest.result_table([found])
 
 
 def test_average_allows_four_standard_errors():
@@ -218,25 +218,25 @@ def test_average_allows_four_standard_errors():
 
 def test_table():
     rows = [
-        Row("a coin", 0.51, 0.5, 0.02, True, "Bernoulli 1713", 1.0, base.MONTE_CARLO),
-        Row("a die", 3.0, 3.5, 1e-9, False, "by hand", 0.5),
+        ProblemResult("a coin", 0.51, 0.5, 0.02, True, "Bernoulli 1713", 1.0, base.MONTE_CARLO),
+        ProblemResult("a die", 3.0, 3.5, 1e-9, False, "by hand", 0.5),
     ]
-    assert selftest.table(rows).splitlines() == [
-        "world   measured  true  tolerance       verdict  follows from",
-        "a coin  0.51      0.5   2.0e-02 4 s.e.  ok       Bernoulli 1713",
-        "a die   3         3.5   1.0e-09         OFF      by hand",
+    assert selftest.result_table(rows).splitlines() == [
+        "problem  measured  true  tolerance       verdict  follows from",
+        "a coin   0.51      0.5   2.0e-02 4 s.e.  ok       Bernoulli 1713",
+        "a die    3         3.5   1.0e-09         OFF      by hand",
         "",
         selftest.NOTE,
-        "1 of 2 worlds agree; 1.5 s",
+        "1 of 2 problems agree; 1.5 s",
     ]
 
 
 def test_a_word_that_no_world_has_is_refused():
     with pytest.raises(GenbenchError) as caught:
-        selftest.run("DDIN")
+        selftest.run_selftest("DDIN")
     assert str(caught.value) == (
-        "selftest: no world's name holds 'DDIN'; did you mean 'DDIM'? allowed: a part of a name in the table's first "
-        "column, such as FID, bits/dim, DDIM"
+        "selftest: no problem's name contains 'DDIN'; did you mean 'DDIM'? allowed: a part of a name in the table's "
+        "first column, such as FID, bits/dim, DDIM"
     )
 
 
@@ -246,7 +246,7 @@ def test_a_word_that_no_world_has_is_refused():
 def test_command_prints_the_table_and_exits_0():
     done = CliRunner().invoke(app, ["selftest", "--only", "recall"])
     assert done.exit_code == 0
-    assert "1 of 1 worlds agree" in done.output
+    assert "1 of 1 problems agree" in done.output
 
 
 def test_command_exits_1_when_a_row_is_off(monkeypatch):

@@ -17,7 +17,7 @@ from genbench.suite.schema import (
     ModelEntry,
     Suite,
     TrainEntry,
-    check_options,
+    check_suite_options,
     read_suite,
     suite_json_schema,
 )
@@ -410,7 +410,7 @@ class Options:
 
 def test_options_come_back_ready_for_the_dataclass() -> None:
     given = {"rate": 1, "widths": [4, 8], "pair": [1, 2], "kind": "cosine", "either": [3], "top": None, "channels": 8}
-    found = check_options(suite(), ("models", 1, "config"), given, Options)
+    found = check_suite_options(suite(), ("models", 1, "config"), given, Options)
     assert Options(**found) == Options(8, 1.0, (4, 8), (1.0, 2.0), "cosine", (3,), False, None)
     assert list(found) == list(given)
     assert type(found["rate"]) is float
@@ -439,7 +439,7 @@ def test_options_come_back_ready_for_the_dataclass() -> None:
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SuiteError) as caught:
-        check_options(suite(), ("models", 1, "config"), options, Options)
+        check_suite_options(suite(), ("models", 1, "config"), options, Options)
     assert str(caught.value) == f"suites/x.yaml:7: models[1].config{message}"
 
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from genbench import features
-from genbench.builtin import MODEL_TABLE
 from genbench.check.other_device import DEVICE, other_device
 from genbench.check.waits import recorded_waits
 from genbench.contract import DataSpec, override
 from genbench.features import pretrained, resize
-from genbench.registry import resolve_model
+from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import build
 from genbench.space import seeded, to_device
 from genbench.train.batches import Batches
@@ -58,7 +57,7 @@ def waits_of(run: Training) -> list[str]:
     return waits
 
 
-@pytest.mark.parametrize("name", MODEL_TABLE)
+@pytest.mark.parametrize("name", MODELS.built_in)
 def test_no_step_of_a_zoo_model_waits_for_the_device(name, fused):
     with other_device():
         run = training(name)

@@ -14,25 +14,25 @@ from genbench.protocol import Protocol, protocol_hash
 from genbench.records import BOUND, DENSITY, ESTIMATE, MASS, Record, read_records, write_records
 from genbench.registry import METRICS
 
-MODEL = frozenset({
+MODEL_FIELDS = frozenset({
     "config", "sampler", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
     "non_finite_samples", "caveat",
 })  # fmt: skip
-DATA = {"dataset": "name", "dataset_fingerprint": "fingerprint"} | {
+DATA_FIELDS = {"dataset": "name", "dataset_fingerprint": "fingerprint"} | {
     name: name
     for name in (
         "n_fake", "n_real", "quantisation", "levels", "dims", "reference", "memory_of", "held_out", "tested_on",
         "split", "pairs",
     )
 }  # fmt: skip
-FEATURES = frozenset({
+FEATURE_FIELDS = frozenset({
     "extractor", "extractor_weights", "feature_layer", "resize", "pixel_range", "grey", "feature_precision",
     "similarity", "similarity_weights", "similarity_resize",
 })  # fmt: skip
-MACHINE = frozenset({"torch", "device", "threads", "dtype", "memory", "batch"})
+MACHINE_FIELDS = frozenset({"torch", "device", "threads", "dtype", "memory", "batch"})
 
 
-def convert(directory: Path) -> str:
+def convert_result(directory: Path) -> str:
     """Rewrites DIR/records.jsonl, and the claims of DIR/suite.yaml; returns a line for the screen.
 
     Raises StoreError for a folder without records, or with records that are neither schema 1 nor 2.
@@ -71,14 +71,14 @@ def branches(metric: str, flat: dict[str, Any]) -> Protocol:
     for name, value in flat.items():
         if name in own:
             tree["metric"][name] = value
-        elif name in DATA:
-            tree["data"][DATA[name]] = value
-        elif name in FEATURES:
+        elif name in DATA_FIELDS:
+            tree["data"][DATA_FIELDS[name]] = value
+        elif name in FEATURE_FIELDS:
             tree["features"][name] = value
-        elif name in MODEL:
+        elif name in MODEL_FIELDS:
             tree["model"][name] = value
         else:
-            tree["machine" if timed and name in MACHINE else "metric"][name] = value
+            tree["machine" if timed and name in MACHINE_FIELDS else "metric"][name] = value
     return tree
 
 

@@ -10,7 +10,7 @@ from genbench.report import difference
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DiffReport:
     """text: a table or JSON. sentence: the summary. closed: why the gate is closed, one line each."""
 
     text: str
@@ -18,10 +18,10 @@ class Comparison:
     closed: tuple[str, ...]
 
 
-def compare_results(a: Path, b: Path, gate: bool, tolerance: list[str], as_json: bool) -> Comparison:
+def compare_results(a: Path, b: Path, gate: bool, tolerance: list[str], as_json: bool) -> DiffReport:
     """Compares result b with a; gate: whether b may not be worse beyond the tolerances, each NAME=NUMBER or NUMBER%."""
-    compared = difference.compare(a, b)
+    compared = difference.metric_differences(a, b)
     worse = difference.closed(compared, difference.tolerances(tolerance)) if gate else []
-    text = json.dumps(difference.as_plain(compared), indent=1) if as_json else difference.table(compared)
+    text = json.dumps(difference.as_plain(compared), indent=1) if as_json else difference.difference_table(compared)
     lines = (f"gate closed: {d.model} {d.metric} is {d.verdict} {d.reason}".rstrip() for d in worse)
-    return Comparison(text, difference.sentence(compared), tuple(lines))
+    return DiffReport(text, difference.sentence(compared), tuple(lines))

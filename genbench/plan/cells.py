@@ -35,7 +35,7 @@ class MetricPlan:
 
 
 @dataclass(frozen=True)
-class SuiteName:
+class SuiteVersion:
     """Which suite, in which version, a cell belongs to."""
 
     name: str
@@ -49,7 +49,7 @@ class Cell:
     extractor, extraction: the feature extractor and its options. facts: what its values depend on.
     """
 
-    suite: SuiteName
+    suite: SuiteVersion
     source: Source
     data: DataPlan
     drawing: Drawing

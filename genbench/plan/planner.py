@@ -20,14 +20,14 @@ from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Facts
 from genbench.options import nearest
 from genbench.plan.applies import suite_setting
-from genbench.plan.cells import Cell, MetricPlan, SuiteName
-from genbench.plan.rows import Rows
+from genbench.plan.cells import Cell, MetricPlan, SuiteVersion
+from genbench.plan.rows import SuiteRows
 from genbench.provenance import Provenance, provenance
 from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
 from genbench.sources.scale_row import ScaleRow
 from genbench.sources.trained import Fit, Trained
-from genbench.suite.schema import Suite, check_options
+from genbench.suite.schema import Suite, check_suite_options
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ class _Planner:
         self.extractor = self._extractor()
         self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
         self.setting = suite_setting(suite.features, self.data)
-        self.rows = Rows(suite, self.data, limit)
+        self.rows = SuiteRows(suite, self.data, limit)
         self.provenance: Provenance = provenance(suite.folder)
 
     def _data(self) -> DataPlan:
         suite = self.suite
         try:
             declared = data.dataset_source(self.entry)
-            check_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
+            check_suite_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
             spec, fingerprint = data.describe(self.entry, suite.folder)
         except DataError as error:
             raise suite.error(("dataset",), str(error)) from None
@@ -126,7 +126,7 @@ class _Planner:
         """The protocol fields of the extractor."""
         suite = self.suite
         try:
-            check_options(
+            check_suite_options(
                 suite, ("extraction",), suite.extraction.own, features.extractor_source(suite.features).options
             )
             return features.protocol_fields(suite.features, data.origin(self.entry), extraction(suite))
@@ -160,8 +160,8 @@ class _Planner:
         facts = self._facts(source, drawing)
         planned = tuple(self._metric(metric, facts, source.capabilities) for metric in self.metrics)
         return Cell(
-            SuiteName(suite.suite, suite.version), source, self.data, drawing, suite.features, extraction(suite), facts,
-            planned, self.provenance,
+            SuiteVersion(suite.suite, suite.version), source, self.data, drawing, suite.features, extraction(suite),
+            facts, planned, self.provenance,
         )  # fmt: skip
 
     def _facts(self, source: Source, drawing: Drawing) -> Facts:

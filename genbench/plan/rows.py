@@ -17,10 +17,10 @@ from genbench.sources.base import DataPlan, Source
 from genbench.sources.files import Files
 from genbench.sources.network import Network
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
-from genbench.suite.schema import Suite, check_options
+from genbench.suite.schema import Suite, check_suite_options
 
 
-class Rows:
+class SuiteRows:
     """The rows of a suite as sources. Raises SuiteError for an entry that cannot be planned."""
 
     def __init__(self, suite: Suite, plan: DataPlan, limit: int | None) -> None:
@@ -98,7 +98,7 @@ class Rows:
         return kind
 
     def _check(self, index: int, key: str, changes: dict[str, Any], options: Any) -> None:
-        check_options(self.suite, ("models", index, key), changes, type(options))
+        check_suite_options(self.suite, ("models", index, key), changes, type(options))
         try:
             override(options, changes)
         except (ModelError, ValueError) as error:

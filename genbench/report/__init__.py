@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["leaderboard", "outdated", "render"]
 
-FILES = ("leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.tex", "leaderboard.html")
+REPORT_FILES = ("leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.tex", "leaderboard.html")
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def inputs_hash(directory: Path) -> str:
 
 def outdated(directory: Path) -> bool:
     """Whether a file of the report is missing or cut short, or the page was made from other inputs."""
-    if not all((directory / name).is_file() for name in FILES):
+    if not all((directory / name).is_file() for name in REPORT_FILES):
         return True
     page = (directory / "leaderboard.html").read_text(encoding="utf-8", errors="replace")
     return inputs_hash(directory) not in page or not page.rstrip().endswith("</html>")
@@ -56,7 +56,7 @@ def render(directory: Path) -> list[Path]:
     from genbench.report.cards import sample_grids
     from genbench.report.claims import read_claims
     from genbench.report.figures import loss_curves, quality_speed, read_curves
-    from genbench.report.html import Pictures, page
+    from genbench.report.html import PageImages, page
     from genbench.report.tables import latex, markdown, write_frame
 
     records = read_records(directory / "records.jsonl")
@@ -66,7 +66,7 @@ def render(directory: Path) -> list[Path]:
     try:
         names = {b.dataset: "quality-speed" if len(found) == 1 else f"quality-speed-{b.dataset}" for b in found}
         speed = {b.dataset: quality_speed(directory, names[b.dataset], b) for b in found}
-        pictures = Pictures(sample_grids(directory), loss_curves(directory, read_curves(directory)), speed)
+        pictures = PageImages(sample_grids(directory), loss_curves(directory, read_curves(directory)), speed)
         written = write_frame(directory, leaderboard(records))
         for name, text in (
             ("leaderboard.md", markdown(found, claims)),

@@ -191,12 +191,12 @@ def _row(records: list[Record]) -> Row:
     for record in sorted(records, key=lambda r: r.seed):
         by_metric.setdefault(record.metric, []).append(record)
     seeds = tuple(sorted({r.seed for r in records}))
-    entries = {metric: combine(found) for metric, found in by_metric.items()}
+    entries = {metric: over_seeds(found) for metric, found in by_metric.items()}
     family = next((r.family for r in records if r.family), "")
     return Row(first.model, first.dataset, first.role, family, seeds, entries)
 
 
-def combine(records: Sequence[Record]) -> Entry:
+def over_seeds(records: Sequence[Record]) -> Entry:
     """One metric of one row over its seeds: the mean with a t interval, or a single seed's value with its own.
 
     There is no value when no seed has one, or when the seeds were measured under different protocols.

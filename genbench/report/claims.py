@@ -71,10 +71,10 @@ def read_claims(path: Path) -> list[Claim]:
 def verdicts(board: Board, claims: Iterable[Claim]) -> list[Verdict]:
     """A verdict for each claim about a row of the board, in the order of the claims."""
     rows = {row.model: row for row in board.models}
-    return [judge(claim, rows[claim.model].entries.get(claim.metric)) for claim in claims if claim.model in rows]
+    return [judge_claim(claim, rows[claim.model].entries.get(claim.metric)) for claim in claims if claim.model in rows]
 
 
-def judge(claim: Claim, entry: Entry | None) -> Verdict:
+def judge_claim(claim: Claim, entry: Entry | None) -> Verdict:
     """Compares a claim with the measured entry."""
     if entry is None or not entry.ok:
         return Verdict(claim, None, NOT_MEASURED, entry.reason if entry else "")

@@ -26,7 +26,7 @@ from genbench.report.aggregate import Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
 from genbench.text import aligned
 
-BETTER, WORSE, UNCLEAR, REFUSED, MISSING = "better", "worse", "cannot tell", "not compared", "missing"
+BETTER, WORSE, UNDECIDED, REFUSED, MISSING = "better", "worse", "cannot tell", "not compared", "missing"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Difference:
         return self.metric in METRICS and METRICS[self.metric].reads == COST
 
 
-def compare(a: Path, b: Path) -> list[Difference]:
+def metric_differences(a: Path, b: Path) -> list[Difference]:
     """Every metric of every model of two results (folders, or their records.jsonl), A first.
 
     Raises StoreError for a result that cannot be read.
@@ -101,7 +101,7 @@ def _judged(row: Row, metric: str, a: Entry, b: Entry) -> Difference:
     change = b.number - a.number
     down, up = math.hypot(b.number - b.low, a.high - a.number), math.hypot(b.high - b.number, a.number - a.low)
     better = a.record.better
-    verdict = UNCLEAR
+    verdict = UNDECIDED
     if change - down > 0 or change + up < 0:
         verdict = BETTER if (change < 0) == (better == "lower") else WORSE
     return Difference(
@@ -185,7 +185,7 @@ def as_plain(found: Sequence[Difference]) -> list[dict[str, object]]:
     return [asdict(d) for d in found]
 
 
-def table(found: Sequence[Difference]) -> str:
+def difference_table(found: Sequence[Difference]) -> str:
     """The differences in lines: model, metric, A, B, difference with interval, verdict, least difference seen."""
     lines = []
     for d in found:

@@ -1,4 +1,4 @@
-"""Pictures of a result: loss curves of each model, and quality against speed. matplotlib is imported when drawing.
+"""Figures of a result: loss curves of each model, and quality against speed. matplotlib is imported when drawing.
 
 Each is drawn twice, for light and for dark pages; the dark file's name ends in `-dark`.
 """

@@ -24,11 +24,11 @@ from genbench.report.figures import Picture
 from genbench.report.guard import listed, short
 from genbench.report.kinds import sign
 
-TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PageImages:
     """What the page shows beside numbers: sample grids by slug, loss curves by label, quality-speed by dataset."""
 
     samples: Mapping[str, tuple[int, Path]]
@@ -42,7 +42,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of the table: text, and what it sorts by (None goes last)."""
 
     text: str
@@ -67,7 +67,7 @@ class Absence:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ProtocolView:
     """How one metric was measured: lines of (field, value), or (field, value, who) where rows differ."""
 
     title: str
@@ -78,7 +78,7 @@ def page(
     directory: Path,
     records: Sequence[Record],
     boards: Sequence[Board],
-    pictures: Pictures,
+    pictures: PageImages,
     claims: Sequence[Claim] = (),
     inputs: str = "",
 ) -> str:
@@ -87,10 +87,10 @@ def page(
     from markupsafe import Markup
 
     jinja = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    css, js = (Markup((TEMPLATES / f"leaderboard.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
+    css, js = (Markup((_TEMPLATES / f"leaderboard.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
     environment = _environment(directory / "environment.json")
     suite = directory / "suite.yaml"
     return jinja.get_template("leaderboard.html.j2").render(
@@ -118,7 +118,7 @@ def _inlined(picture: Picture) -> dict[str, Any]:
 # --- one dataset
 
 
-def _board_view(board: Board, pictures: Pictures, claims: Sequence[Claim], number: int) -> dict[str, Any]:
+def _board_view(board: Board, pictures: PageImages, claims: Sequence[Claim], number: int) -> dict[str, Any]:
     absences = list(_absences(board, number))
     first = _first_column(board)
     models = sorted(board.models, key=lambda row: _place(row, first))
@@ -190,20 +190,20 @@ def _row_view(board: Board, row: Row, absences: Sequence[Absence]) -> dict[str, 
     return {"name": row.model, "family": row.family if row.family != row.model else "", "cells": cells}
 
 
-def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -> Cell:
+def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -> TableCell:
     entry = row.entries.get(column.metric)
     if entry is None:
-        return Cell("—", hint="not measured")
+        return TableCell("—", hint="not measured")
     if not entry.ok:
         why = next(
             a.anchor for a in absences if (a.model, a.status, a.reason) == (row.model, entry.status, entry.reason)
         )
-        return Cell(entry.status, hint=entry.reason, why=why)
+        return TableCell(entry.status, hint=entry.reason, why=why)
     text = tables.written(entry)
     hint = f"{entry.value!r}" + (f", {entry.interval}: {entry.lo!r} to {entry.hi!r}" if entry.interval else "")
     value, spread = (t.replace("-", "\N{MINUS SIGN}") for t in (text.value, text.spread))
     rank = column.ranks.get(row.model)
-    return Cell(value, spread, sign(entry.kind).text, rank, entry.value, hint, starred=bool(entry.missing))
+    return TableCell(value, spread, sign(entry.kind).text, rank, entry.value, hint, starred=bool(entry.missing))
 
 
 def _absences(board: Board, number: int) -> Iterator[Absence]:
@@ -215,7 +215,7 @@ def _absences(board: Board, number: int) -> Iterator[Absence]:
 # --- protocols and surroundings
 
 
-def _protocol(board: Board, column: Column) -> Protocol:
+def _protocol(board: Board, column: Column) -> ProtocolView:
     """Every field of the metric's protocol; where rows differ, each value with the rows that have it."""
     entries = [(r.model, r.entries[column.metric]) for r in board.rows if column.metric in r.entries]
     records = [(model, e.record) for model, e in entries if e.record.status == OK]
@@ -227,7 +227,7 @@ def _protocol(board: Board, column: Column) -> Protocol:
         for model, found in fields:
             holders.setdefault(plain(found[name]) if name in found else "not stated", []).append(model)
         lines.append((name, "; ".join(_held(value, who, len(holders)) for value, who in holders.items())))
-    return Protocol(tables.title(column), lines)
+    return ProtocolView(tables.title(column), lines)
 
 
 def _stated(record: Record) -> dict[str, Any]:

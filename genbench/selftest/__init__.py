@@ -1,4 +1,4 @@
-"""Worlds with known answers, measured by the very code that measures models: measured against true, in a table."""
+"""Test problems with known answers, measured by the code that measures models: a table of measured and true values."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from genbench.errors import GenbenchError
 from genbench.options import nearest
-from genbench.selftest.base import Found, Row, World, row
-from genbench.selftest.distances import DISTANCES
-from genbench.selftest.likelihoods import LIKELIHOODS
-from genbench.selftest.samplers import SAMPLERS
-from genbench.selftest.speed import SPEED
+from genbench.selftest.base import KnownProblem, Measurement, ProblemResult, measure_problem
+from genbench.selftest.distances import DISTANCE_PROBLEMS
+from genbench.selftest.likelihoods import LIKELIHOOD_PROBLEMS
+from genbench.selftest.samplers import SAMPLER_PROBLEMS
+from genbench.selftest.speed import SPEED_PROBLEMS
 
-__all__ = ["WORLDS", "Found", "Row", "World", "run", "table"]
+__all__ = ["PROBLEMS", "KnownProblem", "Measurement", "ProblemResult", "result_table", "run_selftest"]
 
-WORLDS: tuple[World, ...] = (*DISTANCES, *LIKELIHOODS, *SAMPLERS, *SPEED)
-HEAD = ("world", "measured", "true", "tolerance", "verdict", "follows from")
+PROBLEMS: tuple[KnownProblem, ...] = (*DISTANCE_PROBLEMS, *LIKELIHOOD_PROBLEMS, *SAMPLER_PROBLEMS, *SPEED_PROBLEMS)
+COLUMN_HEADS = ("problem", "measured", "true", "tolerance", "verdict", "follows from")
 NOTE = (
-    "tolerance: of rounding; 4 s.e.: four standard errors over repeats with fixed seeds, and the method's own error "
-    "where it has one; grid: of an integral over cells"
+    "tolerance: for rounding errors; 4 s.e.: four standard errors over repeats with fixed seeds, plus the error of the "
+    "method where it has one; grid: for the error of an integral over cells"
 )
 
 
-def run(only: str = "") -> list[Row]:
-    """Measures the worlds whose name holds `only`, in any case; GenbenchError when there is none."""
-    chosen = [world for world in WORLDS if only.lower() in world.name.lower()]
+def run_selftest(only: str = "") -> list[ProblemResult]:
+    """Measures the problems whose name contains `only`, in upper or lower case; GenbenchError when there is none."""
+    chosen = [problem for problem in PROBLEMS if only.lower() in problem.name.lower()]
     if not chosen:
-        words = ("FID", "bits/dim", "DDIM")
-        near = nearest(only, words) or ";"
+        examples = ("FID", "bits/dim", "DDIM")
+        near = nearest(only, examples) or ";"
         raise GenbenchError(
-            f"selftest: no world's name holds '{only}'{near} allowed: a part of a name in the table's first column, "
-            f"such as {', '.join(words)}"
+            f"selftest: no problem's name contains '{only}'{near} allowed: a part of a name in the table's first "
+            f"column, such as {', '.join(examples)}"
         )
-    with threadpool_limits(1):  # small arrays: a second thread gains nothing, and loses much to a busy neighbour
-        return [row(world) for world in chosen]
+    with threadpool_limits(1):  # small arrays: a second thread gains nothing, and is slow next to a busy process
+        return [measure_problem(problem) for problem in chosen]
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as text: aligned columns, then the number that agree and the seconds it took."""
-    lines = [HEAD, *(_cells(r) for r in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+def result_table(rows: list[ProblemResult]) -> str:
+    """The rows as text: aligned columns, then how many agree and how many seconds they took."""
+    lines = [COLUMN_HEADS, *(_cells(r) for r in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMN_HEADS))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     good, seconds = sum(r.ok for r in rows), sum(r.seconds for r in rows)
-    return "\n".join([*text, "", NOTE, f"{good} of {len(rows)} worlds agree; {seconds:.1f} s"])
+    return "\n".join([*text, "", NOTE, f"{good} of {len(rows)} problems agree; {seconds:.1f} s"])
 
 
-def _cells(r: Row) -> tuple[str, ...]:
-    if r.measured is None or r.true is None or r.tolerance is None:
-        return (r.world, "-", "-", "-", "OFF", f"{r.source}; raised {r.message}")
-    tolerance = f"{r.tolerance:.1e} {r.basis}".rstrip()
-    return (r.world, f"{r.measured:.8g}", f"{r.true:.8g}", tolerance, "ok" if r.ok else "OFF", r.source)
+def _cells(row: ProblemResult) -> tuple[str, ...]:
+    if row.measured is None or row.true is None or row.tolerance is None:
+        return (row.problem, "-", "-", "-", "OFF", f"{row.source}; raised {row.message}")
+    tolerance = f"{row.tolerance:.1e} {row.basis}".rstrip()
+    return (row.problem, f"{row.measured:.8g}", f"{row.true:.8g}", tolerance, "ok" if row.ok else "OFF", row.source)

@@ -38,13 +38,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Betas = Annotated[tuple[Fraction, Fraction], Strict(False), "a list of two numbers, at least 0, below 1"]
 
 
-class Entry(BaseModel):
+class SuiteMapping(BaseModel):
     """A mapping in a suite: no other keys, no conversions between types, not changed after reading."""
 
     model_config = STRICT
 
 
-class Budget(Entry):
+class Budget(SuiteMapping):
     """How long to train: images seen, repeated ones counted again."""
 
     images: Positive
@@ -56,7 +56,7 @@ def _with_options(schema: dict[str, Any]) -> None:
         schema["properties"] |= TypeAdapter(entry.options).json_schema().get("properties", {})
 
 
-class DatasetEntry(Entry):
+class DatasetEntry(SuiteMapping):
     """The data of a suite: the name of a dataset, and the options that this dataset declares beside it."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_with_options)
@@ -69,7 +69,7 @@ class DatasetEntry(Entry):
         return given_options(self.model_extra or {})
 
 
-class ExtractionEntry(Entry):
+class ExtractionEntry(SuiteMapping):
     """How features are extracted; what is not set keeps the extractor's default.
 
     weights: a folder of extractor weights or one file (default: $GENBENCH_WEIGHTS). resize: a policy that the extractor
@@ -90,14 +90,14 @@ class ExtractionEntry(Entry):
         return self.model_extra or {}
 
 
-class SpeedEntry(Entry):
+class SpeedEntry(SuiteMapping):
     """How drawing is timed: images in a call, and seconds to repeat it for."""
 
     batch: Positive = 64
     seconds: Annotated[float, Field(gt=0)] = 3.0
 
 
-class TrialEntry(Entry):
+class TrialEntry(SuiteMapping):
     """Further limits of a run with --limit-images, for models that need hours on a CPU even for so few images.
 
     samples: images drawn from each model. likelihood_images: held-out images scored. speed_batch: images in a timed
@@ -110,7 +110,7 @@ class TrialEntry(Entry):
     train_batch: Positive | None = None
 
 
-class ClaimEntry(Entry):
+class ClaimEntry(SuiteMapping):
     """A published figure of a model, which the report compares with the measured value.
 
     value: as published. kind: of a likelihood, which it must state: the mass of discrete pixels, the density of
@@ -129,7 +129,7 @@ class ClaimEntry(Entry):
     differs: str = ""
 
 
-class TrainEntry(Entry):
+class TrainEntry(SuiteMapping):
     """Changes to a model's own recipe; with the fields of genbench.contract.Recipe; None keeps the model's value."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
@@ -150,7 +150,7 @@ class TrainEntry(Entry):
         return {name: tuple(value.items()) if name == "lrs" else value for name, value in given.items()}
 
 
-class ModelEntry(Entry):
+class ModelEntry(SuiteMapping):
     """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
     name: a name that the registry knows, file.py:Class, or any name with source. label: its name in results (default:

@@ -12,7 +12,6 @@ from genbench.errors import SuiteError
 from genbench.suite.entries import (
     Budget,
     DatasetEntry,
-    Entry,
     ExtractionEntry,
     FeaturesName,
     ListedMetric,
@@ -20,13 +19,14 @@ from genbench.suite.entries import (
     Positive,
     Seed,
     SpeedEntry,
+    SuiteMapping,
     SuiteTitle,
     TrialEntry,
 )
 from genbench.suite.yaml_source import Loc, SuiteSource
 
 
-class SuiteFields(Entry):
+class SuiteFields(SuiteMapping):
     """The values of a suite, each of the right type, and where they come from (explained at schema.Suite)."""
 
     suite: SuiteTitle

@@ -30,7 +30,7 @@ def checked_options(
     return {key: getattr(values, key) for key in (options if name is None else type(values).model_fields)}
 
 
-def option_problems(
+def entry_problems(
     kind: type, options: Mapping[str, Any], *, source: SuiteSource, loc: Loc, name: str | None = None
 ) -> list[Problem]:
     """What checked_options would refuse."""

@@ -10,7 +10,7 @@ from genbench.records import LIKELIHOOD_KINDS
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
 from genbench.suite.entries import ExtractionEntry
 from genbench.suite.fields import SuiteFields
-from genbench.suite.options import option_problems
+from genbench.suite.options import entry_problems
 from genbench.suite.yaml_source import Loc, Problem, choice
 
 EXCLUDES = {
@@ -53,7 +53,7 @@ def _dataset(suite: SuiteFields) -> Iterator[Problem]:
     if not DATASETS.is_built_in(entry.name):
         return
     kind = DATASETS.built_in[entry.name].options
-    problems = option_problems(kind, entry.options, source=suite.source, loc=("dataset",), name=entry.name)
+    problems = entry_problems(kind, entry.options, source=suite.source, loc=("dataset",), name=entry.name)
     yield from problems
     path = entry.options.get("path")
     if path is not None and not problems and not _exists(suite.path(path)):

@@ -24,7 +24,7 @@ from genbench.suite.options import checked_options
 from genbench.suite.rules import RULES
 from genbench.suite.yaml_source import Loc, SuiteSource, read_source, refusal
 
-__all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_options", "read_suite", "suite_json_schema"]
+__all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_suite_options", "read_suite", "suite_json_schema"]
 
 
 class Suite(SuiteFields):
@@ -72,7 +72,7 @@ def suite_json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}
 
 
-def check_options(
+def check_suite_options(
     suite: Suite, loc: Loc, options: Mapping[str, Any], kind: type, name: str | None = None
 ) -> dict[str, Any]:
     """Options of a suite checked against the frozen dataclass that declares them, as `checked_options` does.

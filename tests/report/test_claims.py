@@ -9,8 +9,8 @@ import pytest
 from genbench.errors import StoreError, SuiteError
 from genbench.records import write_records
 from genbench.report import render
-from genbench.report.aggregate import boards, combine
-from genbench.report.claims import Claim, Verdict, judge, read_claims, unlike, verdicts
+from genbench.report.aggregate import boards, over_seeds
+from genbench.report.claims import Claim, Verdict, judge_claim, read_claims, unlike, verdicts
 from genbench.report.tables import claim_cells, markdown
 from genbench.runner.run import run
 from genbench.suite.schema import ClaimEntry, Suite
@@ -26,11 +26,13 @@ SAMPLER = {"model": {"sampler": {"steps": 50, "eta": 0.0}, "images_seen": 102_40
 
 @pytest.fixture
 def measured(record):
-    """What judge says of a claim, given one measured FID of 3.3 +- 0.1 with this protocol."""
+    """What judge_claim says of a claim, given one measured FID of 3.3 +- 0.1 with this protocol."""
 
     def verdict(value=3.17, tolerance=0.0, protocol=FULL, **claim) -> Verdict:
-        found = combine([record("ddpm", "fid", 3.3, half=0.1, protocol={**FULL, **SAMPLER})])
-        return judge(Claim("ddpm", "fid", value, "A paper, table 1", tolerance, protocol=protocol, **claim), found)
+        found = over_seeds([record("ddpm", "fid", 3.3, half=0.1, protocol={**FULL, **SAMPLER})])
+        return judge_claim(
+            Claim("ddpm", "fid", value, "A paper, table 1", tolerance, protocol=protocol, **claim), found
+        )
 
     return verdict
 
@@ -51,9 +53,9 @@ def test_a_figure_is_reproduced_within_the_interval_and_the_tolerance(measured, 
 
 
 def test_better_is_up_for_a_metric_of_which_more_is_better(record):
-    entry = combine([record("ddpm", "is", 9.2, half=0.1, protocol=FULL)])
-    assert judge(Claim("ddpm", "is", 9.46, "p"), entry).text == "not reproduced: worse by 0.26"
-    assert judge(Claim("ddpm", "is", 9.46, "p", tolerance=0.2), entry).text == "reproduced"
+    entry = over_seeds([record("ddpm", "is", 9.2, half=0.1, protocol=FULL)])
+    assert judge_claim(Claim("ddpm", "is", 9.46, "p"), entry).text == "not reproduced: worse by 0.26"
+    assert judge_claim(Claim("ddpm", "is", 9.46, "p", tolerance=0.2), entry).text == "reproduced"
 
 
 @pytest.mark.parametrize(
@@ -95,31 +97,31 @@ def test_every_reason_is_given(measured):
 
 
 def test_a_bound_is_no_value(record):
-    bound = combine([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="bound")])
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="bound"), bound).word == "reproduced"
-    assert judge(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="mass"), bound).text == (
+    bound = over_seeds([record("ddpm", "bits_per_dim", 3.7, half=0.1, protocol={}, kind="bound")])
+    assert judge_claim(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="bound"), bound).word == "reproduced"
+    assert judge_claim(Claim("ddpm", "bits_per_dim", 3.75, "p", kind="mass"), bound).text == (
         "not comparable: published is: mass, measured: bound"
     )
 
 
 def test_a_published_flow_is_compared_with_a_measured_one(record):
-    flow = combine([record("glow", "bits_per_dim", 3.36, half=0.02, protocol={}, kind="density")])
+    flow = over_seeds([record("glow", "bits_per_dim", 3.36, half=0.02, protocol={}, kind="density")])
     claim = Claim("glow", "bits_per_dim", 3.35, "p", kind="density")
-    assert judge(claim, flow).word == "reproduced"
+    assert judge_claim(claim, flow).word == "reproduced"
     assert claim_cells(Verdict(claim, flow, "reproduced"))[2:4] == ("≤ᵈ 3.35", "≤ᵈ 3.360 ± 0.020")
 
 
 def test_what_was_not_measured_has_no_verdict(record):
-    absent = combine([record("gan", "fid", status="failed", reason="loss is NaN")])
-    assert judge(Claim("gan", "fid", 3.17, "p"), absent).text == "not measured: loss is NaN"
-    assert judge(Claim("gan", "fid", 3.17, "p"), None).text == "not measured"
+    absent = over_seeds([record("gan", "fid", status="failed", reason="loss is NaN")])
+    assert judge_claim(Claim("gan", "fid", 3.17, "p"), absent).text == "not measured: loss is NaN"
+    assert judge_claim(Claim("gan", "fid", 3.17, "p"), None).text == "not measured"
 
 
 def test_the_mean_over_seeds_is_judged_and_a_missing_seed_is_a_reason(record):
     values = [record("ddpm", "fid", v, seed=s, protocol=FULL) for s, v in enumerate((3.1, 3.2, 3.3))]
-    assert judge(Claim("ddpm", "fid", 3.17, "p"), combine(values)).word == "reproduced"
+    assert judge_claim(Claim("ddpm", "fid", 3.17, "p"), over_seeds(values)).word == "reproduced"
     failed = record("ddpm", "fid", seed=3, status="failed", reason="out of memory")
-    found = judge(Claim("ddpm", "fid", 3.17, "p"), combine([*values, failed]))
+    found = judge_claim(Claim("ddpm", "fid", 3.17, "p"), over_seeds([*values, failed]))
     assert found.text == "not comparable: not all seeds have a value: seed 3 failed: out of memory"
 
 
