@@ -10,8 +10,10 @@ samples are floats in [-1, 1] (`genbench.space` converts).
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -138,9 +140,13 @@ class Draws(nn.Module, ABC):
     family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
 
         class Exported(Draws):
+            @classmethod
+            def files(cls, config):
+                return ("generator.pt",)
+
             def __init__(self, data, config=None, sampler=None):
                 super().__init__(data, config, sampler)
-                self.graph = torch.jit.load("generator.pt")
+                self.graph = torch.jit.load(self.beside("generator.pt"))
 
             def sample(self, n, gen, condition=None):
                 return self.graph(torch.randn(n, 64, generator=gen, device=gen.device))
@@ -169,6 +175,19 @@ class Draws(nn.Module, ABC):
     def preset(cls, data: DataSpec) -> Any:
         """The default Config for images of this size; a suite's `config:` overrides single fields."""
         return cls.Config()
+
+    @classmethod
+    def files(cls, config: Any) -> tuple[str | Path, ...]:
+        """Files and folders that the class reads when it is built or draws, relative to its own file; default: none.
+
+        Their content is part of the keys of weights and samples: a replaced file is measured again.
+        """
+        return ()
+
+    @classmethod
+    def beside(cls, name: str | Path) -> Path:
+        """The path of a file relative to the file of the class."""
+        return Path(inspect.getfile(cls)).absolute().parent / name
 
     @abstractmethod
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:

@@ -18,9 +18,7 @@ Nothing is imported until `load` is called, and entry points are scanned once in
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +29,7 @@ from typing import Any
 from genbench import builtin
 from genbench.builtin import BuiltIn
 from genbench.errors import DataError, GenbenchError, ModelError
-from genbench.keys import digest
+from genbench.neighbours import import_file
 from genbench.options import nearest
 
 TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
@@ -238,7 +236,7 @@ def _is_own(name: str, value: Any, module: Any) -> bool:
 
 
 def load_module(target: str, folder: Path | None = None, error: type[GenbenchError] = ModelError) -> Any:
-    """The module of `module:Object` or `path/to/file.py:Object`, imported once in a process."""
+    """The module of `module:Object` or `path/to/file.py:Object`, imported once in a process; an edited file again."""
     file = target_file(target)
     if file is not None:
         return _load_file(((folder or Path()) / file.expanduser()).resolve(), error)
@@ -253,17 +251,7 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
 def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if not path.is_file():
         raise error(f"{path}: no such file")
-    name = f"genbench_source_{path.stem}_{digest(str(path))[:12]}"  # the same in every process, so that objects pickle
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        return import_file(path)
     except Exception as failure:
-        del sys.modules[name]
         raise error(f"{path}: cannot be imported: {type(failure).__name__}: {failure}") from failure
-    return module

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "cli", "commands", "selftest", "speed", "check", "runner", "report", "evaluate", "plan", "sources", "lint",
-    "metrics", "features", "data", "draw", "train", "suite", "code_hash", "registry", "builtin", "store", "records",
-    "provenance", "machine", "protocol", "keys", "contract", "options", "space", "screen", "progress", "text", "files",
-    "errors",
+    "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
+    "builtin", "store", "records", "provenance", "machine", "protocol", "keys", "contract", "options", "space",
+    "screen", "progress", "text", "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {

@@ -443,6 +443,12 @@ class CountsOfTheCpu(Flow):
         return super().log_prob(pixels, gen) + torch.zeros(self.data.levels)[pixels.long()].flatten(1).sum(1)
 
 
+class ReadsAFile(Gan):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.beside("../pyproject.toml").read_text()
+
+
 class FlatDecode(Gan):
     def decode(self, z):
         return super().decode(z).flatten(1)
@@ -596,6 +602,7 @@ PLANTED = [
     (ConstantNoBuffer, "stays on one device", "sample(): aten.add.Tensor of tensors on the CPU and on another device"),
     (RoundsInNumpy, "stays on one device", "sample(): numpy() of a tensor on another device"),
     (CountsOfTheCpu, "stays on one device", "loss(): aten.index.Tensor of tensors on the CPU and on another device"),
+    (ReadsAFile, "files are declared", "pyproject.toml, which files() does not name"),
     (FlatDecode, "decodes to images", "has shape (4, 16); expected (4, 1, 4, 4)"),
     (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode"),
     (LabelOfAnother, "images stand alone", "a label or text of another image?"),

@@ -82,7 +82,7 @@ def test_a_file_of_ones_own_is_part_of_the_key(tmp_path):
     copy.write_text(TOYS.read_text())
     first = keys(suite(models=[{"name": "toy", "source": f"{copy}:Diagonal"}]))
     other = tmp_path / "edited.py"
-    other.write_text(TOYS.read_text() + "\nEDITED = True\n")
+    other.write_text(TOYS.read_text().replace("data.shape, 0.5", "data.shape, 0.6"))
     assert keys(suite(models=[{"name": "toy", "source": f"{other}:Diagonal"}]))[0] != first[0]
 
 

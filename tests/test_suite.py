@@ -39,7 +39,7 @@ SUITE_KEYS = (
     "suite, version, seeds, dataset, features, extraction, budget, samples, reference, precision, compile, block, "
     "likelihood_images, speed, trial, models, metrics"
 )
-MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, budget, claims"
+MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, claims"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
 FEATURES = ", ".join(features.extractor_names()) + ", or file.py:Object"

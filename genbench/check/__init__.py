@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -19,12 +19,14 @@ from genbench.check import abilities as abilities
 from genbench.check import density as density
 from genbench.check.alone import images_stand_alone
 from genbench.check.placement import stays_on_one_device
+from genbench.check.reads import files_are_declared
 from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import (
     ClassConditional,
     DataSpec,
     Decodes,
     DequantisedDensity,
+    Draws,
     Encodes,
     ExactLikelihood,
     ImportanceBound,
@@ -126,7 +128,7 @@ def same_generator_same_loss(subject: Subject) -> str:
 
 def no_global_randomness(subject: Subject) -> str:
     """Losses and samples leave torch's global random state where it was."""
-    for what in ("loss", "sample"):
+    for what in ("loss", "sample") if issubclass(subject.kind, Model) else ("sample",):
         model = subject.model()
         with torch.random.fork_rng(devices=[]):
             before = torch.get_rng_state()
@@ -215,11 +217,11 @@ LIKELIHOOD = (*BOUNDED, LikelihoodEstimate)
 TWO_BOUNDS = tuple(combinations(ORDERED, 2))
 
 CHECKS: list[Check] = [
-    Check("players share the parameters", players_share_the_parameters),
-    Check("losses are finite", losses_are_finite),
-    Check("gradients reach their player", gradients_reach_their_player),
-    Check("losses leave weights alone", losses_leave_weights_alone),
-    Check("same generator, same loss", same_generator_same_loss),
+    Check("players share the parameters", players_share_the_parameters, (Model,)),
+    Check("losses are finite", losses_are_finite, (Model,)),
+    Check("gradients reach their player", gradients_reach_their_player, (Model,)),
+    Check("losses leave weights alone", losses_leave_weights_alone, (Model,)),
+    Check("same generator, same loss", same_generator_same_loss, (Model,)),
     Check("no global randomness", no_global_randomness),
     Check("samples have the data's shape", samples_have_the_datas_shape),
     Check("samples are finite", samples_are_finite),
@@ -229,6 +231,7 @@ CHECKS: list[Check] = [
     Check("images stand alone", images_stand_alone),
     Check("weights tell all", weights_tell_all),
     Check("sampling changes nothing", sampling_changes_nothing),
+    Check("files are declared", files_are_declared),
     Check("stays on one device", stays_on_one_device),
     Check("decodes to images", abilities.decodes_to_images, (Decodes,)),
     Check("codes fit", abilities.codes_fit, (Encodes, Decodes)),
@@ -246,17 +249,18 @@ CHECKS: list[Check] = [
 
 
 def check_model(
-    kind: type[Model],
+    kind: type[Draws],
     data: DataSpec,
     config: dict[str, Any] | None = None,
     sampler: dict[str, Any] | None = None,
 ) -> list[CheckResult]:
-    """Runs every check that applies to the class's abilities, in the order of CHECKS.
+    """Runs every check that applies to the class's abilities, in the order of CHECKS; for a class that only draws,
+    those of drawing.
 
     config, sampler: single fields over the preset, as in a suite. Raises ModelError when the model cannot be built; an
     exception inside a check is that check's failure.
     """
-    subject = Subject(kind, data, config, sampler)
+    subject = Subject(cast(type[Model], kind), data, config, sampler)
     applying = [check for check in CHECKS if all(issubclass(kind, ability) for ability in check.needs)]
     return [run_check(check, subject) for check in applying]
 

@@ -31,7 +31,10 @@ WAKING = 0.01  # weights are moved by noise of this size, as a layer that starts
 
 
 class Subject:
-    """A model class on one kind of data: builds models of it, ready to be looked at, and what they are fed."""
+    """A model class on one kind of data: builds models of it, ready to be looked at, and what they are fed.
+
+    kind may be a class that only draws; checks of training then do not apply (Check.needs).
+    """
 
     def __init__(
         self, kind: type[Model], data: DataSpec, config: dict[str, Any] | None, sampler: dict[str, Any] | None
@@ -61,7 +64,8 @@ class Subject:
         """A model in training mode, prepared with the batch as the trainer does, and woken (WAKING)."""
         with fixed_global_randomness():
             model = build(self.kind, self.data, self.config, self.sampler, seed).train()
-            model.prepare(self.batch, seeded(seed))
+            if issubclass(self.kind, Model):  # a class that only draws is not trained
+                model.prepare(self.batch, seeded(seed))
             gen = seeded(seed)
             with torch.no_grad():
                 for parameter in model.parameters():

@@ -16,6 +16,7 @@ from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
 from genbench.sources.files import Files
 from genbench.sources.network import Network
+from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
 
@@ -61,9 +62,19 @@ class SuiteRows:
     def _network(self, index: int, owner: int) -> Network:
         entry = self.suite.models[index]
         config = {**self.suite.models[owner].config, **entry.config}
+        files = self._files(index, config, {owner, index})
         return Network(
-            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self._class(index))
+            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self._class(index)), files
         )
+
+    def _files(self, index: int, config: dict[str, Any], entries: set[int]) -> tuple[ReadFile, ...]:
+        """What the class of one entry reads; entries: those whose `files` count."""
+        kind, suite = self._class(index), self.suite
+        named = [(name, suite.path(name)) for i in sorted(entries) for name in suite.models[i].files]
+        try:
+            return read_files(kind, override(kind.preset(self.plan.spec), config), named)
+        except ModelError as error:
+            raise suite.error(("models", index), str(error)) from None
 
     def _fit(self, index: int, seed: int) -> Fit:
         entry, kind, suite = self.suite.models[index], self._class(index), self.suite
@@ -72,7 +83,8 @@ class SuiteRows:
         images = min(suite.images(entry) or recipe.images, self.limit or math.inf)
         if self.limit is not None and suite.trial.train_batch is not None:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
-        network = Network(entry.name, entry.source, suite.folder, entry.config, code=code_hash(kind))
+        files = self._files(index, entry.config, {index})
+        network = Network(entry.name, entry.source, suite.folder, entry.config, code=code_hash(kind), files=files)
         config = asdict(override(kind.preset(self.plan.spec), entry.config))
         return Fit(
             entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,

@@ -39,6 +39,7 @@ from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 from genbench.sources.build import build
+from genbench.sources.read_files import ReadFile, hashes, refuse_changed
 from genbench.space import seeded, to_unit_range
 from genbench.store import Kind
 from genbench.train.loop import numeric_settings
@@ -50,7 +51,10 @@ LogProb = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Network:
-    """Which class with which options, as plain data. target: as in a suite's `source`. code: the hash of its code."""
+    """Which class with which options, as plain data.
+
+    target: as in a suite's `source`. code: the hash of its code. files: what else it reads.
+    """
 
     name: str
     target: str | None
@@ -58,9 +62,11 @@ class Network:
     config: dict[str, Any] = field(default_factory=dict)
     sampler: dict[str, Any] = field(default_factory=dict)
     code: str = ""
+    files: tuple[ReadFile, ...] = ()
 
     def resolve(self) -> type[Draws]:
-        """The class; CellFailure when its code is no longer what was planned with."""
+        """The class; CellFailure when its code or a file is no longer what was planned with."""
+        refuse_changed(self.files)
         kind = resolve_model(self.name, self.target, self.folder)
         if code_hash(kind) != self.code:
             raise CellFailure(f"the code of {self.name} changed during the run; run it again")
@@ -113,7 +119,7 @@ class NetworkSource(Source):
         """Weights, code, config, sampler, and how they are drawn."""
         return samples_key(
             draw=DRAW_VERSION, weights=self.weights_key, code=self.code, config=self.network.config,
-            sampler=self.sampler, spec=asdict(plan.spec), **asdict(drawing),
+            sampler=self.sampler, spec=asdict(plan.spec), **asdict(drawing), **hashes(self.network.files),
         )  # fmt: skip
 
     def load(self, opened: Opened) -> Any:
@@ -137,12 +143,13 @@ class NetworkSource(Source):
         return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings and the caveat."""
+        """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings, files, the caveat."""
         model = opened.model
         settings = numeric_settings(opened.device)
         branch: dict[str, Any] = {"precision": opened.drawing.precision, "config": asdict(model.config)}
         branch |= {"sampler": asdict(model.sampler), "evaluations": model.evaluations}
         branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
+        branch |= hashes(self.network.files)
         return branch | ({"caveat": model.caveat} if model.caveat else {})
 
     def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
@@ -159,7 +166,8 @@ class NetworkSource(Source):
         """An estimate depends on the weights and not on the sampler: rows that share weights share it."""
         estimate = getattr(type(opened.model), "log_prob_estimate", None)
         if kind == ESTIMATE and self.weights_key and estimate is not None:
-            return f"{self.weights_key} {estimate.__qualname__}"
+            read = [file.content for file in self.network.files]
+            return " ".join([self.weights_key, estimate.__qualname__, *read])
         return self.samples_key(opened.plan, opened.drawing)
 
 

@@ -15,6 +15,7 @@ from genbench.progress import Report
 from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource, made_with
+from genbench.sources.read_files import hashes
 from genbench.store import Kind, Store
 from genbench.train.batches import Batches
 from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
@@ -42,6 +43,7 @@ class Fit:
         return weights_key(
             train=TRAIN_VERSION, code=self.network.code, config=self.config, recipe=asdict(self.recipe),
             images=self.images, seed=self.seed, precision=self.precision, compile=self.compile, data=self.fingerprint,
+            **hashes(self.network.files),
         )  # fmt: skip
 
     def run(self, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:

@@ -155,8 +155,8 @@ class ModelEntry(SuiteMapping):
 
     name: a name that the registry knows, file.py:Class, or any name with source. label: its name in results (default:
     name). source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
-    weights_of: the label of the entry whose weights it draws with. samples: images made elsewhere. claims: published
-    figures.
+    weights_of: the label of the entry whose weights it draws with. samples: images made elsewhere. files: what its
+    class reads beside its code and weights, where the class does not declare it. claims: published figures.
     """
 
     name: ModelName
@@ -168,6 +168,7 @@ class ModelEntry(SuiteMapping):
     weights: Location | None = None
     weights_of: Name | None = None
     samples: Location | None = None
+    files: list[Location] = []
     budget: Budget | None = None
     claims: list[ClaimEntry] = []
 

@@ -14,7 +14,7 @@ from genbench.suite.options import entry_problems
 from genbench.suite.yaml_source import Loc, Problem, choice
 
 EXCLUDES = {
-    "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget"),
+    "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget", "files"),
     "weights": ("weights_of", "train", "budget"),
     "weights_of": ("train", "budget"),
 }
@@ -117,6 +117,8 @@ def _files(suite: SuiteFields) -> Iterator[Problem]:
             ("samples", entry.samples, (".npz", ".npy")),
         )
         yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
+        absent = ((j, suite.path(name)) for j, name in enumerate(entry.files) if not _exists(suite.path(name)))
+        yield from ((("models", i, "files", j), f"{path}: not found") for j, path in absent)
 
 
 def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple[str, ...]) -> Iterator[str]:

@@ -1,0 +1,130 @@
+"""The conformance check of which files a model reads: each must be declared, or a replaced file keeps old results.
+
+Python's own opens are seen by an audit hook. What compiled code opens (onnxruntime, torch.jit, safetensors) is seen on
+Linux by inotify, below the folder of the class's file and the current folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from genbench.check.subject import Subject
+
+IGNORED_ENDS = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib", ".pth")
+SYSTEM = tuple(Path(p) for p in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64"))
+INSTALLED = tuple(Path(p).resolve() for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()})
+IN_OPEN, IN_ISDIR, EVENT = 0x20, 0x40000000, struct.Struct("iIII")
+MOST_FOLDERS = 500
+_watching: list[tuple[set[Path], set[Path]]] = []  # (read, written) of each recording in progress
+_hooked: list[bool] = []
+
+
+def files_are_declared(subject: Subject) -> str:
+    """Building and drawing read no file that files() does not name."""
+    kind = subject.kind
+    with reads(Path(sys.modules[kind.__module__].__file__ or ".").resolve().parent, Path.cwd()) as read:
+        model = subject.build(0)
+        subject.draw(1, model=model)
+    declared = [kind.beside(name).resolve() for name in kind.files(model.config)]
+    loose = sorted(path for path in read if not any(path == own or own in path.parents for own in declared))
+    if not loose:
+        return ""
+    more = f" ({len(loose)} such)" if len(loose) > 1 else ""
+    return f"reads {loose[0]}{more}, which files() does not name; after it is replaced, old results would be shown"
+
+
+@contextmanager
+def reads(*folders: Path) -> Iterator[set[Path]]:
+    """The files that are read meanwhile, by resolved path; below the folders also by compiled code.
+
+    Complete when the block has ended.
+
+    Left out are Python's modules, what is installed, the system's files, and files that are written meanwhile.
+    """
+    if not _hooked:
+        sys.addaudithook(_audit)  # cannot be removed again
+        _hooked.append(True)
+    read: set[Path] = set()
+    written: set[Path] = set()
+    _watching.append((read, written))
+    watch = _Inotify(folders) if sys.platform == "linux" else None
+    try:
+        yield read
+    finally:
+        _watching.remove((read, written))
+        if watch is not None:
+            read |= watch.close()
+        read -= {path for path in read if path in written or _ignored(path)}
+
+
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not _watching or not isinstance(arguments[0], str | bytes):
+        return
+    path = Path(os.fsdecode(arguments[0])).resolve()
+    mode, flags = arguments[1], arguments[2]
+    by_flags = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+    writes = any(c in mode for c in "wax+") if isinstance(mode, str) else by_flags
+    for read, written in _watching:
+        (written if writes else read).add(path)
+
+
+def _ignored(path: Path) -> bool:
+    if path.suffix in IGNORED_ENDS or path.is_dir() or not path.exists():
+        return True
+    return any(root in path.parents for root in (*SYSTEM, *INSTALLED))
+
+
+class _Inotify:
+    """Opens of files in folders and the folders below them, by any code."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK)
+        self._folders: dict[int, Path] = {}
+        for folder in _below(folders):
+            number = self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), IN_OPEN)
+            self._folders[number] = folder
+
+    def close(self) -> set[Path]:
+        """Stops; returns what was opened."""
+        opened: set[Path] = set()
+        while True:
+            try:
+                data = os.read(self._descriptor, 1 << 16)
+            except OSError:  # nothing left, or no inotify on this system
+                break
+            opened |= set(self._paths(data))
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        return opened
+
+    def _paths(self, data: bytes) -> Iterator[Path]:
+        start = 0
+        while start < len(data):
+            number, mask, _, length = EVENT.unpack_from(data, start)
+            name = data[start + EVENT.size : start + EVENT.size + length].rstrip(b"\0")
+            start += EVENT.size + length
+            if name and not mask & IN_ISDIR and number in self._folders:
+                yield (self._folders[number] / os.fsdecode(name)).resolve()
+
+
+def _below(folders: tuple[Path, ...]) -> list[Path]:
+    """The folders and those below them, hidden and installed ones left out, at most MOST_FOLDERS."""
+    waiting, chosen = [folder.resolve() for folder in folders], list[Path]()
+    while waiting and len(chosen) < MOST_FOLDERS:
+        folder = waiting.pop(0)
+        if folder in chosen or folder in INSTALLED or any(root in folder.parents for root in INSTALLED):
+            continue
+        chosen.append(folder)
+        try:
+            waiting += [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
+        except OSError:
+            continue
+    return chosen
