@@ -260,8 +260,8 @@ def check_model(
     """Runs every check that applies to the class's abilities, in the order of CHECKS.
 
     config, sampler: single fields over the preset, as in a suite. device: where models and images lie; on a GPU
-    float32 products are computed in float32, not TF32, so that the tolerances are the CPU's. Raises ModelError when the model cannot be built; an
-    exception inside a check is that check's failure.
+    float32 products are computed in float32, not TF32, so that the tolerances are the CPU's. Raises ModelError when
+    the model cannot be built; an exception inside a check is that check's failure.
     """
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         subject = Subject(kind, data, config, sampler, device)
