@@ -1,7 +1,8 @@
 """Step `peers`: DDPM and DDIM against diffusers, Glow against normflows and nflows, alternating on the device.
 
 The same pairs as in benchmarks/peers (equal architecture, parameters and steps; the peer as it comes and tuned), and
-DDPM at the published size for CIFAR-10. A round is ours, theirs, theirs, ours; its ratio is their two calls over our two.
+DDPM at the published size for CIFAR-10. A round is ours, theirs, theirs, ours; its ratio is their two calls over our
+two.
 """
 
 from __future__ import annotations

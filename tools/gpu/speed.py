@@ -36,7 +36,7 @@ def profiled(setting: Setting, item: str) -> dict[str, Any]:
     model, size, variant = item.rsplit("-", 2)
     precision, compiled = VARIANTS[variant]
     spec = (TINY_SIZES if setting.tiny else SIZES)[size]
-    subject = Subject(model, model, None, ".", {}, {},                      precision, asdict(spec), captions(spec))  # fmt: skip
+    subject = Subject(model, model, None, ".", {}, {}, precision, asdict(spec), captions(spec))
     with Worker(setting.device, 1 if setting.device == "cpu" else 0) as worker:
         first = worker.ask("build", subject=vars(subject))["first_seconds"]
         seconds = 0.001 if setting.tiny else SECONDS
