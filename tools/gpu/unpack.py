@@ -1,6 +1,6 @@
 """Installs the packed folder: python -m tools.gpu.unpack PACK SITE DATA
 
-Wheels of packages that are missing, or older here, go to the folder SITE; Fashion-MNIST's files go to DATA, gzipped as they are
+Wheels of packages that are missing, or older here, go to the folder SITE; Fashion-MNIST goes to DATA, gzipped as it is
 published.
 """
 
