@@ -23,7 +23,7 @@ from typing import Any
 
 from tools.gpu.common import Part, Setting, each
 from tools.gpu.devices import OTHER, RoundedProducts, random_numbers_of_the_cpu, torch_device
-from tools.gpu.suites import SUITES, Values, run_as_users_do, run_here, written
+from tools.gpu.suites import COSTS, SUITES, Values, run_as_users_do, run_here, written
 
 NAMES = ("smoke", "smoke_translation")
 FEW_IMAGES = {"images": 128}  # of training, where rounding is amplified: chaos doubles it every few steps
@@ -96,11 +96,8 @@ def untimed(setting: Setting, name: str, folder: Path, **changes: Any) -> Path:
     """The suite's file without the metrics that a clock decides."""
     import yaml
 
-    from genbench.metrics import METRICS
-    from genbench.metrics.base import COST
-
     listed = yaml.safe_load((SUITES / f"{name}.yaml").read_text())["metrics"]
-    return written(name, folder, setting.tiny, metrics=[m for m in listed if METRICS[m].reads != COST], **changes)
+    return written(name, folder, setting.tiny, metrics=[m for m in listed if m not in COSTS], **changes)
 
 
 def alike(setting: Setting) -> Callable[[], AbstractContextManager[Any]]:

@@ -1,7 +1,7 @@
 """Installs the packed folder: python -m tools.gpu.unpack PACK SITE DATA
 
-Wheels of packages that are missing, or older here, go to the folder SITE; Fashion-MNIST goes to DATA, gzipped as it is
-published.
+Wheels of packages that are missing, or older here, go to the folder SITE, with a note of genbench's own version, which
+it records. Fashion-MNIST's files go to DATA, gzipped as they are published.
 """
 
 from __future__ import annotations
@@ -10,18 +10,27 @@ import gzip
 import lzma
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 from packaging.version import Version
 
-from tools.gpu.packages import installed
+from tools.gpu.packages import PYPROJECT, installed
 
 
 def wanted(wheel: Path) -> bool:
     """Whether the wheel's package is missing here, or of a lower version."""
     name, packed = wheel.name.split("-")[:2]
     return not installed(name) or Version(version(name)) < Version(packed)
+
+
+def note_version(site: Path) -> None:
+    """Makes the repository's version known to importlib.metadata, as installing it would."""
+    number = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+    folder = site / f"genbench-{number}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: genbench\nVersion: {number}\n")
 
 
 def main() -> None:
@@ -32,7 +41,7 @@ def main() -> None:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile",
                    "--disable-pip-version-check", "--target", str(site), *map(str, wheels)]  # fmt: skip
         subprocess.run(command, check=True)
-    site.mkdir(parents=True, exist_ok=True)
+    note_version(site)
     print(f"installed from {pack}: {', '.join('-'.join(p.name.split('-')[:2]) for p in wheels) or 'nothing missing'}")
     folder = data / "fashion-mnist"
     folder.mkdir(parents=True, exist_ok=True)
