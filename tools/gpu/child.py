@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
 from tools.gpu.common import SHOWN, Setting, rounded
+
+
+def simulated() -> AbstractContextManager[None]:
+    """The second device that is none, for the time of the items."""
+    from tools.gpu.devices import available
+
+    return available()
 
 
 def main() -> None:
@@ -17,9 +25,7 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     module, _, name = order["function"].partition(":")
     setting = Setting(**order["setting"])
-    from tools.gpu.devices import available
-
-    with available(setting.device):
+    with simulated() if setting.device == "other" else nullcontext():
         function = getattr(import_module(module), name)
         for item in order["names"]:
             try:

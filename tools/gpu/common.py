@@ -134,6 +134,7 @@ def compute(step: str, part: Part, todo: list[str], setting: Setting, records: R
     finally:
         timer.cancel()
         kill(process)
+        process.stdout.close()
     code = process.wait()
     if waiting and setting.left > 1:
         records.put(step, waiting[0], None, f"its process ended with code {code}")

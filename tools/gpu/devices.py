@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 OTHER = "other"
+GPU = "cuda"
 TF32_BITS = 13  # of float32's 23 bits of mantissa that TF32 drops
 
 
@@ -29,11 +30,8 @@ def torch_device(name: str) -> torch.device:
 
 
 @contextmanager
-def available(name: str) -> Iterator[None]:
-    """The simulated device exists within, where that is the one; others need nothing."""
-    if name != OTHER:
-        yield
-        return
+def available() -> Iterator[None]:
+    """The simulated device exists within, and fused optimisers run on it."""
     from genbench.check.other_device import DEVICE, other_device
 
     optimizer = import_module("torch.optim.optimizer")  # torch.optim hides the module's name
@@ -102,7 +100,7 @@ class HostRandom(TorchDispatchMode):
 def gpu_of(x: Any) -> torch.device | None:
     """The GPU that a tensor lies on, or that a device is."""
     device = x.device if isinstance(x, Tensor) else x
-    return device if isinstance(device, torch.device) and device.type == "cuda" else None
+    return device if isinstance(device, torch.device) and device.type == GPU else None
 
 
 def on_host(x: Any) -> Any:
@@ -115,19 +113,22 @@ def on_host(x: Any) -> Any:
 class HostGenerator(Generator):
     """A generator of the CPU that calls itself one of the GPU, for models that ask where to draw."""
 
-    device = torch.device("cuda")
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """The GPU."""
+        return torch.device(GPU)
 
 
 @contextmanager
 def random_numbers_of_the_cpu(device: torch.device) -> Iterator[None]:
     """Within, genbench's generators on the GPU draw the CPU's numbers."""
-    if device.type != "cuda":
+    if device.type != GPU:
         yield
         return
     from genbench import space
 
     def generator(device: torch.device | str = "cpu") -> Generator:
-        return HostGenerator() if torch.device(device).type == "cuda" else Generator(device=device)
+        return HostGenerator() if torch.device(device).type == GPU else Generator(device=device)
 
     with patch.object(space, "Generator", generator), HostRandom():
         yield
