@@ -11,7 +11,7 @@ import torch
 from genbench import data
 from genbench.contract import ClassConditional, Condition, TextConditional, Translates
 from genbench.draw.blocks import draw_block
-from genbench.registry import ZOO, resolve_model
+from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import load_model
 from genbench.space import to_unit_range
 from genbench.train.batches import Batches
@@ -35,7 +35,7 @@ def condition(found: data.Dataset, kind: type, device: str) -> Condition | None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", MODELS.built_in)
 def test_a_model_trains_and_draws_on_the_device(name, precision, device):
     kind = resolve_model(name)
     found = data.load({"name": "edges", "of": "digits"} if issubclass(kind, Translates) else {"name": "digits"})

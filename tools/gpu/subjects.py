@@ -10,14 +10,15 @@ import yaml
 
 from genbench.contract import DataSpec, Model, Recipe, Translates
 from genbench.data.captions import CAPTIONS
-from genbench.registry import ZOO, resolve_model
+from genbench.registry import MODELS as REGISTERED
+from genbench.registry import resolve_model
 from genbench.sources.build import load_model
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.loop import FitOptions, Training
 from tools.gpu.suites import SUITES
 
-MODELS = tuple(ZOO)
+MODELS = tuple(REGISTERED.built_in)
 SIZES = {"28": DataSpec(1, 28, 28, 256, 10), "32": DataSpec(3, 32, 32, 256, 10)}
 TINY_SIZES = {"28": DataSpec(1, 8, 8, 17, 10)}
 IMAGES = 1024  # random ones that training batches are taken from

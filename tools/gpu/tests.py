@@ -27,9 +27,9 @@ SHOWN = 40  # names of failed tests
 
 def parts(setting: Setting) -> list[Part]:
     """First the conformance checks of all models, in one process; then groups of tests, the device's own first."""
-    from genbench.registry import ZOO
+    from genbench.registry import MODELS
 
-    models = ("vae",) if setting.tiny else tuple(ZOO)
+    models = ("vae",) if setting.tiny else tuple(MODELS.built_in)
     checks = Part(tuple(f"check-{model}" for model in models), "tools.gpu.tests:check")
     return [checks, *each(TINY if setting.tiny else GROUPS, "tools.gpu.tests:pytest", seconds=30.0)]
 
