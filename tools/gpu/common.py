@@ -105,6 +105,9 @@ def run(step: str, setting: Setting, records: Records) -> None:
         if todo and setting.left > part.seconds:
             compute(step, part, todo, setting, records)
     names = [name for part in parts for name in part.names]
+    if not names:
+        say(f"{step}: nothing that can be done on '{setting.device}'")
+        return
     missing = [name for name in names if name not in record["items"]]
     record["complete"] = not missing
     record["seconds"] = round(record["seconds"] + time.time() - start, 1)
