@@ -10,7 +10,7 @@ import torch
 
 from genbench import data
 from genbench.contract import ClassConditional, Condition, TextConditional, Translates
-from genbench.draw.blocks import draw_block
+from genbench.draw import draw_block
 from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import load_model
 from genbench.space import to_unit_range

@@ -81,7 +81,7 @@ def in_precision(precision: str, device: torch.device) -> Any:
 
 def drawn(model: Any, n: int, precision: str) -> Call:
     """A call of ours that draws n images."""
-    from genbench.draw.blocks import draw_block
+    from genbench.draw import draw_block
 
     return partial(draw_block, model.to(memory_format=torch.channels_last), 0, 0, n, precision)
 
