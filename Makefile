@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow bench bench-peers bench-compare bench-save clean
+.PHONY: demo test check slow bench bench-peers bench-compare bench-save gpu clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ bench-compare: $(BIN)/.installed ## every model, metric and the report against t
 
 bench-save: $(BIN)/.installed    ## stores a run of this kind of machine: make bench-save KIND=its-name
 	$(STEADY) $(BENCH) $(COMPARED) --benchmark-save=$(KIND)
+
+gpu: $(BIN)/.installed           ## the first hour on a GPU (docs/gpu.md), on a machine with a network: make gpu STEPS="facts tests"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
+	GENBENCH_DOWNLOAD=1 PYTHON=$(BIN)/python tools/gpu_session.sh --seconds 5400 $(or $(STEPS),all)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -102,11 +102,12 @@ def check(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, module:Class or path/to/file.py:Class.")],
     shape: Annotated[str, typer.Option(help="Channels x height x width of the images to try.")] = "1x8x8",
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Check MODEL against the contract: one line for each rule, with what is wrong where it is broken."""
     from genbench.commands.check import run_checks
 
-    text, passed = run_checks(model, shape, levels)
+    text, passed = run_checks(model, shape, levels, device)
     typer.echo(text)
     raise typer.Exit(0 if passed else 1)
 

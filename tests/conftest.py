@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def device():
+    """Where tests that can choose compute; $GENBENCH_TEST_DEVICE, default cpu."""
+    return os.environ.get("GENBENCH_TEST_DEVICE", "cpu")
 
 
 @pytest.fixture(autouse=True)

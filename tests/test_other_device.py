@@ -14,6 +14,7 @@ import yaml
 from random_weights import blots, write_inception
 
 from genbench import metrics
+from genbench.check import check_model
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
 from genbench.check.placement import stays_on_one_device, steps
 from genbench.check.subject import Subject
@@ -121,6 +122,14 @@ def test_no_step_of_the_check_fails_unheard(name, made):
     with other_device():
         for _, step in steps(subject):
             step()
+
+
+@pytest.mark.parametrize("name", ["vae", "realnvp", "ddim"])
+def test_models_pass_every_check_there(name, made):
+    with other_device():
+        results = check_model(resolve_model(name), DataSpec(1, 8, 8, 17, 10), device=DEVICE)
+    assert [f"{r.name}: {r.message}" for r in results if not r.passed] == []
+    assert made[torch.float32] > 0
 
 
 def test_a_torch_without_the_means_is_no_fault_of_the_model(monkeypatch):

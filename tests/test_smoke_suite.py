@@ -22,9 +22,9 @@ def test_every_system_of_the_zoo_is_in_one_of_them():
 
 
 @pytest.mark.parametrize("name", SMOKE)
-def test_every_cell_gives_every_number_that_applies(tmp_path, name):
+def test_every_cell_gives_every_number_that_applies(tmp_path, name, device):
     suite = read_suite(SUITES / f"{name}.yaml")
-    result = run(suite, out=tmp_path, device="cpu")
+    result = run(suite, out=tmp_path, device=device)
     assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
     assert {r.model for r in result.records if r.role == "model"} == {entry.label for entry in suite.models}
     assert {r.metric for r in result.records if r.status == OK} == set(suite.metrics)

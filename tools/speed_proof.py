@@ -37,6 +37,7 @@ class Planted({kind}):
     def sample(self, n, gen, condition=None):
         start = time.perf_counter()
         x = super().sample(n, gen, condition)
+        x.flatten()[0].item()  # a GPU has then drawn, not only been told to
         end = start + (1 + {share}) * (time.perf_counter() - start)
         while time.perf_counter() < end:
             pass

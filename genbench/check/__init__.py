@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch import Tensor
 
 from genbench.check import abilities as abilities
 from genbench.check import density as density
@@ -37,7 +38,6 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.space import seeded
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,20 @@ def no_global_randomness(subject: Subject) -> str:
     """Losses and samples leave torch's global random state where it was."""
     for what in ("loss", "sample") if issubclass(subject.kind, Model) else ("sample",):
         model = subject.model()
-        with torch.random.fork_rng(devices=[]):
-            before = torch.get_rng_state()
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            before = global_states()
             if what == "loss":
                 list(subject.losses(model))
             else:
-                model.eval().sample(1, seeded(3), subject.condition(1))
-            if not torch.equal(before, torch.get_rng_state()):
+                model.eval().sample(1, subject.seeded(3), subject.condition(1))
+            if not all(map(torch.equal, before, global_states())):
                 return f"{what}() moved torch's global generator; pass generator=gen to every rand, randn and dropout"
     return ""
+
+
+def global_states() -> list[Tensor]:
+    """The states of torch's own generators, of the CPU and of each GPU."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
 def samples_have_the_datas_shape(subject: Subject) -> str:
@@ -253,16 +258,19 @@ def check_model(
     data: DataSpec,
     config: dict[str, Any] | None = None,
     sampler: dict[str, Any] | None = None,
+    device: torch.device | str = "cpu",
 ) -> list[CheckResult]:
     """Runs every check that applies to the class's abilities, in the order of CHECKS; for a class that only draws,
     those of drawing.
 
-    config, sampler: single fields over the preset, as in a suite. Raises ModelError when the model cannot be built; an
-    exception inside a check is that check's failure.
+    config, sampler: single fields over the preset, as in a suite. device: where models and images lie; on a GPU
+    float32 products are computed in float32, not TF32, so that the tolerances are the CPU's. Raises ModelError when
+    the model cannot be built; an exception inside a check is that check's failure.
     """
-    subject = Subject(cast(type[Model], kind), data, config, sampler)
-    applying = [check for check in CHECKS if all(issubclass(kind, ability) for ability in check.needs)]
-    return [run_check(check, subject) for check in applying]
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        subject = Subject(cast(type[Model], kind), data, config, sampler, device)
+        applying = [check for check in CHECKS if all(issubclass(kind, ability) for ability in check.needs)]
+        return [run_check(check, subject) for check in applying]
 
 
 def run_check(check: Check, subject: Subject) -> CheckResult:

@@ -20,7 +20,6 @@ from genbench.contract import (
     Translates,
 )
 from genbench.draw.counting import EvaluationCount
-from genbench.space import seeded
 
 TOLERANCE = 1e-3
 IMPORTANCE = 8  # samples of an importance bound
@@ -49,7 +48,7 @@ ESTIMATES: dict[type, tuple[str, Likelihood]] = {
 def decodes_to_images(subject: Subject) -> str:
     """decode(noise(n)) are images."""
     model = subject.model().eval()
-    images = model.decode(model.noise(4, seeded(3)))  # type: ignore[operator]
+    images = model.decode(model.noise(4, subject.seeded(3)))  # type: ignore[operator]
     return shape_fault("decode(noise(4))", images, (4, *subject.data.shape)) or range_fault("decoded images", images)
 
 
@@ -57,7 +56,7 @@ def decodes_to_images(subject: Subject) -> str:
 def codes_fit(subject: Subject) -> str:
     """encode(x) looks like noise(n), so that decode can take it."""
     model = subject.model().eval()
-    codes, noise = model.encode(subject.batch.x), model.noise(BATCH, seeded(3))  # type: ignore[operator]
+    codes, noise = model.encode(subject.batch.x), model.noise(BATCH, subject.seeded(3))  # type: ignore[operator]
     fault = shape_fault(f"encode() of {BATCH} images", codes, tuple(noise.shape))
     return fault and f"{fault}, the shape of noise({BATCH})"
 
@@ -87,7 +86,7 @@ def asked(subject: Subject, ask: Likelihood, gen: Generator | None) -> Tensor:
 def likelihood_has_a_value_an_image(subject: Subject) -> str:
     """Shape (B,), finite."""
     for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
-        values = asked(subject, ask, seeded(3))
+        values = asked(subject, ask, subject.seeded(3))
         fault = shape_fault(f"{name}() of {BATCH} images", values, (BATCH,))
         if fault:
             return f"{fault}: nats per image, summed over all its dimensions"
@@ -99,9 +98,9 @@ def likelihood_has_a_value_an_image(subject: Subject) -> str:
 def same_generator_same_likelihood(subject: Subject) -> str:
     """A function of weights, pixels and generator; no generator means one seeded with 0."""
     for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
-        if difference(asked(subject, ask, seeded(3)), asked(subject, ask, seeded(3))) > 0:
+        if difference(asked(subject, ask, subject.seeded(3)), asked(subject, ask, subject.seeded(3))) > 0:
             return f"{name}() gave two values with the same generator; expected one: noise not from gen?"
-        if difference(asked(subject, ask, None), asked(subject, ask, seeded(0))) > 0:
+        if difference(asked(subject, ask, None), asked(subject, ask, subject.seeded(0))) > 0:
             return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
     return ""
 
@@ -109,7 +108,7 @@ def same_generator_same_likelihood(subject: Subject) -> str:
 def mass_needs_no_noise(subject: Subject) -> str:
     """An exact mass of discrete pixels does not depend on the generator."""
     _, ask = LOG_PROB
-    gap = difference(asked(subject, ask, seeded(3)), asked(subject, ask, seeded(4)))
+    gap = difference(asked(subject, ask, subject.seeded(3)), asked(subject, ask, subject.seeded(4)))
     if gap <= TOLERANCE:
         return ""
     return (
@@ -121,7 +120,7 @@ def mass_needs_no_noise(subject: Subject) -> str:
 def bounds_are_ordered(subject: Subject) -> str:
     """On average over their noise, log_prob_bound <= log_prob_importance <= log_prob, of those that there are."""
     found = [
-        (name, torch.stack([asked(subject, ask, seeded(seed)).double().mean() for seed in range(DRAWS)]))
+        (name, torch.stack([asked(subject, ask, subject.seeded(seed)).cpu().double().mean() for seed in range(DRAWS)]))
         for name, ask in declared(subject, ORDERED).items()
     ]
     for (loose, low), (tight, high) in pairwise(found):

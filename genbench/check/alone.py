@@ -24,9 +24,9 @@ class NoiseOfEachImage(TorchDispatchMode):
     shared: whether something was drawn whose first axis is not the images, so that nothing can be said.
     """
 
-    def __init__(self, n: int, first: int = 0) -> None:
+    def __init__(self, n: int, first: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.streams = [seeded(FIRST_STREAM + first + i) for i in range(n)]
+        self.streams = [seeded(FIRST_STREAM + first + i, device) for i in range(n)]
         self.shared = False
 
     def __torch_dispatch__(self, op: Operation, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,7 +55,8 @@ def images_stand_alone(subject: Subject) -> str:
 
     Silent where noise is drawn in another shape than image by image, and where sampling fails another check.
     """
-    together, alone = NoiseOfEachImage(DRAWN), NoiseOfEachImage(1, LOOKED_AT)
+    device = subject.device
+    together, alone = NoiseOfEachImage(DRAWN, device=device), NoiseOfEachImage(1, LOOKED_AT, device)
     whole = subject.condition(DRAWN)
     drawn, single = draw(subject, together, whole), draw(subject, alone, None if whole is None else asked_of(whole))
     sound = drawn.shape == (DRAWN, *subject.data.shape) and single.shape == (1, *subject.data.shape)
@@ -81,4 +82,4 @@ def draw(subject: Subject, noise: NoiseOfEachImage, condition: Condition | None)
     """Samples of a fresh model, one for each stream of the noise."""
     model = subject.model().eval()
     with torch.inference_mode(), fixed_global_randomness(), noise:
-        return model.sample(len(noise.streams), seeded(3), condition)
+        return model.sample(len(noise.streams), subject.seeded(3), condition)

@@ -8,13 +8,13 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from genbench.check.abilities import NORMALISED, Likelihood, asked, declared
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec, DequantisedDensity, ExactLikelihood, Model
 from genbench.errors import GenbenchError
-from genbench.space import density_to_mass, dequantise, seeded
+from genbench.space import density_to_mass, dequantise
 
 SLACK = 20.0  # nats; see random_pixels_are_unlikely
 DRAWS = 16  # of dequantisation
@@ -43,7 +43,7 @@ def random_pixels_are_unlikely(subject: Subject) -> str:
     """
     uniform = -subject.data.dims * math.log(subject.data.levels)
     for name, ask in declared(subject, NORMALISED).items():
-        highest = float(asked(subject, ask, seeded(3)).nan_to_num(-math.inf).max())
+        highest = float(asked(subject, ask, subject.seeded(3)).nan_to_num(-math.inf).max())
         if highest > uniform + SLACK:
             return (
                 f"{name}() of random pixels is {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
@@ -63,7 +63,7 @@ def all_images_sum_to_one(subject: Subject) -> str:
     if tiny is None:
         return ""
     name, ask = list(declared(subject, NORMALISED).items())[-1]
-    pixels, rule = all_images(tiny.data), sum_rule(subject.kind)
+    pixels, rule = all_images(tiny.data).to(tiny.device), sum_rule(subject.kind)
     values = [likelihoods(tiny, ask, pixels, seed) for seed in range(rule.draws)]
     if any(v.shape != (len(pixels),) or not torch.isfinite(v).all() for v in values):
         return ""
@@ -101,7 +101,7 @@ def sum_rule(kind: type[Model]) -> SumRule:
 def resized(subject: Subject, data: DataSpec) -> Subject | None:
     """The same model for other images; None where it cannot be built."""
     try:
-        return Subject(subject.kind, data, subject.config, subject.sampler)
+        return subject.resized(data)
     except (GenbenchError, ValueError, RuntimeError):
         return None
 
@@ -116,7 +116,7 @@ def all_images(data: DataSpec) -> Tensor:
 @torch.no_grad()
 def likelihoods(subject: Subject, ask: Likelihood, pixels: Tensor, seed: int) -> Tensor:
     """What a fresh model in eval mode says about the pixels: nats, float64."""
-    return ask(subject.model().eval(), pixels, seeded(seed)).double()
+    return ask(subject.model().eval(), pixels, subject.seeded(seed)).cpu().double()
 
 
 def sum_of_exact(table: Tensor) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def density_is_that_of_the_codes(subject: Subject) -> str:
     """
     grey = DataSpec(1, 8, 8, subject.data.levels, subject.data.classes)
     small = resized(subject, grey) if subject.data.dims > MOST_DIMS else subject
-    if small is None or not noise_is_standard_normal(small.model()):
+    if small is None or not noise_is_standard_normal(small.model(), small.seeded(3)):
         return ""
     gaps = [density_gap(small, 0)]
     if abs(gaps[0]) > NATS_TOLERANCE:
@@ -157,9 +157,9 @@ def density_is_that_of_the_codes(subject: Subject) -> str:
 
 
 @torch.no_grad()
-def noise_is_standard_normal(model: Model) -> bool:
+def noise_is_standard_normal(model: Model, gen: Generator) -> bool:
     """Whether the first four moments of noise() are those of N(0, 1)."""
-    z = model.eval().noise(NOISES, seeded(3)).double().flatten()  # type: ignore[operator]
+    z = model.eval().noise(NOISES, gen).cpu().double().flatten()  # type: ignore[operator]
     known = {1: (0.0, 1.0), 2: (1.0, 2.0), 3: (0.0, 15.0), 4: (3.0, 96.0)}  # mean and variance of z^k
     return all(abs(float((z**k).mean()) - m) <= ERRORS * (v / len(z)) ** 0.5 for k, (m, v) in known.items())
 
@@ -168,12 +168,12 @@ def density_gap(subject: Subject, seed: int) -> float:
     """log_prob minus what encode implies, of the first image, in nats."""
     model, data = subject.model().eval().requires_grad_(False), subject.data
     pixels = subject.unseen[:1]
-    y = dequantise(pixels, data.levels, seeded(seed))
+    y = dequantise(pixels, data.levels, subject.seeded(seed))
     encode = partial(code, model, data)
-    z, jacobian = encode(y), torch.autograd.functional.jacobian(encode, y).view(data.dims, data.dims)
-    normal = -0.5 * (z.double().square() + math.log(2 * math.pi)).sum()
-    density = (normal + jacobian.double().slogdet()[1]).view(1)
-    said = model.log_prob(pixels, seeded(seed)).double()  # type: ignore[operator]
+    z, jacobian = (t.cpu().double() for t in (encode(y), torch.autograd.functional.jacobian(encode, y)))
+    normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    density = (normal + jacobian.view(data.dims, data.dims).slogdet()[1]).view(1)
+    said = model.log_prob(pixels, subject.seeded(seed)).cpu().double()  # type: ignore[operator]
     return float(said - density_to_mass(density, data.dims, data.levels))
 
 

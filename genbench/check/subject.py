@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from genbench.contract import (
     Batch,
@@ -37,15 +37,30 @@ class Subject:
     """
 
     def __init__(
-        self, kind: type[Model], data: DataSpec, config: dict[str, Any] | None, sampler: dict[str, Any] | None
+        self,
+        kind: type[Model],
+        data: DataSpec,
+        config: dict[str, Any] | None,
+        sampler: dict[str, Any] | None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.kind, self.data, self.config, self.sampler = kind, data, config or {}, sampler or {}
+        self.device = torch.device(device)
         self.original = self.build(0)
+
+    def seeded(self, seed: int) -> Generator:
+        """A fresh generator on the device of the models."""
+        return seeded(seed, self.device)
+
+    def resized(self, data: DataSpec) -> Subject:
+        """The same model class for other images."""
+        return Subject(self.kind, data, self.config, self.sampler, self.device)
 
     @cached_property
     def batch(self) -> Batch:
         """Uniform random pixels, a caption each, and labels where the data has them; another domain's images too."""
-        labels = torch.randint(0, self.data.classes, (BATCH,), generator=seeded(1)) if self.data.classes else None
+        classes = self.data.classes
+        labels = torch.randint(0, classes, (BATCH,), generator=seeded(1)).to(self.device) if classes else None
         pixels = self.random_pixels(1)
         x, source = (to_unit_range(p, self.data.levels) for p in (pixels, self.random_pixels(7)))
         return Batch(x, pixels, labels, ("a picture of dogs",) * BATCH, source)
@@ -58,18 +73,18 @@ class Subject:
     def random_pixels(self, seed: int) -> Tensor:
         """BATCH images (BATCH, C, H, W) of independent uniform grey levels, uint8."""
         shape = (BATCH, *self.data.shape)
-        return torch.randint(0, self.data.levels, shape, generator=seeded(seed)).to(torch.uint8)
+        return torch.randint(0, self.data.levels, shape, generator=seeded(seed)).to(torch.uint8).to(self.device)
 
     def build(self, seed: int) -> Model:
         """A model in training mode, prepared with the batch as the trainer does, and woken (WAKING)."""
         with fixed_global_randomness():
-            model = build(self.kind, self.data, self.config, self.sampler, seed).train()
+            model = build(self.kind, self.data, self.config, self.sampler, seed).train().to(self.device)
             if issubclass(self.kind, Model):  # a class that only draws is not trained
-                model.prepare(self.batch, seeded(seed))
+                model.prepare(self.batch, self.seeded(seed))
             gen = seeded(seed)
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter.add_(WAKING * torch.randn(parameter.shape, generator=gen))
+                    parameter.add_((WAKING * torch.randn(parameter.shape, generator=gen)).to(self.device))
         return model
 
     def model(self) -> Model:
@@ -80,12 +95,13 @@ class Subject:
         """Each turn's player and its loss, each turn with a generator of its own."""
         for stage in model.stages:
             for player in stage.turns:
-                yield player, model.loss(self.batch, player, 0, seeded(2))
+                yield player, model.loss(self.batch, player, 0, self.seeded(2))
 
     def condition(self, n: int, shift: int = 0) -> Condition | None:
         """What a conditional model is asked for; another shift asks for something else."""
         if issubclass(self.kind, ClassConditional):
-            return Condition(labels=(torch.arange(n) + shift) % max(self.data.classes, 1))
+            labels = (torch.arange(n) + shift) % max(self.data.classes, 1)
+            return Condition(labels=labels.to(self.device))
         if issubclass(self.kind, TextConditional):
             return Condition(texts=tuple(f"a picture of {('dogs', 'cats')[(i + shift) % 2]}" for i in range(n)))
         if issubclass(self.kind, Translates):
@@ -96,7 +112,7 @@ class Subject:
         """Samples (n, C, H, W) of the model (default: a fresh one) in eval mode, as the harness draws them."""
         model = (self.model() if model is None else model).eval()
         with torch.inference_mode(), fixed_global_randomness():
-            return model.sample(n, seeded(seed), self.condition(n, shift))
+            return model.sample(n, self.seeded(seed), self.condition(n, shift))
 
     @cached_property
     def drawn(self) -> Tensor:
@@ -112,8 +128,9 @@ class Subject:
 @contextmanager
 def fixed_global_randomness() -> Iterator[None]:
     """Global random numbers seeded within and restored after, so that only one check sees a model that uses them."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.default_generator.manual_seed(0)
+        torch.cuda.manual_seed_all(0)
         yield
 
 
