@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    "cli", "commands", "selftest", "speed", "check", "runner", "report", "evaluate", "plan", "sources", "lint",
+    "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "store", "records", "provenance", "machine", "protocol", "keys", "contract", "options", "space",
     "screen", "progress", "text", "files", "errors",
