@@ -16,7 +16,7 @@ import torch
 from genbench import space
 from genbench.space import seeded
 from tools import gpu_report
-from tools.gpu import common, devices, smoke
+from tools.gpu import common, devices, smoke, speed, train
 from tools.gpu.common import Part, Records, Setting
 from tools.gpu.subjects import of_cifar10
 
@@ -45,6 +45,24 @@ def test_a_short_step_is_rehearsed_and_skipped_when_it_is_there(tmp_path, device
     assert step["items"]["matmul-fp32"]["flops_per_second"] > 0
     assert "facts: recorded already, skipped" in rehearsed(tmp_path, "--device", device, "facts").stdout
     assert {path.name for path in tmp_path.iterdir()} == {"records.json", "log.txt"}
+
+
+@pytest.mark.slow
+def test_every_step_is_rehearsed(tmp_path):
+    done = rehearsed(tmp_path, "--seconds", "3600", "all")
+    assert done.returncode == 0, done.stdout[-3000:]
+    steps = json.loads((tmp_path / "records.json").read_text())["steps"]
+    assert [name for name, step in steps.items() if not step["complete"]] == []
+
+
+def test_items_of_the_longer_steps(setting):
+    trained = train.timed(setting, "gan-28-fp32")
+    assert trained["images_per_second"] > 0
+    # A product with weights takes 2 operations a weight and image, its gradients as many again for each factor.
+    assert 2 * trained["parameters"] < trained["flops_per_image"] < 12 * 2 * trained["parameters"]
+    drawn = speed.profiled(setting, "gan-28-fp32")
+    assert drawn["images_per_second"] > 0
+    assert drawn["sweep"][0][0] == 1
 
 
 def test_records_of_a_rehearsal_and_of_a_gpu_do_not_mix(tmp_path):

@@ -38,9 +38,9 @@ def profiled(setting: Setting, item: str) -> dict[str, Any]:
     spec = (TINY_SIZES if setting.tiny else SIZES)[size]
     subject = Subject(model, model, None, ".", {}, {}, precision, asdict(spec), captions(spec))
     with Worker(setting.device, 1 if setting.device == "cpu" else 0) as worker:
-        first = worker.ask("build", subject=vars(subject))["first_seconds"]
+        first = worker.request("build", subject=vars(subject))["first_seconds"]
         seconds = 0.001 if setting.tiny else SECONDS
-        profile = read_profile(worker.ask("profile", first_seconds=first, seconds=seconds, compile=compiled))
+        profile = read_profile(worker.request("profile", first_seconds=first, seconds=seconds, compile=compiled))
     best = profile.best
     return {
         "first_seconds": profile.first_seconds, "compile_seconds": profile.compile_seconds,
