@@ -43,7 +43,7 @@ def example(text: str | None) -> str:
 
 def run(code: str, **more: object) -> dict:
     """The names that the code binds; a line `expression  # number` must have that value to the digits shown."""
-    names = {**NAMES, **more}
+    names = {**NAMES, "__name__": __name__, **more}
     exec(compile(code, "example", "exec"), names)
     for line in code.splitlines():
         shown = re.fullmatch(r"(\S.*)  # (-?[\d.]+)", line)
@@ -107,7 +107,7 @@ class _Parts(Draws):
 def built(ability: type) -> Draws:
     """A model with the methods of an ability's example."""
     methods = {name: value for name, value in run(example(ability.__doc__)).items() if name not in NAMES}
-    methods.pop("__builtins__")
+    methods = {name: method for name, method in methods.items() if not name.startswith("__")}
     return type(ability.__name__, (_Parts, ability), methods)()
 
 
@@ -152,7 +152,7 @@ def test_the_example_of_a_class_that_only_draws(monkeypatch):
         def forward(self, z):
             return F.pad(z[:, :1, None, None], (0, 3, 0, 3)).tanh()
 
-    monkeypatch.setattr(torch.jit, "load", lambda path: {"generator.pt": Generator()}[path])
+    monkeypatch.setattr(torch.jit, "load", lambda path: {"generator.pt": Generator()}[Path(path).name])
     assert run(example(Draws.__doc__))["Exported"](SPEC).sample(3, seeded(0)).shape == (3, *SPEC.shape)
 
 
