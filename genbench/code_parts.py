@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """A module's text and its top-level statements; whole: whether names can be reached in a way not seen here."""
 
     text: str
@@ -61,7 +61,7 @@ class Source:
 class Uses:
     """What is used of one module: numbers of its statements, and of an import statement the aliases."""
 
-    source: Source
+    source: ModuleSource
     parts: set[int] = field(default_factory=set)
     aliases: dict[int, set[str]] = field(default_factory=dict)
 
@@ -100,7 +100,7 @@ class Walk:
         if path is None:
             return
         if path not in self.uses:
-            self.uses[path] = Uses(read_source(path, path.stat().st_mtime_ns, path.stat().st_size))
+            self.uses[path] = Uses(read_module(path, path.stat().st_mtime_ns, path.stat().st_size))
         source = self.uses[path].source
         every = range(len(source.parts))
         chosen = [i for i in every if source.parts[i].always]
@@ -155,7 +155,7 @@ def module_file(name: str) -> Path | None:
 
 
 @lru_cache(maxsize=256)
-def read_source(path: Path, changed: int, size: int) -> Source:
+def read_module(path: Path, changed: int, size: int) -> ModuleSource:
     """The statements of a file; changed, size: its time of change in nanoseconds and its bytes."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
@@ -164,7 +164,7 @@ def read_source(path: Path, changed: int, size: int) -> Source:
     names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     names |= {n.name for n in ast.walk(tree) if isinstance(n, DEFINITIONS)}
     starred = any(a.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names)
-    return Source(text, parts, starred or bool(names & DYNAMIC))
+    return ModuleSource(text, parts, starred or bool(names & DYNAMIC))
 
 
 def _part(node: ast.stmt) -> Part:

@@ -217,6 +217,17 @@ class Model(Draws):
     """A deep generative model that genbench trains.
 
     stages: the training algorithm as data; the trainer differentiates each turn's loss for that player's parameters.
+
+        class MeanImage(Model):
+            def __init__(self, data, config=None, sampler=None):
+                super().__init__(data, config, sampler)
+                self.mean = nn.Parameter(torch.zeros(data.shape))
+
+            def loss(self, batch, player, step, gen):
+                return Loss((batch.x - self.mean).square().mean())
+
+            def sample(self, n, gen, condition=None):
+                return self.mean.expand(n, -1, -1, -1)
     """
 
     stages: ClassVar[tuple[Stage, ...]] = (Stage("fit", turns=("all",)),)
@@ -246,6 +257,9 @@ class ExactLikelihood(ABC):
 
     The probabilities of all images sum to 1, as an autoregressive model's do. A flow over dequantised pixels has a
     density instead and declares DequantisedDensity.
+
+        def log_prob(self, pixels, gen=None):  # of the uniform distribution
+            return pixels.new_full((len(pixels),), -self.data.dims * math.log(self.data.levels), dtype=torch.float64)
     """
 
     @abstractmethod
@@ -259,6 +273,11 @@ class DequantisedDensity(ABC):
     The density p of y = (pixels + u) / levels is normalised. Its expected logarithm is a lower bound on log P of the
     discrete pixels, so that bits/dim is an upper bound: E_u log p(y) - D ln(levels) <= log P (Theis et al. 2016,
     section 3.1). u is uniform on [0, 1), or drawn from q(u | pixels) as in variational dequantisation (Ho et al. 2019).
+
+        def log_prob(self, pixels, gen=None):
+            y = space.dequantise(pixels, self.data.levels, gen)
+            log_density = self.prior.log_prob(y).flatten(1).sum(1)  # a flow adds its log-determinant
+            return space.density_to_mass(log_density, self.data.dims, self.data.levels)
     """
 
     @abstractmethod
@@ -270,7 +289,14 @@ class DequantisedDensity(ABC):
 
 
 class LikelihoodBound(ABC):
-    """Computes a variational lower bound on log P: bits/dim is an upper bound (kind "bound")."""
+    """Computes a variational lower bound on log P: bits/dim is an upper bound (kind "bound").
+
+    For example:
+
+        def log_prob_bound(self, pixels, gen=None):
+            latents, divergence = self.posterior(pixels, gen)  # (B, ...), (B,) nats
+            return self.log_likelihood(pixels, latents) - divergence
+    """
 
     @abstractmethod
     def log_prob_bound(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
@@ -281,7 +307,14 @@ class LikelihoodBound(ABC):
 
 
 class ImportanceBound(ABC):
-    """Computes a lower bound on log P that tightens with the number of importance samples (kind "bound")."""
+    """Computes a lower bound on log P that tightens with the number of importance samples (kind "bound").
+
+    For example:
+
+        def log_prob_importance(self, pixels, k, gen=None):
+            terms = torch.stack([self.log_weight(pixels, gen) for _ in range(k)])  # log p(x, z) / q(z | x): (k, B)
+            return terms.logsumexp(0) - math.log(k)
+    """
 
     @abstractmethod
     def log_prob_importance(self, pixels: Tensor, k: int, gen: Generator | None = None) -> Tensor:
@@ -292,7 +325,15 @@ class ImportanceBound(ABC):
 
 
 class LikelihoodEstimate(ABC):
-    """Computes an estimate of log P, above or below it (kind "estimate"), from the weights and not the sampler."""
+    """Computes an estimate of log P, above or below it (kind "estimate"), from the weights and not the sampler.
+
+    For example:
+
+        def log_prob_estimate(self, pixels, gen=None, steps=16):
+            y = space.dequantise(pixels, self.data.levels, gen)
+            log_density = self.integrate(y, steps)  # of an ODE from images to noise: (B,) nats
+            return space.density_to_mass(log_density, self.data.dims, self.data.levels)
+    """
 
     @abstractmethod
     def log_prob_estimate(self, pixels: Tensor, gen: Generator | None = None, steps: int = 16) -> Tensor:
@@ -304,7 +345,13 @@ class LikelihoodEstimate(ABC):
 
 
 class Encodes(ABC):
-    """Maps images to latents."""
+    """Maps images to latents.
+
+    For example:
+
+        def encode(self, x):
+            return self.encoder(x)
+    """
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -312,7 +359,16 @@ class Encodes(ABC):
 
 
 class Decodes(ABC):
-    """Maps latents to images."""
+    """Maps latents to images.
+
+    For example:
+
+        def noise(self, n, gen):
+            return torch.randn(n, 16, generator=gen, device=gen.device)
+
+        def decode(self, z):
+            return self.generator(z)
+    """
 
     @abstractmethod
     def noise(self, n: int, gen: Generator) -> Tensor:
@@ -324,21 +380,47 @@ class Decodes(ABC):
 
 
 class Reconstructs(Encodes, Decodes):
-    """Encodes and decodes: decode(encode(x)) is x or close to it."""
+    """Encodes and decodes: decode(encode(x)) is x or close to it.
+
+    For example:
+
+        def encode(self, x):
+            return x.flatten(1).atanh()
+
+        def decode(self, z):
+            return z.tanh().unflatten(1, self.data.shape)
+    """
 
 
 class ClassConditional(ABC):  # noqa: B024 - only declares what sample() does
-    """sample() draws images of the classes Condition.labels."""
+    """sample() draws images of the classes Condition.labels.
+
+    For example:
+
+        def sample(self, n, gen, condition=None):
+            noise = torch.randn(n, 16, generator=gen, device=gen.device)
+            return self.generator(noise, condition.labels)  # labels: (n,)
+    """
 
 
 class TextConditional(ABC):  # noqa: B024 - only declares what sample() does
-    """sample() draws images of the texts Condition.texts."""
+    """sample() draws images of the texts Condition.texts.
+
+    For example:
+
+        def sample(self, n, gen, condition=None):
+            noise = torch.randn(n, 16, generator=gen, device=gen.device)
+            return self.generator(noise, self.text_encoder(condition.texts))  # texts: n strings
+    """
 
 
 class Translates(ABC):
     """Maps images of one domain to the other and back: a is Batch.source, b is Batch.x.
 
     sample() translates Condition.images from a to b.
+
+        def translate(self, x, direction):
+            return self.networks[direction](x)
     """
 
     @abstractmethod
@@ -347,7 +429,14 @@ class Translates(ABC):
 
 
 class Steps(ABC):
-    """Samples by evaluating one network many times."""
+    """Samples by evaluating one network many times.
+
+    For example:
+
+        @property
+        def denoiser(self):
+            return self.network
+    """
 
     @property
     @abstractmethod

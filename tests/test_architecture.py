@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,11 @@ def test_imports_run_downward(path: Path):
     own = layer(path)
     above = [name for name in layers_imported(path) - {own} if LAYERS.index(name) < LAYERS.index(own)]
     assert not above, f"{path}: {own} must not import {above}"
+
+
+def test_the_architecture_document_has_a_row_for_every_layer_in_this_order():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| \w", text, re.M)[: len(LAYERS)] == LAYERS
 
 
 def test_files_do_not_import_each_other_in_a_circle():

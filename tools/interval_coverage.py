@@ -21,7 +21,7 @@ from zlib import crc32
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from genbench.machine import environment
+from genbench.machine import environment_facts
 from genbench.metrics import Value
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.frechet import Moments, distance, feature_moments, with_influence
@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     share, seed = 0.1 if options.quick else 1.0, options.seed
-    found = environment()
+    found = environment_facts()
     print(f"{found['cores']} cores, {found['processor']}; torch {found['packages']['torch']}")
     show("What the intervals are for", HEAD, [
         fid_rows(FID_WORLDS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),

@@ -91,10 +91,10 @@ class Scores:
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        found = [{"of": "fake", **asdict(f)} for f in self.findings]
-        found += [{"of": "reference", **asdict(f)} for f in self.reference_findings]
+        findings = [{"of": "fake", **asdict(f)} for f in self.findings]
+        findings += [{"of": "reference", **asdict(f)} for f in self.reference_findings]
         records = [asdict(r) for r in self.records]
-        whole = {"fake": self.fake, "reference": self.reference, "warnings": found, "records": records}
+        whole = {"fake": self.fake, "reference": self.reference, "warnings": findings, "records": records}
         return json.dumps(whole, indent=1, allow_nan=False)
 
 
@@ -139,7 +139,12 @@ def score(
     features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
     resize, precision, download: the extractor's options.
-    Raises GenbenchError for what cannot be read, compared or asked for; a metric that fails becomes a record.
+    Raises GenbenchError for sets that cannot be read or compared and for unknown names; a metric that fails becomes a
+    record.
+
+        scores = genbench.score(fake="samples.npz", reference="digits", features="pixels", metrics=["fid", "precision"])
+        scores.values  # {"fid": ..., "precision": ...}
+        print(scores.table())
     """
     options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
     wanted = [_metric(name) for name in metrics or ()]
@@ -171,8 +176,8 @@ def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
     """
     dataset = real.dataset
     fits = dataset is not None and f"{dataset.name}-classifier" in index() and fake.images.shape == dataset.spec.shape
-    asked = options.resize or options.precision != "fp32" or (options.weights is not None and options.weights.is_file())
-    if fits and not asked:
+    weights_file = options.weights is not None and options.weights.is_file()
+    if fits and not (options.resize or options.precision != "fp32" or weights_file):
         return "classifier"
     try:
         extractors.protocol_fields(DEFAULT_FEATURES, ELSEWHERE, options)

@@ -63,10 +63,10 @@ class ScoreInputs(Inputs):
         return ELSEWHERE if dataset is None else dataset.name
 
     def _shared_levels(self) -> int:
-        found = {side.dataset.spec.levels for side in (self.fake_side, self.real_side) if side.dataset}
-        if len(found) > 1:
-            raise DataError(f"fake and reference: found {' and '.join(map(str, found))} grey levels; must agree")
-        return found.pop() if found else 256
+        levels = {side.dataset.spec.levels for side in (self.fake_side, self.real_side) if side.dataset}
+        if len(levels) > 1:
+            raise DataError(f"fake and reference: found {' and '.join(map(str, levels))} grey levels; must agree")
+        return levels.pop() if levels else 256
 
     def _refuse_other_shapes(self) -> None:
         fake, real = self.fake_side.images, self.real_side.images

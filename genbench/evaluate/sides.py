@@ -33,20 +33,20 @@ class Side:
         return Path(self.images.name).stem or self.images.name
 
 
-def open_side(given: Any, role: str, download: bool = False) -> Side:
+def open_side(images: Any, role: str, download: bool = False) -> Side:
     """A path, a dataset's name (`name` is its train split, `name:test` its test split) or an array.
 
     role: "fake" or "reference", for messages. Raises DataError for what is none of them.
     """
-    if not isinstance(given, str | Path):
-        return Side(InMemory(role, channels_first(np.asarray(given), role)))
-    path, (name, split) = Path(given).expanduser(), _name_and_split(str(given))
+    if not isinstance(images, str | Path):
+        return Side(InMemory(role, channels_first(np.asarray(images), role)))
+    path, (name, split) = Path(images).expanduser(), _name_and_split(str(images))
     if name in data.named() or (is_target(name) and not path.exists()):
         return _named(name, split, role, download)
     if not path.exists():
         known = data.named()
         raise DataError(
-            f"{role} '{given}': no such file or folder, and no dataset of that name{nearest(name, known) or ';'} "
+            f"{role} '{images}': no such file or folder, and no dataset of that name{nearest(name, known) or ';'} "
             f"allowed: a folder of images, .npz, .npy, or one of {', '.join(known)}"
         )
     return Side(open_images(path))

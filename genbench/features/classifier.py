@@ -104,7 +104,7 @@ def checked_bytes(path: Path, expected: str) -> bytes:
     if not path.is_file():
         raise DataError(f"{path}: weights not found; the package is incomplete, install it again")
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise DataError(f"{path}: found weights of SHA-256 {found}, allowed: {expected}")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise DataError(f"{path}: found weights of SHA-256 {actual}, allowed: {expected}")
     return content

@@ -149,12 +149,12 @@ def protocol_fields(name: str, options: FeatureOptions) -> dict[str, Any]:
 
 def resizing_policy(options: FeatureOptions) -> str:
     """The resizing policy that the options mean; DataError for a policy or precision that does not exist."""
-    for key, found, allowed in (
+    for key, value, allowed in (
         ("resize", options.resize or TF1, POLICIES),
         ("precision", options.precision, _PRECISIONS),
     ):
-        if found not in allowed:
-            raise DataError(f"{key}: found '{found}'{nearest(found, allowed) or ';'} allowed: {', '.join(allowed)}")
+        if value not in allowed:
+            raise DataError(f"{key}: found '{value}'{nearest(value, allowed) or ';'} allowed: {', '.join(allowed)}")
     return options.resize or TF1
 
 

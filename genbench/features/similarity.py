@@ -61,7 +61,7 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
         allowed = ", ".join(SIMILARITIES)
         raise DataError(f"unknown similarity '{name}'{nearest(name, SIMILARITIES) or ';'} allowed: {allowed}")
     if name == "lpips-vgg16":
-        hashes = [found.sha256 for found in _located(options)]
+        hashes = [located.sha256 for located in _located(options)]
         return {
             "similarity": name,
             "similarity_weights": hashes,
@@ -75,11 +75,11 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
 
 
 def _located(options: FeatureOptions) -> list[weight_files.LocatedFile]:
-    given = weight_files.named_path(options)
+    named = weight_files.named_path(options)
     files = weight_files.VGG16, weight_files.LPIPS
-    if given is not None and given.is_file():
+    if named is not None and named.is_file():
         names = " and ".join(file.name for file in files)
-        raise DataError(f"lpips-vgg16: found weights {given}, allowed: a folder with {names}")
+        raise DataError(f"lpips-vgg16: found weights {named}, allowed: a folder with {names}")
     return [weight_files.locate("lpips-vgg16", file, options) for file in files]
 
 

@@ -104,27 +104,27 @@ LPIPS = Published(
 
 def locate(what: str, published: Published, options: FeatureOptions) -> LocatedFile:
     """The weights of `what`, checked but not read. Raises DataError when they are missing or not the published ones."""
-    given = named_path(options)
-    if given is not None and (given.is_file() or given.suffix in (".pth", ".pt", ".safetensors")):
-        return LocatedFile(given, sha256(given))
-    looked = folders_to_search(given)
-    for place in looked:
-        if (place / published.name).is_file():
-            return _checked(place / published.name, published)
+    named = named_path(options)
+    if named is not None and (named.is_file() or named.suffix in (".pth", ".pt", ".safetensors")):
+        return LocatedFile(named, sha256(named))
+    searched = folders_to_search(named)
+    for folder in searched:
+        if (folder / published.name).is_file():
+            return _checked(folder / published.name, published)
     if options.download or os.environ.get("GENBENCH_DOWNLOAD") == "1":
         return LocatedFile(None, published.sha256)
     raise DataError(
         f"{what}: {published.name} (SHA-256 {published.sha256}, from {published.url}) not found in any of "
-        f"{', '.join(map(str, looked))}; name its folder or the file with `weights` or $GENBENCH_WEIGHTS, or allow a "
+        f"{', '.join(map(str, searched))}; name its folder or the file with `weights` or $GENBENCH_WEIGHTS, or allow a "
         "download with `download` or GENBENCH_DOWNLOAD=1"
     )
 
 
 def fetch(what: str, published: Published, options: FeatureOptions) -> Path:
     """The path of the weights of `what`, downloaded first where that is needed and allowed; raises as `locate`."""
-    found = locate(what, published, options)
-    if found.path is not None:
-        return found.path
+    located = locate(what, published, options)
+    if located.path is not None:
+        return located.path
     folder = folders_to_search(named_path(options))[0]
     path = folder / published.name
     try:
@@ -141,20 +141,20 @@ def named_path(options: FeatureOptions) -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-def folders_to_search(given: Path | None) -> list[Path]:
+def folders_to_search(named: Path | None) -> list[Path]:
     """Folders to look in, in order; the last is where torch-fidelity and torchvision keep what they download."""
-    own = [given] if given is not None else []
+    own = [named] if named is not None else []
     return [*own, user_cache_path("genbench") / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def _checked(path: Path, published: Published) -> LocatedFile:
-    found = sha256(path)
-    if found != published.sha256:
+    actual = sha256(path)
+    if actual != published.sha256:
         raise DataError(
-            f"{path}: found weights of SHA-256 {found}, allowed: {published.sha256} (from {published.url}); "
+            f"{path}: found weights of SHA-256 {actual}, allowed: {published.sha256} (from {published.url}); "
             "other weights must be named by their file, not by its folder"
         )
-    return LocatedFile(path, found)
+    return LocatedFile(path, actual)
 
 
 def sha256(path: Path) -> str:
@@ -176,12 +176,12 @@ def read_tensors(path: Path, published: Published) -> WeightTensors:
     if is_torchscript(path):
         return WeightTensors(path, _read_torchscript(path, published))
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as a state dict of tensors: {_first_sentence(error)}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise DataError(f"{path}: found {type(found).__name__}, allowed: a state dict, names to tensors")
-    return WeightTensors(path, dict(found))
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(f"{path}: found {type(state).__name__}, allowed: a state dict, names to tensors")
+    return WeightTensors(path, dict(state))
 
 
 def is_torchscript(path: Path) -> bool:

@@ -61,6 +61,12 @@ class Metric:
     machine: names of the settings of genbench.draw.cost.Cost that the value depends on. about: one line for `genbench
     ls metrics`. source, code: of a plug-in, set when it is loaded: the name that metrics.get finds it by, and the hash
     of its code.
+
+        def brightness(*, fake, real):  # pixels (N, P), (M, P) in [0, 1]
+            return Value(abs(float(fake.mean() - real.mean())))
+
+        brightness_gap = Metric("brightness", "Brightness", 1, "lower", "grey range", readings.PIXELS, brightness)
+        brightness_gap.compute(fake=np.full((3, 4), 0.75), real=np.zeros((5, 4))).value  # 0.75
     """
 
     name: str

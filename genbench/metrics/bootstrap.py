@@ -64,15 +64,15 @@ def studentised(terms: Array, limit: float, seed: int) -> Array:
     A resample that misses the one outlier of a set has next to no spread: the limit keeps it from deciding.
     """
     centred, n = terms - terms.mean(), len(terms)
-    rng, found = np.random.default_rng(seed), []
+    rng, ratios = np.random.default_rng(seed), []
     step = max(1, _BLOCK // n)
     for start in range(0, REPLICATES, step):
         drawn = centred[rng.integers(n, size=(min(step, REPLICATES - start), n), dtype=np.int32)]
         mean, squares = drawn.mean(axis=1), np.einsum("bn,bn->b", drawn, drawn) / n
         spread = np.sqrt(np.maximum(squares - np.square(mean), 0.0) / (n - 1))
         most = limit * spread
-        found.append(np.divide(mean, spread, out=limit * np.sign(mean), where=np.abs(mean) < most))
-    return np.concatenate(found)
+        ratios.append(np.divide(mean, spread, out=limit * np.sign(mean), where=np.abs(mean) < most))
+    return np.concatenate(ratios)
 
 
 def t_quantile(freedom: int) -> float:

@@ -20,21 +20,21 @@ from genbench.metrics.readings import CONDITION
 
 def class_numbers(name: str, labels: Any, n: int) -> NDArray[np.int64]:
     """Labels (n,) as int64; raises GenbenchError for another shape, a fraction or a negative number."""
-    found = np.asarray(labels)
-    if found.shape != (n,) or not np.issubdtype(found.dtype, np.integer):
-        raise GenbenchError(f"{name}: found {found.dtype} of shape {found.shape}, allowed: integers of shape ({n},)")
-    if n and found.min() < 0:
-        raise GenbenchError(f"{name}: found class {found.min()}, allowed: at least 0")
-    return found.astype(np.int64)
+    array = np.asarray(labels)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
+        raise GenbenchError(f"{name}: found {array.dtype} of shape {array.shape}, allowed: integers of shape ({n},)")
+    if n and array.min() < 0:
+        raise GenbenchError(f"{name}: found class {array.min()}, allowed: at least 0")
+    return array.astype(np.int64)
 
 
 def agrees(probabilities: Any, labels: Any) -> NDArray[np.bool_]:
     """Whether each row's likeliest class (the first of equals) is its label: (N,)."""
     p = matrix("probabilities", probabilities, least=1)
-    asked = class_numbers("labels", labels, len(p))
-    if asked.max() >= p.shape[1]:
-        raise GenbenchError(f"labels: found class {asked.max()}, allowed: 0..{p.shape[1] - 1} (the classifier's)")
-    return p.argmax(axis=1) == asked
+    requested = class_numbers("labels", labels, len(p))
+    if requested.max() >= p.shape[1]:
+        raise GenbenchError(f"labels: found class {requested.max()}, allowed: 0..{p.shape[1] - 1} (the classifier's)")
+    return p.argmax(axis=1) == requested
 
 
 def accuracy(*, probabilities: Any, labels: Any) -> float:

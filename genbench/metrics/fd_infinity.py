@@ -87,6 +87,10 @@ def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = _SHUFFLE_SEED
     0 is best; slightly negative values are noise around 0. The seed shuffles the fake rows.
     Raises GenbenchError for shapes that do not fit or fewer than two rows; TooFewSamples for N < 16 D, CellFailure
     for values that are not finite.
+
+        rng = np.random.default_rng(0)
+        fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
+        metrics.frechet_distance_infinity(fake=fake, real=real)  # 1.65
     """
     fake, reference = _checked(fake, real)
     return intercept(*ladder(fake, reference, seed)[:2])

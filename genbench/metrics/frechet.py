@@ -73,6 +73,10 @@ def frechet_distance(*, fake: Any, real: Any) -> float:
     """Squared Frechet distance of features fake (N, D) and real (M, D); 0 is best, biased upwards at small N or M.
 
     Raises GenbenchError for shapes that do not fit or fewer than two rows, CellFailure for values that are not finite.
+
+        rng = np.random.default_rng(0)
+        fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
+        metrics.frechet_distance(fake=fake, real=real)  # 1.72
     """
     fake, real = pair_as_given(fake, real)
     return distance(feature_moments(fake), feature_moments(real))

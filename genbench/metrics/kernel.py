@@ -77,6 +77,11 @@ def kernel_distance(
     drawn without replacement as torch-fidelity draws them from the same seed (fake is its input 1).
     Raises GenbenchError for shapes that do not fit, fewer than two rows, or a subset_size outside 2..min(N, M);
     CellFailure for values that are not finite.
+
+        rng = np.random.default_rng(0)
+        fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
+        metrics.kernel_distance(fake=fake, real=real)  # 0.90
+        metrics.kernel_distance(fake=fake, real=real, subsets=10, subset_size=100)  # 0.91
     """
     fake, real = pair(fake, real)
     if subsets is None:

@@ -108,6 +108,11 @@ def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
 
     Raises GenbenchError for shapes that do not fit, k < 1 or fewer than k + 1 rows; CellFailure for values that are
     not finite.
+
+        rng = np.random.default_rng(0)
+        fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
+        metrics.precision_recall(fake=fake, real=real).precision  # 0.79
+        metrics.precision_recall(fake=fake, real=real, k=5).coverage  # 0.81
     """
     fake, real = _checked(fake, real, k)
     in_real, in_fake = inside(fake, real, k), inside(real, fake, k)

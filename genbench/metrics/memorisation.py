@@ -73,11 +73,11 @@ def nearest_train_rows(rows: Array, train: Array, own: NDArray[np.intp] | None =
 def _checked(train: Any, **others: Any) -> list[Array]:
     """Train and the others as float64, in order; raises as `arrays.matrix`, and GenbenchError when D differs."""
     train = matrix("train", train, 2)
-    found = {name: matrix(name, rows, 1) for name, rows in others.items()}
-    for name, rows in found.items():
+    matrices = {name: matrix(name, rows, 1) for name, rows in others.items()}
+    for name, rows in matrices.items():
         if rows.shape[1] != train.shape[1]:
             raise GenbenchError(f"{name} has {rows.shape[1]} features a row and train {train.shape[1]}; must agree")
-    return [train, *found.values()]
+    return [train, *matrices.values()]
 
 
 def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArray[np.bool_]:
@@ -97,6 +97,11 @@ def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = MEMO
 
     Raises GenbenchError for shapes that do not fit or fewer than 1 / alpha - 1 held-out rows; CellFailure for values
     that are not finite.
+
+        rng = np.random.default_rng(0)
+        train, held_out = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))
+        fake = np.concatenate([train[:50], rng.normal(size=(150, 4))])  # a quarter are copies
+        metrics.memorised_share(fake=fake, train=train, held_out=held_out)  # 0.26
     """
     return float(close_to_train(fake, train, held_out, alpha).mean())
 
@@ -109,15 +114,20 @@ def memorised(*, fake: Any, train: Any, held_out: Any) -> Value:
 def authentic(fake: Any, train: Any) -> NDArray[np.bool_]:
     """Which fake rows (N,) are farther from their nearest train row than that row is from its own nearest other."""
     train, fake = _checked(train, fake=fake)
-    found = nearest_train_rows(fake, train)
-    used, place = np.unique(found.which, return_inverse=True)
-    return found.distance > nearest_train_rows(train[used], train, own=used).distance[place]
+    neighbours = nearest_train_rows(fake, train)
+    used, position = np.unique(neighbours.which, return_inverse=True)
+    return neighbours.distance > nearest_train_rows(train[used], train, own=used).distance[position]
 
 
 def authenticity_share(*, fake: Any, train: Any) -> float:
     """Share of fake rows (N, D) that are authentic against train (M, D), M >= 2; 0..1, copies score 0.
 
     Raises GenbenchError for shapes that do not fit, CellFailure for values that are not finite.
+
+        rng = np.random.default_rng(0)
+        train = rng.normal(size=(300, 4))
+        fake = np.concatenate([train[:50], rng.normal(size=(150, 4))])  # a quarter are copies
+        metrics.authenticity_share(fake=fake, train=train)  # 0.41
     """
     return float(authentic(fake, train).mean())
 
@@ -153,8 +163,8 @@ def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -
         return [np.zeros(len(rows), dtype=np.int32) for rows in (train, *others)]
     from sklearn.cluster import KMeans  # late: a second to import, and one cell needs none of it
 
-    found = KMeans(n_cells, n_init=10, random_state=seed).fit(train)
-    return [found.labels_, *(found.predict(rows) for rows in others)]
+    clusters = KMeans(n_cells, n_init=10, random_state=seed).fit(train)
+    return [clusters.labels_, *(clusters.predict(rows) for rows in others)]
 
 
 def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
@@ -163,17 +173,18 @@ def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) 
     if not 1 <= n_cells <= len(train):
         raise GenbenchError(f"n_cells: found {n_cells}, allowed: 1..{len(train)} (the number of train rows)")
     of_train, of_fake, of_held_out = cells_of(train, (fake, held_out), n_cells, seed)
-    weights, found = [], []
+    weights, separations = [], []
     for cell in range(n_cells):
         mine, theirs, centre = fake[of_fake == cell], held_out[of_held_out == cell], train[of_train == cell]
         if len(mine) < _LEAST_IN_CELL or not len(theirs):
             continue
         weights.append(len(theirs))
-        found.append(separation(nearest_train_rows(mine, centre).distance, nearest_train_rows(theirs, centre).distance))
-    if not found:
+        distances = (nearest_train_rows(rows, centre).distance for rows in (mine, theirs))
+        separations.append(separation(*distances))
+    if not separations:
         raise TooFewSamples(f"ct_score: no cell holds {_LEAST_IN_CELL} generated samples and a held-out one")
     w = np.array(weights) / sum(weights)
-    return float(w @ [s.z for s in found]), float(np.linalg.norm(w * [s.error for s in found]))
+    return float(w @ [s.z for s in separations]), float(np.linalg.norm(w * [s.error for s in separations]))
 
 
 def ct_score(*, fake: Any, train: Any, held_out: Any, n_cells: int = 1, seed: int = 0) -> float:
@@ -183,6 +194,11 @@ def ct_score(*, fake: Any, train: Any, held_out: Any, n_cells: int = 1, seed: in
     of its cell, z averaged by share of held-out rows over cells with at least 20 fake rows, as in the paper.
     Raises GenbenchError for shapes that do not fit or n_cells outside 1..M; CellFailure for values that are not finite
     or when no cell holds enough.
+
+        rng = np.random.default_rng(0)
+        train, held_out = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))
+        fake = np.concatenate([train[:50], rng.normal(size=(150, 4))])  # a quarter are copies
+        metrics.ct_score(fake=fake, train=train, held_out=held_out)  # -4.30
     """
     return cell_average(fake, train, held_out, n_cells, seed)[0]
 

@@ -105,17 +105,17 @@ def in_unit_interval(x: Tensor) -> Tensor:
 
 def middle(distances: Any, lower: float, upper: float) -> tuple[Array, NDArray[np.bool_]]:
     """Distances (N,) as float64, cut off at the percentiles, and which lie within: (N,)."""
-    found = np.asarray(distances, dtype=np.float64)
-    if found.ndim != 1 or not len(found) or not 0 <= lower < upper <= 100:
+    values = np.asarray(distances, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not 0 <= lower < upper <= 100:
         raise GenbenchError(
-            f"perceptual_path_length: found distances of shape {found.shape}, percentiles {lower:g}..{upper:g}; "
+            f"perceptual_path_length: found distances of shape {values.shape}, percentiles {lower:g}..{upper:g}; "
             "allowed: (N,) with at least one, 0 <= lower < upper <= 100"
         )
-    bad = int((~np.isfinite(found)).sum())
+    bad = int((~np.isfinite(values)).sum())
     if bad:
-        raise CellFailure(f"perceptual_path_length: {bad} of {len(found)} distances are not finite")
-    low, high = np.percentile(found, lower, method="lower"), np.percentile(found, upper, method="higher")
-    return found.clip(low, high), (low <= found) & (found <= high)
+        raise CellFailure(f"perceptual_path_length: {bad} of {len(values)} distances are not finite")
+    low, high = np.percentile(values, lower, method="lower"), np.percentile(values, upper, method="higher")
+    return values.clip(low, high), (low <= values) & (values <= high)
 
 
 def perceptual_path_length(*, distances: Any, lower: float = _LOWER, upper: float = _UPPER) -> float:
@@ -123,17 +123,19 @@ def perceptual_path_length(*, distances: Any, lower: float = _LOWER, upper: floa
 
     The percentiles are distances that occur: the next below `lower` and the next above `upper`. Raises GenbenchError
     for another shape or percentiles out of order, CellFailure for distances that are not finite.
+
+        metrics.perceptual_path_length(distances=[1.0, 2.0, 3.0, 100.0], lower=0, upper=66)  # 2.00
     """
-    found, kept = middle(distances, lower, upper)
-    return float(found[kept].mean())
+    values, kept = middle(distances, lower, upper)
+    return float(values[kept].mean())
 
 
 def ppl(*, distances: Any) -> Value:
     """perceptual_path_length with the interval of a trimmed mean (Tukey and McLaughlin 1963: winsorised spread)."""
-    found, kept = middle(distances, _LOWER, _UPPER)
-    effects = found / kept.mean()
+    values, kept = middle(distances, _LOWER, _UPPER)
+    effects = values / kept.mean()
     how = "of the trimmed mean, over path segments"
-    return with_normal_interval(float(found[kept].mean()), effects, how, least=0.0)
+    return with_normal_interval(float(values[kept].mean()), effects, how, least=0.0)
 
 
 PPL = Metric(

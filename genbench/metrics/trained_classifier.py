@@ -79,12 +79,12 @@ def images(name: str, pixels: Any, levels: int) -> Tensor:
     """Grey levels (N, C, H, W) uint8 as float32 in [0, 1]; raises GenbenchError for anything else or an empty set."""
     import torch
 
-    found = torch.as_tensor(pixels).cpu()
-    if found.ndim != 4 or found.dtype != torch.uint8 or not len(found):
+    array = torch.as_tensor(pixels).cpu()
+    if array.ndim != 4 or array.dtype != torch.uint8 or not len(array):
         raise GenbenchError(
-            f"{name}: found {found.dtype} of shape {tuple(found.shape)}, allowed: uint8 of shape (N, C, H, W)"
+            f"{name}: found {array.dtype} of shape {tuple(array.shape)}, allowed: uint8 of shape (N, C, H, W)"
         )
-    return found.float() / (levels - 1)
+    return array.float() / (levels - 1)
 
 
 def right_answers(
@@ -95,12 +95,12 @@ def right_answers(
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         x, y = images("fake", fake, levels), images("real", real, levels)
-        asked = class_numbers("fake_labels", fake_labels, len(x))
+        requested = class_numbers("fake_labels", fake_labels, len(x))
         true = class_numbers("real_labels", real_labels, len(y))
         if x.shape[1:] != y.shape[1:]:
             raise GenbenchError(f"fake has images of shape {tuple(x.shape[1:])}, real {tuple(y.shape[1:])}; must agree")
-        classes = int(max(asked.max(), true.max())) + 1
-        net = trained(x, torch.from_numpy(asked), classes, steps, seed)
+        classes = int(max(requested.max(), true.max())) + 1
+        net = trained(x, torch.from_numpy(requested), classes, steps, seed)
         with torch.no_grad():
             answers = torch.cat([net(part)[1].argmax(1) for part in y.split(500)])
     return answers.numpy() == true
@@ -113,6 +113,11 @@ def classification_accuracy_score(
 
     fake_labels (N,), real_labels (M,): classes from 0. Runs on the CPU; touches no global random state; the same seed,
     machine and number of threads give the same value. Raises GenbenchError for arrays that do not fit.
+
+        labels = np.arange(100) % 2
+        images = 255 * labels.astype(np.uint8).reshape(-1, 1, 1, 1).repeat(8, 2).repeat(8, 3)  # black or white
+        sets = {"fake": images, "fake_labels": labels, "real": images, "real_labels": labels}
+        metrics.classification_accuracy_score(**sets, levels=256, steps=20)  # 1.00
     """
     return float(right_answers(fake, fake_labels, real, real_labels, levels, steps, seed).mean())
 

@@ -76,12 +76,12 @@ def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BAT
     return torch.cat(there), torch.cat(back)
 
 
-def images(name: str, found: Any) -> np.ndarray[Any, Any]:
+def images(name: str, pixels: Any) -> np.ndarray[Any, Any]:
     """An array (N, C, H, W) of values in [0, 1].
 
     Raises GenbenchError for another shape or range, CellFailure when a value is not finite.
     """
-    array = np.asarray(found)
+    array = np.asarray(pixels)
     if array.ndim != 4 or not array.size:
         raise GenbenchError(f"{name}: found an array of shape {array.shape}, allowed: (N, C, H, W)")
     if not np.isfinite(array).all():
@@ -163,12 +163,12 @@ def distances(direction: Direction) -> Array:
     """The perceptual distances (N,); raises CellFailure where there are none or one is not finite."""
     if direction.perceptual is None:
         raise CellFailure("paired_lpips: no perceptual distance was taken: it needs counterparts and its weights")
-    found = np.asarray(direction.perceptual, dtype=np.float64)
-    if found.ndim != 1 or not len(found):
-        raise GenbenchError(f"perceptual: found an array of shape {found.shape}, allowed: (N,)")
-    if not np.isfinite(found).all():
+    values = np.asarray(direction.perceptual, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise GenbenchError(f"perceptual: found an array of shape {values.shape}, allowed: (N,)")
+    if not np.isfinite(values).all():
         raise CellFailure("perceptual: holds a value that is not finite")
-    return found
+    return values
 
 
 def cycle_error(*, a_to_b: Direction, b_to_a: Direction) -> Value:

@@ -51,6 +51,8 @@ def vendi_score(*, fake: Any) -> float:
 
     Grows with N: compare equal N only. Raises GenbenchError for another shape or no rows; CellFailure for values that
     are not finite and for a row of zeros.
+
+        metrics.vendi_score(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
     """
     return float(np.exp(entropies(directions(fake)).mean()))
 

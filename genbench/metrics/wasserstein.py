@@ -111,6 +111,9 @@ def sliced_wasserstein_distance(
 
     Biased upwards at small N or M. Raises GenbenchError for shapes that do not fit, fewer than two rows or no
     projection; CellFailure for values that are not finite.
+
+        real = np.random.default_rng(0).random((200, 64))  # images of 8 x 8 pixels in [0, 1]
+        metrics.sliced_wasserstein_distance(fake=real + 0.1, real=real)  # 0.10
     """
     return squared_distance(fake, real, projections, seed)[0] ** 0.5
 

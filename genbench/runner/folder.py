@@ -100,8 +100,8 @@ class ResultFolder:
         rows = {*self.plan.rows}
         kept = [r for key, r in self.earlier.items() if key not in new and r.cell in rows and r.metric in self._metrics]
         removed = [r for r in self.earlier.values() if r.cell not in rows]
-        order = {cell: place for place, cell in enumerate(self.plan.rows)}
-        metric_order = {name: place for place, name in enumerate(self._metrics)}
+        order = {cell: position for position, cell in enumerate(self.plan.rows)}
+        metric_order = {name: position for position, name in enumerate(self._metrics)}
         records = sorted([*new.values(), *kept], key=lambda r: (order[r.cell], metric_order[r.metric]))
         write_records(self.records_path, records)
         if removed:

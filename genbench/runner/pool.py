@@ -175,9 +175,9 @@ def _without_main() -> Iterator[None]:
 
 
 @contextmanager
-def _variables(given: dict[str, str]) -> Iterator[None]:
+def _variables(variables: dict[str, str]) -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update(given)
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -74,8 +74,8 @@ def run(
     images, to try a suite out. Raises GenbenchError for a mistake of the user's; what fails while running becomes a
     record.
 
-        result = genbench.run("suites/digits.yaml", models=["vae", "glow"])
-        result.leaderboard[["model", "fid", "bits_per_dim"]]
+        result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
+        table = result.leaderboard[["model", "fid", "bits_per_dim"]]
     """
     suite = suite if isinstance(suite, Suite) else read_suite(Path(suite))
     device = choose_device(device)

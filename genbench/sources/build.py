@@ -31,6 +31,9 @@ def load_model(
 
     name: a zoo name; source: `module:Class` or `file.py:Class` instead. sampler and config: single fields over the
     defaults. Raises ModelError for an unknown name, an option that the model does not have, or weights that do not fit.
+
+        model = genbench.load_model("vae", data=genbench.DataSpec(1, 8, 8, levels=17), seed=3)
+        images = model.sample(16, torch.Generator().manual_seed(0))  # (16, 1, 8, 8) in [-1, 1]
     """
     kind = resolve_model(name, source, folder)
     model: Draws = build(kind, data, config, sampler or {}, seed)

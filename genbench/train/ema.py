@@ -35,5 +35,5 @@ class MovingAverage:
 
     def load(self, state: list[Tensor]) -> None:
         """Takes over averages as `state` gave them."""
-        for mine, given in zip(self.shadow, state, strict=True):
-            mine.copy_(given)
+        for average, stored in zip(self.shadow, state, strict=True):
+            average.copy_(stored)
