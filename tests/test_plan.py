@@ -106,7 +106,7 @@ def test_scale_rows_stand_in_every_plan():
 def test_samples_from_elsewhere_get_the_metrics_they_can_have(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8))
     models = [toy(), {"name": "theirs", "samples": str(tmp_path / "x.npz")}]
-    cell = make_plan(suite(models=models, metrics=["fid", "bits_per_dim", "latency"])).cells[1]
+    cell = make_plan(suite(models=models, metrics=["fid", "bits_per_dim", "latency"], samples=5)).cells[1]
     assert [m.reason for m in cell.metrics] == ["", *["samples only: there is no network"] * 2]
     assert isinstance(cell.source, Files)
 
@@ -179,7 +179,7 @@ def test_what_is_asked_for_decides_what_applies():
 def test_samples_with_labels_were_asked_for_classes(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((5, 8, 8), np.uint8), labels=np.arange(5))
     theirs = {"name": "theirs", "samples": str(tmp_path / "x.npz")}
-    assert reasons([theirs], ["class_accuracy", "cas", "per_class_fid"]) == ["", "", ""]
+    assert reasons([theirs], ["class_accuracy", "cas", "per_class_fid"], samples=5) == ["", "", ""]
 
 
 def test_features_without_classes_or_a_map():

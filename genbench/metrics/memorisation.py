@@ -87,7 +87,8 @@ def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArra
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
     rank = int(alpha * (len(held_out) + 1) + 1e-9)  # 0.07 * 100 must not fall below 7
     if rank < 1:
-        raise GenbenchError(f"held_out: found {len(held_out)} rows, allowed: at least {math.ceil(1 / alpha) - 1}")
+        least = math.ceil(1 / alpha) - 1
+        raise TooFewSamples(f"held_out: found {len(held_out)} rows, allowed: at least {least}")
     threshold = np.sort(nearest_train_rows(held_out, train).distance)[rank - 1]
     return nearest_train_rows(fake, train).distance <= threshold
 

@@ -22,6 +22,7 @@ from genbench.options import nearest
 from genbench.plan.applies import suite_setting
 from genbench.plan.cells import Cell, MetricPlan, SuiteVersion
 from genbench.plan.rows import SuiteRows
+from genbench.plan.trial import refuse_impossible_rows
 from genbench.provenance import Provenance, provenance
 from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
@@ -77,6 +78,7 @@ def make_plan(
     chosen = [s for s in suite.seeds if s in seeds] if seeds else suite.seeds
     if not chosen:
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
+    refuse_impossible_rows(planner.rows, wanted)
     cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
     cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.SCALE_ROWS]
     return Plan(limited, planner.data, tuple(cells), limit_images)

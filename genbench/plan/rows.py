@@ -34,8 +34,8 @@ class SuiteRows:
         if entry.samples is not None:
             path = self.suite.path(entry.samples)
             return Files(entry.label, path, content_hash(path), data.has_labels(path))
-        kind, owner = self._class(index), self._owner(index)
-        network = self._network(index, owner)
+        kind, owner = self.kind(index), self._owner(index)
+        network = self.network(index)
         sampler = asdict(override(kind.Sampler(), network.sampler))
         file = self.suite.models[owner].weights
         if file is not None:
@@ -43,13 +43,14 @@ class SuiteRows:
             loaded: Source = Weights.of(entry.label, network, kind, sampler, file=path, content=file_hash(path))
             return loaded
         trained: Source
-        if issubclass(self._class(owner), Model):
+        if issubclass(self.kind(owner), Model):
             trained = Trained.of(entry.label, network, kind, sampler, fit=self._fit(owner, seed))
             return trained
         trained = SelfContained.of(entry.label, network, kind, sampler)
         return trained
 
-    def _class(self, index: int) -> type[Draws]:
+    def kind(self, index: int) -> type[Draws]:
+        """The class of an entry that has one."""
         kind = self.kinds[index]
         assert kind is not None
         return kind
@@ -59,17 +60,18 @@ class SuiteRows:
         of = self.suite.models[index].weights_of
         return index if of is None else [e.label for e in self.suite.models].index(of)
 
-    def _network(self, index: int, owner: int) -> Network:
-        entry = self.suite.models[index]
+    def network(self, index: int) -> Network:
+        """The network of an entry that has a class."""
+        entry, owner = self.suite.models[index], self._owner(index)
         config = {**self.suite.models[owner].config, **entry.config}
         files = self._files(index, config, {owner, index})
         return Network(
-            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self._class(index)), files
+            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self.kind(index)), files
         )
 
     def _files(self, index: int, config: dict[str, Any], entries: set[int]) -> tuple[ReadFile, ...]:
         """What the class of one entry reads; entries: those whose `files` count."""
-        kind, suite = self._class(index), self.suite
+        kind, suite = self.kind(index), self.suite
         named = [(name, suite.path(name)) for i in sorted(entries) for name in suite.models[i].files]
         try:
             return read_files(kind, override(kind.preset(self.plan.spec), config), named)
@@ -77,7 +79,7 @@ class SuiteRows:
             raise suite.error(("models", index), str(error)) from None
 
     def _fit(self, index: int, seed: int) -> Fit:
-        entry, kind, suite = self.suite.models[index], self._class(index), self.suite
+        entry, kind, suite = self.suite.models[index], self.kind(index), self.suite
         assert issubclass(kind, Model)
         recipe = override(kind.recipe(self.plan.spec), entry.train.changes())
         images = min(suite.images(entry) or recipe.images, self.limit or math.inf)

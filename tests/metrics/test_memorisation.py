@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu, norm
 
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, GenbenchError, TooFewSamples
 from genbench.metrics import memorisation
 from genbench.metrics.memorisation import (
     MEMORISATION,
@@ -66,7 +66,7 @@ def test_ninety_nine_held_out_rows_are_enough_for_one_percent():
     closest = cdist(sets["held_out"], sets["train"]).min()
     expected = (cdist(sets["fake"], sets["train"]).min(axis=1) <= closest).mean()
     assert memorised_share(**sets) == expected
-    with pytest.raises(GenbenchError, match="held_out: found 98 rows, allowed: at least 99"):
+    with pytest.raises(TooFewSamples, match="held_out: found 98 rows, allowed: at least 99"):
         memorised_share(**world(0, held_out=98))
 
 
