@@ -117,12 +117,12 @@ def alike(setting: Setting) -> Callable[[], AbstractContextManager[Any]]:
 
 def beside(cpu: Values, device: Values, way: str) -> list[dict[str, Any]]:
     """A row for each value: the CPU's, the device's, and their difference as a share of the tolerance."""
-    from genbench.sources.scale import ROWS
+    from genbench.sources.scale import SCALE_ROWS
 
     rows = []
     for name in sorted({*cpu, *device}):
         cell, metric = name.rsplit(" ", 1)
-        if way == "plain" and cell.split("/")[0] not in ROWS:
+        if way == "plain" and cell.split("/")[0] not in SCALE_ROWS:
             continue
         a, b = cpu.get(name, math.inf), device.get(name, math.inf)
         relative, absolute = TOLERANCES.get(metric, CONTINUOUS)
