@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genbench.cli import app
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, StoreError
 from genbench.protocol import protocol_hash
 from genbench.records import Record, write_records
 from genbench.report import difference
@@ -168,6 +168,12 @@ def test_the_command(results):
     assert CliRunner().invoke(app, ["diff", a, b, "--gate", "--tolerance", "fid=0.6"]).exit_code == 0
     plain = CliRunner().invoke(app, ["diff", a, b, "--json"])
     assert json.loads(plain.stdout)[0]["change"] == 1.0
+
+
+def test_a_result_with_two_runs_of_a_cell_is_refused(results):
+    a, b = results([record("fid", 2.0)], [record("fid", 3.0), record("fid", 3.5)])
+    with pytest.raises(StoreError, match=r"b/records\.jsonl:2: .* fid: found a record of run"):
+        difference.metric_differences(a, b)
 
 
 def test_a_result_with_itself_is_no_different():

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from scipy.special import stdtrit
 
 from genbench.metrics import metric_names
-from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
 from genbench.report.guard import comparable, differences
 from genbench.report.kinds import weakest, why_unranked
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
+MADE_WITH = {"trained_with": "trained", "drawn_with": "drawn"}  # fields of the branch `model`, and their verbs
 ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 
 
@@ -65,7 +66,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A model (or a scale row) on one dataset; entries by metric."""
+    """A model (or a scale row) on one dataset; entries by metric.
+
+    made_with: by field of the protocol's branch `model` (`trained_with`, `drawn_with`), each device and torch version
+    that the row's weights or samples were made with, with the seeds that it holds for.
+    """
 
     model: str
     dataset: str
@@ -73,6 +78,7 @@ class Row:
     family: str
     seeds: tuple[int, ...]
     entries: dict[str, Entry]
+    made_with: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def is_model(self) -> bool:
@@ -162,10 +168,12 @@ def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
 
 
 def boards(records: Iterable[Record]) -> list[Board]:
-    """One leaderboard per dataset, in order of appearance; of two records of one measurement the later counts."""
-    latest = {(r.dataset, r.model, r.seed, r.metric): r for r in records}
+    """One leaderboard per dataset, in order of appearance.
+
+    Raises StoreError for two different records of one cell and metric.
+    """
     by_dataset: dict[str, list[Record]] = {}
-    for record in latest.values():
+    for record in unique_records(records):
         by_dataset.setdefault(record.dataset, []).append(record)
     return [_board(dataset, found) for dataset, found in by_dataset.items()]
 
@@ -193,7 +201,17 @@ def _row(records: list[Record]) -> Row:
     seeds = tuple(sorted({r.seed for r in records}))
     entries = {metric: over_seeds(found) for metric, found in by_metric.items()}
     family = next((r.family for r in records if r.family), "")
-    return Row(first.model, first.dataset, first.role, family, seeds, entries)
+    made_with = {name: _made_with(records, name) for name in MADE_WITH}
+    return Row(first.model, first.dataset, first.role, family, seeds, entries, made_with)
+
+
+def _made_with(records: Sequence[Record], name: str) -> dict[str, tuple[int, ...]]:
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        made = record.protocol.get("model", {}).get(name)
+        if made:
+            seeds.setdefault(f"{made['device']} with torch {made['torch']}", set()).add(record.seed)
+    return {text: tuple(sorted(numbers)) for text, numbers in seeds.items()}
 
 
 def over_seeds(records: Sequence[Record]) -> Entry:

@@ -12,7 +12,7 @@ import pandas as pd
 from genbench.files import whole
 from genbench.records import NOT_APPLICABLE
 from genbench.registry import METRICS
-from genbench.report.aggregate import Board, Column, Entry, Row
+from genbench.report.aggregate import MADE_WITH, Board, Column, Entry, Row
 from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed
 from genbench.report.kinds import legend, sign
@@ -89,6 +89,7 @@ def notes(board: Board) -> Iterator[str]:
     )
     yield from _extractor_notes(board)
     yield from _protocol_notes(board)
+    yield from _made_with_notes(board)
     for column in board.columns:
         name = name_of(column.metric)
         entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]
@@ -107,6 +108,20 @@ def _protocol_notes(board: Board) -> Iterator[str]:
         for text in filter(None, (column.unranked, *column.notes)):
             said.setdefault(text, []).append(name_of(column.metric))
     yield from (f"{listed(names)}: {text}" for text, names in said.items())
+
+
+def _made_with_notes(board: Board) -> Iterator[str]:
+    """Which rows were trained or drawn on other devices or versions of torch, which both change the numbers."""
+    for name, verb in MADE_WITH.items():
+        rows: dict[str, list[str]] = {}
+        for row in board.rows:
+            made = row.made_with.get(name, {})
+            for text, seeds in made.items():
+                which = f" (seed {', '.join(map(str, seeds))})" if len(made) > 1 else ""
+                rows.setdefault(text, []).append(f"{row.model}{which}")
+        if len(rows) > 1:
+            groups = "; ".join(f"{text}: {listed(labels)}" for text, labels in rows.items())
+            yield f"Rows were {verb} with different torch versions or devices: {groups}."
 
 
 def _interval_notes(board: Board) -> Iterator[str]:
