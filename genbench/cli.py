@@ -1,4 +1,4 @@
-"""The commands: each one parses, calls, prints and exits. torch is imported only when a command runs."""
+"""The commands: each one parses its arguments, calls, prints and exits. torch is imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def about() -> None:
 @app.command()
 def run(
     suite: SuitePath,
-    out: Annotated[Path | None, typer.Option(help="Where results go; default: reports/<suite>/.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: reports/<suite>/.")] = None,
     models: Annotated[str, typer.Option(help="Only these labels, separated by commas.")] = "",
     seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
     device: DeviceName = "auto",
     limit_images: LimitImages = None,
 ) -> None:
-    """Run SUITE, or continue it: train, sample, measure, and write the leaderboard. Done work is not repeated."""
+    """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
     from genbench.runner import run as runner
 
     result = runner.run(
@@ -61,37 +61,41 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A fold
 @app.command()
 def score(
     fake: Annotated[str, typer.Argument(metavar="FAKE", help="A folder of images, .npy, .npz or a dataset's name.")],
-    reference: Annotated[str, typer.Option(help="What to compare with, likewise; a name means its train split.")],
+    reference: Annotated[
+        str, typer.Option(help="The reference: the same kinds as FAKE; a dataset's name means its train split.")
+    ],
     features: Annotated[str | None, typer.Option(help="See `genbench ls features`; or file.py:Object.")] = None,
     metrics: Annotated[str, typer.Option(help="Names separated by commas; default: those that apply.")] = "",
     weights: Annotated[Path | None, typer.Option(help="Folder or file of the extractor's weights.")] = None,
     device: DeviceName = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON there; - prints it, alone.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write JSON to this file; - prints JSON and no table.")
+    ] = None,
     resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16, of the extractor.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Arithmetic of the extractor: fp32 or bf16.")] = "fp32",
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
     from genbench.commands import score as scoring
 
-    found = scoring.score_on_screen(
+    scores = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download,
     )  # fmt: skip
-    typer.echo(found.to_json() if str(json_file) == "-" else found.table())
-    raise typer.Exit(1 if found.failed else 0)
+    typer.echo(scores.to_json() if str(json_file) == "-" else scores.table())
+    raise typer.Exit(1 if scores.failed else 0)
 
 
 @app.command()
 def sample(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A model, or model/dataset/s0 of a run.")],
-    suite: Annotated[Path | None, typer.Option(help="The suite that the cell belongs to.")] = None,
+    suite: Annotated[Path | None, typer.Option(help="The suite of the cell.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("grid.png"),
     device: DeviceName = "auto",
 ) -> None:
-    """Draw a picture of N samples: of a trained cell with --suite, else of an untrained model."""
+    """Draw a picture of N samples of a trained cell (with --suite) or of an untrained model."""
     from genbench.commands.sample import write_picture
 
     typer.echo(write_picture(model, suite, n, seed, out, device))
@@ -104,7 +108,7 @@ def check(
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    """Check MODEL against the contract: one line for each rule, with what is wrong where it is broken."""
+    """Check MODEL against the contract: one line for each rule, with the reason where it is violated."""
     from genbench.commands.check import run_checks
 
     text, passed = run_checks(model, shape, levels, device)
@@ -134,24 +138,26 @@ def diff(
 @app.command()
 def speed(
     suite: SuitePath,
-    save: Annotated[Path | None, typer.Option(help="Measure, and write a baseline there.")] = None,
-    against: Annotated[Path | None, typer.Option(help="Measure, and judge against that baseline.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Measure, and write a baseline to this file.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Measure, and compare with that baseline.")] = None,
     base: Annotated[str, typer.Option(help="Compare the work tree with this commit, branch or tag.")] = "",
     models: Annotated[str, typer.Option(help="Only these labels, separated by commas.")] = "",
     device: DeviceName = "auto",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained models (always so with --base).")
+        bool, typer.Option("--random-weights", help="Use untrained models (always with --base).")
     ] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per call; default: the suite's.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="On a CPU; 0 uses all cores, 1 varies least.")] = 1,
-    tolerance: Annotated[str, typer.Option(help="Being slower by more fails; default 5%, with --base 2%.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="Threads on a CPU; 0 uses all cores, 1 varies least.")] = 1,
+    tolerance: Annotated[
+        str, typer.Option(help="The gate fails when a model is slower by more; default 5%, with --base 2%.")
+    ] = "",
     max_minutes: Annotated[float, typer.Option(min=0.1, help="With --base: time for all models together.")] = 10.0,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Without --save, --against, --base: compile first.")
+        bool, typer.Option("--compile", help="Compile the models; not with --save, --against or --base.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON to this file.")] = None,
 ) -> None:
-    """Measure what drawing from SUITE's models costs, or compare it with a baseline or another revision."""
+    """Measure the cost of drawing from SUITE's models, or compare it with a baseline or another revision."""
     from genbench.speed.commands import Request, speed
 
     request = Request(
@@ -195,7 +201,7 @@ def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.
 def convert(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by genbench 0.1.")],
 ) -> None:
-    """Rewrite DIR, a result of an older genbench, so that this one reads it. No value changes."""
+    """Rewrite DIR, the result of an older genbench, in the current format. No value changes."""
     from genbench.commands.convert import convert_result
 
     typer.echo(convert_result(directory))
@@ -210,7 +216,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """The program: a user's mistake is one line and exit code 2, an interruption 130."""
+    """The program. A user's mistake prints one line and exits with 2; an interruption exits with 130."""
     try:
         app()
     except GenbenchError as error:

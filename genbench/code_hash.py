@@ -21,10 +21,10 @@ STATEMENT_STARTS = {None, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
 def code_hash(kind: type) -> str:
-    """SHA-256 (hex) of a class's name and code, and of the name and version of the packages that offer it.
+    """SHA-256 (hex) of the name and code of a class, and of the names and versions of the packages that offer it.
 
     The code is the class's statement, those of its bases, and every top-level statement of their modules that these
-    use, followed into the modules of their own package and of the zoo, however deep. Editing a model's code trains it
+    use, directly or indirectly, in modules of their own package and of the zoo. Editing a model's code trains it
     again; editing another class of the same file, genbench or a library does not, but a new version of an installed
     plug-in does.
     """
@@ -49,7 +49,7 @@ def _hash(name: str, roots: list[Root]) -> str:
 
 
 def files_of(kind: type) -> set[Path]:
-    """The source files that count for a class."""
+    """The source files that the hash of a class depends on."""
     return set(_walk(_roots(kind)).uses)
 
 
@@ -69,7 +69,7 @@ def _walk(roots: list[Root]) -> Walk:
 def code_text(source: str) -> str:
     """The source without comments, docstrings (any statement that is one plain string) and empty lines.
 
-    Everything else stays as it was written, so that the text is the same for every version of Python.
+    Everything else is unchanged, so that the text is the same in every version of Python.
     """
     lines = source.split("\n")
     for (row, column), (last_row, last_column) in reversed(list(_remarks(source))):

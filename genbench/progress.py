@@ -1,4 +1,4 @@
-"""What a long step tells the screen while it works."""
+"""The progress that a long step reports to the screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Throttle:
         self.last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the time has come; if so, the next one starts now."""
+        """Whether the interval is over; if so, the next one starts now."""
         now = time.monotonic()
         if now - self.last < self.seconds:
             return False

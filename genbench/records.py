@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +97,11 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_text(path, text)
 
 
-def append_records(path: Path, records: Iterable[Record]) -> None:
-    """Adds records to a JSONL file and flushes them to the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(_line(r) for r in records)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def read_records(path: Path) -> list[Record]:
-    """The records of a JSONL file, in order; a last line cut short by a kill is left out.
+    """The records of a JSONL file, in order and each measurement once; a last line cut short by a kill is left out.
 
-    Raises StoreError for a missing file, a line that is no record, or another schema number.
+    Raises StoreError for a missing file, a line that is no record, another schema number, or two different records of
+    one cell and metric.
     """
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")
@@ -127,7 +119,34 @@ def read_records(path: Path) -> list[Record]:
             if number == len(lines):
                 break
             raise StoreError(f"{path}:{number}: not a record: {error}") from None
-    return records
+    return unique_records(records, f"{path}:")
+
+
+def unique_records(records: Iterable[Record], place: str = "record ") -> list[Record]:
+    """Each measurement once: records of one cell and metric that agree except in provenance count as the first of them.
+
+    place: what stands before a record's number (from 1) in messages. Raises StoreError for two records of one cell and
+    metric that differ, because nothing tells which of the two runs the other values of the row belong to.
+    """
+    first: dict[tuple[str, str, int, str], tuple[int, Record]] = {}
+    for number, record in enumerate(records, start=1):
+        key = (record.dataset, record.model, record.seed, record.metric)
+        earlier_number, earlier = first.setdefault(key, (number, record))
+        if _measurement(earlier) != _measurement(record):
+            raise StoreError(
+                f"{place}{number}: {record.cell} {record.metric}: found a record of {_run(record)} that differs from "
+                f"that of {_run(earlier)} at {place}{earlier_number}; allowed: the records of one run for each cell"
+            )
+    return [record for _, record in first.values()]
+
+
+def _measurement(record: Record) -> Record:
+    """The record without what differs when the same value is measured again."""
+    return replace(record, run="", time="", genbench="", revision="", dirty=None, seconds=0.0)
+
+
+def _run(record: Record) -> str:
+    return f"run {record.run or 'without an id'} ({record.time or 'time unknown'})"
 
 
 def _other_schema(schema: Any, path: Path) -> str:

@@ -47,7 +47,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Scan:
-    """What installed packages offer, by group and name, and a sentence for each offer that is not usable."""
+    """The plug-ins of installed packages, by group and name, and a sentence for each one that cannot be used."""
 
     plugins: Mapping[str, Mapping[str, Plugin]]
     refused: tuple[str, ...]
@@ -149,7 +149,7 @@ REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS)
 def scan() -> Scan:
     """The entry points of all installed packages, read once in a process.
 
-    A name that genbench ships, or that another package offers already, is not replaced.
+    A name that genbench ships, or that another package already offers, is not replaced.
     """
     plugins: dict[str, dict[str, Plugin]] = {}
     refused = []
@@ -203,7 +203,7 @@ def short_name(name: str) -> str:
 
 
 def located(name: str, folder: Path) -> str:
-    """The name with an absolute path where it is `path/to/file.py:Object`, so that it means the same everywhere."""
+    """The name, for `path/to/file.py:Object` with an absolute path, so that it means the same in every folder."""
     file = target_file(name)
     if file is None:
         return name
@@ -231,7 +231,7 @@ def load_object(target: str, folder: Path | None = None, error: type[GenbenchErr
 
 
 def _is_own(name: str, value: Any, module: Any) -> bool:
-    """Whether a name of a module is a class or function of its own, or a constant."""
+    """Whether a module defines this class or function itself, or the name is a constant."""
     return name.isupper() or getattr(value, "__module__", "") == module.__name__
 
 

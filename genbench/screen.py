@@ -1,4 +1,4 @@
-"""What a person sees while a suite runs: live bars in a terminal, plain lines elsewhere."""
+"""The display while a suite runs: live bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Screen:
         self.bars.stop()
 
     def say(self, text: str, style: str = "") -> None:
-        """One line that stays."""
+        """Prints a permanent line."""
         self.console.print(Text(text, style=style))
 
     def progress(self, name: str, progress: Progress) -> None:
-        """A task has come further."""
+        """Shows the progress of a task."""
         if not self.live:
             self._plain(name, progress)
             return
@@ -62,7 +62,7 @@ class Screen:
         )
 
     def end(self, name: str, text: str, failed: bool = False) -> None:
-        """A task is over; text says how."""
+        """Ends the bar of a task and prints its outcome."""
         if name in self.ids:
             self.bars.remove_task(self.ids.pop(name))
         self.say(f"{'✗' if failed else '✓'} {name}: {text}", "red" if failed else "")
@@ -78,7 +78,7 @@ class Screen:
 
 
 def numbers(progress: Progress) -> str:
-    """Rate, time left and losses in one short line."""
+    """Rate, remaining time and losses in one short line."""
     parts = []
     if progress.rate:
         left = (progress.total - progress.done) / progress.rate

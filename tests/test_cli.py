@@ -81,7 +81,7 @@ def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
             ["sample", "vae", "--suite", "s.yaml"],
             "vae: its weights are not there: training failed or was not run;",
         ),
-        (["sample", "cyclegan"], "cyclegan translates images and draws none by itself;"),
+        (["sample", "cyclegan"], "cyclegan translates images and draws none without a source;"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message):

@@ -27,7 +27,7 @@ def write(folder, *records):
 def test_values_stay_and_kinds_are_corrected(tmp_path):
     write(
         tmp_path, old("fid", 3.5), old("bits_per_dim", 2.0), old("bits_per_dim", 4.0, model="uniform noise"),
-        old("bits_per_dim", 3.0, kind="<="), old("bits_per_dim_ode", 2.5, kind="~"),
+        old("bits_per_dim", 3.0, seed=1, kind="<="), old("bits_per_dim_ode", 2.5, kind="~"),
         old("kid", None, status="n/a", reason="why"),
     )  # fmt: skip
     convert_result(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genbench.cli import app
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, StoreError
 from genbench.protocol import protocol_hash
 from genbench.records import Record, write_records
 from genbench.report import difference
@@ -148,10 +148,10 @@ def speed(value: float) -> Record:
     ("fid", "rate", "start"),
     [
         (3.0, 200.0, "The gain in speed does not count: quality fell (vae fid)."),
-        (1.0, 50.0, "The gain in quality does not count by itself: it is paid for in speed (vae images_per_second)."),
+        (1.0, 50.0, "The gain in quality does not count by itself: speed fell (vae images_per_second)."),
         (3.0, 50.0, "B is worse: vae fid and vae images_per_second."),
-        (2.0, 200.0, "B is better, and nothing is seen to be worse: vae images_per_second."),
-        (2.0, 100.0, "No difference is seen"),
+        (2.0, 200.0, "B is better, and nothing is detectably worse: vae images_per_second."),
+        (2.0, 100.0, "No difference is detected"),
     ],
 )
 def test_speed_and_quality_are_judged_together(results, fid, rate, start):
@@ -163,11 +163,17 @@ def test_the_command(results):
     a, b = map(str, results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
     shown = CliRunner().invoke(app, ["diff", a, b])
     assert shown.exit_code == 0
-    assert "vae fid  2  3  +1 (+0.5 to +1.5)  worse  least seen 0.5" in shown.output
+    assert "vae fid  2  3  +1 (+0.5 to +1.5)  worse  detectable from 0.5" in shown.output
     assert CliRunner().invoke(app, ["diff", a, b, "--gate"]).exit_code == 1
     assert CliRunner().invoke(app, ["diff", a, b, "--gate", "--tolerance", "fid=0.6"]).exit_code == 0
     plain = CliRunner().invoke(app, ["diff", a, b, "--json"])
     assert json.loads(plain.stdout)[0]["change"] == 1.0
+
+
+def test_a_result_with_two_runs_of_a_cell_is_refused(results):
+    a, b = results([record("fid", 2.0)], [record("fid", 3.0), record("fid", 3.5)])
+    with pytest.raises(StoreError, match=r"b/records\.jsonl:2: .* fid: found a record of run"):
+        difference.metric_differences(a, b)
 
 
 def test_a_result_with_itself_is_no_different():

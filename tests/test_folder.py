@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from genbench.errors import GenbenchError
+from genbench.plan.planner import make_plan
 from genbench.records import read_records
+from genbench.runner.folder import ResultFolder
 from genbench.runner.run import run
 from genbench.screen import Screen
+from genbench.store import Store
 from genbench.suite.schema import Suite
 
 METRICS = ["precision", "recall"]
@@ -95,6 +99,17 @@ def test_values_stay_until_their_replacements_exist(files, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         go(files, suite(files, "a"))
     assert all(r.status == "ok" for r in read_records(files / "out" / "records.jsonl") if r.model == "a")
+
+
+def test_a_killed_run_leaves_one_record_for_each_cell_and_metric(files):
+    old = go(files, suite(files, "a")).records
+    folder = ResultFolder(files / "out", make_plan(suite(files, "a")), Store())
+    folder.start([])
+    new = replace(old[0], value=0.125, lo=None, hi=None, run="new")
+    folder.add([new])
+    records = read_records(folder.records_path)
+    assert len(records) == len(old)
+    assert new in records
 
 
 def test_nothing_unfinished_is_left_behind(files):

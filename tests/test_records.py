@@ -6,7 +6,7 @@ import pytest
 
 from genbench.errors import StoreError
 from genbench.protocol import protocol_hash
-from genbench.records import FAILED, Record, append_records, read_records, write_records
+from genbench.records import FAILED, Record, read_records, unique_records, write_records
 from genbench.registry import METRICS
 from genbench.report.guard import comparable, differences
 
@@ -18,8 +18,8 @@ def record(**more) -> Record:
 
 def test_round_trip_and_order(tmp_path):
     path = tmp_path / "records.jsonl"
-    write_records(path, [record(), record(metric="is")])
-    append_records(path, [record(metric="kid", status=FAILED, value=None, reason="why")])
+    failed = record(metric="kid", status=FAILED, value=None, reason="why")
+    write_records(path, [record(), record(metric="is"), failed])
     assert [r.metric for r in read_records(path)] == ["fid", "is", "kid"]
     assert read_records(path)[0] == record()
 
@@ -30,6 +30,31 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     with path.open("a") as file:
         file.write('{"schema": 2, "sui')
     assert read_records(path) == [record()]
+
+
+def test_two_runs_of_one_cell_and_metric_are_refused(tmp_path):
+    path = tmp_path / "records.jsonl"
+    old = [record(run="aaa", time="2026-01-01T00:00:00+00:00"), record(metric="is", value=9.0, run="aaa")]
+    write_records(path, [*old, record(value=1.6, run="bbb", time="2026-01-02T00:00:00+00:00")])
+    with pytest.raises(StoreError) as caught:
+        read_records(path)
+    assert str(caught.value) == (
+        f"{path}:3: m/d/s0 fid: found a record of run bbb (2026-01-02T00:00:00+00:00) that differs from that of run "
+        f"aaa (2026-01-01T00:00:00+00:00) at {path}:1; allowed: the records of one run for each cell"
+    )
+
+
+@pytest.mark.parametrize("change", [{"lo": 1.0}, {"protocol_hash": "ab"}, {"key": "k"}, {"suite": "t"}])
+def test_records_that_differ_in_anything_but_provenance_are_two(change):
+    with pytest.raises(StoreError, match=r"^record 2: m/d/s0 fid: .* run without an id \(time unknown\) at record 1;"):
+        unique_records([record(), record(**change)])
+
+
+def test_records_that_differ_in_provenance_alone_are_one(tmp_path):
+    path = tmp_path / "records.jsonl"
+    again = record(run="b", time="t", genbench="9", revision="c", dirty=True, seconds=7.0)
+    write_records(path, [record(run="a"), again])
+    assert read_records(path) == [record(run="a")]
 
 
 def test_a_broken_line_in_the_middle_is_an_error(tmp_path):

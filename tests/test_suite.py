@@ -270,7 +270,7 @@ def test_reading_a_suite_is_light() -> None:
         (
             "name: vae",
             "name: vae, budget: {images: 3}, train: {images: 4}",
-            "5: models[0].train.images: not allowed beside budget, which says the same",
+            "5: models[0].train.images: not allowed beside budget, which sets the same value",
         ),
         # whose weights
         (

@@ -1,11 +1,11 @@
-"""How often the 95 % intervals hold what they are for, in worlds where that is known: tables in Markdown.
+"""How often the 95 % intervals contain the true value, on test problems where it is known: tables in Markdown.
 
     OMP_NUM_THREADS=1 python tools/interval_coverage.py [--quick]
 
 Every row draws a reference once, then many sets of generated samples, computes the metric as a suite does, and counts
-how often lo..hi holds the true value. FID's truth is its mean over draws of N samples, from moments drawn by Bartlett's
-decomposition; KID's is in closed form, given the reference or over all references; bits/dim's is an entropy.
-`width` is the mean half width over 1.96 times the true spread of the value: 1 is right.
+how often lo..hi contains the true value. The true FID is its mean over draws of N samples, from moments drawn by
+Bartlett's decomposition; the true KID is in closed form, given the reference or over all references; the true bits/dim
+is an entropy. `width` is the mean half width divided by 1.96 true standard deviations of the value: 1 is ideal.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOG2 = np.log(2)
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of `draws` intervals, the share that holds the truth, and the mean half width over 1.96 true spreads."""
+    """Of `draws` intervals, the share that contains the truth, and the mean half width over 1.96 true spreads."""
 
     held: float
     width: float
@@ -45,7 +45,7 @@ class Coverage:
 
 
 def coverage(values: list[Value], truth: float, spread: float | None = None) -> Coverage:
-    """How often the values' intervals hold the truth; spread: of the value, if known better than from the values."""
+    """How often the values' intervals contain the truth; spread: of the value, if it is known more precisely."""
     held = np.mean([v.lo <= truth <= v.hi for v in values])
     spread = float(np.std([v.value for v in values])) if spread is None else spread
     width = np.mean([(v.hi - v.lo) / 2 for v in values]) / (Z95 * spread)
@@ -87,12 +87,12 @@ class World:
         return Moments(mean * self.root, upper * self.scale * self.root / (self.n - 1) ** 0.5)
 
 
-Worlds = tuple[tuple[str, World, int], ...]  # name, world, draws
+Worlds = tuple[tuple[str, World, int], ...]  # name, test problem, draws
 
 
 @dataclass(frozen=True)
 class Classes(World):
-    """Features as a classifier of ten classes gives: nine directions with nearly all of the variance."""
+    """Features like those of a classifier of ten classes: nine directions have nearly all of the variance."""
 
     @property
     def root(self) -> Array:
@@ -123,7 +123,7 @@ OTHER_WORLDS = (
 
 
 def stream(seed: int, row: object) -> np.random.Generator:
-    """Random numbers of one row of a table: no other row changes them."""
+    """Random numbers of one row of a table, independent of the other rows."""
     return np.random.default_rng([seed, crc32(repr(row).encode())])
 
 
@@ -139,29 +139,29 @@ def fid_rows(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean of FID at N."""
     for name, world, draws in worlds:
         values, many = fid_values(world, int(draws * share), stream(seed, world))
-        found = coverage(values, float(many.mean()), float(many.std()))
-        yield f"FID | its mean at N, this reference: {many.mean():.4g} | {name} | {world.d} | {world.n} | {found}"
+        result = coverage(values, float(many.mean()), float(many.std()))
+        yield f"FID | its mean at N, this reference: {many.mean():.4g} | {name} | {world.d} | {world.n} | {result}"
 
 
 def fid_population(share: float, seed: int) -> Iterator[str]:
-    """The same intervals against the distance of the populations, which they are not for."""
+    """The same intervals against the distance of the populations, which they do not estimate."""
     world = World(64, 2000, **FAR)
     truth = world.d * (world.shift**2 + (world.scale - 1) ** 2)
-    found = coverage(fid_values(world, int(60 * share), stream(seed, world))[0], truth)
-    yield f"FID | distance of the populations: {truth:.4g} | clear difference | {world.d} | {world.n} | {found}"
+    result = coverage(fid_values(world, int(60 * share), stream(seed, world))[0], truth)
+    yield f"FID | distance of the populations: {truth:.4g} | clear difference | {world.d} | {world.n} | {result}"
 
 
 def other_intervals(share: float, seed: int) -> Iterator[str]:
-    """What the usual intervals cover on the same worlds: first order, and the plain bootstrap (B = 60) in three."""
+    """Coverage of the usual intervals on the same problems: first order, and three plain bootstraps (B = 60)."""
     for name, world, draws in OTHER_WORLDS:
         rng = stream(seed, world)
         reference = feature_moments(world.real(rng))
         many = np.array([distance(world.fake_moments(rng), reference) for _ in range(4000)])
-        found: dict[str, list[Value]] = {}
+        by_kind: dict[str, list[Value]] = {}
         for _ in range(int(draws * share)):
             for kind, value in usual_intervals(world.fake(rng), reference, rng).items():
-                found.setdefault(kind, []).append(value)
-        for kind, values in found.items():
+                by_kind.setdefault(kind, []).append(value)
+        for kind, values in by_kind.items():
             yield f"{kind} | {name} | {world.d} | {world.n} | {coverage(values, many.mean(), many.std())}"
 
 
@@ -181,7 +181,7 @@ def usual_intervals(fake: Array, reference: Moments, rng: np.random.Generator, b
 
 
 def mean_kernel(c: Array, variance: Array, skew: Array) -> Array:
-    """E (s / d + 1)^3 from d times s's mean, variance and third central moment, each already over its power of d."""
+    """E (s / d + 1)^3 from the mean, variance and third central moment of s / d."""
     return c**3 + 3 * c * variance + skew + 3 * (c * c + variance) + 3 * c + 1
 
 
@@ -194,15 +194,15 @@ def population_kernel(world: World, a: float, shift_a: float, b: float, shift_b:
 
 
 def kid_truths(world: World, real: Array) -> tuple[float, float]:
-    """MMD^2 of the populations, and the mean of KID given the reference; worlds with root 1."""
+    """MMD^2 of the populations, and the mean of KID given the reference; for problems with root 1."""
     own = population_kernel(world, world.scale, world.shift, world.scale, world.shift)
     theirs = population_kernel(world, 1, 0, 1, 0)
     cross = population_kernel(world, world.scale, world.shift, 1, 0)
     k = (real @ real.T / world.d + 1) ** 3
     within = (k.sum() - np.trace(k)) / (len(real) * (len(real) - 1))
     c = world.shift * real.sum(axis=1) / world.d
-    given = mean_kernel(c, world.scale**2 * np.square(real).sum(axis=1) / world.d**2, np.zeros(()))
-    return own + theirs - 2 * cross, float(own + within - 2 * given.mean())
+    across = mean_kernel(c, world.scale**2 * np.square(real).sum(axis=1) / world.d**2, np.zeros(()))
+    return own + theirs - 2 * cross, float(own + within - 2 * across.mean())
 
 
 KID_GIVEN = (
@@ -228,8 +228,8 @@ def kid_given(share: float, seed: int) -> Iterator[str]:
         real = world.real(rng)
         values = [METRICS["kid"].compute(fake=world.fake(rng), real=real) for _ in range(int(draws * share))]
         truth = kid_truths(world, real)[1]
-        found = coverage(values, truth)
-        yield f"KID | its mean, this reference: {truth:.3g} | {name} | {world.d} | {world.n} | {found}"
+        result = coverage(values, truth)
+        yield f"KID | its mean, this reference: {truth:.3g} | {name} | {world.d} | {world.n} | {result}"
 
 
 def kid_population(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
@@ -239,8 +239,8 @@ def kid_population(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
         pairs = ((world.fake(rng), world.real(rng)) for _ in range(int(draws * share)))
         values = [METRICS["kid"].compute(fake=fake, real=real) for fake, real in pairs]
         truth = kid_truths(world, np.zeros((2, world.d)))[0]
-        found = coverage(values, truth)
-        yield f"KID | MMD² of the populations: {truth:.3g} | {name} | {world.d} | {world.n} | {found}"
+        result = coverage(values, truth)
+        yield f"KID | MMD² of the populations: {truth:.3g} | {name} | {world.d} | {world.n} | {result}"
 
 
 def bits_rows(share: float, seed: int) -> Iterator[str]:
@@ -248,8 +248,8 @@ def bits_rows(share: float, seed: int) -> Iterator[str]:
     for name, d, n, truth, draw in bits_worlds():
         rng = stream(seed, (name, d, n))
         sets = (draw(rng, d, n) for _ in range(int(min(800, 2e6 / n) * share)))
-        found = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="mass") for x in sets], truth)
-        yield f"bits/dim | over all images: {truth:.4f} | {name} | {d} | {n} | {found}"
+        result = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="mass") for x in sets], truth)
+        yield f"bits/dim | over all images: {truth:.4f} | {name} | {d} | {n} | {result}"
 
 
 def bits_worlds() -> Iterator[tuple[str, int, int, float, Callable[[np.random.Generator, int, int], Array]]]:
@@ -273,20 +273,20 @@ def gaussian(rng: np.random.Generator, d: int, n: int) -> Array:
 
 
 def mixed(rng: np.random.Generator, d: int, n: int) -> Array:
-    """Log-likelihoods of nine images in ten at 1 bit/dim and the tenth at 4, each give or take a seventh."""
+    """Log-likelihoods of images at 1 bit/dim, one in ten at 4, each with a relative spread of a seventh."""
     return -d * LOG2 * np.where(rng.random(n) < 0.1, 4.0, 1.0) * rng.gamma(50, 1 / 50, n)
 
 
 def manifold_rows(share: float, seed: int) -> Iterator[str]:
-    """Coverage of the mean at N of what is read off shared balls, this reference."""
+    """Coverage of the mean at N of metrics that count points in balls, given this reference."""
     world = World(16, 500, scale=0.9, shift=0.1, m=500)
     for metric in ("precision", "density", "recall", "coverage"):
         rng, draws = stream(seed, world), int(200 * share)
         real = world.real(rng)
         values = [METRICS[metric].compute(fake=world.fake(rng), real=real) for _ in range(draws)]
         truth = float(np.mean([v.value for v in values]))
-        found = coverage(values, truth)
-        yield f"{metric} | its mean at N, this reference: {truth:.3g} | small difference | 16 | 500 | {found}"
+        result = coverage(values, truth)
+        yield f"{metric} | its mean at N, this reference: {truth:.3g} | small difference | 16 | 500 | {result}"
 
 
 def score_rows(share: float, seed: int) -> Iterator[str]:
@@ -303,12 +303,12 @@ def score_rows(share: float, seed: int) -> Iterator[str]:
                 METRICS[metric].compute(probabilities=draw(2000, sharpness, rng)) for _ in range(int(500 * share))
             ]
             truth = float(np.mean([v.value for v in values]))
-            found = coverage(values, truth)
-            yield f"{METRICS[metric].title} | its mean at N: {truth:.4g} | {name} | K = 10 | 2000 | {found}"
+            result = coverage(values, truth)
+            yield f"{METRICS[metric].title} | its mean at N: {truth:.4g} | {name} | K = 10 | 2000 | {result}"
 
 
-OTHER_HEAD = "| interval | world | D | N | held, % | width | draws |\n|---|---|---:|---:|---:|---:|---:|"
-HEAD = "| metric | truth | world | D | N | held, % | width | draws |\n|---|---|---|---:|---:|---:|---:|---:|"
+OTHER_HEAD = "| interval | problem | D | N | covered, % | width | draws |\n|---|---|---:|---:|---:|---:|---:|"
+HEAD = "| metric | truth | problem | D | N | covered, % | width | draws |\n|---|---|---|---:|---:|---:|---:|---:|"
 
 
 def main() -> None:
@@ -318,13 +318,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     share, seed = 0.1 if options.quick else 1.0, options.seed
-    found = environment_facts()
-    print(f"{found['cores']} cores, {found['processor']}; torch {found['packages']['torch']}")
-    show("What the intervals are for", HEAD, [
+    machine = environment_facts()
+    print(f"{machine['cores']} cores, {machine['processor']}; torch {machine['packages']['torch']}")
+    show("What the intervals estimate", HEAD, [
         fid_rows(FID_WORLDS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),
         bits_rows(share, seed), score_rows(share, seed),
     ])  # fmt: skip
-    show("What they are not for, and where they fail", HEAD, [
+    show("What they do not estimate, and where they fail", HEAD, [
         fid_rows(FID_HARD, share, seed), fid_population(share, seed), kid_population(KID_SMALL_REFERENCE, share, seed),
         manifold_rows(share, seed),
     ])  # fmt: skip
@@ -332,7 +332,7 @@ def main() -> None:
 
 
 def show(title: str, head: str, parts: list[Iterator[str]]) -> None:
-    """A table, each row as soon as it is known."""
+    """Prints a table, each row as soon as it is computed."""
     print(f"\n### {title}\n\n{head}")
     for row in chain.from_iterable(parts):
         print(f"| {row} |", flush=True)

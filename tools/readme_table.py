@@ -1,4 +1,4 @@
-"""Prints a result's leaderboard as README and docs show it.
+"""Prints a result's leaderboard in the form of README and docs.
 
 python tools/readme_table.py reports/reference/digits
 python tools/readme_table.py reports/reference/text_to_image fid precision recall prompt_agreement
@@ -30,7 +30,7 @@ def cell(row: pd.Series, metric: str) -> str:
 
 
 def title(metric: str, extractor: str) -> str:
-    """A column's head; FID's names its features."""
+    """The head of a column; FID's head names the extractor."""
     about = METRICS[metric]
     name = f"FID ({extractor})" if metric == "fid" else about.title
     return name + ARROWS[about.better]
@@ -42,12 +42,12 @@ def extractor(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Models by FID, or in the suite's order where metrics are asked for; then the scale rows as they come."""
-    folder, asked = Path(sys.argv[1]), sys.argv[2:]
+    """Prints models by FID, or in the suite's order where metrics are given; then the scale rows."""
+    folder, chosen = Path(sys.argv[1]), sys.argv[2:]
     table = pd.read_csv(folder / "leaderboard.csv", keep_default_na=True)
     features = extractor([json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()])
-    models, metrics = table[table.role == "model"], asked or USUAL
-    models = models if asked else models.sort_values("fid")
+    models, metrics = table[table.role == "model"], chosen or USUAL
+    models = models if chosen else models.sort_values("fid")
     print("| model | family | " + " | ".join(title(m, features) for m in metrics) + " |")
     print("|---|---|" + "---:|" * len(metrics))
     for _, row in pd.concat([models, table[table.role != "model"]]).iterrows():

@@ -1,10 +1,10 @@
-"""Trains the classifier whose features score one dataset, and lists it in index.json.
+"""Trains the shipped classifier of one dataset, whose features metrics use, and lists it in index.json.
 
     python tools/train_classifier.py digits
 
-Only the train split is learned from. Each image is shifted by up to a pixel or two (and mirrored, for clothes);
-every batch has some images that show nothing (uniform noise, shuffled pixels, smooth noise), whose target is the
-uniform distribution, so that a sample of no class is not given one with confidence. One thread and seeded generators:
+Only the train split is used for training. Each image is shifted by up to a pixel or two (and mirrored, for clothes);
+every batch contains some images that show nothing (uniform noise, shuffled pixels, smooth noise), whose target is the
+uniform distribution, so that a sample of no class does not get a confident class. One thread and seeded generators:
 the same machine and versions give the same weights.
 """
 
@@ -34,7 +34,7 @@ class Training:
     """Sizes of one network and of its training.
 
     shift: pixels. epochs: over the train split. nothing: real images to each one that shows nothing. bf16: mixed
-    precision and channels-last memory, twice as fast where it matters.
+    precision and channels-last memory, twice as fast on larger datasets.
     """
 
     blocks: tuple[tuple[int, ...], ...]
@@ -135,17 +135,17 @@ def main() -> None:
     parser.add_argument("dataset", choices=TRAININGS)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights and index.json")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    dataset, training = data.load({"name": given.dataset}), TRAININGS[given.dataset]
-    net = train(dataset, training, given.seed)
-    name = f"{given.dataset}-classifier"
+    dataset, training = data.load({"name": options.dataset}), TRAININGS[options.dataset]
+    net = train(dataset, training, options.seed)
+    name = f"{options.dataset}-classifier"
     content = save({key: value.detach().contiguous() for key, value in net.state_dict().items()})
     listed = {
         "file": f"{name}.safetensors",
         "sha256": hashlib.sha256(content).hexdigest(),
-        "dataset": given.dataset,
+        "dataset": options.dataset,
         "dataset_fingerprint": dataset.fingerprint,
         "shape": dataset.spec.shape,
         "blocks": training.blocks,
@@ -154,12 +154,12 @@ def main() -> None:
         "parameters": sum(p.numel() for p in net.parameters()),
         "train_accuracy": round(accuracy(net, dataset.train, dataset.spec.levels), 4),
         "test_accuracy": round(accuracy(net, dataset.test, dataset.spec.levels), 4),
-        "command": f"python tools/train_classifier.py {given.dataset} --seed {given.seed}",
+        "command": f"python tools/train_classifier.py {options.dataset} --seed {options.seed}",
         "torch": torch.__version__,
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / listed["file"]).write_bytes(content)
-    index = given.out / "index.json"
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / listed["file"]).write_bytes(content)
+    index = options.out / "index.json"
     known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     index.write_text(json.dumps({**known, name: listed}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     print(json.dumps(listed, indent=2))

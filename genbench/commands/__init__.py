@@ -1,3 +1,3 @@
-"""What the commands of the command line do, one file per command; genbench.cli parses, prints and exits."""
+"""The work of each command, one file per command; genbench.cli parses arguments, prints and exits."""
 
 from __future__ import annotations

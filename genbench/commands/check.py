@@ -1,4 +1,4 @@
-"""`genbench check`: does a model satisfy the contract?"""
+"""`genbench check`: whether a model satisfies the contract."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ MACHINE_FIELDS = frozenset({"torch", "device", "threads", "dtype", "memory", "ba
 
 
 def convert_result(directory: Path) -> str:
-    """Rewrites DIR/records.jsonl, and the claims of DIR/suite.yaml; returns a line for the screen.
+    """Rewrites DIR/records.jsonl, and the claims of DIR/suite.yaml; returns one line for the screen.
 
     Raises StoreError for a folder without records, or with records that are neither schema 1 nor 2.
     """
@@ -64,7 +64,7 @@ def _record(old: dict[str, Any], finished: str) -> Record:
 
 
 def branches(metric: str, flat: dict[str, Any]) -> Protocol:
-    """The tree of a flat protocol; what the metric itself declares is its own, whatever its name."""
+    """The tree of a flat protocol. Fields that the metric declares belong to the branch `metric`, whatever the name."""
     own = METRICS[metric].protocol if metric in METRICS else {}
     timed = metric in METRICS and METRICS[metric].reads.alone
     tree: Protocol = {"data": {}, "features": {}, "metric": {}, "model": {}, "machine": {}}
@@ -83,7 +83,7 @@ def branches(metric: str, flat: dict[str, Any]) -> Protocol:
 
 
 def kind_of(old: dict[str, Any]) -> str:
-    """The kind of likelihood of a record of schema 1, which showed densities of flows as exact."""
+    """The kind of likelihood of a record of schema 1, in which densities of flows were marked as exact."""
     if old["value"] is None or not old["metric"].startswith("bits_per_dim"):
         return ""
     exact = MASS if old["model"] == "uniform noise" else DENSITY

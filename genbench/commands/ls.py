@@ -61,5 +61,7 @@ def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[NameA
 def _suites() -> Iterator[NameAndLine]:
     folder = Path("suites")
     if not folder.is_dir():
-        raise GenbenchError(f"ls suites: no folder 'suites' in {Path.cwd()}; run it where the suites are")
+        raise GenbenchError(
+            f"ls suites: no folder 'suites' in {Path.cwd()}; run it in the folder that contains 'suites'"
+        )
     return ((str(p), ", ".join(e.label for e in read_suite(p).models)) for p in sorted(folder.glob("*.yaml")))

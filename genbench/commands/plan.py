@@ -1,4 +1,4 @@
-"""`genbench plan`: the cells of a suite, what is stored already, and what does not apply and why."""
+"""`genbench plan`: the cells of a suite, what is already stored, and what does not apply and why."""
 
 from __future__ import annotations
 

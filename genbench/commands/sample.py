@@ -21,11 +21,13 @@ UNTRAINED = DataSpec(1, 28, 28, 256, 10)  # the images that an untrained model d
 
 
 def write_picture(name: str, suite: Path | None, n: int, seed: int, out: Path, device: str) -> str:
-    """Writes a grid of n samples; returns a sentence about it."""
+    """Writes a grid of n samples; returns one line about it."""
     chosen = choose_device(device)
     model = load_model(name, data=UNTRAINED, seed=seed) if suite is None else _trained(name, suite)
     if isinstance(model, Translates):
-        raise GenbenchError(f"{name} translates images and draws none by itself; `genbench run` shows its translations")
+        raise GenbenchError(
+            f"{name} translates images and draws none without a source; `genbench run` shows its translations"
+        )
     state = "trained" if suite else "untrained"
     drawn = draw(model.to(chosen), n, seed)
     save_grid(drawn.pixels.numpy(), model.data.levels, out)

@@ -14,7 +14,7 @@ from genbench.store import make_folder
 
 
 def score_on_screen(json_file: Path | None, **options: Any) -> Scores:
-    """As `score`, with progress on standard error; json_file: where the JSON goes, `-` for nowhere."""
+    """Calls `score` and shows its progress on standard error; json_file: the file for the JSON, `-` for none."""
     file = json_file if json_file is not None and str(json_file) != "-" else None
     if file is not None:
         make_folder(file.absolute().parent)
@@ -26,7 +26,7 @@ def score_on_screen(json_file: Path | None, **options: Any) -> Scores:
 
 
 def _reporter(screen: Screen) -> Report:
-    log = Throttle(PLAIN_SECONDS)  # a file or a pipe gets a line now and then, and none where all is done sooner
+    log = Throttle(PLAIN_SECONDS)  # a file or a pipe gets one line for each interval, and none for a short run
 
     def report(progress: Progress) -> None:
         if screen.live or log.due():

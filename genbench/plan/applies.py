@@ -1,4 +1,4 @@
-"""What applies to a suite: the setting that metrics are asked about, and what a dataset lacks for a model."""
+"""What applies to a suite: the setting that metrics are checked against, and what a dataset lacks for a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def suite_setting(extractor: str, plan: DataPlan) -> Setting:
 
 
 def lacking(kind: type[Draws], plan: DataPlan) -> str:
-    """What the dataset lacks for a model to be trained or drawn from on it; "" for nothing."""
+    """What the dataset lacks for training a model or drawing from it; "" for nothing."""
     name = plan.name
     if issubclass(kind, Translates) and not data.is_translation(plan.entry):
         return f"translates; found dataset {name}, allowed: {{name: edges, of: ...}}"

@@ -1,4 +1,4 @@
-"""The cells of a plan as plain data, which is sent to worker processes."""
+"""The cells of a plan as plain data that can be sent to worker processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genbench.sources.base import DataPlan, Drawing, Source
 
 @dataclass(frozen=True)
 class MetricPlan:
-    """One number to measure; reason says why it does not apply ("" when it does).
+    """One number to measure. reason: why it does not apply, "" when it does.
 
     similarity: protocol fields of the distance between images that it reads, {} for none. source: how metrics.get finds
     the metric of a plug-in, "" for others.
@@ -36,7 +36,7 @@ class MetricPlan:
 
 @dataclass(frozen=True)
 class SuiteVersion:
-    """Which suite, in which version, a cell belongs to."""
+    """The suite of a cell and its version."""
 
     name: str
     version: int
@@ -85,5 +85,5 @@ class Cell:
         return self.facts.samples
 
     def facts_for(self, planned: MetricPlan) -> Facts:
-        """What the value of one metric depends on."""
+        """The facts that the value of one metric depends on."""
         return replace(self.facts, similarity=planned.similarity)

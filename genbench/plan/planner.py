@@ -1,9 +1,9 @@
-"""From a suite to its cells: what each trains, draws and measures, under which key, and what does not apply and why.
+"""From a suite to its cells: what each one trains, draws and measures, its keys, and what does not apply and why.
 
-Keys form a chain, each the hash of all that a result depends on:
+Keys form a chain; each is the hash of everything that a result depends on:
     weights <- code, config, recipe, budget, seed, data;  samples <- weights, sampler, count;  features <- samples,
     extractor;  value <- features, reference, metric.
-So a changed metric measures again and never trains again.
+A changed metric is therefore measured again, and nothing is trained again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def rows(self) -> list[str]:
-        """The ids of all cells of the suite, those that were not chosen included, in order."""
+        """The ids of all cells of the suite in order, including those that were not chosen."""
         suite, name = self.suite, self.data.name
         rows = [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
         return rows + [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.SCALE_ROWS]
@@ -64,7 +64,7 @@ def make_plan(
     """The cells of a suite.
 
     models, seeds: only these labels and seeds. limit_images: cap on every budget and on the number of samples and
-    held-out images. machine: what timings depend on. Raises SuiteError for what cannot be run.
+    held-out images. machine: the hardware that timings depend on. Raises SuiteError for a suite that cannot be run.
     """
     limited = _limited(suite, limit_images)
     suite = limited.located()

@@ -1,4 +1,4 @@
-"""Renders a result from its records alone: tables, figures and one offline page. No torch, seconds."""
+"""Renders a result from its records: tables, figures and one offline page. Imports no torch and takes seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def inputs_hash(directory: Path) -> str:
-    """SHA-256 (hex) of what a page is made from: records, suite, and sample grids."""
+    """SHA-256 (hex) of the inputs of a page: records, suite and sample grids."""
     state = hashlib.sha256()
     for path in (
         directory / "records.jsonl",
@@ -39,7 +39,7 @@ def inputs_hash(directory: Path) -> str:
 
 
 def outdated(directory: Path) -> bool:
-    """Whether a file of the report is missing or cut short, or the page was made from other inputs."""
+    """Whether a file of the report is missing or cut short, or the page has other inputs."""
     if not all((directory / name).is_file() for name in REPORT_FILES):
         return True
     page = (directory / "leaderboard.html").read_text(encoding="utf-8", errors="replace")
@@ -49,8 +49,9 @@ def outdated(directory: Path) -> bool:
 def render(directory: Path) -> list[Path]:
     """Writes leaderboard.csv, .parquet, .md, .tex, .html and figures/ into DIR; returns the files written.
 
-    Reads DIR/records.jsonl and, where they are there, environment.json, suite.yaml, curves/*.csv and
-    figures/samples-*.png. Raises StoreError when there are no records or a file cannot be written.
+    Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and
+    figures/samples-*.png. Raises StoreError when there are no records, when two runs of one cell are mixed, or when a
+    file cannot be written.
     """
     from genbench.report.aggregate import boards
     from genbench.report.cards import sample_grids
@@ -62,16 +63,16 @@ def render(directory: Path) -> list[Path]:
     records = read_records(directory / "records.jsonl")
     if not records:
         raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")
-    found, claims = boards(records), read_claims(directory / "suite.yaml")
+    datasets, claims = boards(records), read_claims(directory / "suite.yaml")
     try:
-        names = {b.dataset: "quality-speed" if len(found) == 1 else f"quality-speed-{b.dataset}" for b in found}
-        speed = {b.dataset: quality_speed(directory, names[b.dataset], b) for b in found}
+        names = {b.dataset: "quality-speed" if len(datasets) == 1 else f"quality-speed-{b.dataset}" for b in datasets}
+        speed = {b.dataset: quality_speed(directory, names[b.dataset], b) for b in datasets}
         pictures = PageImages(sample_grids(directory), loss_curves(directory, read_curves(directory)), speed)
         written = write_frame(directory, leaderboard(records))
         for name, text in (
-            ("leaderboard.md", markdown(found, claims)),
-            ("leaderboard.tex", latex(found)),
-            ("leaderboard.html", page(directory, records, found, pictures, claims, inputs_hash(directory))),
+            ("leaderboard.md", markdown(datasets, claims)),
+            ("leaderboard.tex", latex(datasets)),
+            ("leaderboard.html", page(directory, records, datasets, pictures, claims, inputs_hash(directory))),
         ):
             write_text(directory / name, text)
             written.append(directory / name)

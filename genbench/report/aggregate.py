@@ -1,23 +1,24 @@
-"""Records to leaderboards: one entry per row and metric, means over seeds, and ranks with ties."""
+"""From records to leaderboards: one entry per row and metric, means over seeds, ranks with ties."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from scipy.special import stdtrit
 
 from genbench.metrics import metric_names
-from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
 from genbench.report.guard import comparable, differences
 from genbench.report.kinds import weakest, why_unranked
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
+MADE_WITH = {"trained_with": "trained", "drawn_with": "drawn"}  # fields of the branch `model`, and their verbs
 ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 
 
@@ -25,9 +26,9 @@ ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 class Entry:
     """One metric of one row, over its seeds.
 
-    value, lo, hi: null unless status is ok; interval says how lo..hi was got. reason: why there is no value.
-    seeds: those that the value rests on. missing: which seeds gave none and why, "" when all did.
-    record: one of the records behind the entry, for its protocol.
+    value, lo, hi: null unless status is ok; interval says how lo..hi was computed. reason: why there is no
+    value. seeds: those of the value. missing: which seeds have no value and why, "" when all have one. record: one of
+    the records of the entry, for its protocol.
     """
 
     status: str
@@ -65,7 +66,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A model (or a scale row) on one dataset; entries by metric."""
+    """A model (or a scale row) on one dataset; entries by metric.
+
+    made_with: by field of the protocol's branch `model` (`trained_with`, `drawn_with`), each device and torch version
+    that the row's weights or samples were made with, with the seeds that it holds for.
+    """
 
     model: str
     dataset: str
@@ -73,6 +78,7 @@ class Row:
     family: str
     seeds: tuple[int, ...]
     entries: dict[str, Entry]
+    made_with: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def is_model(self) -> bool:
@@ -80,18 +86,18 @@ class Row:
         return self.role == "model"
 
     def model_fact(self, name: str) -> Any:
-        """The first value that the row's records give for a field of the protocol's branch `model`, or None."""
+        """The value of a field of the protocol's branch `model` in the first record that has one, or None."""
         values = (e.record.protocol.get("model", {}).get(name) for e in self.entries.values())
         return next((value for value in values if value is not None), None)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One metric down the rows.
+    """One metric of all rows.
 
-    extractor: the feature extractor that every value shares, "" for none or several. unranked: a sentence saying why
-    the models may not be ranked, "" when they may. notes: further sentences a reader needs. ranks: by model, as
-    genbench.report.ranks has it; empty when there is nothing to rank.
+    extractor: the feature extractor of all values, "" for none or several. unranked: a sentence with the reason why the
+    models are not ranked, "" when they are. notes: further sentences for the reader. ranks: by model, see
+    genbench.report.ranks; empty when there is nothing to rank.
     """
 
     metric: str
@@ -104,7 +110,7 @@ class Column:
 
     @property
     def best(self) -> frozenset[str]:
-        """The models that no other is better than."""
+        """The models of rank 1."""
         return frozenset(model for model, rank in self.ranks.items() if rank == 1)
 
 
@@ -134,9 +140,9 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, NA
     for other metrics) and `<metric>_rank` (whole, NA where not ranked).
     """
-    found = boards(records)
-    metrics = metric_order(c.metric for board in found for c in board.columns)
-    data = [_flat(row, metrics, board) for board in found for row in board.rows]
+    datasets = boards(records)
+    metrics = metric_order(c.metric for board in datasets for c in board.columns)
+    data = [_flat(row, metrics, board) for board in datasets for row in board.rows]
     columns = ["model", "dataset", "role", "family", "seeds"]
     columns += [f"{metric}{end}" for metric in metrics for end in ENDS]
     frame = pd.DataFrame(data, columns=columns)
@@ -162,26 +168,28 @@ def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
 
 
 def boards(records: Iterable[Record]) -> list[Board]:
-    """One leaderboard per dataset, in order of appearance; of two records of one measurement the later counts."""
-    latest = {(r.dataset, r.model, r.seed, r.metric): r for r in records}
+    """One leaderboard per dataset, in order of appearance.
+
+    Raises StoreError for two different records of one cell and metric.
+    """
     by_dataset: dict[str, list[Record]] = {}
-    for record in latest.values():
+    for record in unique_records(records):
         by_dataset.setdefault(record.dataset, []).append(record)
-    return [_board(dataset, found) for dataset, found in by_dataset.items()]
+    return [_board(dataset, group) for dataset, group in by_dataset.items()]
 
 
 def _board(dataset: str, records: list[Record]) -> Board:
     by_model: dict[str, list[Record]] = {}
     for record in records:
         by_model.setdefault(record.model, []).append(record)
-    rows = sorted((_row(found) for found in by_model.values()), key=lambda r: not r.is_model)
+    rows = sorted((_row(group) for group in by_model.values()), key=lambda r: not r.is_model)
     metrics = metric_order(r.metric for r in records)
     return Board(dataset, tuple(rows), tuple(_column(metric, rows) for metric in metrics))
 
 
 def metric_order(metrics: Iterable[str]) -> list[str]:
-    """Each metric once: the known ones in the order of genbench.metrics, then others as they came."""
-    rank = {metric: place for place, metric in enumerate(metric_names())}
+    """Each metric once: known ones in the order of genbench.metrics, then others in order of appearance."""
+    rank = {metric: position for position, metric in enumerate(metric_names())}
     return sorted(dict.fromkeys(metrics), key=lambda m: rank.get(m, len(rank)))
 
 
@@ -191,9 +199,19 @@ def _row(records: list[Record]) -> Row:
     for record in sorted(records, key=lambda r: r.seed):
         by_metric.setdefault(record.metric, []).append(record)
     seeds = tuple(sorted({r.seed for r in records}))
-    entries = {metric: over_seeds(found) for metric, found in by_metric.items()}
+    entries = {metric: over_seeds(group) for metric, group in by_metric.items()}
     family = next((r.family for r in records if r.family), "")
-    return Row(first.model, first.dataset, first.role, family, seeds, entries)
+    made_with = {name: _made_with(records, name) for name in MADE_WITH}
+    return Row(first.model, first.dataset, first.role, family, seeds, entries, made_with)
+
+
+def _made_with(records: Sequence[Record], name: str) -> dict[str, tuple[int, ...]]:
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        made = record.protocol.get("model", {}).get(name)
+        if made:
+            seeds.setdefault(f"{made['device']} with torch {made['torch']}", set()).add(record.seed)
+    return {text: tuple(sorted(numbers)) for text, numbers in seeds.items()}
 
 
 def over_seeds(records: Sequence[Record]) -> Entry:
@@ -206,8 +224,8 @@ def over_seeds(records: Sequence[Record]) -> Entry:
         status = FAILED if any(r.status == FAILED for r in records) else NOT_APPLICABLE
         return Entry(status, records[0], reason=_reasons(records))
     if len({comparable(r) for r in good}) > 1:
-        found = "; ".join(differences([(f"seed {r.seed}", r) for r in good]))
-        return Entry(NOT_APPLICABLE, good[0], reason=f"its seeds were measured under different protocols: {found}")
+        fields = "; ".join(differences([(f"seed {r.seed}", r) for r in good]))
+        return Entry(NOT_APPLICABLE, good[0], reason=f"its seeds were measured under different protocols: {fields}")
     value, lo, hi, interval = _mean(good)
     kind = weakest(r.kind for r in good)
     seeds = tuple(r.seed for r in good)
@@ -216,17 +234,17 @@ def over_seeds(records: Sequence[Record]) -> Entry:
 
 
 def _reasons(records: Sequence[Record], named: bool = False) -> str:
-    """Every reason once, with the seeds it holds for where they differ or where `named`."""
+    """Every reason once; with its seeds where there are several reasons, or always with `named`."""
     seeds: dict[tuple[str, str], list[str]] = {}
     for record in records:
         seeds.setdefault((record.status, record.reason), []).append(str(record.seed))
     if len(seeds) == 1 and not named:
         return records[0].reason
-    return "; ".join(f"{_seeds(found)} {status}: {reason}" for (status, reason), found in seeds.items())
+    return "; ".join(f"{_seeds(numbers)} {status}: {reason}" for (status, reason), numbers in seeds.items())
 
 
-def _seeds(found: Sequence[str]) -> str:
-    return f"seed {found[0]}" if len(found) == 1 else f"seeds {', '.join(found)}"
+def _seeds(numbers: Sequence[str]) -> str:
+    return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(numbers)}"
 
 
 def _mean(records: Sequence[Record]) -> tuple[float, float | None, float | None, str]:
@@ -255,25 +273,29 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     extractor = str(extractors.pop()) if len(extractors) == 1 else ""
     record = good[0][1].record if good else first
     candidates = {model: e for model, e in models if not e.missing}
-    places = {} if unranked or len(models) < 2 else ranks(candidates, record.better)
-    return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), places)
+    ranked = {} if unranked or len(models) < 2 else ranks(candidates, record.better)
+    return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), ranked)
 
 
 def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
     if len({comparable(e.record) for _, e in models}) > 1:
-        found = "; ".join(differences([(model, e.record) for model, e in models]))
-        return f"not ranked, its rows were measured under different protocols: {found}."
+        fields = "; ".join(differences([(model, e.record) for model, e in models]))
+        return f"not ranked, its rows were measured under different protocols: {fields}."
     return why_unranked({e.kind for _, e in models})
 
 
 def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
-    notes = [f"{row.model}: {e.missing}; the mean leaves it out, so it takes no rank." for row, e in good if e.missing]
+    notes = [
+        f"{row.model}: {e.missing}; the mean is over the other seeds, so it is not ranked."
+        for row, e in good
+        if e.missing
+    ]
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:
         return tuple(notes)
     (key, reference), *_ = models.items()
     for row, e in good:
         if comparable(e.record) != key:
-            found = "; ".join(differences([("the models", reference), (row.model, e.record)]))
-            notes.append(f"the scale row {row.model} was measured under another protocol: {found}.")
+            fields = "; ".join(differences([("the models", reference), (row.model, e.record)]))
+            notes.append(f"the scale row {row.model} was measured under another protocol: {fields}.")
     return tuple(notes)

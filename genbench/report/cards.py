@@ -1,4 +1,4 @@
-"""Sample grids for the page, each with its model's name and facts."""
+"""Sample grids for the page, each with the name of its model and facts about it."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def sample_grids(directory: Path) -> dict[str, tuple[int, Path]]:
 
 
 def cards(rows: Sequence[Row], grids: Mapping[str, tuple[int, Path]]) -> list[Card]:
-    """Real data first, then models in the table's order, then other scale rows and grids that no row names."""
+    """Real data first, then models in the table's order, then other scale rows and grids without a row."""
     known = {slug(row.model): row for row in rows}
-    found = [_card(row, grids.get(slug(row.model))) for row in rows if row.is_model or slug(row.model) in grids]
-    found += [Card(name, "scale", [], data_uri(p, PNG), seed) for name, (seed, p) in grids.items() if name not in known]
-    return sorted(found, key=lambda c: (c.role != "model" and "real" not in c.name.lower(), c.role == "model"))
+    shown = [_card(row, grids.get(slug(row.model))) for row in rows if row.is_model or slug(row.model) in grids]
+    shown += [Card(name, "scale", [], data_uri(p, PNG), seed) for name, (seed, p) in grids.items() if name not in known]
+    return sorted(shown, key=lambda c: (c.role != "model" and "real" not in c.name.lower(), c.role == "model"))
 
 
 def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
@@ -58,7 +58,7 @@ def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
 
 
 def _facts(row: Row) -> Iterator[str]:
-    """What a reader wants to know of a model in a line: family, cost of a sample, training, size."""
+    """One line about a model: family, cost of a sample, training, size."""
     if row.family not in ("", row.model):
         yield row.family
     evaluations, parameters = _fact(row, "evaluations"), _fact(row, "parameters")
@@ -81,8 +81,8 @@ def _facts(row: Row) -> Iterator[str]:
 def _fact(row: Row, name: str) -> float | None:
     """A number about the model: a field of the protocol, or a metric of that name."""
     entry = row.entries.get(name)
-    found = row.model_fact(name) if entry is None or not entry.ok else entry.value
-    return float(found) if isinstance(found, int | float) else None
+    value = row.model_fact(name) if entry is None or not entry.ok else entry.value
+    return float(value) if isinstance(value, int | float) else None
 
 
 def data_uri(path: Path, kind: str) -> str:
@@ -91,7 +91,7 @@ def data_uri(path: Path, kind: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """A protocol's value in words, without brackets."""
+    """A value of a protocol as text without brackets."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
     return listed([str(v) for v in value]) if isinstance(value, list) and value else str(value)

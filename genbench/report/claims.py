@@ -3,7 +3,7 @@
 Published figures are the `claims:` of a model in a suite, and are therefore in the suite.yaml of a result. A figure is
 comparable when the record's protocol has every value of the claim's protocol, when both are of the same kind of
 likelihood, and when nothing else is known to differ. It is reproduced when it lies within the measured interval,
-widened by the claim's tolerance on both sides: a model that is better than published by more than that did not
+widened by the claim's tolerance on both sides. A model that is better than published by more than that does not
 reproduce the figure either.
 """
 
@@ -41,7 +41,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement of a claim. entry: the measured value, None where there is none. why: the reason, "" for none."""
+    """The judgement of a claim. entry: the measured value, None where there is none. why: the reason or ""."""
 
     claim: Claim
     entry: Entry | None
@@ -89,7 +89,7 @@ def judge_claim(claim: Claim, entry: Entry | None) -> Verdict:
 
 
 def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
-    """Each reason in words why the two are not comparable."""
+    """Each reason why the two are not comparable."""
     if claim.differs:
         yield claim.differs
     if entry.kind != claim.kind:
@@ -101,7 +101,7 @@ def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
 
 
 def unlike(wanted: Mapping[str, Any], stated: Mapping[str, Any], of: str = "") -> Iterator[str]:
-    """Each wanted field, in words, that has another value or none; of a nested mapping only the wanted fields."""
+    """Each wanted field that has another value or none, as text; of nested mappings only the wanted fields."""
     for name, value in wanted.items():
         measured = stated.get(name)
         if isinstance(value, Mapping) and isinstance(measured, Mapping):

@@ -1,13 +1,14 @@
 """Two results compared: each metric with its difference, an interval, and a verdict; a gate for continuous integration.
 
-B is better or worse than A where the 95 % interval of the difference B - A leaves out 0; else nobody can tell, and
-`least` is the smallest difference that would have been seen. The interval is that of two values measured independently
-(Zou and Donner 2008, from the values' own intervals):
+B is better or worse than A where the 95 % interval of the difference B - A does not contain 0. Otherwise the verdict is
+"cannot tell", and `least` is the smallest difference that would have been detected. The interval is that of two values
+measured independently (Zou and Donner 2008, from the values' own intervals):
 
     d - sqrt((b - lo_b)^2 + (hi_a - a)^2)  ..  d + sqrt((hi_b - b)^2 + (a - lo_a)^2)
 
-Values of the same samples, or of the same test images, move together; then it is wider than need be. A value without
-an interval counts as exact. Where the protocols differ nothing is compared, and the fields that differ are named.
+Values on the same samples, or on the same test images, are correlated; the interval is then wider than necessary. A
+value without an interval counts as exact. Where the protocols differ, nothing is compared, and the fields that differ
+are named.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ BETTER, WORSE, UNDECIDED, REFUSED, MISSING = "better", "worse", "cannot tell", "
 class Difference:
     """One metric of one model in both results.
 
-    a, b: the values; change: b - a with lo..hi; least: the smallest change that would have been seen. reason: why it
-    was not compared, or what is missing; gone: it is missing in B.
+    a, b: the values; change: b - a with lo..hi; least: the smallest change that would have been detected. reason: why
+    it was not compared, or what is missing; gone: it is missing in B.
     """
 
     model: str
@@ -54,25 +55,25 @@ class Difference:
 
     @property
     def is_speed(self) -> bool:
-        """Whether it is about the cost of drawing and not about the samples."""
+        """Whether the metric is a cost of drawing and not a property of the samples."""
         return self.metric in METRICS and METRICS[self.metric].reads == COST
 
 
 def metric_differences(a: Path, b: Path) -> list[Difference]:
-    """Every metric of every model of two results (folders, or their records.jsonl), A first.
+    """Every metric of every model of two results A and B, each a folder or its records.jsonl.
 
-    Raises StoreError for a result that cannot be read.
+    Raises StoreError for a result that cannot be read or mixes two runs of one cell.
     """
     first, second = (_rows(read_records(path / "records.jsonl" if path.is_dir() else path)) for path in (a, b))
-    found = []
+    compared = []
     for key in dict.fromkeys([*first, *second]):
         one, other = first.get(key), second.get(key)
         if one is None or other is None:
             reason = f"only in {a if other is None else b}"
-            found.append(Difference(*key, metric="", verdict=MISSING, reason=reason, gone=other is None))
+            compared.append(Difference(*key, metric="", verdict=MISSING, reason=reason, gone=other is None))
         else:
-            found += [_difference(one, other, metric) for metric in dict.fromkeys([*one.entries, *other.entries])]
-    return found
+            compared += [_difference(one, other, metric) for metric in dict.fromkeys([*one.entries, *other.entries])]
+    return compared
 
 
 def _rows(records: Sequence[Record]) -> dict[tuple[str, str], Row]:
@@ -118,13 +119,13 @@ class Tolerance:
     relative: bool = False
 
     def of(self, value: float) -> float:
-        """In the metric's unit, A's value given."""
+        """The tolerance in the metric's unit, for A's value."""
         return self.amount * abs(value) if self.relative else self.amount
 
 
 def tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
-    """From "fid=0.2" or "fid=5%" to tolerances by metric. Raises GenbenchError for a name or number that is none."""
-    found = {}
+    """From "fid=0.2" or "fid=5%" to tolerances by metric. Raises GenbenchError for an unknown name or no number."""
+    allowed = {}
     for text in texts:
         name, _, amount = text.partition("=")
         if name not in METRICS:
@@ -138,16 +139,16 @@ def tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
         if not number >= 0:
             raise GenbenchError(f"--tolerance: found '{text}', allowed: {name}=NUMBER or {name}=NUMBER%, at least 0")
         relative = amount.endswith("%")
-        found[name] = Tolerance(number / 100 if relative else number, relative)
-    return found
+        allowed[name] = Tolerance(number / 100 if relative else number, relative)
+    return allowed
 
 
-def closed(found: Sequence[Difference], allowed: Mapping[str, Tolerance]) -> list[Difference]:
-    """What closes the gate: a model or value that is gone in B, or a metric that is worse beyond its tolerance.
+def closed(compared: Sequence[Difference], allowed: Mapping[str, Tolerance]) -> list[Difference]:
+    """What closes the gate: a model or value that is missing in B, or a metric that is worse beyond its tolerance.
 
-    That is, the whole interval of the difference lies beyond it; without a tolerance, beyond 0.
+    A metric is worse beyond its tolerance (default 0) when the whole interval of the difference lies beyond it.
     """
-    return [d for d in found if _closes(d, allowed)]
+    return [d for d in compared if _closes(d, allowed)]
 
 
 def _closes(d: Difference, allowed: Mapping[str, Tolerance]) -> bool:
@@ -159,10 +160,10 @@ def _closes(d: Difference, allowed: Mapping[str, Tolerance]) -> bool:
     return (d.lo if d.better == "lower" else -d.hi) > tolerance
 
 
-def sentence(found: Sequence[Difference]) -> str:
-    """The joint verdict: a gain in speed counts only where quality did not fall, and the reverse."""
+def sentence(compared: Sequence[Difference]) -> str:
+    """The joint verdict: a gain in speed counts only where quality did not fall, and vice versa."""
     parts = {
-        (speed, verdict): [f"{d.model} {d.metric}" for d in found if d.is_speed == speed and d.verdict == verdict]
+        (speed, verdict): [f"{d.model} {d.metric}" for d in compared if d.is_speed == speed and d.verdict == verdict]
         for speed in (True, False)
         for verdict in (BETTER, WORSE)
     }
@@ -170,29 +171,29 @@ def sentence(found: Sequence[Difference]) -> str:
     if lost and faster:
         return f"The gain in speed does not count: quality fell ({listed(lost)})."
     if slower and gained:
-        return f"The gain in quality does not count by itself: it is paid for in speed ({listed(slower)})."
+        return f"The gain in quality does not count by itself: speed fell ({listed(slower)})."
     if lost or slower:
         return f"B is worse: {listed(lost + slower)}."
     if faster or gained:
-        return f"B is better, and nothing is seen to be worse: {listed(faster + gained)}."
-    if all(d.change is None for d in found):
+        return f"B is better, and nothing is detectably worse: {listed(faster + gained)}."
+    if all(d.change is None for d in compared):
         return "Nothing was compared."
-    return "No difference is seen; the last column says how large one would have had to be."
+    return "No difference is detected; the last column states the smallest difference that would have been."
 
 
-def as_plain(found: Sequence[Difference]) -> list[dict[str, object]]:
+def as_plain(compared: Sequence[Difference]) -> list[dict[str, object]]:
     """The differences as plain data, for JSON."""
-    return [asdict(d) for d in found]
+    return [asdict(d) for d in compared]
 
 
-def difference_table(found: Sequence[Difference]) -> str:
-    """The differences in lines: model, metric, A, B, difference with interval, verdict, least difference seen."""
+def difference_table(compared: Sequence[Difference]) -> str:
+    """The differences in lines: model, metric, A, B, difference with interval, verdict, detectable difference."""
     lines = []
-    for d in found:
+    for d in compared:
         head = f"{d.model} {d.metric}".strip()
         if d.change is None:
             lines.append((head, "", "", "", d.verdict, d.reason))
             continue
         numbers = f"{d.change:+.4g} ({d.lo:+.4g} to {d.hi:+.4g})"
-        lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"least seen {d.least:.3g}"))
+        lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"detectable from {d.least:.3g}"))
     return aligned(lines)

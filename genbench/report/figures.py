@@ -87,7 +87,7 @@ def _read_curve(path: Path) -> pd.DataFrame:
 
 
 def loss_curves(directory: Path, curves: Mapping[str, Mapping[int, pd.DataFrame]]) -> dict[str, Picture]:
-    """Draws figures/loss-<label>.png: a panel a term, a line a seed, against images seen."""
+    """Draws figures/loss-<label>.png: a panel for each term, a line for each seed, against images seen."""
     return {label: _save(directory, f"loss-{label}", _LossFigure(seeds)) for label, seeds in curves.items()}
 
 
@@ -106,12 +106,12 @@ def quality_speed(directory: Path, name: str, board: Board) -> Picture | None:
 
 
 def front(points: Iterable[tuple[str, float, float]]) -> set[str]:
-    """The names of the (name, fid, images/s) that no other beats in one without losing in the other."""
-    found = list(points)
+    """The names of the (name, fid, images/s) on the Pareto front: no other is at least as good in both and differs."""
+    models = list(points)
     return {
         name
-        for name, fid, speed in found
-        if not any(f <= fid and s >= speed and (f, s) != (fid, speed) for _, f, s in found)
+        for name, fid, speed in models
+        if not any(f <= fid and s >= speed and (f, s) != (fid, speed) for _, f, s in models)
     }
 
 
@@ -120,9 +120,9 @@ def _has_both(row: Row) -> bool:
 
 
 def _floor(board: Board, like: Entry) -> tuple[str, float] | None:
-    """The scale row of lowest FID under the models' protocol."""
-    found = [(r.model, r.entries["fid"]) for r in board.scale if "fid" in r.entries and r.entries["fid"].ok]
-    rows = [(model, e.number) for model, e in found if comparable(e.record) == comparable(like.record)]
+    """The scale row with the lowest FID under the models' protocol."""
+    measured = [(r.model, r.entries["fid"]) for r in board.scale if "fid" in r.entries and r.entries["fid"].ok]
+    rows = [(model, e.number) for model, e in measured if comparable(e.record) == comparable(like.record)]
     return min(rows, key=lambda row: row[1], default=None)
 
 
@@ -158,7 +158,7 @@ def _dress(axes: Axes, theme: Theme) -> None:
 
 @dataclass(frozen=True)
 class _LossFigure:
-    """A panel a term of the loss."""
+    """A panel for each term of the loss."""
 
     seeds: Mapping[int, pd.DataFrame]
 
@@ -192,7 +192,7 @@ class _LossFigure:
 
 
 def _fit(axes: Axes, values: pd.Series) -> None:
-    """Limits the y axis to the middle 98 % of the values, so that a first spike does not hide the rest."""
+    """Limits the y axis to the middle 98 % of the values, so that a spike at the start does not hide the rest."""
     lo, hi = float(values.quantile(0.01)), float(values.quantile(0.99))
     if hi > lo:
         axes.set_ylim(lo - 0.06 * (hi - lo), hi + 0.06 * (hi - lo))
@@ -238,13 +238,13 @@ class _SpeedFigure:
             return
         name, value = self.floor
         axes.axhline(value, color=theme.ink, linewidth=0.8, linestyle=(0, (4, 3)))
-        place: dict[str, Any] = {
+        position: dict[str, Any] = {
             "xy": (0.995, value),
             "xycoords": axes.get_yaxis_transform(),
             "textcoords": "offset points",
         }
         style: dict[str, Any] = {"fontsize": 8, "color": theme.ink, "ha": "right", "parse_math": False}
-        axes.annotate(name, xytext=(0, 4), **place, **style)
+        axes.annotate(name, xytext=(0, 4), **position, **style)
 
     def _draw_points(self, axes: Axes, theme: Theme) -> None:
         best = front((row.model, fid.number, speed.number) for row, fid, speed in self.points)
@@ -263,7 +263,7 @@ class _SpeedFigure:
 
 
 def _arms(entry: Entry) -> list[list[float]]:
-    """The interval as matplotlib wants it: distances below and above the value."""
+    """The interval in matplotlib's form: distances below and above the value."""
     return [[max(0.0, entry.number - entry.low)], [max(0.0, entry.high - entry.number)]]
 
 
@@ -276,11 +276,18 @@ def _box(axes: Axes, x: float, y: float) -> Bbox:
 
 
 def _label(axes: Axes, name: str, point: tuple[float, float], taken: list[Bbox], theme: Theme) -> Bbox:
-    """Writes a name beside its point, at the first of six places that covers no point and no name; returns its box."""
-    places = [(8, 6, "left"), (8, -13, "left"), (-8, 6, "right"), (-8, -13, "right"), (8, 18, "left"), (8, -25, "left")]
+    """Writes a name beside its point, at the first of six positions without overlap or the last; returns its box."""
+    offsets = [
+        (8, 6, "left"),
+        (8, -13, "left"),
+        (-8, 6, "right"),
+        (-8, -13, "right"),
+        (8, 18, "left"),
+        (8, -25, "left"),
+    ]
     style: dict[str, Any] = {"fontsize": 9, "color": theme.ink, "parse_math": False}
-    text = axes.annotate(name, point, xytext=places[0][:2], textcoords="offset points", **style)
-    for x, y, side in places:
+    text = axes.annotate(name, point, xytext=offsets[0][:2], textcoords="offset points", **style)
+    for x, y, side in offsets:
         text.set(position=(x, y), ha=side)
         box = text.get_window_extent()
         if not any(box.overlaps(other) for other in taken):

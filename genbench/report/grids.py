@@ -16,10 +16,10 @@ GREY = 128
 def save_grid(
     pixels: np.ndarray, levels: int, path: Path, columns: int = 10, rows: int | None = None, scale: int | None = None
 ) -> None:
-    """Writes the first images as a PNG grid, row by row, with grey rules between them.
+    """Writes the first images as a PNG grid, row by row, with grey lines between them.
 
-    pixels: (N, C, H, W) uint8 grey levels 0 .. levels-1, C = 1 or 3. rows: default as many as the images fill.
-    scale: how many pixels one becomes; default: the whole number that brings the grid nearest to 500 pixels.
+    pixels: (N, C, H, W) uint8 grey levels 0 .. levels-1, C = 1 or 3. rows: by default as many as the images
+    fill. scale: factor of enlargement; default: the integer with which the width is nearest to 500 pixels.
     Raises ValueError for an empty array or another shape.
     """
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
@@ -36,9 +36,9 @@ def save_grid(
 
 
 def rows_by_class(labels: np.ndarray, columns: int = 10) -> np.ndarray:
-    """Numbers of the images (columns a class) that make a grid with one row a class, in the order of the classes.
+    """Indices of images for a grid with one row for each class, in the order of the classes.
 
-    labels: (N,). A class with fewer images than a row is left out.
+    labels: (N,). columns: images of each class. A class with fewer images is left out.
     """
     rows = [np.flatnonzero(labels == c)[:columns] for c in np.unique(labels)]
     full = [row for row in rows if len(row) == columns]
@@ -46,11 +46,11 @@ def rows_by_class(labels: np.ndarray, columns: int = 10) -> np.ndarray:
 
 
 def _tile(images: np.ndarray, rows: int, columns: int, rule: int) -> np.ndarray:
-    """Images (N, C, H, W) on one canvas (height, width, C), `rule` pixels apart; where there is none it stays grey."""
+    """Images (N, C, H, W) on one canvas (height, width, C), `rule` pixels apart; empty parts are grey."""
     _, channels, height, width = images.shape
     down, right = height + rule, width + rule
     canvas = np.full((rows * down - rule, columns * right - rule, channels), GREY, dtype=np.uint8)
-    for place, image in enumerate(images):
-        top, left = place // columns * down, place % columns * right
+    for index, image in enumerate(images):
+        top, left = index // columns * down, index % columns * right
         canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
     return canvas

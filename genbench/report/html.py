@@ -1,6 +1,6 @@
 """The leaderboard as one offline HTML page: nothing is fetched, and everything from the records is escaped.
 
-The page's own content security policy allows its one style sheet, its one script and inlined pictures, by hash.
+The page's content security policy allows only its own style sheet and script (by hash) and embedded pictures.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class PageImages:
-    """What the page shows beside numbers: sample grids by slug, loss curves by label, quality-speed by dataset."""
+    """The pictures of a page: sample grids by slug, loss curves by label, quality against speed by dataset."""
 
     samples: Mapping[str, tuple[int, Path]]
     losses: Mapping[str, Picture]
     speed: Mapping[str, Picture | None]
 
     def drawn(self) -> list[Path]:
-        """The files that the report itself drew."""
-        found = [*self.losses.values(), *(p for p in self.speed.values() if p is not None)]
-        return [path for picture in found for path in (picture.light, picture.dark)]
+        """The files that the report drew."""
+        figures = [*self.losses.values(), *(p for p in self.speed.values() if p is not None)]
+        return [path for picture in figures for path in (picture.light, picture.dark)]
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell of the table: text, and what it sorts by (None goes last)."""
+    """One cell of the table: its text, and the number that it is sorted by (None is last)."""
 
     text: str
     spread: str = ""
@@ -68,7 +68,7 @@ class Absence:
 
 @dataclass(frozen=True)
 class ProtocolView:
-    """How one metric was measured: lines of (field, value), or (field, value, who) where rows differ."""
+    """How one metric was measured: lines of (field, value), each value with its rows where rows differ."""
 
     title: str
     lines: list[tuple[str, str]] = field(default_factory=list)
@@ -82,7 +82,7 @@ def page(
     claims: Sequence[Claim] = (),
     inputs: str = "",
 ) -> str:
-    """The whole page as text. inputs: the hash of what it is made from, which the page states."""
+    """The whole page as text. inputs: the hash of its inputs, which the page states."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -107,7 +107,7 @@ def page(
 
 
 def _source_hash(text: str) -> str:
-    """A source expression of a content security policy: sha256-<base64>."""
+    """A hash source of a content security policy: sha256-<base64>."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -121,7 +121,7 @@ def _inlined(picture: Picture) -> dict[str, Any]:
 def _board_view(board: Board, pictures: PageImages, claims: Sequence[Claim], number: int) -> dict[str, Any]:
     absences = list(_absences(board, number))
     first = _first_column(board)
-    models = sorted(board.models, key=lambda row: _place(row, first))
+    models = sorted(board.models, key=lambda row: _sort_value(row, first))
     speed = pictures.speed.get(board.dataset)
     return {
         "number": number,
@@ -148,11 +148,11 @@ def _claim_view(verdict: Verdict) -> dict[str, Any]:
 
 
 def _first_column(board: Board) -> Column | None:
-    """The column that the table is sorted by at first: the first one in which models are ranked."""
+    """The column that the table is initially sorted by: the first one in which models are ranked."""
     return next((c for c in board.columns if c.ranks), None)
 
 
-def _place(row: Row, column: Column | None) -> float:
+def _sort_value(row: Row, column: Column | None) -> float:
     entry = row.entries.get(column.metric) if column else None
     if column is None or entry is None or not entry.ok:
         return float("inf") if column else 0.0
@@ -207,25 +207,25 @@ def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -
 
 
 def _absences(board: Board, number: int) -> Iterator[Absence]:
-    for place, (row, status, reason, metrics) in enumerate(tables.without_value(board), start=1):
+    for index, (row, status, reason, metrics) in enumerate(tables.without_value(board), start=1):
         names = listed([tables.name_of(m) for m in metrics])
-        yield Absence(f"why-{number}-{place}", row.model, status, reason, names)
+        yield Absence(f"why-{number}-{index}", row.model, status, reason, names)
 
 
-# --- protocols and surroundings
+# --- protocols and environment
 
 
 def _protocol(board: Board, column: Column) -> ProtocolView:
     """Every field of the metric's protocol; where rows differ, each value with the rows that have it."""
     entries = [(r.model, r.entries[column.metric]) for r in board.rows if column.metric in r.entries]
     records = [(model, e.record) for model, e in entries if e.record.status == OK]
-    stated = {"unit": column.unit, "better": column.better}
-    lines = [(name, value) for name, value in stated.items() if value]
+    units = {"unit": column.unit, "better": column.better}
+    lines = [(name, value) for name, value in units.items() if value]
     fields = [(model, _stated(record)) for model, record in records]
-    for name in dict.fromkeys(key for _, found in fields for key in found):
+    for name in dict.fromkeys(key for _, stated in fields for key in stated):
         holders: dict[str, list[str]] = {}
-        for model, found in fields:
-            holders.setdefault(plain(found[name]) if name in found else "not stated", []).append(model)
+        for model, stated in fields:
+            holders.setdefault(plain(stated[name]) if name in stated else "not stated", []).append(model)
         lines.append((name, "; ".join(_held(value, who, len(holders)) for value, who in holders.items())))
     return ProtocolView(tables.title(column), lines)
 

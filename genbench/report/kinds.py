@@ -1,7 +1,7 @@
-"""Kinds of likelihood as readers see them: the sign before a value, its legend, and how kinds compare.
+"""Kinds of likelihood in the report: the sign before a value, its legend, and which kinds are compared.
 
-Bits/dim of an exact mass is the quantity itself. Of a density or a variational bound it is an upper bound: the discrete
-pixels may cost the model less, never more. Of an estimate it can be above or below.
+Bits/dim of an exact mass is the quantity itself. Of a density or a variational bound it is an upper bound: the bits/dim
+of the discrete pixels are never above it. An estimate can be above or below them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from genbench.records import BOUND, DENSITY, ESTIMATE, LIKELIHOOD_KINDS, MASS
 
 @dataclass(frozen=True)
 class Sign:
-    """What stands before a value in text and in TeX's math mode, and what it means."""
+    """The sign before a value in text and in TeX's math mode, and its meaning."""
 
     text: str
     tex: str
@@ -33,13 +33,13 @@ SIGNS: dict[str, Sign] = {
 }
 NO_SIGN = Sign("", "", "")
 MIXED = (
-    "values of one kind are ranked as they are; between kinds, a model counts as better only than an exact value (=) "
-    "above its own, because an upper bound above another value does not show that the model is worse"
+    "values of one kind are ranked directly; between kinds, a model counts as better only than one with a larger exact "
+    "value (=), because a larger upper bound does not show that a model is worse"
 )
 
 
 def sign(kind: str) -> Sign:
-    """The sign of a kind; an empty one for "", which is no likelihood."""
+    """The sign of a kind; an empty sign for "", which means no likelihood."""
     return SIGNS[kind] if kind else NO_SIGN
 
 
@@ -51,20 +51,20 @@ def weakest(kinds: Iterable[str]) -> str:
 def shows_better(one: str, other: str) -> bool:
     """Whether a value of kind `one` below a value of kind `other` shows that its model is better.
 
-    Within one kind the same quantity is compared. An upper bound below an exact mass shows it too.
+    True within one kind, where the same quantity is compared, and for an upper bound below an exact mass.
     """
     return one == other or other == MASS
 
 
 def why_unranked(kinds: Collection[str]) -> str:
-    """Why values of these kinds cannot be ranked together, "" when they can."""
+    """The reason why values of these kinds cannot be ranked together, "" when they can."""
     if ESTIMATE in kinds and len(kinds) > 1:
         return "not ranked, an estimate (~) can be above or below the true value and does not rank with other kinds."
     return ""
 
 
 def legend(kinds: Collection[str]) -> str:
-    """A sentence with the meaning of each sign in a column, and of ranks where they mix kinds."""
+    """A sentence with the meaning of each sign in a column, and of its ranks where a column has several kinds."""
     shown = [kind for kind in LIKELIHOOD_KINDS if kind in kinds]
     parts = [f"{SIGNS[kind].text} is {SIGNS[kind].meaning}" for kind in shown]
     if len(shown) > 1 and not why_unranked(shown):

@@ -1,4 +1,4 @@
-"""Ranks with ties: 1 + the number of models that are better by more than chance.
+"""Ranks with ties: 1 + the number of models that are significantly better.
 
 One model is better than another when the 95 % interval of the difference of their values, taken as independent, does
 not contain 0. The interval follows from the two values' own intervals (Zou and Donner 2008), which may be asymmetric:
@@ -7,9 +7,9 @@ same test images have dependent values, and the interval is then too wide; recor
 
 Likelihoods of different kinds are compared only where the comparison is sound: see genbench.report.kinds.
 
-Ties are not transitive, so that they do not form groups; the count is well defined nevertheless. The best value always
-has rank 1. A value with a wide interval may rank before a better value with a narrow interval, because less is known
-against it.
+Ties are not transitive, so they do not form groups; the count is well defined nevertheless. The best value always has
+rank 1. A value with a wide interval may rank before a better value with a narrow interval, because fewer models are
+significantly better than it.
 """
 
 from __future__ import annotations

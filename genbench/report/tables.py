@@ -1,4 +1,4 @@
-"""Leaderboards as files: csv and parquet for programs, Markdown and LaTeX for people; and how a number is written."""
+"""Leaderboards as files: csv and parquet for programs, Markdown and LaTeX for people; numbers as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from genbench.files import whole
 from genbench.records import NOT_APPLICABLE
 from genbench.registry import METRICS
-from genbench.report.aggregate import Board, Column, Entry, Row
+from genbench.report.aggregate import MADE_WITH, Board, Column, Entry, Row
 from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed
 from genbench.report.kinds import legend, sign
@@ -38,7 +38,7 @@ class Written:
 def written(entry: Entry) -> Written:
     """The value to the second significant digit of its interval's half width, or to four where there is none.
 
-    An interval that is not even around the value is written by its ends, to at most four places.
+    An asymmetric interval is written as its two ends, to at most four decimal places.
     """
     value = entry.number
     half = (entry.high - entry.low) / 2
@@ -47,12 +47,12 @@ def written(entry: Entry) -> Written:
     decimals = _decimals(half, 2)
     if abs((entry.high - value) - (value - entry.low)) <= 0.2 * half:
         return Written(_fixed(value, decimals), f"± {_fixed(half, decimals)}")
-    places = min(4, decimals)
-    return Written(_fixed(value, places), f"{_fixed(entry.low, places)} to {_fixed(entry.high, places)}")
+    digits = min(4, decimals)
+    return Written(_fixed(value, digits), f"{_fixed(entry.low, digits)} to {_fixed(entry.high, digits)}")
 
 
 def signed(kind: str, value: str) -> str:
-    """A value as text after the sign of its kind, "≤ 3.75"; alone where it is no likelihood."""
+    """A value as text after the sign of its kind of likelihood, "≤ 3.75"; without a sign for other metrics."""
     return f"{sign(kind).text} {value}".lstrip()
 
 
@@ -75,20 +75,21 @@ def name_of(metric: str) -> str:
 
 
 def title(column: Column) -> str:
-    """The metric's name with what a reader must see beside it: whose features a FID is on, the unit of a cost."""
+    """The metric's name; a FID with its extractor, a cost with its unit."""
     name = name_of(column.metric)
     beside = column.extractor if column.metric == "fid" else column.unit if column.unit in UNITS_SHOWN else ""
     return f"{name} ({beside})" if beside else name
 
 
 def notes(board: Board) -> Iterator[str]:
-    """What a reader of the table must know, a sentence each."""
+    """What a reader of the table must know, one sentence each."""
     yield (
-        "Bold has rank 1. A rank, in brackets, is one more than the number of models that are better by more than the "
-        "95 % interval of the difference, taken as independent; scale rows are not ranked."
+        "Rank 1 is bold. A rank, in brackets, is one more than the number of models that are better by more than the "
+        "95 % interval of the difference, with the two values taken as independent; scale rows are not ranked."
     )
     yield from _extractor_notes(board)
     yield from _protocol_notes(board)
+    yield from _made_with_notes(board)
     for column in board.columns:
         name = name_of(column.metric)
         entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]
@@ -96,24 +97,38 @@ def notes(board: Board) -> Iterator[str]:
         if kinds:
             yield f"{name}: {legend(kinds)}"
         if column.metric == "kid" and any(e.number < 0 for e in entries):
-            yield "KID: an unbiased estimate falls below 0 by chance when two sets are alike; read it as 0."
+            yield "KID: an unbiased estimate can fall below 0 by chance when two sets are similar; read it as 0."
     yield from _interval_notes(board)
 
 
 def _protocol_notes(board: Board) -> Iterator[str]:
-    """What is not ranked or measured otherwise, a sentence once for all the metrics it is true of."""
-    said: dict[str, list[str]] = {}
+    """What is not ranked or was measured differently; each sentence once, with all metrics that it holds for."""
+    metrics: dict[str, list[str]] = {}
     for column in board.columns:
         for text in filter(None, (column.unranked, *column.notes)):
-            said.setdefault(text, []).append(name_of(column.metric))
-    yield from (f"{listed(names)}: {text}" for text, names in said.items())
+            metrics.setdefault(text, []).append(name_of(column.metric))
+    yield from (f"{listed(names)}: {text}" for text, names in metrics.items())
+
+
+def _made_with_notes(board: Board) -> Iterator[str]:
+    """Which rows were trained or drawn on other devices or versions of torch, which both change the numbers."""
+    for name, verb in MADE_WITH.items():
+        rows: dict[str, list[str]] = {}
+        for row in board.rows:
+            made = row.made_with.get(name, {})
+            for text, seeds in made.items():
+                which = f" (seed {', '.join(map(str, seeds))})" if len(made) > 1 else ""
+                rows.setdefault(text, []).append(f"{row.model}{which}")
+        if len(rows) > 1:
+            groups = "; ".join(f"{text}: {listed(labels)}" for text, labels in rows.items())
+            yield f"Rows were {verb} with different torch versions or devices: {groups}."
 
 
 def _interval_notes(board: Board) -> Iterator[str]:
     how: dict[str, list[str]] = {}
     for column in board.columns:
-        found = {r.entries[column.metric].interval for r in board.rows if column.metric in r.entries}
-        for interval in merged(found - {""}):
+        intervals = {r.entries[column.metric].interval for r in board.rows if column.metric in r.entries}
+        for interval in merged(intervals - {""}):
             how.setdefault(interval, []).append(name_of(column.metric))
     if how:
         yield (
@@ -124,7 +139,7 @@ def _interval_notes(board: Board) -> Iterator[str]:
 
 
 def merged(texts: Iterable[str]) -> list[str]:
-    """Texts that differ in numbers alone as one, "of 3 to 12 repeats" for "of 3 repeats" and "of 12 repeats"."""
+    """Texts that differ only in numbers as one: "of 3 to 12 repeats" for "of 3 repeats" and "of 12 repeats"."""
     groups: dict[tuple[str, ...], list[list[str]]] = {}
     for text in sorted(texts):
         parts = re.split(r"(\d+)", text)
@@ -133,8 +148,8 @@ def merged(texts: Iterable[str]) -> list[str]:
 
 
 def _woven(words: Sequence[str], numbers: Sequence[Sequence[str]]) -> str:
-    """Words with, between each two, the number there or the range of the numbers there."""
-    ends = [(min(found, key=int), max(found, key=int)) for found in zip(*numbers, strict=True)]
+    """The words, with the number or the range of the numbers between each two of them."""
+    ends = [(min(values, key=int), max(values, key=int)) for values in zip(*numbers, strict=True)]
     ranges = [lo if lo == hi else f"{lo} to {hi}" for lo, hi in ends]
     return words[0] + "".join(number + word for number, word in zip(ranges, words[1:], strict=True))
 
@@ -160,19 +175,19 @@ def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
 
 
 def without_value(board: Board) -> list[tuple[Row, str, str, list[str]]]:
-    """What failed, wholly or in some seeds (INCOMPLETE), then what did not apply: (row, status, reason, metrics).
+    """What failed, in all or some seeds (INCOMPLETE), then what did not apply: (row, status, reason, metrics).
 
     Metrics of a row that share a reason share a line.
     """
-    found: dict[tuple[str, str, str], tuple[Row, list[str]]] = {}
+    groups: dict[tuple[str, str, str], tuple[Row, list[str]]] = {}
     for row in board.rows:
         for column in board.columns:
             entry = row.entries.get(column.metric)
             if entry is not None and (entry.reason or entry.missing):
                 status = INCOMPLETE if entry.ok else entry.status
                 key = (row.model, status, entry.reason or entry.missing)
-                found.setdefault(key, (row, []))[1].append(column.metric)
-    lines = [(row, status, reason, metrics) for (_, status, reason), (row, metrics) in found.items()]
+                groups.setdefault(key, (row, []))[1].append(column.metric)
+    lines = [(row, status, reason, metrics) for (_, status, reason), (row, metrics) in groups.items()]
     return sorted(lines, key=lambda line: line[1] == NOT_APPLICABLE)
 
 
@@ -190,7 +205,7 @@ def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
 
 
 def markdown(boards: Sequence[Board], claims: Sequence[Claim] = ()) -> str:
-    """The leaderboards as Markdown, under each its published figures; each n/a has a footnote with its reason."""
+    """The leaderboards as Markdown, each with its published figures; every n/a has a footnote with its reason."""
     reasons: dict[str, int] = {}
     parts = []
     for board in boards:
@@ -230,11 +245,11 @@ def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
-def _markdown_claims(found: Sequence[Verdict]) -> Iterator[str]:
-    if not found:
+def _markdown_claims(judged: Sequence[Verdict]) -> Iterator[str]:
+    if not judged:
         return
     lines = [_markdown_line(CLAIM_HEADS), _markdown_line(["---", "---", "---:", "---:", "---", "---"])]
-    lines += [_markdown_line(_md(text) for text in claim_cells(verdict)) for verdict in found]
+    lines += [_markdown_line(_md(text) for text in claim_cells(verdict)) for verdict in judged]
     yield "\n".join(["### Published figures", "", *lines])
 
 
@@ -242,7 +257,7 @@ def _markdown_claims(found: Sequence[Verdict]) -> Iterator[str]:
 
 
 def latex(boards: Sequence[Board]) -> str:
-    """The leaderboards as booktabs tables; notes and reasons are comments above each."""
+    """The leaderboards as booktabs tables; notes and reasons are comments above each table."""
     return "\n\n".join(_latex_board(board) for board in boards) + "\n"
 
 

@@ -22,7 +22,7 @@ from genbench.errors import GenbenchError, StoreError
 from genbench.files import whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
-from genbench.records import FAILED, Record, append_records, read_records, write_records
+from genbench.records import FAILED, Record, read_records, write_records
 from genbench.report.grids import rows_by_class, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
@@ -92,8 +92,10 @@ class ResultFolder:
         write_records(self.records_path, [*records.values(), *waiting])
 
     def add(self, fresh: list[Record]) -> None:
-        """Appends records that were just measured."""
-        append_records(self.records_path, fresh)
+        """Adds records that were just measured, in place of earlier ones of the same cells and metrics."""
+        measured = {(r.cell, r.metric) for r in fresh}
+        others = [r for r in read_records(self.records_path) if (r.cell, r.metric) not in measured]
+        write_records(self.records_path, [*others, *fresh])
 
     def finish(self, new: dict[Key, Record]) -> tuple[Record, ...]:
         """The final records in the suite's order; rows that are no longer in the suite are written to removed.jsonl."""

@@ -1,6 +1,6 @@
-"""The mappings in a suite: which keys each one has, their types, and their meaning.
+"""The mappings in a suite: the keys of each, their types, and their meaning.
 
-Datasets, metrics and extractors are named by text here; `genbench.registry` knows which names exist.
+Names of datasets, metrics and extractors are any text here; genbench.suite.rules checks that they exist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from genbench.suite.options import STRICT, given_options
 
 
 def _json_names(known: Iterable[str]) -> WithJsonSchema:
-    """A schema that lets editors complete the built-in names and accepts every other text."""
+    """A JSON Schema that accepts any text and offers the built-in names to editors."""
     return WithJsonSchema({"anyOf": [{"enum": list(known)}, {"type": "string"}]})
 
 
@@ -30,7 +30,7 @@ ModelName = Annotated[
 ]
 DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASET_TABLE)]
 MetricName = Annotated[str, "the name of a metric", _json_names(METRIC_TABLE)]
-ListedMetric = Annotated[str, "metric names", _json_names(METRIC_TABLE)]  # in the plural, for messages about the list
+ListedMetric = Annotated[str, "metric names", _json_names(METRIC_TABLE)]  # plural, for messages about the list
 FeaturesName = Annotated[str, "the name of an extractor", _json_names(EXTRACTOR_TABLE)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -39,13 +39,13 @@ Betas = Annotated[tuple[Fraction, Fraction], Strict(False), "a list of two numbe
 
 
 class SuiteMapping(BaseModel):
-    """A mapping in a suite: no other keys, no conversions between types, not changed after reading."""
+    """A mapping in a suite: no unknown keys, no conversions between types, read-only."""
 
     model_config = STRICT
 
 
 class Budget(SuiteMapping):
-    """How long to train: images seen, repeated ones counted again."""
+    """The length of training in images seen; an image counts each time that it is seen."""
 
     images: Positive
 
@@ -57,7 +57,7 @@ def _with_options(schema: dict[str, Any]) -> None:
 
 
 class DatasetEntry(SuiteMapping):
-    """The data of a suite: the name of a dataset, and the options that this dataset declares beside it."""
+    """The data of a suite: the name of a dataset, and the options that this dataset declares."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_with_options)
 
@@ -70,7 +70,7 @@ class DatasetEntry(SuiteMapping):
 
 
 class ExtractionEntry(SuiteMapping):
-    """How features are extracted; what is not set keeps the extractor's default.
+    """How features are extracted; a key that is not set keeps the extractor's default.
 
     weights: a folder of extractor weights or one file (default: $GENBENCH_WEIGHTS). resize: a policy that the extractor
     offers. precision: of its arithmetic. download: allows fetching weights that are not on this machine. An extractor
@@ -91,14 +91,14 @@ class ExtractionEntry(SuiteMapping):
 
 
 class SpeedEntry(SuiteMapping):
-    """How drawing is timed: images in a call, and seconds to repeat it for."""
+    """How drawing is timed: images in each call, and for how many seconds calls are repeated."""
 
     batch: Positive = 64
     seconds: Annotated[float, Field(gt=0)] = 3.0
 
 
 class TrialEntry(SuiteMapping):
-    """Further limits of a run with --limit-images, for models that need hours on a CPU even for so few images.
+    """Further limits of a run with --limit-images, for models that need hours on a CPU even with few images.
 
     samples: images drawn from each model. likelihood_images: held-out images scored. speed_batch: images in a timed
     call. train_batch: images in a training step.
@@ -113,11 +113,11 @@ class TrialEntry(SuiteMapping):
 class ClaimEntry(SuiteMapping):
     """A published figure of a model, which the report compares with the measured value.
 
-    value: as published. kind: of a likelihood, which it must state: the mass of discrete pixels, the density of
+    value: as published. kind: required for a likelihood: the mass of discrete pixels, the density of
     dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the
     measured interval the value may be and count as reproduced, such as its published spread. source: where it is
     published. protocol: the fields of a record's protocol that must have these values for the two to be comparable.
-    differs: what else is not comparable; the figure is then shown and not judged.
+    differs: what else is not comparable; the figure is then shown without a verdict.
     """
 
     metric: MetricName
@@ -145,18 +145,18 @@ class TrainEntry(SuiteMapping):
     images: Positive | None = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that are set, as contract.override takes them: lrs as pairs."""
-        given = {name: value for name, value in self if value is not None}
-        return {name: tuple(value.items()) if name == "lrs" else value for name, value in given.items()}
+        """The fields that are set, in the form of contract.override: lrs as pairs."""
+        changed = {name: value for name, value in self if value is not None}
+        return {name: tuple(value.items()) if name == "lrs" else value for name, value in changed.items()}
 
 
 class ModelEntry(SuiteMapping):
     """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
-    name: a name that the registry knows, file.py:Class, or any name with source. label: its name in results (default:
+    name: a name of the registry, file.py:Class, or any name with source. label: its name in results (default:
     name). source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
-    weights_of: the label of the entry whose weights it draws with. samples: images made elsewhere. files: what its
-    class reads beside its code and weights, where the class does not declare it. claims: published figures.
+    weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made elsewhere.
+    files: files that its class reads beside its code and weights and does not declare. claims: published figures.
     """
 
     name: ModelName

@@ -33,7 +33,7 @@ def checked_options(
 def entry_problems(
     kind: type, options: Mapping[str, Any], *, source: SuiteSource, loc: Loc, name: str | None = None
 ) -> list[Problem]:
-    """What checked_options would refuse."""
+    """The problems that checked_options would raise."""
     try:
         _validated(kind, options, name)
     except ValidationError as error:
@@ -42,7 +42,7 @@ def entry_problems(
 
 
 def given_options(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that an entry sets beside its name; null, and `download: false`, are what every entry has anyway."""
+    """The options that an entry sets beside its name; null and `download: false` are the defaults and left out."""
     options = {key: value for key, value in entry.items() if key != "name" and value is not None}
     return {key: value for key, value in options.items() if (key, value) != ("download", False)}
 

@@ -1,4 +1,4 @@
-"""The rules between the values of a suite: names that must exist, what excludes what, files that must be there."""
+"""The rules between the values of a suite: names that must exist, keys that exclude each other, required files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _repeated(suite: SuiteFields) -> Iterator[Problem]:
 
 
 def _names(suite: SuiteFields) -> Iterator[Problem]:
-    """Names that no registry knows, and files that are not there."""
+    """Unknown names and missing files."""
     yield from _name(suite, ("dataset", "name"), suite.dataset.name, DATASETS)
     yield from _name(suite, ("features",), suite.features, EXTRACTORS)
     for i, name in enumerate(suite.metrics):
@@ -68,16 +68,16 @@ def _extraction(suite: SuiteFields) -> Iterator[Problem]:
 
 def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
-        given = {key for key in entry.model_fields_set if getattr(entry, key)}
+        used = {key for key in entry.model_fields_set if getattr(entry, key)}
         for owner, refused in EXCLUDES.items():
-            if owner in given:
-                yield from ((("models", i, key), f"not allowed beside {owner}") for key in refused if key in given)
+            if owner in used:
+                yield from ((("models", i, key), f"not allowed beside {owner}") for key in refused if key in used)
 
 
 def _budgets(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         if entry.budget and entry.train.images:
-            yield ("models", i, "train", "images"), "not allowed beside budget, which says the same"
+            yield ("models", i, "train", "images"), "not allowed beside budget, which sets the same value"
 
 
 def _weights_of(suite: SuiteFields) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """What a suite may contain: its keys and types, and the rules between them.
 
-Everything that can be refused without importing torch is refused here, with file, line and key. The options of models,
-and of datasets and extractors that genbench does not ship, are checked when the suite is planned.
+Everything that can be checked without importing torch is checked here; messages name file, line and key. The options of
+models, and of datasets and extractors that genbench does not ship, are checked when the suite is planned.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Suite(SuiteFields):
     """A benchmark: one dataset, models, metrics, and the protocol they share.
 
     budget: for models without their own. samples: images drawn from each model. block: images in one drawing call,
-    which decides the noise that image i gets. likelihood_images: held-out images scored (None: all). trial: further
+    which determines the noise of image i. likelihood_images: held-out images scored (None: all). trial: further
     limits of a run with --limit-images.
     Raises SuiteError, never pydantic's ValidationError.
     """

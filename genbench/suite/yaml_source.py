@@ -143,7 +143,7 @@ class Loader(yaml.SafeLoader):
         """An integer of at most 64 bits."""
         try:
             value = super().construct_yaml_int(node)
-        except ValueError:  # "0x_", or more digits than int() takes
+        except ValueError:  # "0x_", or more digits than int() accepts
             value = LARGEST
         if abs(value) >= LARGEST:
             raise Refusal(f"found {node.value[:20]}, allowed: an integer of at most 64 bits", node.start_mark)
@@ -224,7 +224,7 @@ def _lines(node: yaml.Node, seen: dict[int, Lines]) -> Lines:
 
 
 def refusal(error: ValidationError, model: type[BaseModel], source: SuiteSource, above: Loc = ()) -> SuiteError:
-    """The error of a failed validation of the value at `above` against `model`, in our words."""
+    """The error of a failed validation of the value at `above` against `model`, as a SuiteError."""
     return source.error(validation_problems(error, model, source, above))
 
 

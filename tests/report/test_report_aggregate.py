@@ -3,9 +3,13 @@ import math
 import pandas as pd
 import pytest
 
-from genbench.report import leaderboard
+from genbench.errors import StoreError
+from genbench.records import write_records
+from genbench.report import leaderboard, render
 from genbench.report.aggregate import boards, t_half_width
 from genbench.report.tables import notes, without_value
+
+FEATURES = {"data": {"n_fake": 2000}, "features": {"extractor": "digits-classifier"}}
 
 
 def column(records, metric):
@@ -30,10 +34,6 @@ def test_seeds_give_a_mean_with_a_t_interval_and_one_seed_keeps_its_own(record):
     assert several.hi == pytest.approx(2 + 2.484138)
     single = entry([record("a", "fid", 2.0, half=0.5)], "a", "fid")
     assert (single.lo, single.hi, single.interval) == (1.5, 2.5, "bootstrap 95 %")
-
-
-def test_the_later_of_two_records_of_one_measurement_counts(record):
-    assert entry([record("a", "fid", 1.0), record("a", "fid", 2.0)], "a", "fid").value == 2.0
 
 
 def test_models_that_chance_may_part_share_the_best_mark(digits):
@@ -126,6 +126,45 @@ def test_leaderboard_has_a_row_a_model_and_the_declared_columns(digits):
     assert pd.isna(gan["fid_kind"])
     assert pd.isna(gan["bits_per_dim"])
     assert frame.set_index("model").loc[["flow", "vae"], "bits_per_dim_kind"].tolist() == ["density", "bound"]
+
+
+def test_two_runs_of_one_measurement_are_refused(record):
+    with pytest.raises(
+        StoreError, match=r"^record 3: a-digits-s0 fid: found a record of run y .* run x .* at record 1"
+    ):
+        leaderboard([record("a", "fid", 1.0, run="x"), record("a", "kid", 1.0), record("a", "fid", 2.0, run="y")])
+    frame = leaderboard([record("a", "fid", 1.0, run="x"), record("a", "fid", 1.0, run="y")])
+    assert frame["fid"].tolist() == [1.0]
+
+
+def made(device: str, torch: str) -> dict[str, dict]:
+    return {"model": {"trained_with": {"device": device, "torch": torch}}}
+
+
+def test_rows_made_differently_are_named_in_every_format(record, tmp_path):
+    records = [
+        record("gan", "fid", 1.0, protocol=FEATURES | made("a cpu", "2.15.0")),
+        record("vae", "fid", 2.0, protocol=FEATURES | made("a cpu", "2.15.0")),
+        record("vae", "fid", 2.0, seed=1, protocol=FEATURES | made("a cpu", "2.16.0")),
+        record("flow", "fid", 3.0, protocol=FEATURES | made("a gpu", "2.15.0")),
+        record("noise", "fid", 9.0, role="scale"),
+    ]
+    sentence = (
+        "Rows were trained with different torch versions or devices: a cpu with torch 2.15.0: gan and vae (seed 0); "
+        "a cpu with torch 2.16.0: vae (seed 1); a gpu with torch 2.15.0: flow."
+    )
+    board = boards(records)[0]
+    assert [c.ranks for c in board.columns] == [{"gan": 1, "vae": 2, "flow": 3}]
+    assert list(notes(board)).count(sentence) == 1
+    write_records(tmp_path / "records.jsonl", records)
+    render(tmp_path)
+    for name, line in (("md", f"- {sentence}"), ("tex", f"% {sentence}"), ("html", f"<li>{sentence}</li>")):
+        assert line in (tmp_path / f"leaderboard.{name}").read_text(encoding="utf-8")
+
+
+def test_rows_made_alike_get_no_note(record):
+    records = [record(m, "fid", 1.0, protocol=FEATURES | made("a cpu", "2.15.0")) for m in ("gan", "vae")]
+    assert not [n for n in notes(boards([*records, record("files", "fid", 2.0)])[0]) if "trained" in n]
 
 
 def test_datasets_have_boards_of_their_own(record):

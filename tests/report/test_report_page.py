@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_the_page_says_what_a_reader_must_know(html):
 
 def test_columns_that_may_not_be_ranked_cannot_be_sorted(digits, record, tmp_path):
     other = record("vae", "fid", 118.0, protocol={"features": {"extractor": "digits-classifier", "resize": "32"}})
-    write_records(tmp_path / "records.jsonl", [*digits, other])
+    write_records(tmp_path / "records.jsonl", [*(r for r in digits if (r.model, r.metric) != ("vae", "fid")), other])
     render(tmp_path)
     html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert len(re.findall("<th[^>]*><button", html)) == 4
@@ -136,6 +137,13 @@ def test_records_alone_are_enough(digits, tmp_path):
     write_records(tmp_path / "records.jsonl", digits)
     render(tmp_path)
     assert "no grid was drawn" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_two_runs_in_one_folder_are_one_line(digits, tmp_path):
+    write_records(tmp_path / "records.jsonl", [*digits, replace(digits[0], value=30.0, run="other")])
+    with pytest.raises(StoreError, match=r"^[^\n]*records\.jsonl:19: gan-digits-s0 fid: found a record of run other"):
+        render(tmp_path)
+    assert not (tmp_path / "leaderboard.html").exists()
 
 
 def test_no_records_is_one_line(tmp_path):
