@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from genbench import data
-from genbench.data.files import channels_first
+from genbench.data.arrays import channels_first
 from genbench.data.images import ImageSet, InMemory, open_images
 from genbench.errors import DataError
 from genbench.keys import digest

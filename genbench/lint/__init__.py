@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genbench.data.images import Found
-from genbench.lint.checks import Case, Finding, inspect, lint_model, non_finite, not_pixels
+from genbench.data.image_set import Found
+from genbench.lint.base import Case, Finding, concerning
+from genbench.lint.checks import inspect, lint_model, non_finite, not_pixels
 from genbench.lint.summary import SUMMARY_VERSION, Gather, Summary, load_summary, summarise
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Finding",
     "Gather",
     "Summary",
+    "concerning",
     "inspect",
     "lint",
     "lint_model",
