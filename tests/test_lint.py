@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genbench import data
 from genbench.data import fashion_mnist
-from genbench.data.image_set import Found
+from genbench.data.image_set import Found, Note
 from genbench.lint import Case, Gather, inspect, lint, lint_model, load_summary, summarise
 from genbench.lint.checks import neighbours
 from genbench.lint.summary import high_share, step_excess
@@ -168,7 +168,7 @@ def test_jpeg_is_seen_in_decoded_pixels(photographs, quality):
 
 
 def test_jpeg_is_seen_in_the_files(digits):
-    found = lint(digits.test.pixels, 17, files=Found({"lossy": ("a/1.jpg", "a/2.jpg"), "alpha": ("b.png",)}))
+    found = lint(digits.test.pixels, 17, files=Found({"lossy": Note(2, "a/1.jpg"), "alpha": Note(1, "b.png")}))
     assert [f.found for f in found] == [
         "1 of 360 pictures are transparent in places and are shown on white, first b.png",
         "2 of 360 pictures are JPEG or lossy WebP, first a/1.jpg",

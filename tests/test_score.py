@@ -178,7 +178,7 @@ def test_webp_is_lossy_or_not(tmp_path):
     image = Image.fromarray(random_images(16, 16, 3))
     image.save(tmp_path / "a.webp", lossless=True)
     image.save(tmp_path / "b.webp", quality=80)
-    assert Pictures(tmp_path).found.files["lossy"] == (str(tmp_path / "b.webp"),)
+    assert Pictures(tmp_path).found.notes["lossy"].first == str(tmp_path / "b.webp")
 
 
 def test_a_class_tree_is_labelled_by_its_folders(tmp_path):

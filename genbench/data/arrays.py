@@ -20,7 +20,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from genbench.data.image_set import MOST, Found, ImageSet
+from genbench.data.image_set import MOST, Found, ImageSet, Note
 from genbench.data.labels import array_labels
 from genbench.errors import DataError
 
@@ -69,7 +69,7 @@ class ArrayFile(ImageSet):
     def found(self) -> Found:
         """As ImageSet."""
         text = f"values of {self.kind.name} up to {self.top} were divided by 257 and rounded"
-        return Found(texts={"deep-array": text} if self.top > 255 else {})
+        return Found({"deep-array": Note(self.count, self.name, text)} if self.top > 255 else {})
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:

@@ -26,15 +26,19 @@ def batch_size(shape: tuple[int, int, int]) -> int:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something to report of a set's files: how many it concerns, the first one's name, and details in words."""
+
+    count: int = 0
+    first: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Found:
-    """What the files say and the pixels do not.
+    """What the files say and the pixels do not, by code; `genbench.lint.files` has the sentences."""
 
-    files: the names of the files that something is to be reported of, by its code (`genbench.lint.files` has the
-    sentences). texts: what is to be reported of the whole set, by code.
-    """
-
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Note] = field(default_factory=dict)
 
 
 class ImageSet(ABC):

@@ -21,7 +21,7 @@ from torch import Tensor
 from genbench.data.colour import to_srgb
 from genbench.data.depth import deep_values, eight_bits
 from genbench.data.headers import Head, is_picture_suffix, note_warnings, opened, read_heads
-from genbench.data.image_set import Found, ImageSet
+from genbench.data.image_set import Found, ImageSet, Note
 from genbench.data.labels import folder_labels
 from genbench.data.resizing import Fit
 from genbench.data.walk import Listing, list_files
@@ -119,22 +119,29 @@ class Pictures(ImageSet):
     @property
     def found(self) -> Found:
         """As ImageSet; looks at transparency where the pictures have not been decoded yet."""
-        files: dict[str, list[str]] = {code: list(map(str, names)) for code, names in self.left_out.items()}
+        notes, codes = dict(self.left_out), self._by_code()
+        details = {"deep": self._depth()} if "deep" in codes else {}
+        if self.said:
+            codes["warned"] = sorted({name for names in self.said.values() for name in names})
+            details["warned"] = "; ".join(self.said)
+        notes |= {code: Note(len(names), names[0], details.get(code, "")) for code, names in codes.items()}
+        kinds = Counter(head.kind for head in self.heads)
+        if len(kinds) > 1:
+            text = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+            notes["modes"] = Note(self.count, str(self.path), text)
+        return Found(notes)
+
+    def _by_code(self) -> dict[str, list[str]]:
+        codes: dict[str, list[str]] = {}
         for file, head in zip(self.files, self.heads, strict=True):
             for code in head.codes:
-                files.setdefault(code, []).append(str(file))
+                codes.setdefault(code, []).append(str(file))
             if head.alpha and self._is_transparent(file, head):
-                files.setdefault("alpha", []).append(str(file))
-        if self.said:
-            files["warned"] = sorted({name for names in self.said.values() for name in names})
-        return Found({code: tuple(names) for code, names in files.items()}, self._texts(files))
+                codes.setdefault("alpha", []).append(str(file))
+        return codes
 
-    def _texts(self, files: dict[str, list[str]]) -> dict[str, str]:
-        kinds = Counter(head.kind for head in self.heads)
-        texts = {"modes": ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())} if len(kinds) > 1 else {}
-        if "deep" in files:
-            texts["deep"] = "none above 255: read as 0..255" if self._top <= 255 else "divided by 257 and rounded"
-        return texts | ({"warned": "; ".join(self.said)} if self.said else {})
+    def _depth(self) -> str:
+        return "none above 255: read as 0..255" if self._top <= 255 else "divided by 257 and rounded"
 
     def _is_transparent(self, file: Path, head: Head) -> bool:
         if file not in self.transparent:
@@ -157,11 +164,16 @@ class Pictures(ImageSet):
         return shown
 
 
-def _left_out(listing: Listing, others: Sequence[Path]) -> dict[str, Sequence[Path]]:
+def _left_out(listing: Listing, others: Sequence[Path]) -> dict[str, Note]:
     """Files that are not among the pictures, by what is to be reported of them."""
     hidden = [path for path in listing.hidden if is_picture_suffix(path.suffix.lower()) and path.name[:2] != "._"]
     found = {"others": others, "hidden": hidden, "repeated": listing.repeated, "broken-links": listing.broken}
-    return {code: names for code, names in found.items() if names}
+    return {code: Note(len(names), str(names[0]), _suffixes(names)) for code, names in found.items() if names}
+
+
+def _suffixes(names: Sequence[Path]) -> str:
+    counts = Counter(name.suffix.lower() or "without suffix" for name in names)
+    return ", ".join(f"{n:,} {suffix}" for suffix, n in counts.most_common(5))
 
 
 def _shown(size: tuple[int, int]) -> str:

@@ -79,9 +79,14 @@ class CellInputs(Inputs):
         key = self.cell.samples_key
         return self.store.meta(Kind.SAMPLES, key) if self.store.has(Kind.SAMPLES, key) else {}
 
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """As Inputs; for a metric that does not see the images nothing is looked at."""
+        if not metric.reads.of_samples:
+            return ()
+        return tuple(finding.text for finding in lint.concerning(self._findings, (metric,)))
+
     @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about the samples."""
+    def _findings(self) -> tuple[lint.Finding, ...]:
         images = self.generated
         findings = lint.lint(
             images.pixels,
@@ -92,7 +97,7 @@ class CellInputs(Inputs):
             not_finite=self.samples_meta.get("non_finite", 0),
         )
         modes = () if self.cell.source.capabilities.no_network else lint.lint_model(self.opened.model)
-        return tuple(finding.text for finding in (*modes, *findings))
+        return (*modes, *findings)
 
     @property
     def model_protocol(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from genbench.evaluate.sides import Side, open_side
 from genbench.features import FeatureOptions
 from genbench.features.classifier import index
 from genbench.keys import value_key
-from genbench.lint import Finding
+from genbench.lint import Finding, concerning
 from genbench.machine import choose_device, device_name
 from genbench.metrics.base import Metric
 from genbench.metrics.readings import SPATIAL
@@ -153,7 +153,7 @@ def score(
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
-    of_fake, of_reference = inputs.findings
+    of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
     records = tuple(_record(inputs, metric) for metric in chosen)
     shown = inputs.fake_side.images.name, inputs.real_side.images.name
     return Scores(*shown, records, of_fake, of_reference, inputs.identity)

@@ -195,10 +195,9 @@ class ScoreInputs(Inputs):
         """SHA-256 (hex) over the generated pixels."""
         return self._fake.summary.pixel_hash
 
-    @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about both sets, as sentences."""
-        of_fake, of_real = self.findings
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """As Inputs, about both sets."""
+        of_fake, of_real = (lint.concerning(findings, (metric,)) for findings in self.findings)
         return (*(f.text for f in of_fake), *(f"reference: {f.text}" for f in of_real))
 
     @cached_property

@@ -9,21 +9,25 @@ from torch import Tensor
 
 from genbench.data.image_set import Found
 from genbench.lint.summary import Summary
-from genbench.metrics.base import OF_SAMPLES, Metric
+from genbench.metrics.base import Metric
+
+SAMPLES, REFERENCE, LABELS = "samples", "reference", "labels"
+BY_LABEL = ("by class", "condition", "labelled")  # readings of labels
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something about a set of images that would make a number wrong.
 
-    code: a short name. found: what was seen. prevents: the wrong number that comes of it. reads: the kinds of metrics
-    that it concerns (`Metric.reads`). metrics: only metrics of these names; () for every one of the kinds.
+    code: a short name. found: what was seen. prevents: the wrong number that comes of it. scope: which
+    metrics it concerns: SAMPLES all that see the images, REFERENCE those that compare them with the reference, LABELS
+    those that read labels. metrics: only metrics of these names; () for all of the scope.
     """
 
     code: str
     found: str
     prevents: str
-    reads: tuple[str, ...] = OF_SAMPLES
+    scope: str = SAMPLES
     metrics: tuple[str, ...] = ()
 
     @property
@@ -36,7 +40,12 @@ class Finding:
 
     def concerns(self, metric: Metric) -> bool:
         """Whether the metric's value would be wrong."""
-        return metric.name in self.metrics if self.metrics else metric.reads in self.reads
+        if self.metrics:
+            return metric.name in self.metrics
+        reads = metric.reads
+        if self.scope == LABELS:
+            return reads.name in BY_LABEL
+        return reads.against_reference if self.scope == REFERENCE else reads.of_samples
 
 
 def concerning(findings: Iterable[Finding], metrics: Iterable[Metric]) -> tuple[Finding, ...]:

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.lint.base import Case, Finding, share
+from genbench.lint.base import LABELS, REFERENCE, Case, Finding, share
 from genbench.lint.files import of_files
 from genbench.lint.summary import Summary
-from genbench.metrics.base import AGAINST_REFERENCE, CLASSES, CONDITION, LABELLED
 
 ERRORS = 6.0  # standard errors that chance must be away
 SHARE = 0.001  # of the images, below which a constant or a repeated one moves no number that is shown
@@ -27,7 +26,6 @@ SINGULAR = ("fid", "sfid")  # metrics that read the covariance of all features
 BIASED = (  # metrics whose expected value depends on the number of samples
     *SINGULAR, "is", "per_class_fid", "vendi", "precision", "recall", "density", "coverage", "sliced_wasserstein",
 )  # fmt: skip
-OF_LABELS = (CLASSES, CONDITION, LABELLED)
 
 
 Check = Callable[[Case], Finding | None]
@@ -79,10 +77,10 @@ def copied(case: Case) -> Finding | None:
         return None
     if case.images.pixel_hash == case.reference.pixel_hash:
         wrong = "distances of 0 and shares of 1, which say nothing"
-        return Finding("same-set", "the two sets are one and the same", wrong, AGAINST_REFERENCE)
+        return Finding("same-set", "the two sets are one and the same", wrong, REFERENCE)
     found = f"{share(count, n)} images are exact copies of reference images"
     wrong = "copies score better than any model that has to make its images"
-    return Finding("copies", found, wrong, AGAINST_REFERENCE)
+    return Finding("copies", found, wrong, REFERENCE)
 
 
 def sorted_by_class(case: Case) -> Finding | None:
@@ -106,7 +104,7 @@ def one_class(case: Case) -> Finding | None:
     if case.labels is None or len(case.labels.unique()) > 1:
         return None
     found = f"all {case.images.count:,} labels are {int(case.labels[0])}"
-    return Finding("one-class", found, "what is measured by class is measured of this class alone", OF_LABELS)
+    return Finding("one-class", found, "what is measured by class is measured of this class alone", LABELS)
 
 
 def neighbours(values: Tensor) -> tuple[float, float]:
@@ -128,9 +126,9 @@ def neighbours(values: Tensor) -> tuple[float, float]:
 def lossy(case: Case) -> Finding | None:
     """Pictures coded with loss, by their files or by the edges of the 8 x 8 blocks of JPEG."""
     wrong = "what the coding adds or takes away counts as the model's"
-    names, n = case.files.files.get("lossy", ()), case.images.count
-    if names:
-        found = f"{share(len(names), n)} pictures are JPEG or lossy WebP, first {names[0]}"
+    note = case.files.notes.get("lossy")
+    if note:
+        found = f"{share(note.count, case.images.count)} pictures are JPEG or lossy WebP, first {note.first}"
         return Finding("lossy", found, wrong)
     if not has_block_edges(case.images):
         return None
@@ -184,7 +182,7 @@ def grey_as_colour(case: Case) -> Finding | None:
     if reference is not None and (reference.shape[1] == 1 or reference.grey == reference.count):
         return None
     found = "every image is grey, stored in three equal channels"
-    return Finding("grey", found, "beside a reference in colour, the missing colour is measured", AGAINST_REFERENCE)
+    return Finding("grey", found, "beside a reference in colour, the missing colour is measured", REFERENCE)
 
 
 def too_few(case: Case) -> Finding | None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-
 from genbench.lint.base import Case, Finding, share
 
 # By code: what was found of some of the pictures (`{}` is what the reader adds), and what it would make wrong.
@@ -57,21 +53,16 @@ NOT_READ = {
 
 def of_files(case: Case) -> tuple[Finding, ...]:
     """What is reported of a set's files, in the order of the tables."""
-    files, texts, findings = case.files.files, case.files.texts, []
+    notes, findings = case.files.notes, []
     for code, (found, wrong) in NOT_READ.items():
-        if names := files.get(code):
-            findings.append(Finding(code, f"{_counted(names)} are {found}, first {names[0]}", wrong))
+        if note := notes.get(code):
+            what = f"{note.count:,} files ({note.text}) are {found}, first {note.first}"
+            findings.append(Finding(code, what, wrong))
     for code, (found, wrong) in OF_PICTURES.items():
-        if names := files.get(code):
-            what = f"{share(len(names), case.images.count)} pictures {found.format(texts.get(code, ''))}"
-            findings.append(Finding(code, f"{what}, first {names[0]}", wrong))
+        if note := notes.get(code):
+            what = f"{share(note.count, case.images.count)} pictures {found.format(note.text)}, first {note.first}"
+            findings.append(Finding(code, what, wrong))
     for code, (found, wrong) in OF_SETS.items():
-        if code in texts:
-            findings.append(Finding(code, found.format(texts[code]), wrong))
+        if note := notes.get(code):
+            findings.append(Finding(code, found.format(note.text), wrong))
     return tuple(findings)
-
-
-def _counted(names: Sequence[str]) -> str:
-    """How many files, by suffix."""
-    suffixes = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
-    return f"{len(names):,} files ({', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.most_common(5))})"

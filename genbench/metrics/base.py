@@ -136,9 +136,8 @@ class Inputs:
         """Held-out images with their labels."""
         raise NotImplementedError
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about the generated images."""
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """The linter's findings that concern the metric, as sentences."""
         raise NotImplementedError
 
     @property
