@@ -13,8 +13,8 @@ from genbench.metrics.memorisation import memorised_share
 from genbench.selftest.base import MONTE_CARLO, KnownProblem, Measurement, average, measured
 
 COPIES = 100.0 * np.arange(12)[:, None]  # of a small set, too far apart to be neighbours: balls need 10 samples
-POINTS = (COPIES + [0.0, 1.0, 2.0, 3.0]).reshape(-1, 1)
-FAKE_POINTS = (COPIES + [0.5, 10.0]).reshape(-1, 1)
+POINTS = (COPIES + np.arange(4.0)).reshape(-1, 1)
+FAKE_POINTS = (COPIES + np.array([0.5, 10.0])).reshape(-1, 1)
 
 
 def sphere(dims: int, std: float, shift: float = 0.0) -> Array:
