@@ -17,13 +17,13 @@ from typing import Any
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, DatasetSource, Domain, Split, fingerprint
-from genbench.data.files import has_labels, read_images
+from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samples, why_no_classes
 from genbench.errors import DataError, SuiteError
 from genbench.registry import DATASETS, short_name
 
 __all__ = [
-    "Dataset", "DatasetSource", "Domain", "Split", "describe", "fingerprint", "has_labels", "load", "names",
-    "read_images",
+    "NOT_LABELLED", "Dataset", "DatasetSource", "Domain", "Split", "content_of", "describe", "fingerprint", "load",
+    "names", "read_images", "read_samples", "why_no_classes",
 ]  # fmt: skip
 
 

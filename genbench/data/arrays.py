@@ -45,9 +45,9 @@ class ArrayFile(ImageSet):
         raw_labels = self._look_into() if is_zip(path) else None
         with self._opened() as file:
             self.stored, self.fortran, self.kind = read_header(file, path)
-        shown = image_axes(np.broadcast_to(np.uint8(0), self.stored), path).shape
+        self.count, *shape = shape_of(self.stored, path)
+        self.shape = (shape[0], shape[1], shape[2])
         self.top = self._highest()
-        self.count, self.shape = self.stored[0], (shown[1], shown[2], shown[3])
         self.given_labels = array_labels(raw_labels, self.count, path)
 
     def _look_into(self) -> np.ndarray | None:
@@ -115,7 +115,7 @@ class ArrayFile(ImageSet):
     def rows(self, size: int) -> Iterator[Tensor]:
         """As ImageSet. Raises DataError for a file that ends too early."""
         for part in self._parts(size):
-            yield torch.from_numpy(np.array(image_axes(as_levels(part, self.top), self.path), order="C"))
+            yield torch.from_numpy(np.array(axes(as_levels(part, self.top)), order="C"))
 
     @property
     def source_hash(self) -> str:
@@ -156,22 +156,24 @@ def labels_beside(arrays: Mapping[str, np.ndarray], member: str) -> np.ndarray |
     return arrays["arr_1"] if arrays["arr_1"].ndim in (1, 2) else None
 
 
-def image_axes(images: np.ndarray, place: Path | str) -> np.ndarray:
-    """A view of images as (N, C, H, W); DataError for a shape that is none of the allowed layouts, or two of them."""
-    shape = images.shape
+def shape_of(shape: tuple[int, ...], place: Path | str) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of a stored shape; DataError for one that is none of the allowed layouts, or two of them."""
     if len(shape) == 3:
         _refuse_unclear(shape, place)
-        images = images[:, None]
-    elif len(shape) == 4 and shape[3] in CHANNELS:
-        if shape[1] in CHANNELS and max(shape[1:]) > 1:
-            ways = "(N, C, H, W) and (N, H, W, C)"
-            raise DataError(
-                f"{place}: images of shape {shape}, which fits both {ways}; save them with 1 or 3 in one place"
-            )
-        images = images.transpose(0, 3, 1, 2)
-    if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
-        raise DataError(f"{place}: images of shape {images.shape}, allowed: {LAYOUTS}")
-    return images
+    elif len(shape) == 4 and shape[1] in CHANNELS and shape[3] in CHANNELS and max(shape[1:]) > 1:
+        ways = "(N, C, H, W) and (N, H, W, C)"
+        raise DataError(f"{place}: images of shape {shape}, which fits both {ways}; save them with 1 or 3 in one place")
+    first = axes(np.broadcast_to(np.uint8(0), shape)).shape
+    if len(first) != 4 or first[1] not in CHANNELS or 0 in first:
+        raise DataError(f"{place}: images of shape {first}, allowed: {LAYOUTS}")
+    return first[0], first[1], first[2], first[3]
+
+
+def axes(images: np.ndarray) -> np.ndarray:
+    """A view as (N, C, H, W) of images whose stored shape `shape_of` accepts, or of a part of them."""
+    if images.ndim == 3:
+        return images[:, None]
+    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[3] in CHANNELS else images
 
 
 def _refuse_unclear(shape: tuple[int, ...], place: Path | str) -> None:
@@ -221,7 +223,8 @@ def highest_level(kind: np.dtype[Any], values: tuple[float, float, int, bool], p
 
 def type_found(kind: np.dtype[Any], lowest: float, highest: float, not_finite: int) -> str:
     """What is wrong with images that hold no grey levels, and how to mend it."""
-    found = f"images of {kind.name}" + (f" from {lowest:.4g} to {highest:.4g}" if np.isfinite(lowest) else "")
+    digits = ".0f" if kind.kind in "iub" else ".4g"
+    found = f"images of {kind.name}" + (f" from {lowest:{digits}} to {highest:{digits}}" if np.isfinite(lowest) else "")
     found += f", {not_finite:,} values not finite" if not_finite else ""
     allowed = f"{found}; allowed: uint8 grey-level indices"
     if kind.kind == "b":
@@ -245,9 +248,9 @@ def as_levels(values: np.ndarray, top: int) -> np.ndarray:
 
 def channels_first(images: np.ndarray, place: Path | str) -> Tensor:
     """Images in memory as (N, C, H, W) uint8. Raises DataError as `ArrayFile` does."""
-    axes = image_axes(images, place)
+    shape_of(images.shape, place)
     top = 255 if images.dtype == np.uint8 else highest_level(images.dtype, value_range(images), place)
-    return torch.from_numpy(np.array(as_levels(axes, top), order="C"))
+    return torch.from_numpy(np.array(axes(as_levels(images, top)), order="C"))
 
 
 def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -14,13 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from genbench.contract import DataSpec
-from genbench.data.arrays import is_array_file
 from genbench.data.base import Dataset, Split, fingerprint
-from genbench.data.image_set import ImageSet
+from genbench.data.image_set import Found, ImageSet
 from genbench.data.images import open_images
+from genbench.data.labels import Labels, as_classes, classes_of_dataset
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Fit
 from genbench.errors import DataError
+
+NOT_LABELLED = "its samples were not asked for classes"
 
 
 def load_folder(entry: dict[str, Any], place: Path) -> Dataset:
@@ -54,14 +56,43 @@ def read_images(path: Path, spec: DataSpec | None = None) -> Split:
     Raises DataError naming the file, what was found and what is allowed.
     """
     images = open_images(path)
-    split = _in_memory(images.in_channels(spec.channels) if spec else images)
-    if spec is None:
-        return split
-    found = tuple(split.pixels.shape[1:])
-    if found != spec.shape:
-        raise DataError(f"{path}: images of (channels, height, width) {found}, allowed: {spec.shape}")
-    check_levels(split.pixels, spec.levels, path)
+    return _in_memory(images) if spec is None else _beside(images, spec)
+
+
+def read_samples(path: Path, spec: DataSpec, name: str) -> tuple[Split, Found]:
+    """As read_images, with labels as the classes of the dataset of that name, and what the files say."""
+    images = open_images(path).in_channels(spec.channels)
+    split, labels = _beside(images, spec), _array_labels(images)
+    numbers = None if labels is None else as_classes(labels, classes_of_dataset(name, spec.classes))[0]
+    return Split(split.pixels, numbers), images.found
+
+
+def why_no_classes(path: Path, spec: DataSpec, name: str) -> str:
+    """Why a file of images does not say which class of the dataset each was asked to show; "" when it does."""
+    labels = _array_labels(open_images(path)) if path.is_file() else None
+    if labels is None:
+        return NOT_LABELLED
+    reason = as_classes(labels, classes_of_dataset(name, spec.classes))[1] if spec.classes else ""
+    return f"{path.name}: {reason}" if reason else ""
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 (hex) of the images of a file or folder, however its pictures are called and linked."""
+    return open_images(path).source_hash
+
+
+def _beside(images: ImageSet, spec: DataSpec) -> Split:
+    images = images.in_channels(spec.channels)
+    if images.shape != spec.shape:
+        raise DataError(f"{images.name}: images of (channels, height, width) {images.shape}, allowed: {spec.shape}")
+    split = _in_memory(images)
+    check_levels(split.pixels, spec.levels, images.name)
     return split
+
+
+def _array_labels(images: ImageSet) -> Labels | None:
+    """Labels of an array; those that the names of folders may be are not asked for."""
+    return None if isinstance(images, Pictures) else images.given_labels
 
 
 def read_folder(path: Path, size: int | None = None) -> Split:
@@ -73,11 +104,6 @@ def read_folder(path: Path, size: int | None = None) -> Split:
     return Split(Pictures(path, Fit(size) if size else None).load())
 
 
-def has_labels(path: Path) -> bool:
-    """Whether a file of images made elsewhere says which class each was asked to show."""
-    return path.is_file() and is_array_file(path) and open_images(path).labels is not None
-
-
 def check_levels(pixels: Tensor, levels: int, path: Path | str) -> None:
     """Raises DataError for a value that is no grey-level index."""
     highest = int(pixels.max())
@@ -86,8 +112,9 @@ def check_levels(pixels: Tensor, levels: int, path: Path | str) -> None:
 
 
 def _in_memory(images: ImageSet) -> Split:
-    """All images; of a folder without the labels that its folders' names may be."""
-    return Split(images.load(), None if isinstance(images, Pictures) else images.labels)
+    """All images with their labels."""
+    labels = _array_labels(images)
+    return Split(images.load(), None if labels is None else labels.numbers)
 
 
 def _dataset(name: str, images: Split, levels: int, path: Path) -> Dataset:

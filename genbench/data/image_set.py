@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,16 @@ class Found:
     """What the files say and the pixels do not, by code; `genbench.lint.files` has the sentences."""
 
     notes: Mapping[str, Note] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """As plain data for JSON."""
+        return {code: asdict(note) for code, note in self.notes.items()}
+
+
+def found_from(plain: Mapping[str, Mapping[str, Any]]) -> Found:
+    """The inverse of Found.plain."""
+    return Found({code: Note(**note) for code, note in plain.items()})
 
 
 class ImageSet(ABC):

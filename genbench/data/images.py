@@ -28,10 +28,9 @@ def open_images(path: Path, fit: Fit | None = None) -> ImageSet:
         raise DataError(f"{path}: no such file or folder of images")
     if not is_array_file(path):
         raise DataError(f"{path}: found '{path.suffix}', allowed: a folder of images, .npz or .npy")
-    images = ArrayFile(path)
-    return images if fit is None else resized(images, fit)
+    return resized(ArrayFile(path), fit)
 
 
-def resized(images: ImageSet, fit: Fit, levels: int = 256) -> ImageSet:
-    """The same images brought to a size; levels: how many grey levels they have."""
-    return images if images.shape[1:] == (fit.size, fit.size) else Resized(images, fit, levels)
+def resized(images: ImageSet, fit: Fit | None) -> ImageSet:
+    """The same images brought to a size, None for as they are."""
+    return images if fit is None or images.shape[1:] == (fit.size, fit.size) else Resized(images, fit)

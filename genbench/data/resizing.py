@@ -25,10 +25,14 @@ FILTER = Image.Resampling.LANCZOS
 
 @dataclass(frozen=True)
 class Fit:
-    """A square size in pixels, and how images are brought to it: crop, stretch or pad."""
+    """A square size in pixels, and how images are brought to it: crop, stretch or pad.
+
+    levels: grey levels; no resized value of an image passes the highest, where the image does not.
+    """
 
     size: int
     how: str = "crop"
+    levels: int = 256
 
     def __post_init__(self) -> None:
         """Raises DataError for a size below 1 or an unknown way."""
@@ -47,16 +51,22 @@ class Fit:
         wanted = (self.size, self.size)
         if image.size == wanted:
             return image
+        top = self.levels - 1
+        within = top < 255 and int(np.asarray(image).max()) <= top
+        shown = self._resized(image, wanted)
+        return shown.point([min(k, top) for k in range(256)] * len(shown.getbands())) if within else shown
+
+    def _resized(self, image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
         if self.how == "crop":
             return ImageOps.fit(image, wanted, FILTER)
         return ImageOps.pad(image, wanted, FILTER) if self.how == "pad" else image.resize(wanted, FILTER)
 
 
 class Resized(ImageSet):
-    """Another set's images in a size; levels: grey levels, which no resized value passes."""
+    """Another set's images in a size."""
 
-    def __init__(self, images: ImageSet, fit: Fit, levels: int) -> None:
-        self.images, self.fit, self.levels, self.name = images, fit, levels, images.name
+    def __init__(self, images: ImageSet, fit: Fit) -> None:
+        self.images, self.fit, self.name = images, fit, images.name
         self.count, self.shape = images.count, (images.shape[0], fit.size, fit.size)
         self.given_labels, self.folders = images.given_labels, images.folders
 
@@ -68,7 +78,7 @@ class Resized(ImageSet):
     def rows(self, size: int) -> Iterator[Tensor]:
         """As ImageSet."""
         for part in self.images.rows(min(size, batch_size(self.images.shape))):
-            yield torch.stack([self._one(image) for image in part]).clamp_max(self.levels - 1)
+            yield torch.stack([self._one(image) for image in part])
 
     def _one(self, image: Tensor) -> Tensor:
         planes = [Image.fromarray(plane.numpy()) for plane in image]
@@ -77,8 +87,8 @@ class Resized(ImageSet):
     @property
     def source_hash(self) -> str:
         """As ImageSet."""
-        return hashlib.sha256(f"{self.images.source_hash} {self.fit} {self.levels}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.images.source_hash} {self.fit}".encode()).hexdigest()
 
     def in_channels(self, channels: int) -> ImageSet:
         """As ImageSet."""
-        return Resized(self.images.in_channels(channels), self.fit, self.levels)
+        return Resized(self.images.in_channels(channels), self.fit)

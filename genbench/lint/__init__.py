@@ -13,6 +13,7 @@ from torch import Tensor
 from genbench.data.image_set import Found
 from genbench.lint.base import Case, Finding, concerning
 from genbench.lint.checks import inspect, lint_model, non_finite, not_pixels
+from genbench.lint.labels import label_findings
 from genbench.lint.summary import SUMMARY_VERSION, Gather, Summary, load_summary, summarise
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Summary",
     "concerning",
     "inspect",
+    "label_findings",
     "lint",
     "lint_model",
     "load_summary",

@@ -23,8 +23,8 @@ SHARE = 0.001  # of the images, below which a constant or a repeated one moves n
 ENOUGH = 2_000  # samples below which several numbers still move with how many there are
 LEAST = 100  # images that a test by chance needs
 SINGULAR = ("fid", "sfid")  # metrics that read the covariance of all features
-BIASED = (  # metrics whose expected value depends on the number of samples
-    *SINGULAR, "is", "per_class_fid", "vendi", "precision", "recall", "density", "coverage", "sliced_wasserstein",
+BIASED = (  # other metrics whose expected value depends on the number of samples
+    "is", "per_class_fid", "vendi", "precision", "recall", "density", "coverage", "sliced_wasserstein",
 )  # fmt: skip
 
 
@@ -185,24 +185,29 @@ def grey_as_colour(case: Case) -> Finding | None:
     return Finding("grey", found, "beside a reference in colour, the missing colour is measured", REFERENCE)
 
 
-def too_few(case: Case) -> Finding | None:
-    """Fewer samples than features, or so few that some numbers still move with them."""
+def singular(case: Case) -> Finding | None:
+    """No more samples than features."""
     n, dims = case.images.count, case.feature_dims
-    if dims is None:
+    if dims is None or n > dims:
         return None
-    if n <= dims:
-        found = f"{n:,} samples for {dims:,} features: their covariance is singular"
-        wrong = "the distance is far too high, by an amount that depends on the number of samples"
-        return Finding("too-few", found, wrong, metrics=SINGULAR)
-    if n >= ENOUGH:
+    found = f"{n:,} samples for {dims:,} features: their covariance is singular"
+    wrong = "the distance is far too high, by an amount that depends on the number of samples"
+    return Finding("too-few", found, wrong, metrics=SINGULAR)
+
+
+def few(case: Case) -> Finding | None:
+    """So few samples that some numbers still depend on how many there are."""
+    n, dims = case.images.count, case.feature_dims
+    if dims is None or n >= ENOUGH:
         return None
-    found = f"{n:,} samples, fewer than {ENOUGH:,}"
     wrong = "the value depends on the number of samples; compare equal numbers only"
-    return Finding("few", found, wrong, metrics=BIASED)
+    metrics = BIASED if n <= dims else (*SINGULAR, *BIASED)
+    return Finding("few", f"{n:,} samples, fewer than {ENOUGH:,}", wrong, metrics=metrics)
 
 
 CHECKS: tuple[Check, ...] = (
-    out_of_range, constant, duplicate, copied, sorted_by_class, one_class, lossy, enlarged, grey_as_colour, too_few,
+    out_of_range, constant, duplicate, copied, sorted_by_class, one_class, lossy, enlarged, grey_as_colour, singular,
+    few,
 )  # fmt: skip
 
 
