@@ -132,12 +132,12 @@ def test_labels_with_their_numbers_exchanged_are_warned_of(digits):
 
 
 def test_random_labels_pass_as_often_as_stated(digits):
-    from genbench.lint.labels import agreement
+    from genbench.lint.labels import label_agreement
 
     rows, known = digits.test.pixels.flatten(1).float().numpy(), digits.train.pixels.flatten(1).float().numpy()
     rng, errors = np.random.default_rng(0), []
     for _ in range(400):
-        seen = agreement(rows, rng.permutation(digits.test.labels.numpy()), known, digits.train.labels.numpy())
+        seen = label_agreement(rows, rng.permutation(digits.test.labels.numpy()), known, digits.train.labels.numpy())
         share = seen.chance / seen.n
         errors.append((seen.hits - seen.chance) / (seen.n * share * (1 - share)) ** 0.5)
     assert abs(np.mean(errors)) < 4 / 400**0.5

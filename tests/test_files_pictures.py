@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from genbench.data.images import Fit, Pictures
+from genbench.data.images import Pictures, Sizing
 from genbench.errors import DataError
 from genbench.lint import Case, inspect, summarise
 
@@ -363,17 +363,17 @@ def test_pictures_of_different_sizes_are_brought_to_one(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     Image.new("L", (5, 5), 255).save(tmp_path / "small.png")
     for how, middle_row in (("crop", [255] * 10), ("stretch", None), ("pad", None)):
-        images = Pictures(tmp_path, Fit(10, how))
+        images = Pictures(tmp_path, Sizing(10, how))
         assert images.shape == (1, 10, 10)
         pixels = images.load()[:, 0].numpy()
         assert (pixels[0] == 255).all()
         if middle_row:
             assert pixels[1, 5].tolist() == middle_row
-    assert (Pictures(tmp_path, Fit(10, "pad")).load()[1, 0, :3] == 0).all()
-    stretched = Pictures(tmp_path, Fit(10, "stretch")).load()[1, 0, 5].tolist()
+    assert (Pictures(tmp_path, Sizing(10, "pad")).load()[1, 0, :3] == 0).all()
+    stretched = Pictures(tmp_path, Sizing(10, "stretch")).load()[1, 0, 5].tolist()
     assert stretched[0] == stretched[9] == 0
     assert stretched[5] == 255
-    hashes = {Pictures(tmp_path, Fit(10, how)).source_hash for how in ("crop", "stretch", "pad")}
+    hashes = {Pictures(tmp_path, Sizing(10, how)).source_hash for how in ("crop", "stretch", "pad")}
     assert len(hashes) == 3
 
 
@@ -381,7 +381,7 @@ def test_a_picture_is_turned_before_it_is_resized(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "x.png", exif=exif(6))
     turned = Image.fromarray(np.rot90(RAMP, -1).copy())
     assert np.array_equal(
-        Pictures(tmp_path, Fit(3)).load()[0].permute(1, 2, 0),
+        Pictures(tmp_path, Sizing(3)).load()[0].permute(1, 2, 0),
         np.asarray(ImageOps.fit(turned, (3, 3), Image.Resampling.LANCZOS)),
     )
 
@@ -392,4 +392,4 @@ def test_a_picture_is_turned_before_it_is_resized(tmp_path):
 )
 def test_sizes_that_cannot_be_are_one_line(size, how, text):
     with pytest.raises(DataError, match=text):
-        Fit(size, how)
+        Sizing(size, how)

@@ -63,7 +63,7 @@ class ArrayFile(ImageSet):
         if self.kind == np.uint8:
             return 255
         ranges = [value_range(part) for part in self._parts(MOST)]
-        return highest_level(self.kind, merged(ranges), self.path)
+        return highest_level(self.kind, merged_ranges(ranges), self.path)
 
     @property
     def found(self) -> Found:
@@ -203,7 +203,7 @@ def value_range(values: np.ndarray) -> tuple[float, float, int, bool]:
     return *ends, values.size - finite.size, whole
 
 
-def merged(ranges: list[tuple[float, float, int, bool]]) -> tuple[float, float, int, bool]:
+def merged_ranges(ranges: list[tuple[float, float, int, bool]]) -> tuple[float, float, int, bool]:
     """The range of several parts together."""
     if not ranges:
         return np.nan, np.nan, 0, False

@@ -19,7 +19,7 @@ from genbench.data.image_set import Found, ImageSet
 from genbench.data.images import open_images
 from genbench.data.labels import Labels, as_classes, classes_of_dataset
 from genbench.data.pictures import Pictures
-from genbench.data.resizing import Fit
+from genbench.data.resizing import Sizing
 from genbench.errors import DataError
 
 NOT_LABELLED = "its samples were not asked for classes"
@@ -101,7 +101,7 @@ def read_folder(path: Path, size: int | None = None) -> Split:
     size: the shorter side is resized to it (Lanczos, antialiased) and the middle square kept; None: as they are.
     Raises DataError as `Pictures` does.
     """
-    return Split(Pictures(path, Fit(size) if size else None).load())
+    return Split(Pictures(path, Sizing(size) if size else None).load())
 
 
 def check_levels(pixels: Tensor, levels: int, path: Path | str) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from genbench.data.arrays import ArrayFile, is_array_file
 from genbench.data.image_set import Found, ImageSet, InMemory
 from genbench.data.pictures import Pictures
-from genbench.data.resizing import Fit, Resized
+from genbench.data.resizing import Resized, Sizing
 from genbench.errors import DataError
 
-__all__ = ["ArrayFile", "Fit", "Found", "ImageSet", "InMemory", "Pictures", "open_images", "resized"]
+__all__ = ["ArrayFile", "Found", "ImageSet", "InMemory", "Pictures", "Sizing", "open_images", "to_size"]
 
 
-def open_images(path: Path, fit: Fit | None = None) -> ImageSet:
+def open_images(path: Path, fit: Sizing | None = None) -> ImageSet:
     """The images of a folder, an .npy or an .npz; fit: the size to bring each of them to, None for as they are.
 
     Raises DataError naming the file, what was found and what is allowed.
@@ -28,9 +28,9 @@ def open_images(path: Path, fit: Fit | None = None) -> ImageSet:
         raise DataError(f"{path}: no such file or folder of images")
     if not is_array_file(path):
         raise DataError(f"{path}: found '{path.suffix}', allowed: a folder of images, .npz or .npy")
-    return resized(ArrayFile(path), fit)
+    return to_size(ArrayFile(path), fit)
 
 
-def resized(images: ImageSet, fit: Fit | None) -> ImageSet:
+def to_size(images: ImageSet, fit: Sizing | None) -> ImageSet:
     """The same images brought to a size, None for as they are."""
     return images if fit is None or images.shape[1:] == (fit.size, fit.size) else Resized(images, fit)

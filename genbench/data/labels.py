@@ -88,7 +88,7 @@ def _allowed(classes: Classes) -> list[str]:
 def class_number(name: str, classes: Classes) -> int | None:
     """The class that a folder's or label's name tells, None for no class."""
     for number, spellings in enumerate(classes.names):
-        if plain(name) in {plain(spelling) for spelling in spellings}:
+        if plain_name(name) in {plain_name(spelling) for spelling in spellings}:
             return number
     numbered = NUMBERED.match(name)
     if numbered is None or int(numbered[1]) >= classes.count:
@@ -98,11 +98,13 @@ def class_number(name: str, classes: Classes) -> int | None:
         return None
     if numbered[2] is None:
         return number
-    agrees = not classes.names or plain(numbered[2]) in {plain(spelling) for spelling in classes.names[number]}
+    agrees = not classes.names or plain_name(numbered[2]) in {
+        plain_name(spelling) for spelling in classes.names[number]
+    }
     return number if agrees else None
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without case, punctuation, spaces and leading article."""
     return re.sub(r"[\W_]", "", re.sub(r"^(a|an|the)[\s_]+", "", name.casefold()))
 

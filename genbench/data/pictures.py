@@ -23,7 +23,7 @@ from genbench.data.depth import deep_values, eight_bits
 from genbench.data.headers import Head, is_picture_suffix, note_warnings, opened, read_heads
 from genbench.data.image_set import Found, ImageSet, Note
 from genbench.data.labels import folder_labels
-from genbench.data.resizing import Fit
+from genbench.data.resizing import Sizing
 from genbench.data.walk import Listing, list_files
 from genbench.errors import DataError
 
@@ -40,7 +40,7 @@ DEEP_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 class Pictures(ImageSet):
     """Every picture below a folder. fit: the size to bring each to, as it is decoded."""
 
-    def __init__(self, path: Path, fit: Fit | None = None) -> None:
+    def __init__(self, path: Path, fit: Sizing | None = None) -> None:
         """Reads every header. Raises DataError for a broken picture, no pictures, or sizes that differ without fit."""
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of images")
@@ -180,7 +180,7 @@ def _shown(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def read_picture(path: Path, head: Head, top: int, fit: Fit | None) -> tuple[np.ndarray, bool]:
+def read_picture(path: Path, head: Head, top: int, fit: Sizing | None) -> tuple[np.ndarray, bool]:
     """One picture (H, W, C) uint8, C = 1 for grey files and 3 for others, and whether it is transparent anywhere.
 
     top: the largest value of the set's pictures of more than 8 bits. Transparent pictures are shown on white.

@@ -24,7 +24,7 @@ FILTER = Image.Resampling.LANCZOS
 
 
 @dataclass(frozen=True)
-class Fit:
+class Sizing:
     """A square size in pixels, and how images are brought to it: crop, stretch or pad.
 
     levels: grey levels; no resized value of an image passes the highest, where the image does not.
@@ -65,7 +65,7 @@ class Fit:
 class Resized(ImageSet):
     """Another set's images in a size."""
 
-    def __init__(self, images: ImageSet, fit: Fit) -> None:
+    def __init__(self, images: ImageSet, fit: Sizing) -> None:
         self.images, self.fit, self.name = images, fit, images.name
         self.count, self.shape = images.count, (images.shape[0], fit.size, fit.size)
         self.given_labels, self.folders = images.given_labels, images.folders

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from genbench import features as extractors
 from genbench import metrics as known
-from genbench.data.images import Fit
+from genbench.data.images import Sizing
 from genbench.errors import DataError, GenbenchError
 from genbench.evaluate.measure import measure_metric
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
@@ -154,7 +154,7 @@ def score(
     """
     options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
     wanted = [_metric(name) for name in metrics or ()]
-    sides = open_sides(fake, reference, download, None if size is None else Fit(size, fit))
+    sides = open_sides(fake, reference, download, None if size is None else Sizing(size, fit))
     inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, choose_device(device), report)
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench import data
 from genbench.data.arrays import channels_first
-from genbench.data.images import Fit, ImageSet, InMemory, open_images, resized
+from genbench.data.images import ImageSet, InMemory, Sizing, open_images, to_size
 from genbench.data.labels import Classes, as_classes, classes_of_dataset, classes_of_labels
 from genbench.errors import DataError
 from genbench.keys import digest
@@ -31,7 +31,7 @@ class Side:
     images: ImageSet
     dataset: data.Dataset | None = None
     split: str = "all"
-    fit: Fit | None = None
+    fit: Sizing | None = None
 
     @property
     def label(self) -> str:
@@ -48,7 +48,7 @@ class Side:
         return classes_of_labels(self.images.given_labels)
 
 
-def open_sides(fake: Any, reference: Any, download: bool, fit: Fit | None) -> tuple[Side, Side]:
+def open_sides(fake: Any, reference: Any, download: bool, fit: Sizing | None) -> tuple[Side, Side]:
     """Both sets, as `open_side` reads them."""
     real = open_side(reference, "reference", download, fit)
     if fit is not None and real.dataset is not None:
@@ -56,14 +56,14 @@ def open_sides(fake: Any, reference: Any, download: bool, fit: Fit | None) -> tu
     return open_side(fake, "fake", download, fit), real
 
 
-def open_side(images: Any, role: str, download: bool = False, fit: Fit | None = None) -> Side:
+def open_side(images: Any, role: str, download: bool = False, fit: Sizing | None = None) -> Side:
     """A path, a dataset's name (`name` is its train split, `name:test` its test split) or an array.
 
     role: "fake" or "reference", for messages. fit: the size to bring the images to.
     Raises DataError for what is none of them.
     """
     if not isinstance(images, str | Path):
-        return Side(resized(InMemory(role, channels_first(np.asarray(images), role)), fit), fit=fit)
+        return Side(to_size(InMemory(role, channels_first(np.asarray(images), role)), fit), fit=fit)
     path, (name, split) = Path(images).expanduser(), _name_and_split(str(images))
     if name in data.named() or (is_target(name) and not path.exists()):
         return _named(name, split, role, download, fit)
@@ -82,7 +82,7 @@ def _name_and_split(text: str) -> tuple[str, str]:
     return (name, split or _SPLITS[0]) if name in data.named() or split in _SPLITS else (text, _SPLITS[0])
 
 
-def _named(name: str, split: str, role: str, download: bool, fit: Fit | None) -> Side:
+def _named(name: str, split: str, role: str, download: bool, fit: Sizing | None) -> Side:
     if split not in _SPLITS:
         raise DataError(f"{role} '{name}:{split}': unknown split '{split}', allowed: {', '.join(_SPLITS)}")
     entry: dict[str, Any] = {"name": name}
@@ -91,12 +91,12 @@ def _named(name: str, split: str, role: str, download: bool, fit: Fit | None) ->
     return split_of(data.load(entry), split, fit)
 
 
-def split_of(dataset: data.Dataset, split: str, fit: Fit | None = None) -> Side:
+def split_of(dataset: data.Dataset, split: str, fit: Sizing | None = None) -> Side:
     """A split of a dataset as a side, in its own size or brought to another."""
     part = getattr(dataset, split)
     key = digest({"data": dataset.fingerprint, "split": split})
     fit = None if fit is None else replace(fit, levels=dataset.spec.levels)
-    images = resized(InMemory(f"{dataset.name}:{split}", part.pixels, part.labels, key), fit)
+    images = to_size(InMemory(f"{dataset.name}:{split}", part.pixels, part.labels, key), fit)
     return Side(images, dataset, split, fit)
 
 

@@ -70,6 +70,6 @@ class Case:
     ordered: bool = True
 
 
-def share(count: int, n: int) -> str:
+def part_of(count: int, n: int) -> str:
     """A part of a set, for a message."""
     return f"{count:,} of {n:,}"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.lint.base import LABELS, REFERENCE, Case, Finding, share
+from genbench.lint.base import LABELS, REFERENCE, Case, Finding, part_of
 from genbench.lint.files import of_files
 from genbench.lint.summary import Summary
 
@@ -53,7 +53,7 @@ def constant(case: Case) -> Finding | None:
     count, n = case.images.constant, case.images.count
     if count < max(1, SHARE * n):
         return None
-    found = f"{share(count, n)} images are one flat colour"
+    found = f"{part_of(count, n)} images are one flat colour"
     return Finding("constant", found, "blank pictures count like any others, whatever these look like")
 
 
@@ -63,7 +63,7 @@ def duplicate(case: Case) -> Finding | None:
     count = n - len(np.unique(case.images.hashes))
     if count < max(1, SHARE * n):
         return None
-    found = f"{share(count, n)} images repeat another one exactly"
+    found = f"{part_of(count, n)} images repeat another one exactly"
     wrong = "there are fewer different samples than are counted, so that intervals are too narrow"
     return Finding("duplicates", found, wrong)
 
@@ -78,7 +78,7 @@ def copied(case: Case) -> Finding | None:
     if case.images.pixel_hash == case.reference.pixel_hash:
         wrong = "distances of 0 and shares of 1, which say nothing"
         return Finding("same-set", "the two sets are one and the same", wrong, REFERENCE)
-    found = f"{share(count, n)} images are exact copies of reference images"
+    found = f"{part_of(count, n)} images are exact copies of reference images"
     wrong = "copies score better than any model that has to make its images"
     return Finding("copies", found, wrong, REFERENCE)
 
@@ -128,7 +128,7 @@ def lossy(case: Case) -> Finding | None:
     wrong = "what the coding adds or takes away counts as the model's"
     note = case.files.notes.get("lossy")
     if note:
-        found = f"{share(note.count, case.images.count)} pictures are JPEG or lossy WebP, first {note.first}"
+        found = f"{part_of(note.count, case.images.count)} pictures are JPEG or lossy WebP, first {note.first}"
         return Finding("lossy", found, wrong)
     if not has_block_edges(case.images):
         return None
@@ -245,5 +245,5 @@ def non_finite(count: int, n: int) -> tuple[Finding, ...]:
     """That images hold values that are not finite; they are counted and never dropped."""
     if not count:
         return ()
-    found = f"{share(count, n)} images hold NaN or infinity"
+    found = f"{part_of(count, n)} images hold NaN or infinity"
     return (Finding("not-finite", found, "dropped, they would leave only the good images; kept, they show as black"),)

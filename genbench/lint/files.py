@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genbench.lint.base import Case, Finding, share
+from genbench.lint.base import Case, Finding, part_of
 
 # By code: what was found of some of the pictures (`{}` is what the reader adds), and what it would make wrong.
 OF_PICTURES = {
@@ -60,7 +60,7 @@ def of_files(case: Case) -> tuple[Finding, ...]:
             findings.append(Finding(code, what, wrong))
     for code, (found, wrong) in OF_PICTURES.items():
         if note := notes.get(code):
-            what = f"{share(note.count, case.images.count)} pictures {found.format(note.text)}, first {note.first}"
+            what = f"{part_of(note.count, case.images.count)} pictures {found.format(note.text)}, first {note.first}"
             findings.append(Finding(code, what, wrong))
     for code, (found, wrong) in OF_SETS.items():
         if note := notes.get(code):

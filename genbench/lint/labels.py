@@ -43,7 +43,7 @@ class Agreement:
         return self.hits - self.chance < ERRORS * (self.n * share * (1 - share)) ** 0.5
 
 
-def agreement(rows: Rows, labels: NDArray[np.int64], known: Rows, known_labels: NDArray[np.int64]) -> Agreement:
+def label_agreement(rows: Rows, labels: NDArray[np.int64], known: Rows, known_labels: NDArray[np.int64]) -> Agreement:
     """Of rows (N, D) with labels (N,), against the class means of known (M, D); labels of no known row are left out."""
     classes = np.unique(known_labels)
     means = np.stack([known[known_labels == c].mean(axis=0, dtype=np.float64) for c in classes])
@@ -70,10 +70,10 @@ def label_findings(
     if len(np.unique(real_labels)) < 2 or len(np.unique(fake_labels)) < 2:
         return (), ()
     half = np.random.default_rng(SEED).permutation(len(real)) < len(real) // 2
-    own = agreement(real[half], real_labels[half], real[~half], real_labels[~half])
+    own = label_agreement(real[half], real_labels[half], real[~half], real_labels[~half])
     if own.looks_random:
         return (), (_random(own),)
-    seen = agreement(fake, fake_labels, real, real_labels)
+    seen = label_agreement(fake, fake_labels, real, real_labels)
     renamed = _renamed(seen)
     if renamed:
         return (renamed,), ()
