@@ -74,13 +74,15 @@ def score(
     resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
     precision: Annotated[str, typer.Option(help="Arithmetic of the extractor: fp32 or bf16.")] = "fp32",
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
+    size: Annotated[int | None, typer.Option(help="Bring both sets to this size in pixels first.")] = None,
+    fit: Annotated[str, typer.Option(help="With --size: crop, stretch or pad.")] = "crop",
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
     from genbench.commands import score as scoring
 
     scores = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
-        device=device, resize=resize, precision=precision, download=download,
+        device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
     )  # fmt: skip
     typer.echo(scores.to_json() if str(json_file) == "-" else scores.table())
     raise typer.Exit(1 if scores.failed else 0)

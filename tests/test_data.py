@@ -226,7 +226,7 @@ BAD_ARRAYS = {
     ),
     "labels": (
         {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(3, np.int64)},
-        "labels of int64 and shape (3,), allowed: integers from 0, shape (4,)",
+        "labels of int64 and shape (3,), lowest 0, allowed: integers from 0, shape (4,), names, or one-hot rows (4, K)",
     ),
     "value": ({"images": np.full((4, 8, 8), 17, np.uint8)}, "pixel value 17, allowed: grey-level indices 0 to 16"),
     "shape": (
@@ -235,7 +235,7 @@ BAD_ARRAYS = {
     ),
     "pickle": (
         {"images": np.array([None, 1])},
-        "not a readable array file: Object arrays cannot be loaded when allow_pickle=False",
+        "holds Python objects, allowed: uint8 grey-level indices",
     ),
 }
 
@@ -297,7 +297,7 @@ def test_pictures_saved_in_colour_stand_beside_a_grey_dataset(tmp_path: Path) ->
     write_pictures(tmp_path / "x", np.repeat(images[..., None], 3, axis=3))
     assert np.array_equal(data.read_images(tmp_path / "x", digits.SPEC).pixels[:, 0], images)
     write_pictures(tmp_path / "colour", random_images(3, 8, 8, 3, high=17))
-    with pytest.raises(DataError, match=r"\(3, 8, 8\), allowed: \(1, 8, 8\)"):
+    with pytest.raises(DataError, match=r"a picture in colour, allowed: grey"):
         data.read_images(tmp_path / "colour", digits.SPEC)
 
 
@@ -305,20 +305,17 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     entry = {"name": "folder", "path": "empty"}
     assert message(entry, tmp_path) == (
-        f"{tmp_path}/empty: no images in this folder; allowed: .png, .jpg, .jpeg, .webp, .bmp"
+        f"{tmp_path}/empty: no images in this folder; allowed: the formats that Pillow reads"
     )
     assert message({"name": "folder", "path": "no"}, tmp_path) == f"{tmp_path}/no: no such folder of images"
     mixed = write_pictures(tmp_path / "mixed", random_images(2, 4, 4))
     Image.new("L", (5, 4)).save(mixed / "z.png")
     assert message({"name": "folder", "path": "mixed"}, tmp_path) == (
-        f"{mixed}/z.png: 4x5 pixels, but {mixed}/000.png has 4x4; all must agree, or set `size:` to resize them"
+        f"{mixed}/z.png: 4x5 pixels (height x width), but {mixed}/000.png has 4x4; all of a set must agree, or be "
+        "resized: `size:` in a suite, `--size` of score"
     )
     (mixed / "000.png").write_bytes((mixed / "000.png").read_bytes()[:40])
     assert message({"name": "folder", "path": "mixed"}, tmp_path).startswith(f"{mixed}/000.png: not a readable image: ")
-    deep = write_pictures(tmp_path / "deep", random_images(1, 4, 4).astype(np.uint16))
-    assert message({"name": "folder", "path": "deep"}, tmp_path) == (
-        f"{deep}/000.png: pixels of mode I;16, allowed: 8 bits a channel"
-    )
     one = write_pictures(tmp_path / "one", random_images(1, 4, 4))
     assert message({"name": "folder", "path": "one"}, tmp_path) == (
         f"{one}: 1 image, allowed: at least 2, one to train on and one to hold out"

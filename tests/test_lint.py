@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genbench import data
 from genbench.data import fashion_mnist
-from genbench.data.images import Found
+from genbench.data.image_set import Found, Note
 from genbench.lint import Case, Gather, inspect, lint, lint_model, load_summary, summarise
 from genbench.lint.checks import neighbours
 from genbench.lint.summary import high_share, step_excess
@@ -110,7 +110,7 @@ def test_images_of_zero_to_one_stored_as_whole_numbers(photographs):
     finding = lint((photographs.float() / 255).round().to(torch.uint8), 256)[0]
     assert finding.text == (
         "no pixel is above 1 of 255, as when 0..1 is stored as whole numbers: pictures so dark or so bright are far "
-        "from every reference, and fid measures their scale alone"
+        "from every reference, and the value measures their scale alone"
     )
     assert (finding.code, str(finding)) == ("range", finding.text)
 
@@ -168,10 +168,10 @@ def test_jpeg_is_seen_in_decoded_pixels(photographs, quality):
 
 
 def test_jpeg_is_seen_in_the_files(digits):
-    found = lint(digits.test.pixels, 17, files=Found(lossy=("a/1.jpg", "a/2.jpg"), alpha=("b.png",)))
+    found = lint(digits.test.pixels, 17, files=Found({"lossy": Note(2, "a/1.jpg"), "alpha": Note(1, "b.png")}))
     assert [f.found for f in found] == [
+        "1 of 360 pictures are transparent in places and are shown on white, first b.png",
         "2 of 360 pictures are JPEG or lossy WebP, first a/1.jpg",
-        "1 of 360 pictures have an alpha channel, which is dropped, first b.png",
     ]
 
 
@@ -198,8 +198,11 @@ def test_grey_stored_as_colour(photographs):
 
 def test_too_few_samples_for_the_features(digits):
     few = lint(digits.test.pixels, 17, feature_dims=2048)
-    assert [f.found for f in few] == ["360 samples for 2,048 features: their covariance is singular"]
-    assert codes(digits.test.pixels, 17, feature_dims=360) == ["too-few"]
+    assert [f.found for f in few] == [
+        "360 samples for 2,048 features: their covariance is singular", "360 samples, fewer than 2,000",
+    ]  # fmt: skip
+    assert [set(f.metrics) & {"fid", "is"} for f in few] == [{"fid"}, {"is"}]
+    assert codes(digits.test.pixels, 17, feature_dims=360) == ["too-few", "few"]
     assert codes(digits.test.pixels, 17, feature_dims=359) == ["few"]
 
 

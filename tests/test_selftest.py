@@ -99,7 +99,7 @@ def without_shuffling(random_state):
 
 
 def itself_a_neighbour(squared_radii):
-    return lambda rows, k: np.zeros(len(rows)) if k == 1 else squared_radii(rows, k - 1)
+    return lambda rows, k: np.full(len(rows), 1e-3) if k == 1 else squared_radii(rows, k - 1)
 
 
 def no_log_det(forward):

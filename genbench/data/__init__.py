@@ -15,15 +15,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, DatasetSource, Domain, Split, fingerprint
-from genbench.data.files import image_member, labels_beside, read_images
+from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samples, why_no_classes
 from genbench.errors import DataError, SuiteError
 from genbench.registry import DATASETS, short_name
 
-__all__ = ["Dataset", "DatasetSource", "Domain", "Split", "describe", "fingerprint", "load", "names", "read_images"]
+__all__ = [
+    "NOT_LABELLED", "Dataset", "DatasetSource", "Domain", "Split", "content_of", "describe", "fingerprint", "load",
+    "names", "read_images", "read_samples", "why_no_classes",
+]  # fmt: skip
 
 
 def names() -> tuple[str, ...]:
@@ -92,14 +93,6 @@ def has_captions(entry: dict[str, Any]) -> bool:
 def is_translation(entry: dict[str, Any]) -> bool:
     """Whether the dataset of this entry is a translation task."""
     return dataset_source(entry).translation
-
-
-def has_labels(path: Path) -> bool:
-    """Whether a file of images made elsewhere contains the class that each image was asked to show."""
-    if path.suffix != ".npz":
-        return False
-    with np.load(path, allow_pickle=False) as arrays:
-        return labels_beside(arrays, image_member(tuple(arrays), path)) is not None
 
 
 def origin(entry: dict[str, Any]) -> str:

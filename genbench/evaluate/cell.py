@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genbench import data, features, lint
 from genbench.contract import Condition
+from genbench.data.image_set import found_from
 from genbench.draw.blocks import on_device
 from genbench.draw.cost import measure_cost
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
@@ -79,9 +80,14 @@ class CellInputs(Inputs):
         key = self.cell.samples_key
         return self.store.meta(Kind.SAMPLES, key) if self.store.has(Kind.SAMPLES, key) else {}
 
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """As Inputs; for a metric that does not see the images nothing is looked at."""
+        if not metric.reads.of_samples:
+            return ()
+        return tuple(finding.text for finding in lint.concerning(self._findings, (metric,)))
+
     @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about the samples."""
+    def _findings(self) -> tuple[lint.Finding, ...]:
         images = self.generated
         findings = lint.lint(
             images.pixels,
@@ -90,9 +96,19 @@ class CellInputs(Inputs):
             feature_dims=self.fake.vectors.shape[1],
             reference=self.reference.pixels,
             not_finite=self.samples_meta.get("non_finite", 0),
+            files=found_from(self.samples_meta.get("found", {})),
         )
         modes = () if self.cell.source.capabilities.no_network else lint.lint_model(self.opened.model)
-        return tuple(finding.text for finding in (*modes, *findings))
+        return (*modes, *findings, *self._label_findings(images))
+
+    def _label_findings(self, images: Images) -> tuple[lint.Finding, ...]:
+        reference = self.reference.labels
+        if images.labels is None or reference is None:
+            return ()
+        of_fake, of_real = lint.label_findings(
+            self.fake.vectors, images.labels.numpy(), self.real.vectors, reference.numpy()
+        )
+        return (*of_fake, *of_real)
 
     @property
     def model_protocol(self) -> dict[str, Any]:

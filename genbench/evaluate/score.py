@@ -19,14 +19,15 @@ from rich.table import Table
 
 from genbench import features as extractors
 from genbench import metrics as known
+from genbench.data.images import Sizing
 from genbench.errors import DataError, GenbenchError
 from genbench.evaluate.measure import measure_metric
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
-from genbench.evaluate.sides import Side, open_side
+from genbench.evaluate.sides import Side, open_sides
 from genbench.features import FeatureOptions
 from genbench.features.classifier import index
 from genbench.keys import value_key
-from genbench.lint import Finding
+from genbench.lint import Finding, concerning
 from genbench.machine import choose_device, device_name
 from genbench.metrics.base import Metric
 from genbench.metrics.readings import SPATIAL
@@ -81,6 +82,8 @@ class Scores:
         fields = {name.removeprefix("extractor_"): value for name, value in fields.items()}
         shown = [f"{name} {value}" for name, value in fields.items()]
         n_fake, n_real = (next((n for n in counts if n), None) for counts in self._counts)
+        data: dict[str, Any] = next((r.protocol["data"] for r in self.records if r.protocol), {})
+        shown += [f"both sets resized to {data['size']}, {data['fit']}"] if "size" in data else []
         shown += [] if n_fake is None else [f"{n_fake:,} generated images"]
         shown += [] if n_real is None else [f"{n_real:,} of {self.reference}"]
         return f"protocol: {', '.join(shown)}\nintervals are of 95 %; the JSON says how each was got"
@@ -130,6 +133,8 @@ def score(
     resize: str = "",
     precision: str = "fp32",
     download: bool = False,
+    size: int | None = None,
+    fit: str = "crop",
     report: Report = silent,
 ) -> Scores:
     """Measures how images compare with a reference.
@@ -138,7 +143,8 @@ def score(
     other) or an array uint8 of (N, H, W), (N, H, W, C) or (N, C, H, W).
     features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
-    resize, precision, download: the extractor's options.
+    resize, precision, download: the extractor's options. size: a side in pixels that both sets are brought to before
+    anything else, as fit says: "crop", "stretch" or "pad".
     Raises GenbenchError for sets that cannot be read or compared and for unknown names; a metric that fails becomes a
     record.
 
@@ -148,12 +154,12 @@ def score(
     """
     options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
     wanted = [_metric(name) for name in metrics or ()]
-    sides = open_side(fake, "fake", download), open_side(reference, "reference", download)
+    sides = open_sides(fake, reference, download, None if size is None else Sizing(size, fit))
     inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, choose_device(device), report)
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
-    of_fake, of_reference = inputs.findings
+    of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
     records = tuple(_record(inputs, metric) for metric in chosen)
     shown = inputs.fake_side.images.name, inputs.real_side.images.name
     return Scores(*shown, records, of_fake, of_reference, inputs.identity)

@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from genbench import features, lint
 from genbench.data.files import check_levels
 from genbench.data.images import ImageSet
 from genbench.errors import DataError
-from genbench.evaluate.sides import Side, in_same_channels, split_of
+from genbench.evaluate.sides import Side, in_same_channels, labels_as, split_of
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import Features
 from genbench.keys import features_key, summary_key
@@ -82,7 +83,7 @@ class ScoreInputs(Inputs):
         fake, real = self.fake_side.images, self.real_side.images
         return Setting(
             self.dataset_name,
-            1 if real.labels is None else int(real.labels.max()) + 1,  # what is missing, _no_classes says
+            1 if real.labels is None else int(real.labels.max()) + 1,  # what is missing, fake_labels says
             self.extractor_name,
             probabilities=features.has_probabilities(self.extractor_name),
             spatial=features.has_spatial(self.extractor_name),
@@ -94,16 +95,12 @@ class ScoreInputs(Inputs):
     @cached_property
     def capabilities(self) -> Capabilities:
         """What images made elsewhere can do: nothing that needs a network."""
-        return Capabilities(self.fake_side.label, (), NO_NETWORK, self._no_classes())
+        return Capabilities(self.fake_side.label, (), NO_NETWORK, self.fake_labels[1])
 
-    def _no_classes(self) -> str:
-        fake, real = self.fake_side.images, self.real_side.images
-        if fake.labels is None or real.labels is None:
-            return "needs labels of both sets: folders named by class, or labels in an .npz"
-        if fake.classes != real.classes:
-            names = [", ".join(images.classes[:3]) or "numbers" for images in (fake, real)]
-            return f"needs the same classes in both sets; found {names[0]} and {names[1]}"
-        return ""
+    @cached_property
+    def fake_labels(self) -> tuple[Tensor | None, str]:
+        """The labels of the generated images as numbers of the reference's classes, or None and the reason."""
+        return labels_as(self.fake_side, self.real_side)
 
     def why_not(self, metric: Metric) -> str:
         """Why the metric cannot be measured on these sets; "" when it can."""
@@ -115,7 +112,7 @@ class ScoreInputs(Inputs):
         channels, height, width = self.real_side.images.shape
         return Facts(
             self.dataset_name, self.fingerprint, self.levels, channels * height * width, self.real_side.split,
-            self.identity, samples=self.fake_hash,
+            self.identity, samples=self.fake_hash, resized=self.real_side.fit.protocol if self.real_side.fit else {},
         )  # fmt: skip
 
     @cached_property
@@ -160,29 +157,29 @@ class ScoreInputs(Inputs):
     def _split(self, split: str) -> Features:
         side = self.real_side
         assert side.dataset is not None
-        return self.real if split == side.split else self._kept(split_of(side.dataset, split).images).features
+        return self.real if split == side.split else self._kept(split_of(side.dataset, split, side.fit).images).features
 
     @cached_property
     def generated(self) -> Images:
         """As Inputs; all pixels in memory."""
-        return self._all(self.fake_side.images)
+        return self._all(self.fake_side.images, self.fake_labels[0])
 
     @cached_property
     def reference(self) -> Images:
         """As Inputs; all pixels in memory."""
-        return self._all(self.real_side.images)
+        return self._all(self.real_side.images, self.real_side.images.labels)
 
     @property
     def unseen(self) -> Images:
         """As Inputs."""
         assert self.real_side.dataset is not None
-        test = self.real_side.dataset.test
-        return Images(test.pixels, test.labels)
+        test = split_of(self.real_side.dataset, "test", self.real_side.fit).images
+        return self._all(test, test.labels)
 
-    def _all(self, images: ImageSet) -> Images:
+    def _all(self, images: ImageSet, labels: Tensor | None) -> Images:
         pixels = images.load()
         check_levels(pixels, self.levels, images.name)
-        return Images(pixels, images.labels)
+        return Images(pixels, labels)
 
     @property
     def fingerprint(self) -> str:
@@ -195,10 +192,9 @@ class ScoreInputs(Inputs):
         """SHA-256 (hex) over the generated pixels."""
         return self._fake.summary.pixel_hash
 
-    @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about both sets, as sentences."""
-        of_fake, of_real = self.findings
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """As Inputs, about both sets."""
+        of_fake, of_real = (lint.concerning(findings, (metric,)) for findings in self.findings)
         return (*(f.text for f in of_fake), *(f"reference: {f.text}" for f in of_real))
 
     @cached_property
@@ -207,11 +203,18 @@ class ScoreInputs(Inputs):
         fake, real, dims = self.fake_side.images, self.real_side.images, self.fake.vectors.shape[1]
         mine, theirs = self._fake.summary, self._real.summary
         cases = (
-            Case(mine, self.levels, fake.labels, dims, theirs, fake.found, ordered=not fake.folders),
+            Case(mine, self.levels, self.fake_labels[0], dims, theirs, fake.found, ordered=not fake.folders),
             Case(theirs, self.levels, real.labels, dims, None, real.found, ordered=False),
         )
         of_fake, of_real = map(lint.inspect, cases)
-        return of_fake, tuple(f for f in of_real if f.code != "few")
+        more = self._label_findings()
+        return (*of_fake, *more[0]), (*(f for f in of_real if f.code != "few"), *more[1])
+
+    def _label_findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+        mine, theirs = self.fake_labels[0], self.real_side.images.labels
+        if mine is None or theirs is None:
+            return (), ()
+        return lint.label_findings(self.fake.vectors, mine.numpy(), self.real.vectors, theirs.numpy())
 
     def _features_key(self, images: ImageSet) -> str:
         return features_key(images.source_hash, self.identity)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genbench.data.images import Found
-from genbench.lint.checks import Case, Finding, inspect, lint_model, non_finite, not_pixels
+from genbench.data.image_set import Found
+from genbench.lint.base import Case, Finding, concerning
+from genbench.lint.checks import inspect, lint_model, non_finite, not_pixels
+from genbench.lint.labels import label_findings
 from genbench.lint.summary import SUMMARY_VERSION, Gather, Summary, load_summary, summarise
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "Finding",
     "Gather",
     "Summary",
+    "concerning",
     "inspect",
+    "label_findings",
     "lint",
     "lint_model",
     "load_summary",

@@ -8,56 +8,24 @@ in random order, by the normal approximation that both follow from 100 images on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.data.images import Found
+from genbench.lint.base import LABELS, REFERENCE, Case, Finding, part_of
+from genbench.lint.files import of_files
 from genbench.lint.summary import Summary
 
 ERRORS = 6.0  # standard errors that chance must be away
 SHARE = 0.001  # of the images, below which a constant or a repeated one moves no number that is shown
 ENOUGH = 2_000  # samples below which several numbers still move with how many there are
 LEAST = 100  # images that a test by chance needs
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about a set of images that would make a number wrong.
-
-    code: a short name. found: what was seen. prevents: the wrong number that comes of it.
-    """
-
-    code: str
-    found: str
-    prevents: str
-
-    @property
-    def text(self) -> str:
-        """Both as one sentence."""
-        return f"{self.found}: {self.prevents}"
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What is known: the summary, grey levels, labels (N,) or None, features a row, the reference, and the files.
-
-    ordered: whether the order of the images is their maker's, and not that of folders.
-    """
-
-    images: Summary
-    levels: int
-    labels: Tensor | None = None
-    feature_dims: int | None = None
-    reference: Summary | None = None
-    files: Found = field(default_factory=Found)
-    ordered: bool = True
+SINGULAR = ("fid", "sfid")  # metrics that read the covariance of all features
+BIASED = (  # other metrics whose expected value depends on the number of samples
+    "is", "per_class_fid", "vendi", "precision", "recall", "density", "coverage", "sliced_wasserstein",
+)  # fmt: skip
 
 
 Check = Callable[[Case], Finding | None]
@@ -66,7 +34,7 @@ Check = Callable[[Case], Finding | None]
 def out_of_range(case: Case) -> Finding | None:
     """Grey levels that fill no more than half of their range."""
     top, lowest, highest = case.levels - 1, case.images.lowest, case.images.highest
-    wrong = "pictures so dark or so bright are far from every reference, and fid measures their scale alone"
+    wrong = "pictures so dark or so bright are far from every reference, and the value measures their scale alone"
     if highest <= 1 < top:
         return Finding("range", f"no pixel is above {highest} of {top}, as when 0..1 is stored as whole numbers", wrong)
     if highest < top / 2 and not _shared(case, highest):
@@ -85,8 +53,8 @@ def constant(case: Case) -> Finding | None:
     count, n = case.images.constant, case.images.count
     if count < max(1, SHARE * n):
         return None
-    found = f"{_share(count, n)} images are one flat colour"
-    return Finding("constant", found, "blank pictures raise fid and lower precision, whatever the others look like")
+    found = f"{part_of(count, n)} images are one flat colour"
+    return Finding("constant", found, "blank pictures count like any others, whatever these look like")
 
 
 def duplicate(case: Case) -> Finding | None:
@@ -95,8 +63,8 @@ def duplicate(case: Case) -> Finding | None:
     count = n - len(np.unique(case.images.hashes))
     if count < max(1, SHARE * n):
         return None
-    found = f"{_share(count, n)} images repeat another one exactly"
-    wrong = "fewer samples than are counted: intervals too narrow, recall and coverage too low, kid no longer unbiased"
+    found = f"{part_of(count, n)} images repeat another one exactly"
+    wrong = "there are fewer different samples than are counted, so that intervals are too narrow"
     return Finding("duplicates", found, wrong)
 
 
@@ -108,9 +76,11 @@ def copied(case: Case) -> Finding | None:
     if count < max(1, SHARE * n):
         return None
     if case.images.pixel_hash == case.reference.pixel_hash:
-        return Finding("same-set", "the two sets are one and the same", "fid 0 and precision 1, which say nothing")
-    found = f"{_share(count, n)} images are exact copies of reference images"
-    return Finding("copies", found, "copies score better than any model that has to make its images")
+        wrong = "distances of 0 and shares of 1, which say nothing"
+        return Finding("same-set", "the two sets are one and the same", wrong, REFERENCE)
+    found = f"{part_of(count, n)} images are exact copies of reference images"
+    wrong = "copies score better than any model that has to make its images"
+    return Finding("copies", found, wrong, REFERENCE)
 
 
 def sorted_by_class(case: Case) -> Finding | None:
@@ -126,7 +96,15 @@ def sorted_by_class(case: Case) -> Finding | None:
     what = "images" if labels is None else "labels"
     found = f"neighbouring {what} are alike (correlation {correlation:.2f}): the images are sorted, as class by class"
     wrong = "splits or a first part of them show few classes, and an Inception Score without shuffling is far too low"
-    return Finding("sorted", found, wrong)
+    return Finding("sorted", found, wrong, metrics=("is",))
+
+
+def one_class(case: Case) -> Finding | None:
+    """Labels that are all the same."""
+    if case.labels is None or len(case.labels.unique()) > 1:
+        return None
+    found = f"all {case.images.count:,} labels are {int(case.labels[0])}"
+    return Finding("one-class", found, "what is measured by class is measured of this class alone", LABELS)
 
 
 def neighbours(values: Tensor) -> tuple[float, float]:
@@ -147,10 +125,10 @@ def neighbours(values: Tensor) -> tuple[float, float]:
 
 def lossy(case: Case) -> Finding | None:
     """Pictures coded with loss, by their files or by the edges of the 8 x 8 blocks of JPEG."""
-    wrong = "what the coding adds or takes away counts as the model's: a fid that is off by several units"
-    names, n = case.files.lossy, case.images.count
-    if names:
-        found = f"{_share(len(names), n)} pictures are JPEG or lossy WebP, first {names[0]}"
+    wrong = "what the coding adds or takes away counts as the model's"
+    note = case.files.notes.get("lossy")
+    if note:
+        found = f"{part_of(note.count, case.images.count)} pictures are JPEG or lossy WebP, first {note.first}"
         return Finding("lossy", found, wrong)
     if not has_block_edges(case.images):
         return None
@@ -171,7 +149,7 @@ def has_block_edges(images: Summary) -> bool:
 
 def enlarged(case: Case) -> Finding | None:
     """Images that were made smaller and blown up."""
-    wrong = "a set without fine detail is far from a sharp one, so fid measures the resizing"
+    wrong = "a set without fine detail is far from a sharp one, so that the value measures the resizing"
     if is_doubled(case.images):
         return Finding("upscaled", "every second step between pixels is smaller, as in images enlarged two-fold", wrong)
     if case.reference is None or not len(case.images.detail) or not len(case.reference.detail):
@@ -196,17 +174,6 @@ def _mean_and_error(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows.mean(0, dtype=np.float64), rows.std(0, ddof=1, dtype=np.float64) / len(rows) ** 0.5
 
 
-def alpha(case: Case) -> Finding | None:
-    """Pictures with an alpha channel, which was dropped."""
-    names = case.files.alpha
-    if not names:
-        return None
-    found = (
-        f"{_share(len(names), case.images.count)} pictures have an alpha channel, which is dropped, first {names[0]}"
-    )
-    return Finding("alpha", found, "where they are transparent, a colour is measured that no viewer shows")
-
-
 def grey_as_colour(case: Case) -> Finding | None:
     """Images in three equal channels."""
     images, reference = case.images, case.reference
@@ -215,32 +182,39 @@ def grey_as_colour(case: Case) -> Finding | None:
     if reference is not None and (reference.shape[1] == 1 or reference.grey == reference.count):
         return None
     found = "every image is grey, stored in three equal channels"
-    return Finding("grey", found, "beside a reference in colour, fid measures the missing colour")
+    return Finding("grey", found, "beside a reference in colour, the missing colour is measured", REFERENCE)
 
 
-def too_few(case: Case) -> Finding | None:
-    """Fewer samples than features, or so few that some numbers still move with them."""
+def singular(case: Case) -> Finding | None:
+    """No more samples than features."""
     n, dims = case.images.count, case.feature_dims
-    if dims is None:
+    if dims is None or n > dims:
         return None
-    if n <= dims:
-        found = f"{n:,} samples for {dims:,} features: their covariance is singular"
-        return Finding("too-few", found, "a fid far too high, by an amount that depends on the number of samples")
-    if n >= ENOUGH:
+    found = f"{n:,} samples for {dims:,} features: their covariance is singular"
+    wrong = "the distance is far too high, by an amount that depends on the number of samples"
+    return Finding("too-few", found, wrong, metrics=SINGULAR)
+
+
+def few(case: Case) -> Finding | None:
+    """So few samples that some numbers still depend on how many there are."""
+    n, dims = case.images.count, case.feature_dims
+    if dims is None or n >= ENOUGH:
         return None
-    found = f"{n:,} samples, fewer than {ENOUGH:,}"
-    return Finding("few", found, "FID comes out too high and IS too low; compare equal numbers of samples only")
+    wrong = "the value depends on the number of samples; compare equal numbers only"
+    metrics = BIASED if n <= dims else (*SINGULAR, *BIASED)
+    return Finding("few", f"{n:,} samples, fewer than {ENOUGH:,}", wrong, metrics=metrics)
 
 
 CHECKS: tuple[Check, ...] = (
-    out_of_range, constant, duplicate, copied, sorted_by_class, lossy, enlarged, alpha, grey_as_colour, too_few,
+    out_of_range, constant, duplicate, copied, sorted_by_class, one_class, lossy, enlarged, grey_as_colour, singular,
+    few,
 )  # fmt: skip
 
 
 def inspect(case: Case) -> tuple[Finding, ...]:
     """What all checks find."""
     found = [check(case) for check in CHECKS]
-    return tuple(finding for finding in found if finding is not None)
+    return (*of_files(case), *(finding for finding in found if finding is not None))
 
 
 def lint_model(model: nn.Module) -> tuple[Finding, ...]:
@@ -271,9 +245,5 @@ def non_finite(count: int, n: int) -> tuple[Finding, ...]:
     """That images hold values that are not finite; they are counted and never dropped."""
     if not count:
         return ()
-    found = f"{_share(count, n)} images hold NaN or infinity"
+    found = f"{part_of(count, n)} images hold NaN or infinity"
     return (Finding("not-finite", found, "dropped, they would leave only the good images; kept, they show as black"),)
-
-
-def _share(count: int, n: int) -> str:
-    return f"{count:,} of {n:,}"

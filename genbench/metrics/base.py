@@ -136,9 +136,8 @@ class Inputs:
         """Held-out images with their labels."""
         raise NotImplementedError
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The linter's findings about the generated images."""
+    def warnings_for(self, metric: Metric) -> tuple[str, ...]:
+        """The linter's findings that concern the metric, as sentences."""
         raise NotImplementedError
 
     @property
@@ -201,13 +200,13 @@ class Reading(ABC):
 
     def depends(self, facts: Facts) -> dict[str, Any]:
         """What the value depends on beside the metric, as plain data for its key."""
-        return {"data": facts.fingerprint} | {name: getattr(facts, name) for name in self.depends_on}
+        return {"data": facts.fingerprint, **facts.resized} | {name: getattr(facts, name) for name in self.depends_on}
 
     def protocol(self, facts: Facts, n_fake: int | None, n_real: int | None) -> Tree:
         """The branches `data` and `features` of a record's protocol."""
         data: dict[str, Any] = {"name": facts.dataset, "fingerprint": facts.fingerprint}
         if self.of_samples:
-            data |= {"n_fake": n_fake, "quantisation": f"uint8, {facts.levels} levels"}
+            data |= {"n_fake": n_fake, "quantisation": f"uint8, {facts.levels} levels", **facts.resized}
         if self.against_reference:
             data |= {"reference": facts.reference, "n_real": n_real}
         features = (facts.extractor if self.through_extractor else {}) | facts.similarity

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import matrix
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
@@ -26,6 +27,10 @@ def confidence(*, probabilities: Any) -> Value:
 def rarest_class(*, probabilities: Any) -> Value:
     """Share of the samples (N, K) whose likeliest class is the one seen least: 0 to 1/K; 0 when a class is missing."""
     p = matrix("probabilities", probabilities, least=1)
+    if len(p) < p.shape[1]:
+        raise TooFewSamples(
+            f"rarest_class: {len(p)} generated samples for {p.shape[1]} classes; needs one of each at least"
+        )
     seen = p.argmax(axis=1)
     rarest = np.bincount(seen, minlength=p.shape[1]).argmin()
     return share(seen == rarest, "generated samples, the rarest class fixed")

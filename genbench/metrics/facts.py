@@ -52,6 +52,7 @@ class Facts:
     protocol fields of the extractor and of the distance between images, {} for none. samples, weights: keys of the
     generated images and of the weights, "" for none. images: held-out images scored, None for all. machine, speed: what
     timings depend on.
+    resized: the size that both sets were brought to and how, {} for as they are.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class Facts:
     images: int | None = None
     machine: str = ""
     speed: dict[str, Any] = field(default_factory=dict)
+    resized: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

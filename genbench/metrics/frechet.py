@@ -27,6 +27,7 @@ from genbench.metrics.arrays import (
 )
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
+from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 
 _ROUNDING = 1e-12  # of the largest singular value: rounding
@@ -72,13 +73,15 @@ def _distance_of_parts(shift: Array, spread: float, singular: NDArray[np.floatin
 def frechet_distance(*, fake: Any, real: Any) -> float:
     """Squared Frechet distance of features fake (N, D) and real (M, D); 0 is best, biased upwards at small N or M.
 
-    Raises GenbenchError for shapes that do not fit or fewer than two rows, CellFailure for values that are not finite.
+    Raises GenbenchError for shapes that do not fit or fewer than two rows, Degenerate when all rows of real are the
+    same, CellFailure for values that are not finite.
 
         rng = np.random.default_rng(0)
         fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
         metrics.frechet_distance(fake=fake, real=real)  # 1.72
     """
     fake, real = pair_as_given(fake, real)
+    refuse_equal_rows("frechet_distance", "reference", real)
     return distance(feature_moments(fake), feature_moments(real))
 
 
@@ -134,6 +137,7 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     more than _AFFORDABLE multiplications; that one is up to sqrt(2) too wide where the distance is near its least.
     """
     fake, real = pair_as_given(fake, real)
+    refuse_equal_rows("fid", "reference", real)
     reference = Moments(**(known or reference_moments(real)))
     value, effects = with_influence(fake, reference)
     n, d = fake.shape

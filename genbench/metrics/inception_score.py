@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Array, matrix, normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
 from genbench.metrics.readings import PROBABILITIES
 
 _SPLITS, _SHUFFLE_SEED = 10, 2020
+_LEAST = 10 * _SPLITS  # samples, below which a score is decided by their number
 
 
 def divergences(p: Array) -> Array:
@@ -76,6 +77,11 @@ def neg_entropies(p: Array) -> Array:
 
 def inception_score_value(*, probabilities: Any) -> Value:
     """inception_score with an interval for its mean over draws of as many samples, the classifier fixed."""
+    n = len(probabilities)
+    if n < _LEAST:
+        raise TooFewSamples(
+            f"is: {n} generated samples in {_SPLITS} splits; needs at least {_LEAST}, as a split of n scores at most n"
+        )
     splits = shuffled_splits(probabilities, _SPLITS, _SHUFFLE_SEED)
     parts = [divergences(p) for p in splits]
     scores = np.exp([kl.mean() for kl in parts])

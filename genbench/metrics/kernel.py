@@ -17,6 +17,7 @@ from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Z95, Array, Known, matrix, normal_interval, pair, with_normal_interval
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, first_order_variance
+from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 
 _BLOCK = 1024  # rows of the kernel matrix held at a time
@@ -76,7 +77,7 @@ def kernel_distance(
     subsets=None: the estimate over all pairs. Otherwise the mean over that many pairs of subsets of subset_size rows,
     drawn without replacement as torch-fidelity draws them from the same seed (fake is its input 1).
     Raises GenbenchError for shapes that do not fit, fewer than two rows, or a subset_size outside 2..min(N, M);
-    CellFailure for values that are not finite.
+    Degenerate when all rows of real are the same, CellFailure for values that are not finite.
 
         rng = np.random.default_rng(0)
         fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
@@ -84,6 +85,7 @@ def kernel_distance(
         metrics.kernel_distance(fake=fake, real=real, subsets=10, subset_size=100)  # 0.91
     """
     fake, real = pair(fake, real)
+    refuse_equal_rows("kernel_distance", "reference", real)
     if subsets is None:
         return unbiased(fake, real)[0]
     most = min(len(fake), len(real))
@@ -117,6 +119,7 @@ def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
     truth too rarely where the sets are alike: values that come out low come with variances that come out low.
     """
     fake, real = pair(fake, real)
+    refuse_equal_rows("kid", "reference", real)
     value, effects = unbiased(fake, real, known)
     if len(fake) < FEW:
         how = "of the first-order effect of each generated sample, the reference fixed"
@@ -146,6 +149,7 @@ def kid_subsets(*, fake: Any, real: Any) -> Value:
     samples' first-order effects, read off within subsets; the second that of a mean over subsets.
     """
     fake, real = pair(fake, real)
+    refuse_equal_rows("kid_subsets", "reference", real)
     size = min(_SUBSET_SIZE, len(fake), len(real))
     drawn = list(subset_estimates(fake, real, _SUBSETS, size, _SUBSET_SEED))
     estimates = np.array([estimate for estimate, _ in drawn])

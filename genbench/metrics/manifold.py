@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Z95, Array, Known, matrix, pair, with_normal_interval
 from genbench.metrics.base import Metric, OfReference, Value
+from genbench.metrics.degenerate import refuse_few_for_balls, refuse_points_for_balls
 from genbench.metrics.readings import FEATURES
 
 DISTANCE_BLOCK = 256  # rows of the distance matrix held at a time
@@ -103,11 +104,27 @@ def _checked(fake: Any, real: Any, k: int) -> tuple[Array, Array]:
     return pair(fake, real, least=k + 1)
 
 
+def _judged(
+    metric: str, fake: Any, real: Any, k: int, known: Known, balls_of: str = "reference"
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Features as float64 and the balls' squared radii, for a value that is reported.
+
+    balls_of: "reference" or "generated", the set that has the balls. Raises as `_checked`; TooFewSamples for fewer than
+    10 k rows, and Degenerate when most balls have radius 0.
+    """
+    fake, real = _checked(fake, real, k)
+    refuse_few_for_balls(metric, k, generated=fake, reference=real)
+    centres = real if balls_of == "reference" else fake
+    radii = known or reference_radii(centres, k)
+    refuse_points_for_balls(metric, balls_of, radii["squared_radii"], centres)
+    return fake, real, radii
+
+
 def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
     """Precision, recall, density and coverage of features fake (N, D) and real (M, D), all four with the same k.
 
-    Raises GenbenchError for shapes that do not fit, k < 1 or fewer than k + 1 rows; CellFailure for values that are
-    not finite.
+    Raises GenbenchError for shapes that do not fit, k < 1 or fewer than k + 1 rows; Degenerate when most balls of a set
+    have radius 0, CellFailure for values that are not finite.
 
         rng = np.random.default_rng(0)
         fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
@@ -115,6 +132,8 @@ def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
         metrics.precision_recall(fake=fake, real=real, k=5).coverage  # 0.81
     """
     fake, real = _checked(fake, real, k)
+    for name, rows in {"generated": fake, "reference": real}.items():
+        refuse_points_for_balls("precision_recall", name, reference_radii(rows, k)["squared_radii"], rows)
     in_real, in_fake = inside(fake, real, k), inside(real, fake, k)
     return ManifoldScores(
         precision=float((in_real.balls_of_point > 0).mean()),
@@ -135,28 +154,30 @@ def share(hits: NDArray[np.bool_], of: str) -> Value:
 
 def precision(*, fake: Any, real: Any, k: int = _NEIGHBOURS["precision"], known: Known = None) -> Value:
     """Share of fake samples inside a ball of the reference; known: `reference_radii`, computed if not given."""
-    fake, real = _checked(fake, real, k)
-    return share(inside(fake, real, k, known).balls_of_point > 0, "generated samples, the reference's balls fixed")
+    fake, real, radii = _judged("precision", fake, real, k, known)
+    return share(inside(fake, real, k, radii).balls_of_point > 0, "generated samples, the reference's balls fixed")
 
 
 def recall(*, fake: Any, real: Any, k: int = _NEIGHBOURS["recall"]) -> Value:
     """Share of reference samples inside a ball of the fake ones."""
-    fake, real = _checked(fake, real, k)
-    return share(inside(real, fake, k).balls_of_point > 0, "reference samples, the generated samples' balls fixed")
+    fake, real, radii = _judged("recall", fake, real, k, None, balls_of="generated")
+    return share(
+        inside(real, fake, k, radii).balls_of_point > 0, "reference samples, the generated samples' balls fixed"
+    )
 
 
 def density(*, fake: Any, real: Any, k: int = _NEIGHBOURS["density"], known: Known = None) -> Value:
     """Mean number of the reference's balls around a fake sample, over k; known as in `precision`."""
-    fake, real = _checked(fake, real, k)
-    scores = inside(fake, real, k, known).balls_of_point / k
+    fake, real, radii = _judged("density", fake, real, k, known)
+    scores = inside(fake, real, k, radii).balls_of_point / k
     how = "over generated samples, the reference's balls fixed"
     return with_normal_interval(float(scores.mean()), scores, how, least=0.0)
 
 
 def coverage(*, fake: Any, real: Any, k: int = _NEIGHBOURS["coverage"], known: Known = None) -> Value:
     """Share of the reference's balls that hold a fake sample; known as in `precision`."""
-    fake, real = _checked(fake, real, k)
-    return share(inside(fake, real, k, known).points_of_ball > 0, "reference samples, the generated samples fixed")
+    fake, real, radii = _judged("coverage", fake, real, k, known)
+    return share(inside(fake, real, k, radii).points_of_ball > 0, "reference samples, the generated samples fixed")
 
 
 MANIFOLD = tuple(

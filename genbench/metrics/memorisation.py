@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, matrix
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.manifold import DISTANCE_BLOCK, share, squared_distances
 from genbench.metrics.readings import MEMORY
 
@@ -85,6 +86,7 @@ def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArra
     if not 0 < alpha < 1:
         raise GenbenchError(f"alpha: found {alpha}, allowed: above 0 and below 1")
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
+    refuse_equal_rows("memorised", "train", train)
     rank = int(alpha * (len(held_out) + 1) + 1e-9)  # 0.07 * 100 must not fall below 7
     if rank < 1:
         least = math.ceil(1 / alpha) - 1
@@ -96,8 +98,8 @@ def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArra
 def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = MEMORISED_ALPHA) -> float:
     """Share of fake (N, D) closer to train (M, D) than all but about alpha of held_out (T, D); 0..1, copies score 1.
 
-    Raises GenbenchError for shapes that do not fit or fewer than 1 / alpha - 1 held-out rows; CellFailure for values
-    that are not finite.
+    Raises GenbenchError for shapes that do not fit; TooFewSamples for fewer than 1 / alpha - 1 held-out rows,
+    Degenerate when all train rows are the same, CellFailure for values that are not finite.
 
         rng = np.random.default_rng(0)
         train, held_out = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))
@@ -115,6 +117,7 @@ def memorised(*, fake: Any, train: Any, held_out: Any) -> Value:
 def authentic(fake: Any, train: Any) -> NDArray[np.bool_]:
     """Which fake rows (N,) are farther from their nearest train row than that row is from its own nearest other."""
     train, fake = _checked(train, fake=fake)
+    refuse_equal_rows("authenticity", "train", train)
     neighbours = nearest_train_rows(fake, train)
     used, position = np.unique(neighbours.which, return_inverse=True)
     return neighbours.distance > nearest_train_rows(train[used], train, own=used).distance[position]
@@ -171,6 +174,7 @@ def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -
 def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
     """C_T and its standard error, the cells taken as given."""
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
+    refuse_equal_rows("ct_score", "train", train)
     if not 1 <= n_cells <= len(train):
         raise GenbenchError(f"n_cells: found {n_cells}, allowed: 1..{len(train)} (the number of train rows)")
     of_train, of_fake, of_held_out = cells_of(train, (fake, held_out), n_cells, seed)

@@ -14,6 +14,7 @@ import numpy as np
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, pair
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.degenerate import refuse_equal_rows, refuse_one_class
 from genbench.metrics.frechet import feature_moments, with_influence
 from genbench.metrics.readings import BY_CLASS
 
@@ -40,6 +41,7 @@ def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> 
     fake, real = pair(fake, real)
     fake_labels = class_labels("fake_labels", fake_labels, len(fake))
     real_labels = class_labels("real_labels", real_labels, len(real))
+    refuse_one_class("per_class_fid", "reference", real_labels)
     classes = np.union1d(fake_labels, real_labels).tolist()
     for c in classes:
         counts = int((fake_labels == c).sum()), int((real_labels == c).sum())
@@ -48,6 +50,7 @@ def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> 
                 f"per_class_fid: class {c} has {counts[0]} generated and {counts[1]} real samples; "
                 f"needs at least {_LEAST_PER_CLASS} of each"
             )
+        refuse_equal_rows("per_class_fid", f"reference (class {c})", real[real_labels == c])
     return {c: with_influence(fake[fake_labels == c], feature_moments(real[real_labels == c])) for c in classes}
 
 
@@ -56,7 +59,8 @@ def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_l
 
     fake_labels (N,): the classes asked for; real_labels (M,): the true ones, integers.
     Raises GenbenchError for shapes that do not fit; TooFewSamples when a class that either set has is held by
-    fewer than 25 samples of one of them, CellFailure for values that are not finite.
+    fewer than 25 samples of one of them, Degenerate for a single class and for a class of equal rows, CellFailure for
+    values that are not finite.
 
         rng, labels = np.random.default_rng(0), np.arange(200) % 2
         fake, real = rng.normal(0.5, 1, (200, 4)), rng.normal(0, 1, (200, 4))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.conditional import class_numbers
+from genbench.metrics.degenerate import refuse_one_class
 from genbench.metrics.manifold import share
 from genbench.metrics.readings import LABELLED
 
@@ -122,8 +123,18 @@ def classification_accuracy_score(
     return float(right_answers(fake, fake_labels, real, real_labels, levels, steps, seed).mean())
 
 
+def refuse_classes(asked: NDArray[Any], true: NDArray[Any]) -> None:
+    """Raises Degenerate for a single class, TooFewSamples for a real class of which no sample was asked for."""
+    refuse_one_class("cas", "reference", true)
+    missing = np.setdiff1d(true, asked)
+    if len(missing):
+        shown = ", ".join(map(str, missing[:5].tolist()))
+        raise TooFewSamples(f"cas: no generated sample of class {shown}; needs samples of every class of the reference")
+
+
 def cas(*, fake: Any, fake_labels: Any, real: Any, real_labels: Any, levels: int) -> Value:
     """classification_accuracy_score with Wilson's interval over the real images."""
+    refuse_classes(np.asarray(fake_labels), np.asarray(real_labels))
     right = right_answers(fake, fake_labels, real, real_labels, levels, _STEPS, _SEED)
     return share(right, "held-out images, the one trained classifier fixed: the spread of its seeds is not included")
 

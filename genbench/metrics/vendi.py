@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from genbench.errors import CellFailure
+from genbench.errors import Degenerate, TooFewSamples
 from genbench.metrics.arrays import Array, matrix, with_normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.readings import GENERATED
@@ -22,12 +22,12 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def directions(fake: Any) -> Array:
-    """Rows (N, D) divided by their norms; CellFailure when one is all zero."""
+    """Rows (N, D) divided by their norms; Degenerate when one is all zero."""
     rows = matrix("fake", fake, least=1)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     zero = int((norms == 0).sum())
     if zero:
-        raise CellFailure(f"vendi: {zero} of {len(rows)} rows are all zero and have no direction")
+        raise Degenerate(f"vendi: {zero} of {len(rows)} rows are all zero and have no direction")
     return rows / norms
 
 
@@ -49,8 +49,8 @@ def entropies(x: Array) -> Array:
 def vendi_score(*, fake: Any) -> float:
     """Effective number of different samples among features fake (N, D): 1 to min(N, D); higher is more diverse.
 
-    Grows with N: compare equal N only. Raises GenbenchError for another shape or no rows; CellFailure for values that
-    are not finite and for a row of zeros.
+    Grows with N: compare equal N only. Raises GenbenchError for another shape or no rows; Degenerate for a row of
+    zeros, CellFailure for values that are not finite.
 
         metrics.vendi_score(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
     """
@@ -58,7 +58,9 @@ def vendi_score(*, fake: Any) -> float:
 
 
 def vendi(*, fake: Any) -> Value:
-    """vendi_score with an interval over the fake samples."""
+    """vendi_score with an interval over the fake samples; TooFewSamples for a single one."""
+    if len(fake) < 2:
+        raise TooFewSamples("vendi: 1 generated sample; needs at least 2")
     shares = entropies(directions(fake))
     value = float(np.exp(shares.mean()))
     how = "of the first-order effect of each generated sample; small-sample bias not included"

@@ -18,6 +18,7 @@ import numpy as np
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import PIXELS
 
 _PROJECTIONS, _DIRECTION_SEED = 1000, 2020
@@ -95,6 +96,7 @@ def squared_distance(fake: Any, real: Any, projections: int, seed: int) -> tuple
         raise GenbenchError(f"fake has {fake.shape[1]} pixels a row and real {real.shape[1]}; must agree")
     if projections < 1:
         raise GenbenchError(f"projections: found {projections}, allowed: at least 1")
+    refuse_equal_rows("sliced_wasserstein", "reference", real)
     cut, total, effects = quantile_steps(len(fake), len(real)), 0.0, np.zeros(len(fake))
     along = directions(fake.shape[1], projections, seed)
     for start in range(0, projections, _DIRECTION_BLOCK):
@@ -110,7 +112,7 @@ def sliced_wasserstein_distance(
     """Sliced 2-Wasserstein distance (the root) of pixels fake (N, P) and real (M, P), in their unit; 0 is best.
 
     Biased upwards at small N or M. Raises GenbenchError for shapes that do not fit, fewer than two rows or no
-    projection; CellFailure for values that are not finite.
+    projection; Degenerate when all rows of real are the same, CellFailure for values that are not finite.
 
         real = np.random.default_rng(0).random((200, 64))  # images of 8 x 8 pixels in [0, 1]
         metrics.sliced_wasserstein_distance(fake=real + 0.1, real=real)  # 0.10

@@ -10,7 +10,7 @@ from genbench import data
 from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
 from genbench.errors import ModelError
-from genbench.keys import content_hash, file_hash
+from genbench.keys import file_hash
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
@@ -33,7 +33,8 @@ class SuiteRows:
         entry = self.suite.models[index]
         if entry.samples is not None:
             path = self.suite.path(entry.samples)
-            return Files(entry.label, path, content_hash(path), data.has_labels(path))
+            classes = data.why_no_classes(path, self.plan.spec, data.label(self.plan.entry))
+            return Files(entry.label, path, data.content_of(path), classes)
         kind, owner = self.kind(index), self._owner(index)
         network = self.network(index)
         sampler = asdict(override(kind.Sampler(), network.sampler))

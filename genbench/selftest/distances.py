@@ -12,8 +12,9 @@ from genbench.metrics.fd_infinity import frechet_distance_infinity
 from genbench.metrics.memorisation import memorised_share
 from genbench.selftest.base import MONTE_CARLO, KnownProblem, Measurement, average, measured
 
-POINTS = np.array([[0.0], [1.0], [2.0], [3.0]])
-FAKE_POINTS = np.array([[0.5], [10.0]])
+COPIES = 100.0 * np.arange(12)[:, None]  # of a small set, too far apart to be neighbours: balls need 10 samples
+POINTS = (COPIES + np.arange(4.0)).reshape(-1, 1)
+FAKE_POINTS = (COPIES + np.array([0.5, 10.0])).reshape(-1, 1)
 
 
 def sphere(dims: int, std: float, shift: float = 0.0) -> Array:

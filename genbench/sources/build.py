@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from genbench.contract import DataSpec, Draws, override
 from genbench.errors import ModelError
 from genbench.registry import resolve_model
+from genbench.sources.checkpoints import read_state
 
 AnyModel = TypeVar("AnyModel", bound=Draws)
 
@@ -24,13 +24,17 @@ def load_model(
     folder: Path | None = None,
     sampler: dict[str, Any] | None = None,
     weights: Path | None = None,
+    key: str = "",
+    strip: str = "",
     seed: int = 0,
     **config: Any,
 ) -> Draws:
-    """A model for this data, in eval mode, with fresh weights drawn from seed or those of a safetensors file.
+    """A model for this data, in eval mode, with fresh weights drawn from seed or those of a file.
 
-    name: a zoo name; source: `module:Class` or `file.py:Class` instead. sampler and config: single fields over the
-    defaults. Raises ModelError for an unknown name, an option that the model does not have, or weights that do not fit.
+    name: a zoo name; source: `module:Class` or `file.py:Class` instead. weights: safetensors or torch.save; key: which
+    of several sets of weights in it, such as "ema"; strip: a prefix to take off its names.
+    sampler and config: single fields over the defaults. Raises ModelError for an unknown name, an option that the model
+    does not have, or weights that do not fit.
 
         model = genbench.load_model("vae", data=genbench.DataSpec(1, 8, 8, levels=17), seed=3)
         images = model.sample(16, torch.Generator().manual_seed(0))  # (16, 1, 8, 8) in [-1, 1]
@@ -38,7 +42,7 @@ def load_model(
     kind = resolve_model(name, source, folder)
     model: Draws = build(kind, data, config, sampler or {}, seed)
     if weights is not None:
-        read_weights(model, weights)
+        read_weights(model, weights, key=key, strip=strip)
     return model.eval()
 
 
@@ -68,21 +72,9 @@ def write_weights(model: Draws, path: Path) -> None:
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, path)
 
 
-def read_weights(model: Draws, path: Path) -> None:
-    """Loads a safetensors file into the model; ModelError names the first name or shape that does not fit."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors: {error}") from None
-    own = model.state_dict()
-    wrong = [f"'{k}' is missing" for k in own if k not in state]
-    wrong += [f"'{k}' is not in the model" for k in state if k not in own]
-    wrong += [
-        f"'{k}' has shape {tuple(v.shape)}, the model's has {tuple(own[k].shape)}"
-        for k, v in state.items()
-        if k in own and v.shape != own[k].shape
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ModelError(f"{path}: does not fit {type(model).__name__}: {wrong[0]}{more}")
-    model.load_state_dict(state)
+def read_weights(model: Draws, path: Path, *, key: str = "", strip: str = "") -> None:
+    """Loads a file of weights into the model, as `checkpoints.read_state` reads it; raises ModelError as that does."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file of weights")
+    fresh = model.state_dict()
+    model.load_state_dict(read_state(path, fresh, type(model).__name__, key, strip))

@@ -12,23 +12,24 @@ from genbench.metrics.facts import Capabilities, Images
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 
 NO_NETWORK = "samples only: there is no network"
-NOT_LABELLED = "its samples were not asked for classes"
 
 
 @dataclass(frozen=True)
 class Files(Source):
-    """Images in a file or folder; content: the hash of their bytes. labelled: whether they say the class asked for."""
+    """Images in a file or folder; content: the hash of their bytes. no_classes: why their labels are none of the
+    dataset's classes, "" when they are.
+    """
 
     label: str
     path: Path
     content: str
-    labelled: bool = False
+    no_classes: str = data.NOT_LABELLED
     family = ""
 
     @property
     def capabilities(self) -> Capabilities:
         """No abilities: there is no network."""
-        return Capabilities(self.label, (), NO_NETWORK, "" if self.labelled else NOT_LABELLED)
+        return Capabilities(self.label, (), NO_NETWORK, self.no_classes)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
         """The hash of the file."""
@@ -36,8 +37,10 @@ class Files(Source):
 
     def draw(self, opened: Opened) -> Samples:
         """All images of the file."""
-        split = data.read_images(self.path, opened.plan.spec)
-        return Samples(Images(split.pixels, split.labels), {"file": self.path.name})
+        plan = opened.plan
+        split, found = data.read_samples(self.path, plan.spec, data.label(plan.entry))
+        labels = None if self.no_classes else split.labels
+        return Samples(Images(split.pixels, labels), {"file": self.path.name, "found": found.plain})
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """The hash of the file."""

@@ -39,7 +39,7 @@ def test_identical_sets(k, shift):
 
 
 def test_duplicated_points_are_inside_their_own_ball_of_radius_zero():
-    x = np.repeat(normal(0, 30, 16), 5, axis=0) + 50
+    x = np.concatenate([np.repeat(normal(0, 10, 16), 5, axis=0), normal(1, 60, 16)]) + 50
     assert precision_recall(fake=x, real=x, k=3)[:2] == (1.0, 1.0)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, GenbenchError, TooFewSamples
 from genbench.metrics.vendi import VENDI, vendi_score
 
 
@@ -58,7 +58,8 @@ def test_interval_has_the_spread_of_repeated_draws(d):
 
 
 def test_interval_of_one_sample_and_of_equal_ones():
-    assert VENDI.compute(fake=normal(0, 1, 4)).lo is None
+    with pytest.raises(TooFewSamples, match="vendi: 1 generated sample; needs at least 2"):
+        VENDI.compute(fake=normal(0, 1, 4))
     same = VENDI.compute(fake=np.ones((50, 4)))
     assert (same.value, same.lo, same.hi) == pytest.approx((1, 1, 1), abs=1e-9)
 

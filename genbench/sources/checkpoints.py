@@ -1,0 +1,174 @@
+"""Weights as other programs save them, brought to a model's names: nothing in a file is run, and a misfit is one line.
+
+Read are safetensors and torch.save files, by content whatever their suffix, and the index of weights in several files.
+Tensors may lie in a nest ({"model": ..., "ema": ..., "optimizer": ...}) and behind a prefix ("module."): the only nest
+and prefix that fit are used; where several fit, the caller must choose (`key`, `strip`).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genbench.errors import ModelError
+
+State = dict[str, Tensor]
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # prefixes that wrappers add to every name
+DEPTH = 3  # nests within nests that are looked into
+UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, ImportError)
+
+
+def read_state(path: Path, fresh: State, owner: str, key: str = "", strip: str = "") -> State:
+    """The tensors of a file under the names of `fresh`, the state of a model with fresh weights.
+
+    owner: the model's name, for messages. key: the nest to use, such as "ema" or "state.ema". strip: the prefix to take
+    off names; other names are then ignored. Raises ModelError that names file, tensor and remedy.
+    """
+    nests = dict(_nests(_loaded(path)))
+    if key:
+        if key not in nests:
+            raise ModelError(f"{path}: key: found '{key}', allowed: {_listed(nests)}")
+        nests = {key: nests[key]}
+    if not nests:
+        raise ModelError(f"{path}: holds no tensors; allowed: a state_dict, or a mapping that contains one")
+    state = _fitting(path, nests, fresh, owner, strip)
+    problem = _bad_values(state, fresh)
+    if problem:
+        raise ModelError(f"{path}: does not fit {owner}: {problem}")
+    return state
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        if path.name.endswith(".index.json"):
+            return _shards(path)
+        if _is_safetensors(path):
+            return load_file(path)
+        with path.open("rb") as file, warnings.catch_warnings():  # opened here, as torch goes by the suffix
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: cannot be read as safetensors: {error}") from None
+    except pickle.UnpicklingError:
+        remedy = "save the state_dict alone, as safetensors"
+        raise ModelError(f"{path}: holds Python objects besides tensors, which are not run; {remedy}") from None
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: cannot be read as safetensors or as a file of torch.save: {reason}") from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: the length of a header, and its first brace."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
+
+
+def _shards(index: Path) -> State:
+    """The tensors of all files that an index names."""
+    weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    state: State = {}
+    for name in sorted(set(weight_map.values())):
+        file = index.parent / name
+        if Path(name).name != name or not file.is_file():
+            raise ModelError(f"{index}: names '{name}', which is not beside it")
+        state |= _loaded(file)
+    missing = [name for name in weight_map if name not in state]
+    if missing:
+        raise ModelError(f"{index}: '{missing[0]}' is in none of the files that it names")
+    return state
+
+
+def _nests(loaded: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
+    """Every mapping of names to tensors, by its place; other entries of such a mapping are left out."""
+    if not isinstance(loaded, Mapping) or depth > DEPTH:
+        return
+    tensors = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield at, tensors
+    for name, value in loaded.items():
+        yield from _nests(value, f"{at}.{name}" if at else str(name), depth + 1)
+
+
+def _fitting(path: Path, nests: dict[str, State], fresh: State, owner: str, strip: str) -> State:
+    """The state of the only nest and prefix that fit."""
+    options = {(at, p): _without(s, p) for at, s in nests.items() for p in ([strip] if strip else _prefixes(s, fresh))}
+    if strip:
+        options = {place: {n: t for n, t in state.items() if n in fresh} for place, state in options.items()}
+    fits = {place: state for place, state in options.items() if not _misfits(state, fresh)}
+    if len(fits) == 1:
+        return next(iter(fits.values()))
+    if fits:
+        keys = sorted({at for at, _ in fits})
+        prefixes = sorted({prefix for _, prefix in fits})
+        choice = f"key: {_listed(keys)}" if len(keys) > 1 else f"strip: {_listed(prefixes)}"
+        raise ModelError(f"{path}: several sets of weights fit {owner}; choose one with {choice}")
+    place, nearest = min(options.items(), key=lambda item: len(_misfits(item[1], fresh)))
+    wrong = _misfits(nearest, fresh)
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    where = f" under '{place[0]}'" if place[0] else ""
+    others = [at for at in nests if at != place[0]]
+    remedy = f"; other sets of weights in the file: {_listed(others)}" if others else ""
+    raise ModelError(f"{path}: does not fit {owner}: {wrong[0]}{more}{where}{remedy}")
+
+
+def _prefixes(state: State, fresh: State) -> list[str]:
+    """The prefixes to try: none, and what stands before the model's first name in the file's names."""
+    first = next(iter(fresh), "")
+    before = {name[: -len(first)] for name in state if first and name.endswith(f".{first}")}
+    shared = {p for p in before if all(name.startswith(p) for name in state)}
+    wrapped = {p for p in WRAPPERS if all(name.startswith(p) for name in state)}
+    return ["", *sorted(shared | wrapped)]
+
+
+def _without(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _misfits(state: State, fresh: State) -> list[str]:
+    """What does not fit, the first in words."""
+    wrong = [f"'{name}' is missing" for name in fresh if name not in state]
+    wrong += [f"'{name}' is not in the model" for name in state if name not in fresh]
+    both = [(name, tensor, fresh[name]) for name, tensor in state.items() if name in fresh]
+    wrong += [
+        f"'{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(own.shape)}"
+        for name, tensor, own in both
+        if tensor.shape != own.shape
+    ]
+    return wrong + [
+        f"'{name}' holds {_kind(tensor)}, the model's {_kind(own)}"
+        for name, tensor, own in both
+        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() != own.is_complex()
+    ]
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _bad_values(state: State, fresh: State) -> str:
+    """The first tensor with values that no training leaves: not finite, or all 0 where fresh ones are not; else ""."""
+    for name, tensor in state.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        values = tensor if tensor.is_complex() else tensor.float()
+        bad = int((~values.isfinite()).sum())
+        if bad:
+            remedy = "take weights from before the training diverged"
+            return f"'{name}' holds {bad:,} of {tensor.numel():,} values that are NaN or infinite; {remedy}"
+        if tensor.ndim > 1 and tensor.numel() and not values.any() and fresh[name].any():
+            return f"'{name}' holds only zeros, unlike fresh weights; was the file written in full?"
+    return ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"

@@ -1,0 +1,152 @@
+"""Labels are those of the classes that images are compared with, or metrics by class are n/a or warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genbench
+from genbench import data
+from genbench.data.labels import (
+    Classes,
+    Labels,
+    array_labels,
+    as_classes,
+    class_number,
+    classes_of_dataset,
+    folder_labels,
+)
+from genbench.lint import label_findings
+
+DIGITS = classes_of_dataset("digits", 10)
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.load({"name": "digits"})
+
+
+def tree(folder: Path, split: data.Split, names: list[str]) -> Path:
+    for number, (pixels, name) in enumerate(zip(split.pixels, names, strict=True)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0].numpy()).save(folder / name / f"{number:05}.png")
+    return folder
+
+
+def by_class(fake: Path, reference: object = "digits", metrics: tuple[str, ...] = ("per_class_fid",)):
+    return genbench.score(fake=fake, reference=reference, metrics=["fid", *metrics], device="cpu")
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("3", 3), ("03", 3), ("class_3", 3), ("class3", 3), ("label-3", 3), ("digit 3", 3), ("three", 3), ("THREE", 3),
+    ("3_three", 3), ("c3", 3), ("3_four", None), ("12", None), ("000003", None), ("003", None), ("cat", None),
+])  # fmt: skip
+def test_names_of_a_class(name, number):
+    assert class_number(name, DIGITS) == number
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("T-shirt_top", 0), ("trousers", 1), ("Ankle boot", 9), ("ankle_boots", 9), ("9", 9), ("9 ankle boot", 9),
+])  # fmt: skip
+def test_names_of_clothes(name, number):
+    assert class_number(name, classes_of_dataset("fashion-mnist", 10)) == number
+
+
+def test_names_of_photographs_and_of_many_classes():
+    assert class_number("an airplane", classes_of_dataset("cifar10", 10)) == 0
+    assert class_number("0999", Classes(1000)) == 999
+    assert class_number("00999", Classes(1000)) is None
+
+
+def test_labels_are_mapped_to_the_classes_whatever_their_order():
+    labels = folder_labels(["two", "one", "two", "nine"])
+    assert as_classes(labels, DIGITS)[0].tolist() == [2, 1, 2, 9]
+    assert as_classes(folder_labels(["2", "1", "09"]), DIGITS)[0].tolist() == [2, 1, 9]
+    assert as_classes(Labels(torch.tensor([2, 1])), DIGITS)[0].tolist() == [2, 1]
+    names = array_labels(np.array(["dog", "cat"]), 2, "x")
+    assert as_classes(names, Classes(3, (("ant",), ("cat",), ("dog",))))[0].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(("labels", "reason"), [
+    (folder_labels(["000000", "000001"]),
+     "2 of 2 labels name no class: '000000', '000001'; the classes are '0', '1', '2', ..."),
+    (folder_labels(["cat", "1"]), "1 of 2 labels name no class: 'cat'; the classes are '0', '1', '2', ..."),
+    (folder_labels(["one", "1", "2"]), "several labels name the same class: '1', '2', 'one', ..."),
+    (folder_labels(["01", "1"]), "several labels name the same class: '01', '1', ..."),
+    (Labels(torch.tensor([10, 1])), "labels go up to 10, but the classes are 0 to 9"),
+])  # fmt: skip
+def test_labels_of_other_classes_have_a_reason(labels, reason):
+    assert as_classes(labels, DIGITS) == (None, reason)
+
+
+def test_chunk_folders_are_no_classes(digits, tmp_path):
+    part = data.Split(digits.test.pixels[:300], digits.test.labels[:300])
+    names = [f"{number // 150:06}" for number in range(300)]
+    found = by_class(tree(tmp_path / "x", part, names), metrics=("per_class_fid", "cas", "class_accuracy"))
+    reasons = {r.metric: r.reason for r in found.records if r.status == "n/a"}
+    expected = f"{tmp_path}/x: 2 of 2 labels name no class: '000000', '000001'; the classes are '0', '1', '2', ..."
+    assert reasons == dict.fromkeys(("per_class_fid", "cas", "class_accuracy"), expected)
+
+
+def test_folders_of_the_right_names_score_as_the_labels_do(digits, tmp_path):
+    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    names = [words[label] for label in digits.test.labels.tolist()]
+    found = by_class(tree(tmp_path / "x", digits.test, names))
+    np.savez(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
+    assert found.values["per_class_fid"] == pytest.approx(
+        by_class(tmp_path / "x.npz").values["per_class_fid"], rel=1e-6
+    )
+    assert not [w for w in found.warnings if "labels" in w]
+
+
+def test_chunks_named_as_classes_are_warned_of(digits, tmp_path):
+    names = [str(number % 10) for number in torch.randperm(1437, generator=torch.Generator().manual_seed(0)).tolist()]
+    found = by_class(tree(tmp_path / "x", digits.train, names), "digits")
+    (warning,) = [w for w in found.warnings if "labels look random" in w]
+    assert warning.endswith("a value by class is that of labels which do not name what is shown")
+    by_metric = {r.metric: r.warnings for r in found.records}
+    assert warning in by_metric["per_class_fid"]
+    assert warning not in by_metric["fid"]
+
+
+def test_a_reference_with_random_labels_is_warned_of(digits, tmp_path):
+    np.savez(tmp_path / "real.npz", images=digits.train.pixels.numpy(), labels=np.arange(1437) % 10)
+    np.savez(tmp_path / "fake.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
+    found = genbench.score(fake=tmp_path / "fake.npz", reference=tmp_path / "real.npz", features="pixels",
+                           metrics=["per_class_fid"], device="cpu")  # fmt: skip
+    assert [f.code for f in found.reference_findings if "labels" in f.code] == ["labels-random"]
+
+
+def test_labels_with_their_numbers_exchanged_are_warned_of(digits):
+    fake, real = (split.pixels.flatten(1).numpy().astype(np.float32) for split in (digits.test, digits.train))
+    labels, known = digits.test.labels.numpy(), digits.train.labels.numpy()
+    assert label_findings(fake, labels, real, known) == ((), ())
+    ((finding,), none) = label_findings(fake, (labels + 1) % 10, real, known)
+    assert finding.code == "labels-renamed"
+    assert "after renaming, as 0 to 9" in finding.found
+    assert none == ()
+
+
+def test_random_labels_pass_as_often_as_stated(digits):
+    from genbench.lint.labels import label_agreement
+
+    rows, known = digits.test.pixels.flatten(1).float().numpy(), digits.train.pixels.flatten(1).float().numpy()
+    rng, errors = np.random.default_rng(0), []
+    for _ in range(400):
+        seen = label_agreement(rows, rng.permutation(digits.test.labels.numpy()), known, digits.train.labels.numpy())
+        share = seen.chance / seen.n
+        errors.append((seen.hits - seen.chance) / (seen.n * share * (1 - share)) ** 0.5)
+    assert abs(np.mean(errors)) < 4 / 400**0.5
+    assert np.std(errors) == pytest.approx(1, abs=0.12)
+    assert max(errors) < 4
+
+
+def test_a_suite_takes_labels_of_its_classes_alone(digits, tmp_path):
+    np.savez(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy() + 1)
+    reason = data.why_no_classes(tmp_path / "x.npz", digits.spec, "digits")
+    assert reason == "x.npz: labels go up to 10, but the classes are 0 to 9"
+    assert data.read_samples(tmp_path / "x.npz", digits.spec, "digits")[0].labels is None

@@ -1,0 +1,196 @@
+"""Weights saved by other programs: read where they fit in one way only, and one line with file, tensor and remedy."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from genbench.errors import ModelError
+from genbench.sources.build import read_weights
+from genbench.sources.checkpoints import read_state
+
+State = dict[str, Tensor]
+
+
+class Net(nn.Module):
+    """Two layers, a batch norm, and an output that starts at 0."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.norm, self.last = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        nn.init.zeros_(self.last.weight)
+
+
+def trained(seed: int = 1) -> State:
+    torch.manual_seed(seed)
+    state = Net().state_dict()
+    return {name: torch.randn(t.shape) if t.is_floating_point() else t for name, t in state.items()}
+
+
+def loaded(path: Path, **options: str) -> State:
+    net = Net()
+    read_weights(net, path, **options)
+    return net.state_dict()
+
+
+def same(a: State, b: State) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def message(path: Path, **options: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        loaded(path, **options)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pth", "bin", "ckpt", "safetensors"])
+@pytest.mark.parametrize("how", ["torch", "old torch", "safetensors"])
+def test_files_are_read_by_content_whatever_their_suffix(how, suffix, tmp_path):
+    path, state = tmp_path / f"w.{suffix}", trained()
+    if how == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=how == "torch")
+    assert same(loaded(path), state)
+
+
+NESTS = {
+    "module.": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "_orig_mod.module.": lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+    "network.": lambda s: {"state_dict": {f"network.{k}": v for k, v in s.items()}, "epoch": 3},
+    "nest": lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}},
+    "deep nest": lambda s: {"trainer": {"ema": {"shadow": s}}, "step": torch.tensor(7)},
+    "half": lambda s: {"model": {k: v.half() if v.is_floating_point() else v for k, v in s.items()}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nest", NESTS)
+def test_the_only_nest_and_prefix_that_fit_are_used(nest, tmp_path):
+    state = {name: t.half().float() if t.is_floating_point() else t for name, t in trained().items()}
+    torch.save(NESTS[nest](state), tmp_path / "w.pt")
+    assert same(loaded(tmp_path / "w.pt"), state)
+
+
+def test_where_several_fit_the_caller_chooses(tmp_path):
+    a, b, path = trained(1), trained(2), tmp_path / "w.pt"
+    torch.save({"model": a, "ema": NESTS["module."](b), "optimizer": {}}, path)
+    assert message(path) == "several sets of weights fit Net; choose one with key: 'ema', 'model'"
+    assert same(loaded(path, key="model"), a)
+    assert same(loaded(path, key="ema"), b)
+    assert message(path, key="emma") == "key: found 'emma', allowed: 'model', 'ema'"
+
+
+def test_a_prefix_is_taken_off_on_request_and_the_rest_ignored(tmp_path):
+    state, path = trained(), tmp_path / "w.safetensors"
+    save_file({f"generator.{k}": v for k, v in state.items()} | {"critic.weight": torch.ones(2)}, path)
+    assert "'first.weight' is missing" in message(path)
+    assert same(loaded(path, strip="generator."), state)
+
+
+def test_weights_in_several_files_are_read_by_their_index(tmp_path):
+    state, names = trained(), list(trained())
+    parts = {"a.safetensors": names[:3], "b.safetensors": names[3:]}
+    for file, part in parts.items():
+        save_file({name: state[name] for name in part}, tmp_path / file)
+    index = tmp_path / "model.safetensors.index.json"
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert same(loaded(index), state)
+    (tmp_path / "b.safetensors").unlink()
+    assert message(index) == "names 'b.safetensors', which is not beside it"
+    index.write_text(json.dumps({"weight_map": {"x": "../a.safetensors"}}))
+    assert message(index) == "names '../a.safetensors', which is not beside it"
+    index.write_text(
+        json.dumps({"weight_map": {**dict.fromkeys(parts["a.safetensors"], "a.safetensors"), "x": "a.safetensors"}})
+    )
+    assert message(index) == "'x' is in none of the files that it names"
+
+
+def changed(name: str, tensor: Tensor | None) -> State:
+    state = trained() | ({} if tensor is None else {name: tensor})
+    return {k: v for k, v in state.items() if tensor is not None or k != name}
+
+
+MISFITS = {
+    "missing": (changed("last.bias", None), "does not fit Net: 'last.bias' is missing"),
+    "more": (changed("x.bias", torch.ones(1)), "does not fit Net: 'x.bias' is not in the model"),
+    "shape": (changed("first.weight", torch.ones(5, 3)),
+              "does not fit Net: 'first.weight' has shape (5, 3), the model's has (4, 3)"),
+    "type": (changed("first.weight", torch.ones(4, 3, dtype=torch.int8)),
+             "does not fit Net: 'first.weight' holds int8, the model's float32"),
+    "nan": (changed("first.bias", torch.tensor([1.0, float("nan"), float("inf"), 0.0])),
+            "does not fit Net: 'first.bias' holds 2 of 4 values that are NaN or infinite; take weights from before the "
+            "training diverged"),
+    "zeros": (changed("first.weight", torch.zeros(4, 3)),
+              "does not fit Net: 'first.weight' holds only zeros, unlike fresh weights; was the file written in full?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("nest", ["", "model"])
+def test_weights_that_do_not_fit_are_one_line(case, nest, tmp_path):
+    state, expected = MISFITS[case]
+    torch.save({nest: state} if nest else state, tmp_path / "w.pt")
+    text = message(tmp_path / "w.pt")
+    assert text.startswith(expected)
+    assert text.removeprefix(expected) in ("", f" under '{nest}'")
+
+
+def test_zeros_where_fresh_weights_are_zeros_are_no_fault(tmp_path):
+    save_file(changed("last.weight", torch.zeros(2, 4)), tmp_path / "w.safetensors")
+    assert not loaded(tmp_path / "w.safetensors")["last.weight"].any()
+
+
+def test_other_sets_of_weights_are_named(tmp_path):
+    torch.save({"encoder": {"a": torch.ones(1)}, "decoder": changed("last.bias", None)}, tmp_path / "w.pt")
+    expected = "does not fit Net: 'last.bias' is missing under 'decoder'; other sets of weights in the file: 'encoder'"
+    assert message(tmp_path / "w.pt") == expected
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("evil"),))
+
+
+def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": trained(), "args": Evil()}, tmp_path / "w.pt")
+    expected = "holds Python objects besides tensors, which are not run; save the state_dict alone, as safetensors"
+    assert message(tmp_path / "w.pt") == expected
+    (tmp_path / "w.bin").write_bytes(pickle.dumps(Evil()))
+    message(tmp_path / "w.bin")
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 nothing", b"\x80\x02}q\x00", b"version https://git-lfs", b"\x00" * 64]
+)
+def test_files_that_hold_no_weights_are_one_line(content, tmp_path):
+    (tmp_path / "w.pt").write_bytes(content)
+    message(tmp_path / "w.pt")
+    torch.save({"epoch": 3, "names": ["a"]}, tmp_path / "empty.pt")
+    assert message(tmp_path / "empty.pt") == "holds no tensors; allowed: a state_dict, or a mapping that contains one"
+    assert message(tmp_path / "no.pt") == "no such file of weights"
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    for how in ("torch", "safetensors"):
+        path = tmp_path / how
+        torch.save(trained(), path) if how == "torch" else save_file(trained(), path)
+        path.write_bytes(path.read_bytes()[:-40])
+        message(path)
+
+
+def test_a_state_is_read_without_a_model(tmp_path):
+    save_file({"x": torch.ones(2, 2)}, tmp_path / "w.safetensors")
+    assert same(read_state(tmp_path / "w.safetensors", {"x": torch.ones(2, 2)}, "x"), {"x": torch.ones(2, 2)})
