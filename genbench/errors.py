@@ -25,5 +25,9 @@ class CellFailure(Exception):  # noqa: N818 - an outcome that is recorded, not a
     """A cell that failed while running (NaN loss, out of memory, an exception); becomes a record, not an exit."""
 
 
-class TooFewSamples(CellFailure):
+class Undefined(CellFailure):
+    """A number that these sets of images do not define: its record is n/a, with the reason."""
+
+
+class TooFewSamples(Undefined):
     """A number that so few samples cannot give: it does not apply, and says what it would need."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from genbench.errors import CellFailure, TooFewSamples
+from genbench.errors import CellFailure, Undefined
 from genbench.machine import device_name, explain
 from genbench.metrics.base import Inputs, Metric, Value
 from genbench.metrics.facts import Facts
@@ -49,9 +49,10 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
         if not math.isfinite(value.value):
             raise CellFailure(f"the value is {value.value}")
         warnings = inputs.warnings if metric.reads.of_samples else ()
+        warnings = (*inputs.source_warnings, *warnings)
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
-    except TooFewSamples as error:
+    except Undefined as error:
         return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))
     except Exception as error:
         return Measured(FAILED, explain(error), device=device_name(device))
