@@ -11,6 +11,7 @@ from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
 from genbench.errors import ModelError
 from genbench.keys import file_hash
+from genbench.machine import pinned_globals
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
@@ -19,6 +20,7 @@ from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
+from genbench.train.doubts import budget_doubts
 
 
 class SuiteRows:
@@ -91,7 +93,7 @@ class SuiteRows:
         config = asdict(override(kind.preset(self.plan.spec), entry.config))
         return Fit(
             entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,
-            self.plan.fingerprint,
+            self.plan.fingerprint, budget_doubts(recipe, int(images), kind.stages),
         )  # fmt: skip
 
     def _kind(self, index: int) -> type[Draws] | None:
@@ -99,7 +101,8 @@ class SuiteRows:
         if entry.samples is not None:
             return None
         try:
-            kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
+            with pinned_globals():  # importing a file runs it
+                kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
             preset = kind.preset(self.plan.spec)
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None

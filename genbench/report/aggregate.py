@@ -12,9 +12,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from genbench.metrics import metric_names
+from genbench.metrics.base import UNIT_BOUNDS
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
 from genbench.report.guard import comparable, differences
 from genbench.report.kinds import weakest, why_unranked
+from genbench.report.poor import no_better_than_noise
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
@@ -255,7 +257,8 @@ def _mean(records: Sequence[Record]) -> tuple[float, float | None, float | None,
     values = [r.value for r in records if r.value is not None]
     half = t_half_width(values)
     mean = statistics.fmean(values)
-    return mean, mean - half, mean + half, f"t {100 * LEVEL:.0f} % over {len(values)} seeds"
+    least, most = UNIT_BOUNDS.get(records[0].unit, (-math.inf, math.inf))
+    return mean, max(mean - half, least), min(mean + half, most), f"t {100 * LEVEL:.0f} % over {len(values)} seeds"
 
 
 def t_half_width(values: Sequence[float]) -> float:
@@ -290,6 +293,7 @@ def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
         for row, e in good
         if e.missing
     ]
+    notes += no_better_than_noise([(e.record, e.number) for _, e in good])
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:
         return tuple(notes)
