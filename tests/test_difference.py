@@ -90,7 +90,7 @@ def test_other_protocols_are_not_compared_and_the_fields_are_named(results):
 
 def test_kinds_of_likelihood_are_not_compared(results):
     found = only(results, record("bits_per_dim", 2.0, 0.1, kind="mass"), record("bits_per_dim", 1.0, 0.1, kind="bound"))
-    assert (found.verdict, found.reason) == ("not compared", "mass beside bound")
+    assert (found.verdict, found.reason) == ("not compared", "kind of likelihood is mass for A, bound for B")
 
 
 def test_what_is_missing(results):

@@ -252,27 +252,27 @@ def test_reading_a_suite_is_light() -> None:
         (
             "name: vae",
             "name: theirs, samples: theirs.npz, config: {a: 1}",
-            "5: models[0].config: not allowed beside samples",
+            "5: models[0].config: not allowed together with samples",
         ),
         (
             "name: vae",
             "name: vae, weights: w.safetensors, train: {lr: 1}",
-            "5: models[0].train: not allowed beside weights",
+            "5: models[0].train: not allowed together with weights",
         ),
         (
             "name: vae",
             "name: vae, weights: w.safetensors, weights_of: ddpm",
-            "5: models[0].weights_of: not allowed beside weights",
+            "5: models[0].weights_of: not allowed together with weights",
         ),
         (
             "weights_of: ddpm",
             "weights_of: ddpm, budget: {images: 3}",
-            "8: models[2].budget: not allowed beside weights_of",
+            "8: models[2].budget: not allowed together with weights_of",
         ),
         (
             "name: vae",
             "name: vae, budget: {images: 3}, train: {images: 4}",
-            "5: models[0].train.images: not allowed beside budget, which sets the same value",
+            "5: models[0].train.images: not allowed together with budget, which sets the same value",
         ),
         # whose weights
         (

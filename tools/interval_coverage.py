@@ -54,7 +54,10 @@ def coverage(values: list[Value], truth: float, spread: float | None = None) -> 
 
 @dataclass(frozen=True)
 class World:
-    """Real features N(0, diag(root)^2), generated ones N(shift root, diag(scale root)^2), root_k = k^(-decay)."""
+    """Real features N(0, diag(root)^2), generated ones N(shift root, diag(scale root)^2), root_k = k^(-decay).
+
+    The random numbers of a row depend on the name of this class (see stream): renaming it changes the printed numbers.
+    """
 
     d: int
     n: int
@@ -87,7 +90,7 @@ class World:
         return Moments(mean * self.root, upper * self.scale * self.root / (self.n - 1) ** 0.5)
 
 
-Worlds = tuple[tuple[str, World, int], ...]  # name, test problem, draws
+Problems = tuple[tuple[str, World, int], ...]  # name, test problem, draws
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Classes(World):
 
 
 SAME, NEAR, FAR = {}, {"scale": 1.05, "shift": 0.05}, {"scale": 1.2, "shift": 0.3}
-FID_WORLDS = (
+FID_PROBLEMS = (
     ("no difference", World(16, 500, **SAME), 800),
     ("clear difference", World(16, 500, **FAR), 800),
     ("clear difference", World(64, 500, **FAR), 800),
@@ -115,7 +118,7 @@ FID_HARD = (
     ("N = D", World(64, 64, **FAR), 200),
     ("no difference, few directions (variance k^-1.5)", World(64, 2000, decay=0.75), 200),
 )
-OTHER_WORLDS = (
+OTHER_PROBLEMS = (
     ("no difference", World(16, 500, **SAME), 200),
     ("clear difference", World(16, 500, **FAR), 200),
     ("no difference", World(64, 2000, **SAME), 40),
@@ -127,42 +130,42 @@ def stream(seed: int, row: object) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(repr(row).encode())])
 
 
-def fid_values(world: World, draws: int, rng: np.random.Generator) -> tuple[list[Value], Array]:
+def fid_values(problem: World, draws: int, rng: np.random.Generator) -> tuple[list[Value], Array]:
     """The metric on `draws` draws, and the distance of many more: (8 draws,)."""
-    real = world.real(rng)
+    real = problem.real(rng)
     reference = feature_moments(real)
-    many = np.array([distance(world.fake_moments(rng), reference) for _ in range(8 * draws)])
-    return [METRICS["fid"].compute(fake=world.fake(rng), real=real) for _ in range(draws)], many
+    many = np.array([distance(problem.fake_moments(rng), reference) for _ in range(8 * draws)])
+    return [METRICS["fid"].compute(fake=problem.fake(rng), real=real) for _ in range(draws)], many
 
 
-def fid_rows(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
+def fid_rows(problems: Problems, share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean of FID at N."""
-    for name, world, draws in worlds:
-        values, many = fid_values(world, int(draws * share), stream(seed, world))
+    for name, problem, draws in problems:
+        values, many = fid_values(problem, int(draws * share), stream(seed, problem))
         result = coverage(values, float(many.mean()), float(many.std()))
-        yield f"FID | its mean at N, this reference: {many.mean():.4g} | {name} | {world.d} | {world.n} | {result}"
+        yield f"FID | its mean at N, this reference: {many.mean():.4g} | {name} | {problem.d} | {problem.n} | {result}"
 
 
 def fid_population(share: float, seed: int) -> Iterator[str]:
     """The same intervals against the distance of the populations, which they do not estimate."""
-    world = World(64, 2000, **FAR)
-    truth = world.d * (world.shift**2 + (world.scale - 1) ** 2)
-    result = coverage(fid_values(world, int(60 * share), stream(seed, world))[0], truth)
-    yield f"FID | distance of the populations: {truth:.4g} | clear difference | {world.d} | {world.n} | {result}"
+    problem = World(64, 2000, **FAR)
+    truth = problem.d * (problem.shift**2 + (problem.scale - 1) ** 2)
+    result = coverage(fid_values(problem, int(60 * share), stream(seed, problem))[0], truth)
+    yield f"FID | distance of the populations: {truth:.4g} | clear difference | {problem.d} | {problem.n} | {result}"
 
 
 def other_intervals(share: float, seed: int) -> Iterator[str]:
     """Coverage of the usual intervals on the same problems: first order, and three plain bootstraps (B = 60)."""
-    for name, world, draws in OTHER_WORLDS:
-        rng = stream(seed, world)
-        reference = feature_moments(world.real(rng))
-        many = np.array([distance(world.fake_moments(rng), reference) for _ in range(4000)])
+    for name, problem, draws in OTHER_PROBLEMS:
+        rng = stream(seed, problem)
+        reference = feature_moments(problem.real(rng))
+        many = np.array([distance(problem.fake_moments(rng), reference) for _ in range(4000)])
         by_kind: dict[str, list[Value]] = {}
         for _ in range(int(draws * share)):
-            for kind, value in usual_intervals(world.fake(rng), reference, rng).items():
+            for kind, value in usual_intervals(problem.fake(rng), reference, rng).items():
                 by_kind.setdefault(kind, []).append(value)
         for kind, values in by_kind.items():
-            yield f"{kind} | {name} | {world.d} | {world.n} | {coverage(values, many.mean(), many.std())}"
+            yield f"{kind} | {name} | {problem.d} | {problem.n} | {coverage(values, many.mean(), many.std())}"
 
 
 def usual_intervals(fake: Array, reference: Moments, rng: np.random.Generator, b: int = 60) -> dict[str, Value]:
@@ -185,23 +188,23 @@ def mean_kernel(c: Array, variance: Array, skew: Array) -> Array:
     return c**3 + 3 * c * variance + skew + 3 * (c * c + variance) + 3 * c + 1
 
 
-def population_kernel(world: World, a: float, shift_a: float, b: float, shift_b: float) -> float:
+def population_kernel(problem: World, a: float, shift_a: float, b: float, shift_b: float) -> float:
     """E k(x, y) of x ~ N(shift_a, a^2 I), y ~ N(shift_b, b^2 I), from the moments of s = x'y."""
-    d = world.d
+    d = problem.d
     c = d * shift_a * shift_b
     variance = d * ((shift_a * b) ** 2 + (shift_b * a) ** 2 + (a * b) ** 2)
     return float(mean_kernel(c / d, variance / d**2, 6 * (a * b) ** 2 * c / d**3))
 
 
-def kid_truths(world: World, real: Array) -> tuple[float, float]:
+def kid_truths(problem: World, real: Array) -> tuple[float, float]:
     """MMD^2 of the populations, and the mean of KID given the reference; for problems with root 1."""
-    own = population_kernel(world, world.scale, world.shift, world.scale, world.shift)
-    theirs = population_kernel(world, 1, 0, 1, 0)
-    cross = population_kernel(world, world.scale, world.shift, 1, 0)
-    k = (real @ real.T / world.d + 1) ** 3
+    own = population_kernel(problem, problem.scale, problem.shift, problem.scale, problem.shift)
+    theirs = population_kernel(problem, 1, 0, 1, 0)
+    cross = population_kernel(problem, problem.scale, problem.shift, 1, 0)
+    k = (real @ real.T / problem.d + 1) ** 3
     within = (k.sum() - np.trace(k)) / (len(real) * (len(real) - 1))
-    c = world.shift * real.sum(axis=1) / world.d
-    across = mean_kernel(c, world.scale**2 * np.square(real).sum(axis=1) / world.d**2, np.zeros(()))
+    c = problem.shift * real.sum(axis=1) / problem.d
+    across = mean_kernel(c, problem.scale**2 * np.square(real).sum(axis=1) / problem.d**2, np.zeros(()))
     return own + theirs - 2 * cross, float(own + within - 2 * across.mean())
 
 
@@ -223,36 +226,36 @@ KID_SMALL_REFERENCE = (
 
 def kid_given(share: float, seed: int) -> Iterator[str]:
     """Coverage of KID's mean given one reference."""
-    for name, world, draws in KID_GIVEN:
-        rng = stream(seed, world)
-        real = world.real(rng)
-        values = [METRICS["kid"].compute(fake=world.fake(rng), real=real) for _ in range(int(draws * share))]
-        truth = kid_truths(world, real)[1]
+    for name, problem, draws in KID_GIVEN:
+        rng = stream(seed, problem)
+        real = problem.real(rng)
+        values = [METRICS["kid"].compute(fake=problem.fake(rng), real=real) for _ in range(int(draws * share))]
+        truth = kid_truths(problem, real)[1]
         result = coverage(values, truth)
-        yield f"KID | its mean, this reference: {truth:.3g} | {name} | {world.d} | {world.n} | {result}"
+        yield f"KID | its mean, this reference: {truth:.3g} | {name} | {problem.d} | {problem.n} | {result}"
 
 
-def kid_population(worlds: Worlds, share: float, seed: int) -> Iterator[str]:
+def kid_population(problems: Problems, share: float, seed: int) -> Iterator[str]:
     """Coverage of the populations' MMD^2, with a new reference at each draw."""
-    for name, world, draws in worlds:
-        rng = stream(seed, world)
-        pairs = ((world.fake(rng), world.real(rng)) for _ in range(int(draws * share)))
+    for name, problem, draws in problems:
+        rng = stream(seed, problem)
+        pairs = ((problem.fake(rng), problem.real(rng)) for _ in range(int(draws * share)))
         values = [METRICS["kid"].compute(fake=fake, real=real) for fake, real in pairs]
-        truth = kid_truths(world, np.zeros((2, world.d)))[0]
+        truth = kid_truths(problem, np.zeros((2, problem.d)))[0]
         result = coverage(values, truth)
-        yield f"KID | MMD² of the populations: {truth:.3g} | {name} | {world.d} | {world.n} | {result}"
+        yield f"KID | MMD² of the populations: {truth:.3g} | {name} | {problem.d} | {problem.n} | {result}"
 
 
 def bits_rows(share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean bits/dim over all images."""
-    for name, d, n, truth, draw in bits_worlds():
+    for name, d, n, truth, draw in bits_problems():
         rng = stream(seed, (name, d, n))
         sets = (draw(rng, d, n) for _ in range(int(min(800, 2e6 / n) * share)))
         result = coverage([METRICS["bits_per_dim"].compute(log_probs=x, dims=d, kind="mass") for x in sets], truth)
         yield f"bits/dim | over all images: {truth:.4f} | {name} | {d} | {n} | {result}"
 
 
-def bits_worlds() -> Iterator[tuple[str, int, int, float, Callable[[np.random.Generator, int, int], Array]]]:
+def bits_problems() -> Iterator[tuple[str, int, int, float, Callable[[np.random.Generator, int, int], Array]]]:
     """(name, D, N, true bits/dim, draw of N log-likelihoods in nats)."""
     for d, n in ((64, 360), (64, 2000), (16, 5000)):
         yield "pixels of entropy 1.75 bits", d, n, 1.75, known_entropy
@@ -279,11 +282,11 @@ def mixed(rng: np.random.Generator, d: int, n: int) -> Array:
 
 def manifold_rows(share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean at N of metrics that count points in balls, given this reference."""
-    world = World(16, 500, scale=0.9, shift=0.1, m=500)
+    problem = World(16, 500, scale=0.9, shift=0.1, m=500)
     for metric in ("precision", "density", "recall", "coverage"):
-        rng, draws = stream(seed, world), int(200 * share)
-        real = world.real(rng)
-        values = [METRICS[metric].compute(fake=world.fake(rng), real=real) for _ in range(draws)]
+        rng, draws = stream(seed, problem), int(200 * share)
+        real = problem.real(rng)
+        values = [METRICS[metric].compute(fake=problem.fake(rng), real=real) for _ in range(draws)]
         truth = float(np.mean([v.value for v in values]))
         result = coverage(values, truth)
         yield f"{metric} | its mean at N, this reference: {truth:.3g} | small difference | 16 | 500 | {result}"
@@ -321,7 +324,7 @@ def main() -> None:
     machine = environment_facts()
     print(f"{machine['cores']} cores, {machine['processor']}; torch {machine['packages']['torch']}")
     show("What the intervals estimate", HEAD, [
-        fid_rows(FID_WORLDS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),
+        fid_rows(FID_PROBLEMS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),
         bits_rows(share, seed), score_rows(share, seed),
     ])  # fmt: skip
     show("What they do not estimate, and where they fail", HEAD, [

@@ -26,7 +26,7 @@ def lacking(kind: type[Draws], plan: DataPlan) -> str:
     if issubclass(kind, Translates) and not data.is_translation(plan.entry):
         return f"translates; found dataset {name}, allowed: {{name: edges, of: ...}}"
     if issubclass(kind, ClassConditional) and not plan.spec.classes:
-        return f"is asked for classes; found dataset {name} without labels"
+        return f"is conditioned on classes; found dataset {name} without labels"
     if issubclass(kind, TextConditional) and not (data.has_captions(plan.entry) or issubclass(kind, ClassConditional)):
-        return f"is asked for by text; found dataset {name} without captions"
+        return f"is conditioned on text; found dataset {name} without captions"
     return ""

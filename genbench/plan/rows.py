@@ -59,7 +59,7 @@ class SuiteRows:
         return kind
 
     def _owner(self, index: int) -> int:
-        """The entry whose weights this one draws with."""
+        """The index of the entry whose weights this entry uses."""
         of = self.suite.models[index].weights_of
         return index if of is None else [e.label for e in self.suite.models].index(of)
 
@@ -73,7 +73,7 @@ class SuiteRows:
         )
 
     def _files(self, index: int, config: dict[str, Any], entries: set[int]) -> tuple[ReadFile, ...]:
-        """What the class of one entry reads; entries: those whose `files` count."""
+        """The files that the class of one entry reads; entries: those whose `files` are included."""
         kind, suite = self.kind(index), self.suite
         named = [(name, suite.path(name)) for i in sorted(entries) for name in suite.models[i].files]
         try:

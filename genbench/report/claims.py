@@ -1,4 +1,4 @@
-"""Published figures beside measured ones: reproduced, not reproduced, or not comparable and why.
+"""Published figures compared with measured ones: reproduced, not reproduced, or not comparable and why.
 
 Published figures are the `claims:` of a model in a suite, and are therefore in the suite.yaml of a result. A figure is
 comparable when the record's protocol has every value of the claim's protocol, when both are of the same kind of

@@ -94,7 +94,15 @@ def _difference(one: Row, other: Row, metric: str) -> Difference:
         reason = "; ".join(differences([("A", a.record), ("B", b.record)]))
         return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=reason)
     if a.kind != b.kind:
-        return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=f"{a.kind} beside {b.kind}")
+        return Difference(
+            one.model,
+            one.dataset,
+            metric,
+            REFUSED,
+            a.value,
+            b.value,
+            reason=f"kind of likelihood is {a.kind} for A, {b.kind} for B",
+        )
     return _judged(one, metric, a, b)
 
 

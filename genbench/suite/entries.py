@@ -156,7 +156,7 @@ class ModelEntry(SuiteMapping):
     name: a name of the registry, file.py:Class, or any name with source. label: its name in results (default:
     name). source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
     weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made elsewhere.
-    files: files that its class reads beside its code and weights and does not declare. claims: published figures.
+    files: further files that its class reads and does not declare. claims: published figures.
     """
 
     name: ModelName

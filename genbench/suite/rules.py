@@ -85,13 +85,15 @@ def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
         used = {key for key in entry.model_fields_set if getattr(entry, key)}
         for owner, refused in EXCLUDES.items():
             if owner in used:
-                yield from ((("models", i, key), f"not allowed beside {owner}") for key in refused if key in used)
+                yield from (
+                    (("models", i, key), f"not allowed together with {owner}") for key in refused if key in used
+                )
 
 
 def _budgets(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         if entry.budget and entry.train.images:
-            yield ("models", i, "train", "images"), "not allowed beside budget, which sets the same value"
+            yield ("models", i, "train", "images"), "not allowed together with budget, which sets the same value"
 
 
 def _weights_of(suite: SuiteFields) -> Iterator[Problem]:

@@ -192,6 +192,6 @@ def test_fid_at_the_size_of_a_suite_and_kid(options):
 @pytest.mark.slow
 def test_bits_per_dim_in_every_world():
     rng = np.random.default_rng(0)
-    for name, d, n, truth, draw in simulation.bits_worlds():
+    for name, d, n, truth, draw in simulation.bits_problems():
         values = [METRICS["bits_per_dim"].compute(log_probs=draw(rng, d, n), dims=d, kind="mass") for _ in range(300)]
         assert 0.9 <= simulation.coverage(values, truth).held <= 0.985, name
