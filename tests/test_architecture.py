@@ -28,14 +28,6 @@ ZOO_SIBLINGS = {
     "latent_diffusion": {"nets", "ddpm", "attention"},
     "vae": {"nets", "vae_likelihoods"},
 }
-# Public names that several packages may have: the interface that the modules of data, features and metrics share. The
-# functions of genbench.cli are left out as well: typer makes the names of commands of them.
-SHARED_NAMES = {"load", "names", "source"}
-# Names that still occur in several packages. Each is to be renamed on one side and removed here.
-STILL_SHARED = {
-    "Check", "Found", "Kind", "Steps", "Subject", "Weights", "bits_per_dim", "checked", "compared", "draw",
-    "environment", "file_hash", "matrix", "measure", "moments", "nearest", "places", "read", "score", "shown", "steps",
-}  # fmt: skip
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 
 
@@ -143,10 +135,10 @@ def public_names(path: Path) -> set[str]:
 def test_no_public_class_or_function_has_the_same_name_in_two_packages():
     packages: dict[str, set[str]] = {}
     for path in FILES:
-        for name in public_names(path) if layer(path) != "cli" else ():
+        for name in public_names(path) if layer(path) != "cli" else ():  # typer makes commands of the names there
             packages.setdefault(name, set()).add(layer(path))
     shared = {name: sorted(where) for name, where in packages.items() if len(where) > 1}
-    assert {name: where for name, where in shared.items() if name not in SHARED_NAMES | STILL_SHARED} == {}
+    assert shared == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
