@@ -1,4 +1,4 @@
-"""From a metric and its inputs to an outcome: the same for a cell of a suite and for images made elsewhere."""
+"""From a metric and its inputs to a result: the same for a cell of a suite and for other images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genbench.records import FAILED, NOT_APPLICABLE, OK
 class Measured:
     """How measuring one metric ended; its fields are those of a Record.
 
-    status: "ok" with a value, "n/a" where so few samples cannot give it, "failed"; the latter two with a reason.
+    status: "ok" with a value, "n/a" where there are too few samples, "failed"; the latter two with a reason.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""The two sets of images that a score compares: paths, names of datasets or arrays, and how they are made alike."""
+"""The two sets of images that a score compares: paths, names of datasets or arrays; conversion to the same channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLITS = ("train", "test")
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two sets: its images, and the dataset and split that they are of, where they are."""
+    """One of the two sets: its images, and the dataset and split that contain them, where there are any."""
 
     images: ImageSet
     dataset: data.Dataset | None = None
@@ -75,7 +75,7 @@ def split_of(dataset: data.Dataset, split: str) -> Side:
 
 
 def in_same_channels(fake: Side, real: Side) -> tuple[Side, Side]:
-    """Both sides, grey pictures repeated to three channels beside colour, or grey ones stored as colour made grey."""
+    """Both sides with the same channels: grey is repeated to three, or colour that is grey is reduced to one."""
     channels = fake.images.shape[0], real.images.shape[0]
     if channels[0] == channels[1]:
         return fake, real

@@ -1,7 +1,7 @@
 """Per-class FID: the mean over classes of the Frechet distance within each class (intra-FID of Miyato & Koyama 2018).
 
-A model that ignores the class it is asked for can have a perfect FID; within classes it cannot. Every class counts the
-same. A class has few samples, so that the small-sample bias is larger than FID's by about the number of classes:
+A model that ignores the requested class can have a perfect FID, but no perfect per-class FID. Every class has the same
+weight. A class has few samples, so that the small-sample bias is larger than FID's by about the number of classes:
 compare equal numbers of samples only.
 """
 
@@ -36,7 +36,7 @@ def class_labels(name: str, labels: Any, rows: int) -> np.ndarray:
 
 
 def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> dict[int, tuple[float, Array]]:
-    """Of each class the distance and the first-order effects (n,) of its fake rows; raises as the public function."""
+    """For each class the distance, and the first-order effects (n,) of its fake rows; raises as the public function."""
     fake, real = pair(fake, real)
     fake_labels = class_labels("fake_labels", fake_labels, len(fake))
     real_labels = class_labels("real_labels", real_labels, len(real))
@@ -54,9 +54,9 @@ def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> 
 def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> PerClass:
     """Squared Frechet distances within classes of features fake (N, D), real (M, D), and their mean; 0 is best.
 
-    fake_labels (N,): the classes asked for; real_labels (M,): the true ones, integers.
-    Raises GenbenchError for shapes that do not fit; TooFewSamples when a class that either set has is held by
-    fewer than 25 samples of one of them, CellFailure for values that are not finite.
+    fake_labels (N,): the requested classes; real_labels (M,): the true ones, integers.
+    Raises GenbenchError for shapes that do not fit; TooFewSamples when a class that occurs in either set has
+    fewer than 25 samples in one of them, CellFailure for values that are not finite.
 
         rng, labels = np.random.default_rng(0), np.arange(200) % 2
         fake, real = rng.normal(0.5, 1, (200, 4)), rng.normal(0, 1, (200, 4))

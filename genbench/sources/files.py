@@ -12,12 +12,12 @@ from genbench.metrics.facts import Capabilities, Images
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
 
 NO_NETWORK = "samples only: there is no network"
-NOT_LABELLED = "its samples were not asked for classes"
+NOT_LABELLED = "its samples were drawn without requested classes"
 
 
 @dataclass(frozen=True)
 class Files(Source):
-    """Images in a file or folder; content: the hash of their bytes. labelled: whether they say the class asked for."""
+    """Images in a file or folder; content: the hash of their bytes. labelled: whether it has the requested classes."""
 
     label: str
     path: Path
