@@ -98,7 +98,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a JSONL file, in order and each measurement once; an incomplete last line, after a kill, is left out.
+    """The records of a JSONL file, in order and each measurement once; an incomplete last line is left out.
 
     Raises StoreError for a missing file, a line that is not a record, another schema number, or two different records
     of one cell and metric.
