@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSpec", "Result", "Scores", "load_model", "metrics", "run", "score"]
 
-_PLACES = {
+_MODULES = {
     "run": "genbench.runner.run",
     "Result": "genbench.runner.run",
     "load_model": "genbench.sources.build",
@@ -25,8 +25,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     if name == "metrics":
         return importlib.import_module("genbench.metrics")
     raise AttributeError(f"module 'genbench' has no attribute '{name}'")

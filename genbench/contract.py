@@ -30,7 +30,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Shape and alphabet of a dataset: (channels, height, width), grey levels, number of classes (0: no labels)."""
+    """Shape and value range of a dataset: (channels, height, width), grey levels, number of classes (0: no labels)."""
 
     channels: int
     height: int
@@ -195,7 +195,7 @@ class Draws(nn.Module, ABC):
 
     @property
     def caveat(self) -> str:
-        """A sentence for the page: what a reader of the numbers must know about the samples; "" for nothing."""
+        """A sentence for the page: what a reader of the numbers must know about the samples, or ""."""
         return ""
 
     @property

@@ -1,4 +1,4 @@
-"""What this computer is and how genbench uses it: devices, processor, cores, allocator, and its error texts.
+"""The machine and how genbench uses it: devices, processor, cores, allocator, and texts of errors.
 
 torch is imported only inside the functions that need it: reports and suites are read without it.
 """
@@ -56,7 +56,7 @@ def device_name(device: str | torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor's marketing name where the system gives it."""
+    """The processor's marketing name where the system reports it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

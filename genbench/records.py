@@ -1,4 +1,4 @@
-"""The record: one measured number with everything needed to trust or refuse it, one JSON line each.
+"""The record: one measured number with everything needed to judge it; one JSON line for each.
 
 Its protocol is a tree (genbench.protocol). Numbers whose protocols agree except in the branch `model` are comparable.
 """
@@ -33,9 +33,9 @@ class Record:
     kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels, bounds the
     mass), "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
     protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
-    warnings: the linter's about the samples that it was measured on. seconds: what measuring took. device: where it was
-    measured. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code: the hash of
-    the model's code.
+    warnings: the linter's, about the samples. seconds: duration of measuring. device: the hardware that measured it.
+    run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code: the hash of the
+    model's code.
     """
 
     suite: str
@@ -90,7 +90,7 @@ def slug(label: str) -> str:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Replaces a JSONL file by these records, atomically; one that holds just these is left alone."""
+    """Replaces a JSONL file by these records, atomically; a file with exactly these records is not touched."""
     text = "".join(_line(r) for r in records)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
@@ -98,10 +98,10 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a JSONL file, in order and each measurement once; a last line cut short by a kill is left out.
+    """The records of a JSONL file, in order and each measurement once; an incomplete last line is left out.
 
-    Raises StoreError for a missing file, a line that is no record, another schema number, or two different records of
-    one cell and metric.
+    Raises StoreError for a missing file, a line that is not a record, another schema number, or two different records
+    of one cell and metric.
     """
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")

@@ -1,7 +1,7 @@
 """Artefacts on disk (weights, samples, features, values), each under the hash of what it depends on.
 
-An artefact is a folder written elsewhere and moved into place, so it is whole or absent; meta.json holds the checksum
-of each of its files. Unfinished work (checkpoints, drawn blocks) lives in a scratch folder that survives a kill.
+An artefact is a folder written elsewhere and moved into place, so it is whole or absent; meta.json has the checksum
+of each of its files. Unfinished work (checkpoints, drawn blocks) is in a scratch folder that remains after a kill.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Store:
         return (self.path(kind, key) / "meta.json").is_file()
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        """What was kept beside the artefact's files."""
+        """The meta data that the artefact was stored with."""
         return dict(json.loads((self.path(kind, key) / "meta.json").read_text())["meta"])
 
     def intact(self, kind: str, key: str) -> bool:
@@ -121,12 +121,12 @@ class Store:
         shutil.rmtree(self._scratch_path(kind, key), ignore_errors=True)
 
     def scratch(self, kind: str, key: str) -> Path:
-        """The folder for unfinished work on this artefact, made if need be."""
+        """The folder for unfinished work on this artefact, created if it is absent."""
         return make_folder(self._scratch_path(kind, key))
 
     @contextmanager
     def lock(self, kind: str, key: str, seconds: float = -1) -> Iterator[None]:
-        """Only one process at a time works on an artefact; the lock goes with the process that held it."""
+        """Only one process at a time works on an artefact; the lock ends with its process."""
         folder = make_folder(self.root / "locks")
         try:
             with FileLock(folder / f"{kind}-{key}", timeout=seconds):
@@ -156,11 +156,11 @@ class Store:
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made with its parents; StoreError says why it cannot be."""
+    """The folder, created with its parents; StoreError when that is not possible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be made: {error.strerror}") from None
+        raise StoreError(f"{path}: cannot be created: {error.strerror}") from None
     if not os.access(path, os.W_OK):
         raise StoreError(f"{path}: cannot be written")
     return path

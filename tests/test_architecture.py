@@ -28,8 +28,6 @@ ZOO_SIBLINGS = {
     "latent_diffusion": {"nets", "ddpm", "attention"},
     "vae": {"nets", "vae_likelihoods"},
 }
-# Public names that still occur in several packages. Each is to be renamed on one side and removed here.
-STILL_SHARED = {"Check", "Subject", "draw", "file_hash", "read"}
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")
 
 
@@ -141,7 +139,7 @@ def test_no_public_class_or_function_has_the_same_name_in_two_packages():
         for name in public_names(path) if layer(path) != "cli" else ():
             packages.setdefault(name, set()).add(layer(path))
     shared = {name: sorted(where) for name, where in packages.items() if len(where) > 1}
-    assert {name: where for name, where in shared.items() if name not in STILL_SHARED} == {}
+    assert shared == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -37,7 +37,7 @@ def test_the_mean_of_a_class_is_seen_as_that_class(classes):
     record = classes["toy", "class_accuracy"]
     assert record.value >= 0.9
     assert record.protocol["features"]["extractor"] == "digits-classifier"
-    assert classes["held-out real", "class_accuracy"].reason == "a scale row is not asked for classes"
+    assert classes["held-out real", "class_accuracy"].reason == "a scale row is drawn without requested classes"
 
 
 def test_a_classifier_can_learn_from_one_picture_a_class(classes):

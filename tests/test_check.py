@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genbench.check import CHECKS, check_model
-from genbench.check.alone import NoiseOfEachImage, draw
+from genbench.check.alone import NoiseOfEachImage, drawn_images
 from genbench.check.density import density_gap, noise_is_standard_normal, resized
 from genbench.check.subject import DRAWN, Subject
 from genbench.contract import (
@@ -701,7 +701,7 @@ def test_zoo_models_conform(name, data):
 def test_the_zoos_images_can_be_told_apart(name):
     subject = Subject(resolve_model(name), DATA[0], TINY.get(name), TINY_SAMPLER.get(name))
     noise = NoiseOfEachImage(DRAWN)
-    images = draw(subject, noise, subject.condition(DRAWN))
+    images = drawn_images(subject, noise, subject.condition(DRAWN))
     assert not noise.shared
     assert not torch.equal(images[0], images[1])
 

@@ -79,7 +79,7 @@ def test_a_missing_file_and_a_folder_that_cannot_be_written(tmp_path):
         (["report", "."], "records.jsonl: not found; `genbench run SUITE` writes it"),
         (
             ["sample", "vae", "--suite", "s.yaml"],
-            "vae: its weights are not there: training failed or was not run;",
+            "vae: its weights are missing: training failed or was not run;",
         ),
         (["sample", "cyclegan"], "cyclegan translates images and draws none without a source;"),
     ],

@@ -169,7 +169,7 @@ def test_what_is_asked_for_decides_what_applies():
     names = ["fid", "class_accuracy", "per_class_fid", "cas"]
     assert reasons([{"name": "cgan"}], names) == [""] * 4
     plain = make_plan(suite(models=[{"name": "gan"}, {"name": "cgan"}], metrics=names)).cells[0]
-    assert [m.reason for m in plain.metrics] == ["", *["its samples were not asked for classes"] * 3]
+    assert [m.reason for m in plain.metrics] == ["", *["its samples were drawn without requested classes"] * 3]
     setting = Setting("digits", 10, "classifier", probabilities=True, spatial=True)
     metric, cgan = metrics.get("prompt_agreement"), resolve_model("cgan", None)
     reason = metric.reads.why_not(metric, setting, Capabilities("CGAN", abilities(cgan)))
@@ -214,7 +214,7 @@ def test_scale_rows_are_asked_for_nothing():
     cells = make_plan(suite(models=models, metrics=names)).cells
     gaussian = next(c for c in cells if c.label == "gaussian")
     assert [m.reason for m in gaussian.metrics] == [
-        "a scale row is not asked for classes", "needs ImportanceBound; gaussian has: DequantisedDensity",
+        "a scale row is drawn without requested classes", "needs ImportanceBound; gaussian has: DequantisedDensity",
         "a scale row has no network", "",
     ]  # fmt: skip
 

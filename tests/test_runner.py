@@ -94,7 +94,7 @@ def test_a_run_its_folder_and_the_second_run(place):
 
     stamp = (out / "leaderboard.html").stat().st_mtime_ns
     second = genbench(path)
-    assert "everything was there: 9 cells" in second
+    assert "nothing to do: 9 cells" in second
     assert (out / "leaderboard.html").stat().st_mtime_ns == stamp
     assert "train" in first
     assert "train" not in second

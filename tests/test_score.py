@@ -460,7 +460,7 @@ def test_sets_that_cannot_be_compared_are_one_line(digits, tmp_path):
     assert message(by_pixels, random_images(9, 8, 8), "digits").endswith("allowed: grey-level indices 0 to 16")
     assert message(by_pixels, small, small, metrics=["fdi"]).startswith("unknown metric 'fdi'; did you mean 'fid'?")
     assert message(by_pixels, small, small, metrics=["is", "bits_per_dim"]) == (
-        "--metrics: none of them can be had: is: features 'pixels' give no class probabilities; "
+        "--metrics: none of them is available: is: features 'pixels' give no class probabilities; "
         "bits_per_dim: samples only: there is no network"
     )
     assert "unknown features 'pixel'; did you mean 'pixels'?" in message(

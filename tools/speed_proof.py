@@ -24,7 +24,7 @@ from genbench.speed.commands import TOLERANCE_PAIRED
 from genbench.speed.comparison import Comparison
 from genbench.speed.judge import UNCLEAR, Ratio, sequential
 from genbench.speed.paired import ROUNDS_A_PAIR, Options, compare_one
-from genbench.speed.subjects import Subject
+from genbench.speed.subjects import TimedModel
 
 MODEL = '''"""A zoo model whose sampler takes longer by a share of its time."""
 
@@ -85,12 +85,12 @@ def real(comparisons: int, planted: float, model: str, seed: int) -> None:
         for tree, share in zip(trees, (0.0, planted / 100), strict=True):
             tree.mkdir()
             (tree / "model.py").write_text(MODEL.format(module=module, kind=kind, share=share))
-        subject = Subject("planted", "planted", "model.py:Planted", str(trees[1]), {}, {}, "fp32", SPEC)
+        subject = TimedModel("planted", "planted", "model.py:Planted", str(trees[1]), {}, {}, "fp32", SPEC)
         results = [one(subject, trees, seed + i, i) for i in range(comparisons)]
     summarise(results, planted)
 
 
-def one(subject: Subject, trees: tuple[Path, Path], seed: int, number: int) -> Comparison:
+def one(subject: TimedModel, trees: tuple[Path, Path], seed: int, number: int) -> Comparison:
     """Makes one comparison of real processes and prints it."""
     options = Options("cpu", 1, 64, TOLERANCE_PAIRED, seed=seed, shorten=True)
     start = time.monotonic()

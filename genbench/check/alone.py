@@ -58,7 +58,10 @@ def images_stand_alone(subject: Subject) -> str:
     device = subject.device
     together, alone = NoiseOfEachImage(DRAWN, device=device), NoiseOfEachImage(1, LOOKED_AT, device)
     whole = subject.condition(DRAWN)
-    drawn, single = draw(subject, together, whole), draw(subject, alone, None if whole is None else asked_of(whole))
+    drawn, single = (
+        drawn_images(subject, together, whole),
+        drawn_images(subject, alone, None if whole is None else asked_of(whole)),
+    )
     sound = drawn.shape == (DRAWN, *subject.data.shape) and single.shape == (1, *subject.data.shape)
     if together.shared or alone.shared or subject.repeat_gap > 0 or not sound or not torch.isfinite(drawn).all():
         return ""
@@ -78,7 +81,7 @@ def asked_of(whole: Condition) -> Condition:
     return Condition(labels, None if whole.texts is None else whole.texts[one], images)
 
 
-def draw(subject: Subject, noise: NoiseOfEachImage, condition: Condition | None) -> Tensor:
+def drawn_images(subject: Subject, noise: NoiseOfEachImage, condition: Condition | None) -> Tensor:
     """Samples of a fresh model, one for each stream of the noise."""
     model = subject.model().eval()
     with torch.inference_mode(), fixed_global_randomness(), noise:

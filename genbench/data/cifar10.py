@@ -45,7 +45,7 @@ def load(entry: dict[str, Any], place: Path) -> Dataset:
     else:
         archive = find(entry) or download()
         content, expected = read(archive), SHA256
-        check(archive, hashlib.sha256(content).hexdigest())
+        check_hash(archive, hashlib.sha256(content).hexdigest())
     train, test = splits(content, place if entry.get("path") else NAME)
     return Dataset("cifar10", SPEC, train, test, expected, CAPTIONS["cifar10"])
 
@@ -56,7 +56,7 @@ def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     Raises DataError when the archive is not there and may not be downloaded.
     """
     if entry.get("path"):
-        return SPEC, file_hash(place)
+        return SPEC, archive_hash(place)
     find(entry)
     return SPEC, SHA256
 
@@ -101,7 +101,7 @@ def read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def check(path: Path, found: str) -> None:
+def check_hash(path: Path, found: str) -> None:
     """Refuses an archive under the published name that is not the published one."""
     if found != SHA256:
         raise DataError(
@@ -110,7 +110,7 @@ def check(path: Path, found: str) -> None:
         )
 
 
-def file_hash(path: Path) -> str:
+def archive_hash(path: Path) -> str:
     """SHA-256 (hex) of a file, computed once a process while the file stays as it is."""
     try:
         state = path.stat()

@@ -1,4 +1,4 @@
-"""One cell of a suite: what its metrics read, each made once and kept in the store, and its records."""
+"""One cell of a suite: the inputs of its metrics, each computed once and kept in the store, and its records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VALUE_FILE = "value.json"
 
 
 class CellInputs(Inputs):
-    """The numbers of one cell, loaded when a metric asks for them."""
+    """The inputs of one cell, computed or loaded when a metric first reads them."""
 
     def __init__(self, cell: Cell, store: Store, device: str, report: Report) -> None:
         self.cell, self.store, self.device, self.report = cell, store, device, report
@@ -58,7 +58,7 @@ class CellInputs(Inputs):
 
     @cached_property
     def generated(self) -> Images:
-        """The cell's images (n, C, H, W) uint8 and the classes asked for, drawn once and kept."""
+        """The cell's images (n, C, H, W) uint8 and the requested classes, drawn once and kept."""
         folder = self.store.kept(Kind.SAMPLES, self.cell.samples_key, self._write_samples)
         labels = folder / "labels.npy"
         return Images(
@@ -233,7 +233,7 @@ def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report)
     return [_record(inputs, plan, metric) for plan, metric in planned if metric.reads.alone == alone]
 
 
-class _NotKept(Exception):  # noqa: N818 - carries a failure past the store, which keeps only what ended well
+class _NotKept(Exception):  # noqa: N818 - passes a failure through the store, which keeps successful results only
     def __init__(self, measured: Measured) -> None:
         self.measured = measured
 

@@ -1,4 +1,4 @@
-"""From a metric and its inputs to an outcome: the same for a cell of a suite and for images made elsewhere."""
+"""From a metric and its inputs to a result: the same for a cell of a suite and for other images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores images that were made elsewhere, by the metrics and under the protocol of a suite.
+"""Scores images that genbench did not draw, with the metrics and the protocol of a suite.
 
     genbench.score(fake="samples.npz", reference="fashion-mnist").values     {"fid": 12.3, ...}
 
@@ -41,10 +41,10 @@ _TABLE_WIDTH = 110  # columns of the table
 
 @dataclass(frozen=True)
 class Scores:
-    """What a score found.
+    """The result of `score`.
 
-    records: one a metric, in the order asked for. findings: the linter's, of the generated images; reference_findings:
-    of the reference. identity: the extractor's protocol fields.
+    records: one for each metric, in the requested order. findings: the linter's, of the generated images;
+    reference_findings: of the reference. identity: the extractor's protocol fields.
     """
 
     fake: str
@@ -70,7 +70,7 @@ class Scores:
         return [r for r in self.records if r.status == FAILED]
 
     def table(self) -> str:
-        """Warnings, a row a metric, and the protocol, as text."""
+        """Warnings, a row for each metric, and the protocol, as text."""
         why = [f"{r.status}: {r.metric}: {r.reason}" for r in self.records if r.status != OK]
         warnings = [f"warning: {text}" for text in self.warnings]
         return "\n".join([*warnings, _rendered(self.records), *why, self.protocol])
@@ -86,7 +86,7 @@ class Scores:
         shown += [f"both sets resized to {data['size']}, {data['fit']}"] if "size" in data else []
         shown += [] if n_fake is None else [f"{n_fake:,} generated images"]
         shown += [] if n_real is None else [f"{n_real:,} of {self.reference}"]
-        return f"protocol: {', '.join(shown)}\nintervals are of 95 %; the JSON says how each was got"
+        return f"protocol: {', '.join(shown)}\nintervals are 95 %; the JSON states how each was computed"
 
     @property
     def _counts(self) -> tuple[list[int | None], list[int | None]]:
@@ -139,7 +139,7 @@ def score(
 ) -> Scores:
     """Measures how images compare with a reference.
 
-    fake, reference: a folder of pictures, an .npy, an .npz, a dataset's name (its train split; `name:test` for the
+    fake, reference: a folder of images, an .npy, an .npz, a dataset's name (its train split; `name:test` for the
     other) or an array uint8 of (N, H, W), (N, H, W, C) or (N, C, H, W).
     features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
@@ -172,13 +172,13 @@ def _metric(name: str) -> Metric:
 def _refuse_nothing(inputs: ScoreInputs, chosen: Sequence[Metric]) -> None:
     reasons = [(m.name, inputs.why_not(m)) for m in chosen]
     if all(reason for _, reason in reasons):
-        raise GenbenchError(f"--metrics: none of them can be had: {'; '.join(f'{n}: {why}' for n, why in reasons)}")
+        raise GenbenchError(f"--metrics: none of them is available: {'; '.join(f'{n}: {why}' for n, why in reasons)}")
 
 
 def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
-    """The classifier of the reference's dataset, where one is shipped and takes images of this shape; or Inception.
+    """The classifier of the reference's dataset, if one is shipped for images of this shape; else Inception.
 
-    Options that no classifier takes ask for Inception too. Raises DataError when its weights are not there.
+    Inception too for options that no classifier accepts. Raises DataError when its weights are not there.
     """
     dataset = real.dataset
     fits = dataset is not None and f"{dataset.name}-classifier" in index() and fake.images.shape == dataset.spec.shape
@@ -188,7 +188,7 @@ def default_features(fake: Side, real: Side, options: FeatureOptions) -> str:
     try:
         extractors.protocol_fields(DEFAULT_FEATURES, ELSEWHERE, options)
     except DataError as error:
-        raise DataError(f"{error}; or choose `--features pixels`, which needs none") from None
+        raise DataError(f"{error}; or choose `--features pixels`, which needs no weights") from None
     return DEFAULT_FEATURES
 
 

@@ -1,6 +1,6 @@
-"""What the metrics read of two sets of images: features extracted batch by batch, the reference's kept by content.
+"""The inputs of metrics for two sets of images: features extracted batch by batch, the reference's kept by content.
 
-The reference's features lie in the store under the key that a suite gives them, so that scoring against a dataset and
+The reference's features are in the store under the same key as in a suite, so that scoring against a dataset and
 running a suite on it share them.
 """
 
@@ -43,12 +43,12 @@ class Extracted:
 
 
 class ScoreInputs(Inputs):
-    """The numbers behind a score; features of each set are extracted once, when a metric first asks for them."""
+    """The numbers behind a score; features of each set are extracted once, when a metric first reads them."""
 
     def __init__(
         self, fake: Side, real: Side, extractor: str, options: features.FeatureOptions, device: str, report: Report
     ) -> None:
-        """Raises DataError for sets whose images cannot be compared, and for an extractor that is not there."""
+        """Raises DataError for sets whose images cannot be compared, and for an extractor that does not exist."""
         self.fake_side, self.real_side = in_same_channels(fake, real)
         self.extractor_name, self.options, self.device, self.report = extractor, options, device, report
         self.identity = features.protocol_fields(extractor, self.dataset_name, options=options)
@@ -79,7 +79,7 @@ class ScoreInputs(Inputs):
 
     @cached_property
     def setting(self) -> Setting:
-        """The setting that metrics are asked about."""
+        """The setting that decides which metrics are available."""
         fake, real = self.fake_side.images, self.real_side.images
         return Setting(
             self.dataset_name,
@@ -131,27 +131,27 @@ class ScoreInputs(Inputs):
 
     @property
     def fake(self) -> Features:
-        """As Inputs."""
+        """Features of the generated images."""
         return self._fake.features
 
     @property
     def real(self) -> Features:
-        """As Inputs."""
+        """Features of the reference images."""
         return self._real.features
 
     def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
-        """As Inputs, kept beside the features."""
+        """What a metric needs of the reference's features alone, kept in the store."""
         key = self._features_key(self.real_side.images)
         return kept_about_reference(self.store, key, part, lambda: self.real.vectors)
 
     @cached_property
     def train(self) -> Features:
-        """As Inputs."""
+        """Features of the train split."""
         return self._split("train")
 
     @cached_property
     def held_out(self) -> Features:
-        """As Inputs."""
+        """Features of the test split."""
         return self._split("test")
 
     def _split(self, split: str) -> Features:
@@ -171,7 +171,7 @@ class ScoreInputs(Inputs):
 
     @property
     def unseen(self) -> Images:
-        """As Inputs."""
+        """The test split."""
         assert self.real_side.dataset is not None
         test = split_of(self.real_side.dataset, "test", self.real_side.fit).images
         return self._all(test, test.labels)
@@ -199,7 +199,7 @@ class ScoreInputs(Inputs):
 
     @cached_property
     def findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-        """What the linter says of the generated images, and of the reference."""
+        """The linter's findings about the generated images, and about the reference."""
         fake, real, dims = self.fake_side.images, self.real_side.images, self.fake.vectors.shape[1]
         mine, theirs = self._fake.summary, self._real.summary
         cases = (

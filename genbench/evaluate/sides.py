@@ -1,4 +1,4 @@
-"""The two sets of images that a score compares: paths, names of datasets or arrays, and how they are made alike."""
+"""The two sets of images that a score compares: paths, names of datasets or arrays; conversion to the same channels."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def labels_as(fake: Side, real: Side) -> tuple[Tensor | None, str]:
 
 
 def in_same_channels(fake: Side, real: Side) -> tuple[Side, Side]:
-    """Both sides, grey pictures repeated to three channels beside colour, or grey ones stored as colour made grey."""
+    """Both sides with the same channels: grey is repeated to three, or colour that is grey is reduced to one."""
     channels = fake.images.shape[0], real.images.shape[0]
     if channels[0] == channels[1]:
         return fake, real

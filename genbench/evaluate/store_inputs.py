@@ -1,4 +1,4 @@
-"""What cells and scores share: features of a reference, and what metrics keep about it, in the store."""
+"""Inputs that cells and scores share through the store: features, and what metrics keep about a reference."""
 
 from __future__ import annotations
 

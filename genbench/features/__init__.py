@@ -1,4 +1,4 @@
-"""Feature extractors: the spaces in which fid, kid, precision and recall are measured, and the classifier behind is.
+"""Feature extractors: the feature spaces of fid, kid, precision and recall, and the classifier of the inception score.
 
 "classifier" is the small network shipped for a dataset (genbench.features.classifier); "pixels" uses no network; the
 others are pretrained networks whose weights the user has (genbench.features.pretrained). An extractor of your own is

@@ -34,7 +34,7 @@ class FeatureOptions:
         which is used whatever its hash; None: $GENBENCH_WEIGHTS, which may be either, then the caches.
     resize: a policy of genbench.features.resize; "" is the extractor's default.
     precision: "fp32", or "bf16" for the network.
-    download: a file that is not on this machine may be fetched from its source.
+    download: a file that is not on this machine may be downloaded.
     own: further options, which the extractor's source declares.
     """
 

@@ -2,7 +2,7 @@
 
 A network is blocks of 3x3 convolutions with ReLU, a 2x2 maximum between blocks, the mean over positions (the features,
 (B, D), not negative) and a linear layer (the logits). Input is k / (levels - 1) in [0, 1], so that the zero padding
-continues the background. Batch normalisation is folded into the convolutions: there is no training mode to forget.
+continues the background. Batch normalisation is folded into the convolutions, so that there is no training mode.
 
 `tools/train_classifier.py` made the weights, from the train split alone. Their numbers are comparable with each other
 and never with Inception's.
@@ -79,7 +79,7 @@ class ClassifierExtractor(Extractor):
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
-        """As Extractor. Raises DataError for images of another shape than the network's."""
+        """Features, probabilities and spatial features; DataError for images of another shape than the network's."""
         if tuple(pixels.shape[1:]) != self.shape:
             raise DataError(f"{self.name}: images of shape {tuple(pixels.shape[1:])}, allowed: {self.shape}")
         parts = [self._part(part, levels) for part in pixels.split(batch)]

@@ -1,10 +1,10 @@
-"""The vision transformer of DINOv2 (Oquab et al. 2023) as its makers' hub builds it, so that its weights load.
+"""The vision transformer of DINOv2 (Oquab et al. 2023) with the parameter names of the published weights.
 
     x_0 = [class token, patches of 14x14] + positions;   y = x + g_1 attention(norm(x));   x' = y + g_2 mlp(norm(y))
 
-Torch-fidelity fetches this network as code from the hub; here it is written out, so nothing fetched is run. The
-positions of the 37x37 patches that it was trained with are resized, bicubic, to the image's; the hub's scale factor has
-a tenth of a patch added, and so has ours.
+torch-fidelity downloads this network as code; genbench contains it, so that no downloaded code is executed. The
+positions of the 37x37 patches of its training are resized (bicubic) to those of the image. The published code adds a
+tenth of a patch to the scale factor, and so does this one.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DinoV2(nn.Module):
     def __init__(self, width: int, blocks: int, heads: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of training; it stands in the weights
+        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of training; contained in the published weights
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + TRAINED_SIDE**2, width))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH)})
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))

@@ -1,9 +1,9 @@
-"""The Inception of the papers' FIDs: TensorFlow's graph of 2015-12-05, from torch-fidelity's blocks and weights.
+"""The Inception network of published FIDs: TensorFlow's graph of 2015-12-05, from torch-fidelity's blocks and weights.
 
     images (B, 3, 299, 299)  ->  Mixed_6d (B, 768, 17, 17)  ->  Mixed_7c (B, 2048, 8, 8)  ->  mean (B, 2048)  ->  logits
 
-The module has torch-fidelity's names, so its weights load; batch normalisation is then folded into the convolutions
-(features move by 3e-7 of their norm).
+The modules have torch-fidelity's names, so that its weights fit; batch normalisation is then folded into the
+convolutions (features change by 3e-7 of their norm).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ SPATIAL_CHANNELS = 7  # of TensorFlow's mixed_6/conv, the first branch of Mixed_
 class Inception(nn.Module):
     """Pixels (B, 3, 299, 299) in -1..1 to pool3 features, logits without the bias, and spatial features.
 
-    logits: those whose softmax the inception score is made of (torch-fidelity's "logits_unbiased", 1008 classes).
+    logits: their softmax gives the class probabilities of the inception score (torch-fidelity's "logits_unbiased",
+    1008 classes).
     spatial: the first seven channels of TensorFlow's mixed_6/conv (Nash et al. 2021): (B, 2023).
     """
 
@@ -48,7 +49,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Tensor) -> Seen:
-        """What it sees in images x; the mean over positions and the logits in float32 whatever the convolutions'."""
+        """Features of images x; the mean over positions and the logits are float32 at any precision."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(x, 3, 2))))

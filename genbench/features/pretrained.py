@@ -1,12 +1,12 @@
-"""The pretrained extractors, from torch-fidelity's networks, with the weights read and checked by us.
+"""The pretrained extractors: torch-fidelity's networks, with weights that genbench reads and checks.
 
     inception-v3-compat   pool3, 2048 numbers; class probabilities; spatial features
     vgg16                 the second fully connected layer after ReLU, 4096 numbers
     clip-*                the image embedding
     dinov2-vit-*          the normalised class token
 
-An image is brought to 256 levels, resized, repeated to three channels when grey, and normalised as the network was
-trained. On the CPU images go through in small batches laid out channels-last, a thread to a core.
+An image is converted to 256 levels, resized, repeated to three channels when grey, and normalised as in the training of
+the network. On the CPU small batches in channels-last layout are processed, one thread for each core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _CPU_BATCH, _DEVICE_BATCH = 16, 128
 Build = Callable[[str, WeightTensors, torch.dtype], nn.Module]
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
-_HALF: Scaling = (128.0,) * 3, (128.0,) * 3  # mean and deviation of the input, in 0..255
+_HALF: Scaling = (128.0,) * 3, (128.0,) * 3  # mean and standard deviation of the input, in 0..255
 _IMAGENET: Scaling = (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
 _OPENAI: Scaling = (
     (255 * 0.48145466, 255 * 0.4578275, 255 * 0.40821073),
@@ -46,7 +46,7 @@ _CLIP_SIZES = {"clip-rn50x4": 288, "clip-rn50x16": 384, "clip-rn50x64": 448, "cl
 
 @dataclass(frozen=True)
 class PretrainedNetwork:
-    """A network: side length of its input in pixels, how that is scaled, which layer is read, how to build it."""
+    """A network: side length of its input in pixels, how it is scaled, which layer is read, how it is built."""
 
     size: int
     scaling: Scaling
@@ -62,12 +62,12 @@ class Vectors(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Seen:
-        """What it sees in images x."""
+        """The network's output for images x."""
         return Seen(self.net(x))
 
 
 def filled(make: Callable[[], nn.Module], weights: WeightTensors, name: str) -> nn.Module:
-    """The network that make() describes, with these weights in float32; DataError when they are another network's."""
+    """The network that make() describes, with these weights in float32; DataError for weights of another network."""
     with torch.device("meta"):
         net = make()
     try:
@@ -148,7 +148,7 @@ def protocol_fields(name: str, options: FeatureOptions) -> dict[str, Any]:
 
 
 def resizing_policy(options: FeatureOptions) -> str:
-    """The resizing policy that the options mean; DataError for a policy or precision that does not exist."""
+    """The resizing policy of the options; DataError for a policy or precision that does not exist."""
     for key, value, allowed in (
         ("resize", options.resize or TF1, POLICIES),
         ("precision", options.precision, _PRECISIONS),
@@ -159,7 +159,7 @@ def resizing_policy(options: FeatureOptions) -> str:
 
 
 class Pretrained(Extractor):
-    """A pretrained network as an extractor; float32 unless options.precision is "bf16", whatever autocast is on."""
+    """A pretrained network as an extractor; float32 unless options.precision is "bf16", inside autocast too."""
 
     def __init__(self, name: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT) -> None:
         """Finds, checks and loads the weights. Raises DataError when that fails."""
@@ -175,7 +175,7 @@ class Pretrained(Extractor):
         self.mean, self.deviation = (torch.tensor(x, device=self.device)[:, None, None] for x in self.kind.scaling)
 
     def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
-        """As Extractor. Raises DataError for images that have neither one channel nor three."""
+        """Features of grey or colour images. Raises DataError for images that have neither one channel nor three."""
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
             raise DataError(f"{self.name}: images of shape {tuple(pixels.shape)}, allowed: (N, 1 or 3, H, W)")
         on_cpu = self.device.type == "cpu"

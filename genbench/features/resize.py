@@ -1,9 +1,9 @@
-"""Pixels as the pretrained networks want them: 256 levels, three channels, a fixed size.
+"""Pixels as the pretrained networks read them: 256 levels and a fixed size.
 
-Both policies are separable and linear, out = A x B', so each is a pair of matrices made once per image size.
+Both policies are separable and linear, out = A x B', so each is a pair of matrices, computed once for each image size.
 
     tf1-bilinear   two-tap bilinear, output pixel i at i * in / out, without antialiasing: TensorFlow 1's resizing,
-                   with which the papers' FIDs were computed (torch-fidelity's, to rounding)
+                   with which published FIDs were computed (equal to torch-fidelity's up to rounding)
     clean          antialiased bicubic (a = -1/2) in floating point, clamped to 0..255: Pillow's filter, as clean-fid
                    applies it (Parmar et al. 2022)
 """
@@ -48,7 +48,7 @@ def resizing_matrix(source: int, target: int, policy: str) -> Tensor:
 
 
 def bilinear(source: int, target: int) -> Tensor:
-    """Weights of "tf1-bilinear", positions in float32 as the original has them."""
+    """Weights of "tf1-bilinear", positions in float32 as in the original."""
     position = torch.arange(target, dtype=torch.float32) * torch.tensor(source / target, dtype=torch.float32)
     low = position.long()
     share = (position - low)[:, None]

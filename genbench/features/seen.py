@@ -1,4 +1,4 @@
-"""What a network sees in images."""
+"""The outputs of a feature network for a batch of images."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Distances between pairs of images as a network sees them, for path lengths and translation.
+"""Distances between pairs of images by the features of a network, for path lengths and translation.
 
     lpips-vgg16   sum over five layers of VGG16 of a learned weighting of the squared difference of its channels, each
                   position's channels scaled to length 1 (Zhang et al. 2018, eq. 1), averaged over positions;
                   torch-fidelity's numbers, images resized to 64x64 as its path length does
     classifier    |f(a) / |f(a)| - f(b) / |f(b)||^2, f the features of the classifier shipped for the dataset; needs no
-                  weights of others and compares with nothing but itself
+                  further weights; its values compare only with each other
 
-Both are quadratic in a small change, so that they may be divided by the square of a step.
+Both are quadratic in a small change, so that their quotient by the square of a step has a limit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from genbench.features.threads import map_on_threads
 from genbench.options import nearest
 
 SIMILARITIES = ("classifier", "lpips-vgg16")
-_SIDE = 64  # pixels a side that LPIPS sees
+_SIDE = 64  # side length in pixels of the images that LPIPS compares
 _READ_AFTER = (3, 8, 15, 22, 29)  # VGG16's layers whose output LPIPS compares: the last ReLU of each block
 _BATCH = 32
 
@@ -84,7 +84,7 @@ def _located(options: FeatureOptions) -> list[weight_files.LocatedFile]:
 
 
 class ClassifierSimilarity(Similarity):
-    """By the features of a shipped classifier, in float64: the difference of a small step keeps its digits."""
+    """By the features of a shipped classifier, in float64, which keeps enough digits of a small step."""
 
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # MPS has no float64
@@ -92,7 +92,7 @@ class ClassifierSimilarity(Similarity):
 
     @torch.inference_mode()
     def of_unit(self, a: Tensor, b: Tensor) -> Tensor:
-        """As Similarity."""
+        """Distances of images (B, C, H, W) float in [0, 1]."""
         with torch.autocast(self.device.type, enabled=False):
             seen_a, seen_b = (F.normalize(self.net.features(x.to(self.device).double()), dim=1) for x in (a, b))
             return (seen_a - seen_b).square().sum(1).float()
@@ -110,7 +110,7 @@ class Lpips(Similarity):
         self.weights = [own.tensors[f"lin{i}.model.1.weight"].to(self.device) for i in range(len(_READ_AFTER))]
 
     def of_unit(self, a: Tensor, b: Tensor) -> Tensor:
-        """As Similarity. Grey images are repeated to three channels."""
+        """Distances of images (B, C, H, W) float in [0, 1]. Grey images are repeated to three channels."""
         pairs = list(zip(a.to(self.device).split(_BATCH), b.to(self.device).split(_BATCH), strict=True))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat(

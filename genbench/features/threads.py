@@ -1,8 +1,8 @@
-"""Work on the CPU spread over Python threads of one core each.
+"""Work on the CPU in several Python threads of one core each.
 
-A network runs 1.4 times as fast on two threads that each take whole batches as on two that share every operation: the
-threads never wait for each other. How images fall into batches does not depend on the number of threads, so neither do
-the features.
+A network is 1.4 times as fast on two threads that each process whole batches as on two that share every operation,
+because the threads never wait for each other. The batches do not depend on the number of threads, so neither do the
+features.
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ def map_on_threads(work: Callable[[_Part], _Output], parts: Iterable[_Part]) -> 
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
     finally:
-        torch.set_num_threads(threads)  # what the workers set is also the default of threads to come
+        torch.set_num_threads(threads)  # what the workers set is also the default of later threads

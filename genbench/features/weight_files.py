@@ -1,7 +1,7 @@
-"""Weights of the pretrained networks: where they come from, where they are looked for, and how they are read.
+"""Weights of the pretrained networks: their addresses, the folders that are searched, and how they are read.
 
-A file found by its published name must have its published SHA-256. A file that the user names outright is taken
-whatever its hash, and the hash stands in the protocol. Nothing is unpickled: torch.load runs with weights_only, and a
+A file found by its published name must have its published SHA-256. A file that the user names directly is accepted with
+any hash, and the hash is in the protocol. Nothing is unpickled: torch.load runs with weights_only, and a
 TorchScript archive (OpenAI's form of _CLIP_URL) is opened only when its hash is the published one.
 """
 
@@ -34,7 +34,7 @@ _DINO_URL = "https://dl.fbaipublicfiles.com/dinov2"
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights as its makers publish it: the address and the SHA-256 (hex) of its content."""
+    """A published file of weights: the address and the SHA-256 (hex) of its content."""
 
     url: str
     sha256: str
@@ -47,7 +47,7 @@ class Published:
 
 @dataclass(frozen=True)
 class LocatedFile:
-    """A file of weights on this machine and its SHA-256; path is None for one that is yet to be downloaded."""
+    """A file of weights on this machine and its SHA-256; path is None for a file that is not downloaded yet."""
 
     path: Path | None
     sha256: str
@@ -103,7 +103,7 @@ LPIPS = Published(
 
 
 def locate(what: str, published: Published, options: FeatureOptions) -> LocatedFile:
-    """The weights of `what`, checked but not read. Raises DataError when they are missing or not the published ones."""
+    """The weights of `what`, checked but not read. Raises DataError when they are missing or have another hash."""
     named = named_path(options)
     if named is not None and (named.is_file() or named.suffix in (".pth", ".pt", ".safetensors")):
         return LocatedFile(named, sha256(named))
@@ -121,7 +121,7 @@ def locate(what: str, published: Published, options: FeatureOptions) -> LocatedF
 
 
 def fetch(what: str, published: Published, options: FeatureOptions) -> Path:
-    """The path of the weights of `what`, downloaded first where that is needed and allowed; raises as `locate`."""
+    """The path of the weights of `what`, downloaded first if that is needed and allowed; raises as `locate`."""
     located = locate(what, published, options)
     if located.path is not None:
         return located.path
@@ -142,7 +142,7 @@ def named_path(options: FeatureOptions) -> Path | None:
 
 
 def folders_to_search(named: Path | None) -> list[Path]:
-    """Folders to look in, in order; the last is where torch-fidelity and torchvision keep what they download."""
+    """The folders to search, in order; the last is the download folder of torch-fidelity and torchvision."""
     own = [named] if named is not None else []
     return [*own, user_cache_path("genbench") / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
 
@@ -158,7 +158,7 @@ def _checked(path: Path, published: Published) -> LocatedFile:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, computed once a process while the file stays as it is; DataError when it is missing."""
+    """SHA-256 (hex) of a file, computed once in a process unless the file changes; DataError when it is missing."""
     if not path.is_file():
         raise DataError(f"{path}: no such file of weights")
     state = path.stat()
@@ -199,7 +199,7 @@ def _read_torchscript(path: Path, published: Published) -> dict[str, Tensor]:
             "allowed: a state dict saved by torch.save, or .safetensors"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the published file has no other form
+        warnings.simplefilter("ignore", DeprecationWarning)  # the file is published only in this form
         return dict(torch.jit.load(path, map_location="cpu").state_dict())
 
 

@@ -1,4 +1,4 @@
-"""Arrays as metrics read them: float64, two-dimensional, finite; and the normal interval that several of them give."""
+"""Arrays as metrics read them: float64, two-dimensional, finite; and the normal interval that several metrics use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genbench.metrics.base import Value
 
 Array = NDArray[np.float64]
 Known = dict[str, Array] | None  # what a metric keeps about the reference: Metric.of_reference
-ROW_BLOCK = 4096  # rows looked at at a time
+ROW_BLOCK = 4096  # rows tested at a time
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
@@ -22,7 +22,7 @@ def matrix(name: str, rows: Any, least: int) -> Array:
 
 
 def as_given(name: str, rows: Any, least: int) -> NDArray[Any]:
-    """An array (N, D) in the precision it has, so that a large one is not copied; whole numbers become float64.
+    """An array (N, D) in its own precision, so that a large one is not copied; integers become float64.
 
     Raises GenbenchError for another shape or fewer than `least` rows, CellFailure when a value is not finite.
     """
@@ -53,9 +53,9 @@ def pair_as_given(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], N
 
 
 def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
-    """A value with value +- 1.96 standard errors, scores (N,) being each sample's share of it (N = 1: no interval).
+    """A value with value +- 1.96 standard errors, where scores (N,) are each sample's contribution.
 
-    least: what the value cannot fall below; the interval is cut there.
+    N = 1: no interval. least: the lowest possible value; the interval is cut there.
     """
     if len(scores) < 2:
         return Value(value, kind=kind)
@@ -64,6 +64,6 @@ def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "
 
 
 def normal_interval(value: float, variance: float, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
-    """A value with value +- 1.96 sqrt(variance), cut at `least`; how: the interval's whole description."""
+    """A value with value +- 1.96 sqrt(variance), cut at `least`; how: the whole description of the interval."""
     half = Z95 * variance**0.5
     return Value(value, max(least, value - half), value + half, how, kind)

@@ -1,8 +1,8 @@
 """What a metric declares, and the interface of a reading: the kind of input that a metric reads.
 
-A metric names one reading (`Metric.reads`). Planner, worker and `genbench score` ask that object what the metric needs,
-what its value depends on, what it records, and for its arguments; they never test which kind it is. A new kind of
-input is one new subclass of Reading, which a plug-in may define.
+A metric names one reading (`Metric.reads`). Planner, worker and `genbench score` use that object to find out what the
+metric needs, what its value depends on and what it records, and to get its arguments; they never test which kind it is.
+A new kind of input is one new subclass of Reading, which a plug-in may define.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Metric:
 
 
 class Inputs:
-    """Numbers that metrics read. A subclass overrides what it can provide; readings ask for nothing else."""
+    """Numbers that metrics read. A subclass overrides what it can provide; readings use nothing else."""
 
     levels: int
 
@@ -136,7 +136,7 @@ class Inputs:
 
     @property
     def generated(self) -> Images:
-        """The generated images; labels are what was asked for."""
+        """The generated images; labels are the requested classes."""
         raise NotImplementedError
 
     @property
@@ -185,9 +185,9 @@ class Reading(ABC):
     """One kind of metric input.
 
     name: a word for messages. depends_on: names of the fields of Facts that the value depends on beside the data.
-    of_samples: whether it sees the generated images, so that the linter's warnings concern it. through_extractor:
-    whether it sees them through the feature extractor. against_reference: whether it sees the reference split.
-    needs_network: whether it asks the model. alone: whether it times the machine, so that nothing else may run.
+    of_samples: whether it reads the generated images, so that the linter's warnings concern it. through_extractor:
+    whether it reads them through the feature extractor. against_reference: whether it reads the reference split.
+    needs_network: whether it uses the network itself. alone: whether it times the machine, so nothing else may run.
     """
 
     name: str

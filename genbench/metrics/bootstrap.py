@@ -1,13 +1,13 @@
-"""Intervals by resampling the generated samples: of a mean, and of a smooth statistic that is biased by its number.
+"""Intervals by resampling the generated samples: of a mean, and of a smooth statistic with a small-sample bias.
 
-Everything here is for the *expected value at this number of samples*. A plain bootstrap of FID fails at that where FID
-is small: a replicate, drawn from the sample itself, adds to the quadratic term that makes FID biased, and its spread is
-up to sqrt(3) times too wide there, more with many features (docs/intervals.md has it measured). Halves drawn without
-replacement have no such error. With T = linear + quadratic + ... in the samples (Efron and Stein 1981),
+All intervals are for the *expected value at this number of samples*. A plain bootstrap of FID fails where FID is small:
+a replicate is drawn from the sample itself and adds to the quadratic term that makes FID biased, so that the replicates
+spread up to sqrt(3) times too widely, and more with many features (measured in docs/intervals.md). Halves that are
+drawn without replacement have no such error. With T = linear + quadratic + ... in the samples (Efron and Stein 1981),
 
     var T(n) = A + C        J = E (T_a - T_b)^2 / 4 = A + 2 C        I = E (T_ab + T_cd - T_ac - T_bd)^2 / 8 = C
 
-T_a, T_b of the halves of a split of the sample, a, b, c, d the quarters of another; hence var T = J - I.
+T_a and T_b are of the two halves of a split of the sample; a, b, c, d are the quarters of another. Hence var T = J - I.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def mean_interval(
     most: float = np.inf,
     seed: int = RESAMPLING_SEED,
 ) -> Value:
-    """The mean of terms (N,) with its bootstrap-t interval (Efron 1979; Hall 1988), which follows a skew.
+    """The mean of terms (N,) with its bootstrap-t interval (Efron 1979; Hall 1988), asymmetric for skewed terms.
 
-    The t interval below FEW terms, no interval for a single one. least, most: what the mean cannot pass.
+    The t interval below FEW terms, no interval for a single one. least, most: the lowest and the highest possible mean.
     """
     value, n = float(terms.mean()), len(terms)
     if n < 2:
@@ -61,7 +61,7 @@ def mean_interval(
 def studentised(terms: Array, limit: float, seed: int) -> Array:
     """(mean* - mean) / (s* / sqrt(N)) of resamples of terms (N,): (REPLICATES,), each within -limit..limit.
 
-    A resample that misses the one outlier of a set has next to no spread: the limit keeps it from deciding.
+    A resample without the only outlier of a set has almost no spread; the limit bounds its influence.
     """
     centred, n = terms - terms.mean(), len(terms)
     rng, ratios = np.random.default_rng(seed), []
@@ -77,7 +77,7 @@ def studentised(terms: Array, limit: float, seed: int) -> Array:
 
 def t_quantile(freedom: int) -> float:
     """The 97.5 % quantile of Student's t."""
-    from scipy.special import stdtrit  # late: reading a suite names metrics and must load in no time
+    from scipy.special import stdtrit  # late: reading a suite names metrics and must be fast
 
     return float(stdtrit(freedom, 0.975))
 
@@ -99,7 +99,8 @@ def half_sample_variance(
     """The variance of a statistic of independent samples in strata: J - I above, at least J / 2, as A is at least 0.
 
     effects: each stratum's first-order effects (n_s,), a sample's change of the statistic times n_s, up to a constant;
-    their part of J is put in exactly, the halves give the rest. statistic: of the rows that it is given per stratum.
+    their part of J is inserted exactly, and the halves estimate the rest. statistic: a function of the rows of each
+    stratum.
     Each stratum needs 8 rows.
     """
     centred = [e - e.mean() for e in effects]

@@ -1,7 +1,7 @@
-"""What the classifier sees in the samples: how sure it is, and how rare the rarest class is.
+"""How confident the classifier is about the samples, and how rare the rarest class is among them.
 
-Two plain readings beside the Inception Score, which mixes them: a model whose samples are all alike is sure of one
-class, a model of noise sees every class and is sure of none.
+The Inception Score mixes these two numbers: samples that are all alike have a confident classifier and one class, noise
+has many classes and a classifier that is not confident.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from genbench.metrics.readings import PROBABILITIES
 
 
 def confidence(*, probabilities: Any) -> Value:
-    """Mean over samples of the largest of their class probabilities (N, K): 1/K to 1; higher is surer."""
+    """Mean over samples of the largest of their class probabilities (N, K): 1/K to 1; higher is more confident."""
     top = matrix("probabilities", probabilities, least=1).max(axis=1)
     return mean_interval(top, "generated samples", least=0.0, most=1.0)
 
 
 def rarest_class(*, probabilities: Any) -> Value:
-    """Share of the samples (N, K) whose likeliest class is the one seen least: 0 to 1/K; 0 when a class is missing."""
+    """Share of the samples (N, K) whose most probable class is the rarest one: 0 to 1/K; 0 when a class is missing."""
     p = matrix("probabilities", probabilities, least=1)
     if len(p) < p.shape[1]:
         raise TooFewSamples(

@@ -1,7 +1,7 @@
-"""Do the samples show what was asked for? The share that the frozen classifier assigns to the class asked for.
+"""Whether samples show the requested class: the share that the frozen classifier assigns to it.
 
-Asked by class label (class_accuracy) or by a text that names a class (prompt_agreement): the same reading of the same
-classifier, under two names, so that models asked in different ways are not ranked together.
+The request is a class label (class_accuracy) or a text that names a class (prompt_agreement). Both are the same
+computation under two names, so that models with different kinds of request are not ranked together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def class_numbers(name: str, labels: Any, n: int) -> NDArray[np.int64]:
 
 
 def agrees(probabilities: Any, labels: Any) -> NDArray[np.bool_]:
-    """Whether each row's likeliest class (the first of equals) is its label: (N,)."""
+    """Whether the most probable class of each row (the first of equals) is its label: (N,)."""
     p = matrix("probabilities", probabilities, least=1)
     requested = class_numbers("labels", labels, len(p))
     if requested.max() >= p.shape[1]:
@@ -38,7 +38,7 @@ def agrees(probabilities: Any, labels: Any) -> NDArray[np.bool_]:
 
 
 def accuracy(*, probabilities: Any, labels: Any) -> float:
-    """Share of probabilities (N, K) whose largest entry is at the label (N,) asked for; higher is better, 0..1.
+    """Share of probabilities (N, K) whose largest entry is at the requested label (N,); higher is better, 0..1.
 
     Raises GenbenchError for shapes or labels that do not fit, CellFailure for values that are not finite.
     """

@@ -1,4 +1,4 @@
-"""Plain data that readings are asked about and return: the setting, the source's abilities, facts, arguments."""
+"""Plain data that readings receive and return: the setting, the source's abilities, facts, arguments."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Setting:
 class Capabilities:
     """What a source of images can do: its name in messages and the names of the contract's abilities.
 
-    no_network, no_classes: why it has no network, and why its images were not asked for by class; "" when it has one,
-    or they were.
+    no_network, no_classes: why it has no network, and why its images were drawn without requested classes; "" when it
+    has a network, or when classes were requested.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Images:
-    """Grey-level indices pixels (N, C, H, W) uint8 and, where known or asked for, labels (N,) int64."""
+    """Grey-level indices pixels (N, C, H, W) uint8 and, where known or requested, labels (N,) int64."""
 
     pixels: Tensor
     labels: Tensor | None = None

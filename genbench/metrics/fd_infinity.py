@@ -1,16 +1,16 @@
 """Frechet distance at an infinite number of generated samples (Chong & Forsyth 2020).
 
-The distance of N generated samples is too large by about c / N, c depending on the model, so that models may change
-places when N does. The paper measures it at several N and takes the intercept of a line in 1/N. Here the shuffled
-samples are cut into 8 disjoint groups, which are joined in pairs until one is left:
+The distance of N generated samples is too large by about c / N, where c depends on the model, so that the order of
+models can depend on N. The paper measures it at several N and extrapolates a line in 1/N to 0. Here the shuffled
+samples are split into 8 disjoint groups, which are joined in pairs until one group is left:
 
     size     N / 8    N / 4    N / 2    N
     groups       8        4        2    1
 
-Every size uses every sample once, hence what the draw does to the distance to first order is the same at all sizes and
-leaves the slope alone; and no distance needs more than the roots of the two groups it joins. The line is weighted by
-N^2, because both its noise and the terms in 1/N^2 grow at the small end. The reference stays as it is: its own bias,
-about c / M, remains.
+Every size uses every sample once. The first-order effect of the draw is therefore the same at all sizes and does not
+change the slope, and each distance needs only the roots of the two groups that it joins. The line is weighted by N^2,
+because both its noise and the terms in 1/N^2 are larger for small groups. The bias of the reference, about c / M,
+remains.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from genbench.metrics.readings import FEATURES
 
 _GROUPS, _SHUFFLE_SEED = 8, 2020
 _ROWS_PER_FEATURE = (
-    2  # samples of the smallest group for each feature; with fewer the bias is no line in 1/N (1: a fifth is left)
+    2  # samples of the smallest group for each feature; with fewer the bias is not linear in 1/N (1: a fifth remains)
 )
 _T95 = 2.364624251592784  # 97.5 % quantile of Student's t with _GROUPS - 1 degrees of freedom
 
 
 class Group(NamedTuple):
-    """Some of the generated samples: how many, and their moments."""
+    """A group of generated samples: its size and moments."""
 
     size: int
     moments: Moments
 
 
 def join(a: Group, b: Group) -> Group:
-    """The samples of both groups: its root is that of the stacked roots and of the step between the two means."""
+    """The samples of both groups; the root follows from the stacked roots and the difference of the two means."""
     n = a.size + b.size
     step = np.sqrt(a.size * b.size / n) * (a.moments.mean - b.moments.mean)
     roots = [np.sqrt(g.size - 1) * g.moments.root for g in (a, b)]
@@ -101,9 +101,9 @@ def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = _SHUFFLE_SEED
 def fd_infinity(*, fake: Any, real: Any, known: Known = None) -> Value:
     """frechet_distance_infinity with an interval over the fake samples, the reference fixed.
 
-    known: `reference_moments`, computed if not given. The spread of the disjoint groups' distances stands for that of
-    the intercept: equal to it where the first-order
-    effect of the samples decides, and wider where fake and real agree, for a small group is noisier than its share.
+    known: `reference_moments`; None: they are computed. The spread of the distances of the disjoint groups is used for
+    that of the intercept. The two are equal where the first-order effect of the samples dominates; where fake and real
+    agree, the former is larger.
     """
     fake, reference = _checked(fake, real, known)
     inverse, values, groups = ladder(fake, reference, _SHUFFLE_SEED)

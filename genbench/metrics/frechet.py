@@ -3,8 +3,8 @@
     FD = |m_f - m_r|^2 + tr(S_f + S_r - 2 (S_f S_r)^(1/2))
 
 With X_f, X_r the centred features divided by sqrt(n - 1), S = X' X, and the last trace is the nuclear norm of X_f X_r'.
-X = Q R turns it into the nuclear norm of R_f R_r', at most D x D: no covariance is formed or inverted, so the distance
-is exact to rounding whatever the condition, for n <= D too, and identical sets give 0.
+With X = Q R it is the nuclear norm of R_f R_r', at most D x D. No covariance is formed or inverted, so the distance is
+exact up to rounding for any condition number, also for n <= D, and is 0 for identical sets.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def with_influence(fake: NDArray[Any], real: Moments) -> tuple[float, Array]:
 
     The distance's gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k (V' R_r x)_k^2 / s_k: no covariance is inverted, and a
-    direction that fake has not (s_k = 0) has no share in x.
+    direction in which fake does not vary (s_k = 0) contributes nothing.
     """
     own = feature_moments(fake)
     _, s, v = np.linalg.svd(own.root @ real.root.T, full_matrices=False)
@@ -107,7 +107,7 @@ def with_influence(fake: NDArray[Any], real: Moments) -> tuple[float, Array]:
 def half_variance(fake: Array, real: Moments, effects: Array) -> float:
     """Variance of the distance over draws of fake (N, D), N >= 8: bootstrap.half_sample_variance.
 
-    The trace is taken as the sum of the roots of the eigenvalues of R_r S_f R_r': digits enough for a spread.
+    The trace is the sum of the roots of the eigenvalues of R_r S_f R_r', which is precise enough for a spread.
     """
     mean = fake.mean(axis=0, dtype=np.float64)
     rows, shift = fake - mean, mean - real.mean
@@ -132,9 +132,9 @@ def reference_moments(real: Any) -> dict[str, Array]:
 def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """frechet_distance with an interval for its mean over draws of as many fake samples, the reference fixed.
 
-    known: `reference_moments`, computed if not given.
+    known: `reference_moments`; None: they are computed.
     The standard error is by half-sampling, or of first order for fewer than FEW samples and where halves would take
-    more than _AFFORDABLE multiplications; that one is up to sqrt(2) too wide where the distance is near its least.
+    more than _AFFORDABLE multiplications; the latter is up to sqrt(2) too wide where the distance is near its minimum.
     """
     fake, real = pair_as_given(fake, real)
     refuse_equal_rows("fid", "reference", real)

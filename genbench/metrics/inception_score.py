@@ -1,7 +1,7 @@
 """Inception Score: exp of the mean KL divergence of p(y|x) from its mean (Salimans et al. 2016).
 
-Between 1 and the number of classes K. The rows are shuffled before they are split, so that samples saved class by
-class score as any others; the value is the mean over splits and depends on their number at small N.
+Between 1 and the number of classes K. The rows are shuffled before they are split, so that their order, for
+example class by class, does not matter. The value is the mean over splits and depends on their number at small N.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def shuffled_splits(probabilities: Any, splits: int, seed: int) -> list[Array]:
 def inception_score(*, probabilities: Any, splits: int = _SPLITS, seed: int = _SHUFFLE_SEED) -> float:
     """Mean over shuffled splits of exp(mean KL), probabilities (N, K); higher is better, 1..K.
 
-    Raises GenbenchError for rows that are no distributions or splits outside 1..N; CellFailure for values that are not
+    Raises GenbenchError for rows that are not distributions or splits outside 1..N; CellFailure for values that are not
     finite.
 
         probabilities = np.eye(10)[np.arange(1000) % 10]  # each of ten classes equally often, and certain

@@ -2,8 +2,8 @@
 
     KD = mean_{i != j} k(f_i, f_j) + mean_{i != j} k(r_i, r_j) - 2 mean_{i, j} k(f_i, r_j)
 
-The paper's eq. 4: unbiased whatever the numbers of samples, hence slightly negative at times when the two distributions
-agree.
+This is the paper's eq. 4. It is unbiased for any number of samples, hence sometimes slightly negative when the two
+distributions agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from genbench.metrics.bootstrap import FEW, first_order_variance
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 
-_BLOCK = 1024  # rows of the kernel matrix held at a time
+_BLOCK = 1024  # rows of the kernel matrix in memory at a time
 _SUBSETS, _SUBSET_SIZE, _SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's
 
 
@@ -31,7 +31,7 @@ def kernel(x: Array, y: Array) -> Array:
 
 
 def row_sums(x: Array, y: Array) -> Array:
-    """Sums over y (M, D) of k(x_i, y_j): (N,), without holding the whole matrix."""
+    """Sums over y (M, D) of k(x_i, y_j): (N,), without the whole matrix in memory."""
     return np.concatenate([kernel(x[i : i + _BLOCK], y).sum(axis=1) for i in range(0, len(x), _BLOCK)])
 
 
@@ -62,7 +62,7 @@ def unbiased(fake: Array, real: Array, known: Known = None) -> tuple[float, Arra
 def subset_estimates(
     fake: Array, real: Array, subsets: int, subset_size: int, seed: int
 ) -> Iterator[tuple[float, Array]]:
-    """`unbiased` of each of that many pairs of subsets, drawn as torch-fidelity draws them."""
+    """`unbiased` of pairs of subsets that are drawn as torch-fidelity draws them."""
     rng = np.random.RandomState(seed)  # the legacy generator, to draw torch-fidelity's subsets
     for _ in range(subsets):
         rows = rng.choice(len(fake), subset_size, replace=False), rng.choice(len(real), subset_size, replace=False)
@@ -114,9 +114,10 @@ def interaction(x: Array) -> float:
 def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """kernel_distance over all pairs with an interval over the fake samples, the reference fixed.
 
-    known: `reference_similarity`, computed if not given. The variance is the infinitesimal jackknife's, which counts
-    the second-order term twice, less half of that term. All of it would leave the variance unbiased, and yet hold the
-    truth too rarely where the sets are alike: values that come out low come with variances that come out low.
+    known: `reference_similarity`; None: it is computed. The variance is that of the infinitesimal jackknife, which
+    counts the second-order term twice, minus half of that term. Subtracting all of it would make the variance unbiased,
+    but the interval would then contain the truth too rarely where the sets agree, because low values come with low
+    variances.
     """
     fake, real = pair(fake, real)
     refuse_equal_rows("kid", "reference", real)
@@ -145,8 +146,8 @@ KID = Metric(
 def kid_subsets(*, fake: Any, real: Any) -> Value:
     """kernel_distance over torch-fidelity's subsets, with an interval over the fake samples and the draw of subsets.
 
-    A subset's estimate is that of all pairs plus the noise of drawing it. The first part has the standard error of the
-    samples' first-order effects, read off within subsets; the second that of a mean over subsets.
+    A subset's estimate is that of all pairs plus the noise of drawing it. The standard error of the first part follows
+    from the first-order effects of the samples within subsets; that of the second is of a mean over subsets.
     """
     fake, real = pair(fake, real)
     refuse_equal_rows("kid_subsets", "reference", real)

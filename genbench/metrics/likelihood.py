@@ -1,6 +1,6 @@
 """Bits per dimension of the discrete pixels: -log P / (D ln 2), mean over test images.
 
-P is at most 1, so that no kind of likelihood can be below 0 bits/dim. Only an exact mass must satisfy this for each
+P is at most 1, so no kind of likelihood can be below 0 bits/dim. Only an exact mass must satisfy this for each
 image: a density or a bound is random, and satisfies it on average over its noise.
 """
 

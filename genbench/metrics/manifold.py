@@ -1,11 +1,11 @@
 """Precision and recall (Kynkaanniemi et al. 2019, eq. 1-2), density and coverage (Naeem et al. 2020, eq. 4-5).
 
-Every row has a ball that reaches to its k-th nearest neighbour within its own set, itself not counted.
+The ball of a row reaches to its k-th nearest neighbour in its own set, where the row itself does not count.
 
     precision   share of fake rows inside a ball of real       recall     share of real rows inside a ball of fake
-    density     balls of real around a fake row, mean / k      coverage   share of real balls that hold a fake row
+    density     balls of real around a fake row, mean / k      coverage   share of real balls that contain a fake row
 
-The sphere belongs to the ball.
+A point on the surface is inside.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.degenerate import refuse_few_for_balls, refuse_points_for_balls
 from genbench.metrics.readings import FEATURES
 
-DISTANCE_BLOCK = 256  # rows of the distance matrix held at a time
+DISTANCE_BLOCK = 256  # rows of the distance matrix in memory at a time
 _NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
 
 
@@ -55,7 +55,7 @@ def squared_radii(rows: Array, k: int) -> Array:
     for start in range(0, len(rows), DISTANCE_BLOCK):
         part = rows[start : start + DISTANCE_BLOCK]
         block = (-2 * part) @ rows.T
-        block += squares  # |x_i - y_j|^2 but for |x_i|^2, which leaves the order of a row as it is
+        block += squares  # |x_i - y_j|^2 without |x_i|^2, which does not change the order within a row
         local = np.arange(len(part))
         block[local, start + local] = np.inf
         block.partition(k - 1, axis=1)
@@ -73,17 +73,16 @@ def reference_radii(real: Any, k: int) -> dict[str, Array]:
 
 
 def radii_for(k: int) -> OfReference:
-    """reference_radii for a metric to keep."""
+    """reference_radii as what a metric keeps of the reference."""
     return OfReference(f"squared radii, k = {k}", partial(reference_radii, k=k))
 
 
 def inside(points: Array, centres: Array, k: int, known: Known = None) -> Inside:
     """Which points (N, D) lie in the k-neighbour balls of centres (M, D).
 
-    known: `reference_radii` of the centres, computed if not given. Distances by inner products err by
-    rounding of the size of the
-    centre's norm; the radius is widened by that much, so that a point on the sphere, or on a duplicated centre, is
-    always inside.
+    known: `reference_radii` of the centres; None: they are computed. Distances by inner products have rounding errors
+    that are proportional to the norm of the centre; the radius is increased by that much, so that a point on the
+    surface, or on a duplicated centre, is always inside.
     """
     origin = centres.mean(axis=0)
     points, centres = points - origin, centres - origin
@@ -144,7 +143,7 @@ def precision_recall(*, fake: Any, real: Any, k: int = 3) -> ManifoldScores:
 
 
 def share(hits: NDArray[np.bool_], of: str) -> Value:
-    """The share of hits (N,) bool with Wilson's 95 % interval, which does not collapse at 0 or 1."""
+    """The share of hits (N,) bool with Wilson's 95 % interval, which keeps a width at 0 and 1."""
     n, p = len(hits), float(hits.mean())
     centre, scale = (p + Z95**2 / (2 * n)), 1 + Z95**2 / n
     half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))

@@ -1,20 +1,21 @@
-"""Does the model repeat its training images? What is normal is measured on held-out images, which nobody memorised.
+"""Whether the model repeats its training images, judged by held-out images, which no model can have memorised.
 
 d(x) is the Euclidean distance of x to its nearest train row, t(x) that row.
 
     memorised     share of generated x with d(x) at most the threshold: the r-th smallest d of the T held-out rows,
-                  r = floor(alpha (T + 1)). A fresh draw from the data's law is that close with probability
-                  r / (T + 1) <= alpha, whatever the law and the features; a copier scores 1.
+                  r = floor(alpha (T + 1)). A fresh draw from the data's distribution is that close with probability
+                  r / (T + 1) <= alpha, for any distribution and features; copies score 1.
     authenticity  share of generated x with d(x) > distance of t(x) to its nearest other train row (Alaa et al. 2022).
                   Copies score 0, noise 1, and fresh draws 1/3 in one dimension, 0.38 in two, about a half
-                  in many: more than that says that samples are far from the data, not that they are better.
+                  in many: more than that means that samples are far from the data, not that they are better.
     ct_score      C_T (Meehan, Chaudhuri and Dasgupta 2020): the Mann-Whitney statistic of generated against
                   held-out d as a standard score, about N(0, 1) for fresh draws; below 0 samples are closer to the
-                  train images than held-out ones are. Above 0 they are farther, which is underfitting and the business
-                  of other metrics: this one shows min(C_T, 0), so that noise is not ranked above a good model.
+                  train images than held-out ones are. Above 0 they are farther, which is underfitting and is measured
+                  by other metrics: this one shows min(C_T, 0), so that noise is not ranked above a good model.
 
-alpha is 1 %: the share that honest models score must be small beside a copier's 1 and its noise, of standard deviation
-sqrt(alpha / T) from the threshold, small too, while a threshold can be had from 99 held-out images on.
+alpha is 1 %. The score of a model that does not copy must be small compared with 1, the score of copies, and so must
+its noise from the threshold, whose standard deviation is sqrt(alpha / T). A threshold exists for 99 held-out images or
+more.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Separation(NamedTuple):
 def nearest_train_rows(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> Nearest:
     """The nearest train row (M, D) of each row (N, D); own (N,): the train row that a row itself is, not counted.
 
-    Inner products find the row; its distance is then taken from the difference, so that a copy is at exactly 0.
+    Inner products find the row; its distance is then computed from the difference, so that a copy has exactly 0.
     """
     origin = train.mean(axis=0)
     rows, train = rows - origin, train - origin
@@ -137,14 +138,14 @@ def authenticity_share(*, fake: Any, train: Any) -> float:
 
 
 def authenticity(*, fake: Any, train: Any, held_out: Any) -> Value:
-    """authenticity_share with Wilson's interval; held_out is not looked at."""
+    """authenticity_share with Wilson's interval; held_out is not used."""
     return share(authentic(fake, train), "generated samples, the train images fixed")
 
 
 def separation(fake: Array, held_out: Array) -> Separation:
     """Mann-Whitney U of distances fake (N,) against held_out (T,): pairs with fake the larger, ties a half.
 
-    z = (U - N T / 2) / sqrt(N T (N + T + 1) / 12), as the paper has it: no correction for ties or continuity. Its
+    z = (U - N T / 2) / sqrt(N T (N + T + 1) / 12), as in the paper: no correction for ties or continuity. Its
     standard error is DeLong's (1988), from the spread of each row's share of won pairs.
     """
     n, t = len(fake), len(held_out)
@@ -165,14 +166,14 @@ def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -
     """The k-means cell of each row of train and of the others, cells fitted to train."""
     if n_cells == 1:
         return [np.zeros(len(rows), dtype=np.int32) for rows in (train, *others)]
-    from sklearn.cluster import KMeans  # late: a second to import, and one cell needs none of it
+    from sklearn.cluster import KMeans  # late: importing takes a second, and one cell does not need it
 
     clusters = KMeans(n_cells, n_init=10, random_state=seed).fit(train)
     return [clusters.labels_, *(clusters.predict(rows) for rows in others)]
 
 
 def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
-    """C_T and its standard error, the cells taken as given."""
+    """C_T and its standard error for fixed cells."""
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
     refuse_equal_rows("ct_score", "train", train)
     if not 1 <= n_cells <= len(train):
@@ -198,7 +199,7 @@ def ct_score(*, fake: Any, train: Any, held_out: Any, n_cells: int = 1, seed: in
     n_cells: 1 compares all rows at once. More: k-means cells of train (seed), each row measured against the train rows
     of its cell, z averaged by share of held-out rows over cells with at least 20 fake rows, as in the paper.
     Raises GenbenchError for shapes that do not fit or n_cells outside 1..M; CellFailure for values that are not finite
-    or when no cell holds enough.
+    or when no cell has enough rows.
 
         rng = np.random.default_rng(0)
         train, held_out = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))

@@ -1,13 +1,13 @@
-"""Perceptual path length: how much the picture changes along a short latent step (Karras et al. 2019, section 4.1).
+"""Perceptual path length: how much the image changes along a short latent step (Karras et al. 2019, section 4.1).
 
     PPL = E[ d(G(z_0), G(z_0 + (z_1 - z_0) epsilon)) / epsilon^2 ],   z_0, z_1 from the prior
 
-The step starts at the end of the path, as in torch-fidelity; the paper draws its place along the path and, for normal
-latents, walks on a great circle (mode "slerp"). Pictures are not quantised: a step of 1e-4 moves pixels by less than a
-grey level. The longest and the shortest steps are left out of the mean, as the paper's code does.
+The step starts at the end of the path, as in torch-fidelity; the paper draws its position along the path and, for
+normal latents, moves along a great circle (mode "slerp"). Images are not quantised: a step of 1e-4 moves pixels by less
+than a grey level. The longest and the shortest steps are left out of the mean, as the paper's code does.
 
-Values compare only under the same d. A model whose every latent gives the same picture has length 0: read it beside
-fid.
+Values compare only under the same d. A model that maps every latent to the same image has length 0: read it together
+with fid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """The point t along the arc from a to b (B, ...), each image's latent one vector; lerp where they are parallel.
 
-    a sin((1 - t) w) / sin w + b sin(t w) / sin w, w the angle between a and b (Shoemake 1985); lengths are not forced.
+    a sin((1 - t) w) / sin w + b sin(t w) / sin w, w the angle between a and b (Shoemake 1985); no normalisation.
     """
     import torch
 
@@ -56,7 +56,7 @@ MODES: dict[str, Callable[[Any, Any, float], Any]] = {"lerp": lerp, "slerp": sle
 def squared_difference(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """The similarity |features(x) - features(y)|^2, in squared units of the features (B, ...): (B,).
 
-    Quadratic in a small step, as LPIPS is: dividing by epsilon^2 then has a limit.
+    Quadratic in a small step, as LPIPS is, so that the quotient by epsilon^2 has a limit.
     """
     return lambda x, y: (features(x) - features(y)).flatten(1).square().sum(1)
 
@@ -104,7 +104,7 @@ def in_unit_interval(x: Tensor) -> Tensor:
 
 
 def middle(distances: Any, lower: float, upper: float) -> tuple[Array, NDArray[np.bool_]]:
-    """Distances (N,) as float64, cut off at the percentiles, and which lie within: (N,)."""
+    """Distances (N,) as float64, clipped to the percentiles, and which of them lie between these: (N,)."""
     values = np.asarray(distances, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not 0 <= lower < upper <= 100:
         raise GenbenchError(

@@ -1,7 +1,7 @@
 """Per-class FID: the mean over classes of the Frechet distance within each class (intra-FID of Miyato & Koyama 2018).
 
-A model that ignores the class it is asked for can have a perfect FID; within classes it cannot. Every class counts the
-same. A class has few samples, so that the small-sample bias is larger than FID's by about the number of classes:
+A model that ignores the requested class can have a perfect FID, but no perfect per-class FID. Every class has the same
+weight. A class has few samples, so that the small-sample bias is larger than FID's by about the number of classes:
 compare equal numbers of samples only.
 """
 
@@ -37,7 +37,7 @@ def class_labels(name: str, labels: Any, rows: int) -> np.ndarray:
 
 
 def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> dict[int, tuple[float, Array]]:
-    """Of each class the distance and the first-order effects (n,) of its fake rows; raises as the public function."""
+    """For each class the distance, and the first-order effects (n,) of its fake rows; raises as the public function."""
     fake, real = pair(fake, real)
     fake_labels = class_labels("fake_labels", fake_labels, len(fake))
     real_labels = class_labels("real_labels", real_labels, len(real))

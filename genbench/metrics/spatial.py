@@ -1,7 +1,7 @@
-"""sFID: the Frechet distance on features that still know where in the image they were (Nash et al. 2021).
+"""sFID: the Frechet distance of features that keep their position in the image (Nash et al. 2021).
 
-FID's features are averaged over the image, so that a face whose eyes have changed places scores as any other. The
-distance is the same, the features are not: the two numbers are never comparable.
+FID's features are averaged over the image, so that FID does not notice parts at wrong positions. The distance is the
+same, the features are not: the two numbers are never comparable.
 """
 
 from __future__ import annotations

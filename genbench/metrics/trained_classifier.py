@@ -1,11 +1,11 @@
 """Classification accuracy score: what a classifier learns from generated images alone (Ravuri and Vinyals 2019).
 
-A small network is trained on the generated images and the labels they were asked to show, and is tested on real
-held-out images. It falls when samples are poor, when they are of another class than asked for, and when a class lacks
-variety; real training images in place of generated ones say what the network could learn at best.
+A small network is trained on the generated images with the requested labels and tested on real held-out images. The
+score falls when samples are poor, when they show another class than requested, and when a class lacks variety. Real
+training images in place of generated ones show what the network can learn at best.
 
-Every model's classifier sees the same number of images (steps x batch), whatever the number of samples. The images are
-taken as they are: neither shifted nor mirrored.
+The classifier of every model sees the same number of images (steps x batch), whatever the number of samples. The images
+are not augmented: neither shifted nor mirrored.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How well images of one domain are shown as the other's: back again, beside their counterpart, and as a whole set.
+"""How well images are translated: against themselves after both directions, against counterparts, and as a set.
 
-A metric that reads "translation" is given a_to_b and b_to_a, a `Direction` each:
+A metric that reads "translation" receives a_to_b and b_to_a, a `Direction` each:
 
     source       (N, C, H, W) real held-out images of the direction's first domain
-    translated   (N, C, H, W) the same shown in the second domain
+    translated   (N, C, H, W) the same, translated to the second domain
     back         (N, C, H, W) translated, translated by the other direction
     target       (N, C, H, W) the true counterpart of each source image, or None where images have none
     fake, real   (N, D), (M, D) features of translated, and of real images of the second domain
-    perceptual   (N,) LPIPS or another distance of translated from target, or None where it was not taken
+    perceptual   (N,) LPIPS or another distance of translated from target, or None where it was not computed
 
 Images are pixel values k / (levels - 1) in [0, 1]. translated is quantised to grey levels before it is translated back:
-networks learn to hide the source in differences too small to see (Chu et al. 2017), which no saved image would keep.
+networks learn to hide the source in invisible differences (Chu et al. 2017), which a saved image would lose.
 `there_and_back` does that.
 
     cycle_error          mean |back - source|                            both directions, averaged
@@ -18,7 +18,7 @@ networks learn to hide the source in differences too small to see (Chu et al. 20
     paired_ssim          structural similarity of translated and target  both directions, averaged
     paired_lpips         mean of perceptual                              both directions, averaged
     fid_a_to_b           Frechet distance of fake and real               that direction alone
-    fid_b_to_a           the same the other way
+    fid_b_to_a           the same in the other direction
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III.C
-_BATCH = 256  # images turned to float64 at a time
+_BATCH = 256  # images converted to float64 at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,8 @@ def filtered(x: Array, window: Array) -> Array:
 def both(scores: tuple[Array, Array], least: float = -np.inf) -> Value:
     """The average of two directions' means, of scores (N,) and (M,).
 
-    Half the sum of the two intervals' widths: right if the directions err together, wide if they are independent.
+    Half the sum of the two intervals' widths: exact if both directions have the same errors, too wide if these are
+    independent.
     """
     value = float(np.mean([s.mean() for s in scores]))
     if min(len(s) for s in scores) < 2:
@@ -162,7 +163,7 @@ def target(direction: Direction) -> Any:
 def distances(direction: Direction) -> Array:
     """The perceptual distances (N,); raises CellFailure where there are none or one is not finite."""
     if direction.perceptual is None:
-        raise CellFailure("paired_lpips: no perceptual distance was taken: it needs counterparts and its weights")
+        raise CellFailure("paired_lpips: no perceptual distance was computed: it needs counterparts and its weights")
     values = np.asarray(direction.perceptual, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise GenbenchError(f"perceptual: found an array of shape {values.shape}, allowed: (N,)")
@@ -192,12 +193,12 @@ def paired_lpips(*, a_to_b: Direction, b_to_a: Direction) -> Value:
 
 
 def fid_a_to_b(*, a_to_b: Direction, b_to_a: Direction) -> Value:
-    """Frechet distance of a's images shown in b from real images of b; b_to_a is not looked at."""
+    """Frechet distance of images translated from a to b from real images of b; b_to_a is not used."""
     return fid(fake=a_to_b.fake, real=a_to_b.real)
 
 
 def fid_b_to_a(*, a_to_b: Direction, b_to_a: Direction) -> Value:
-    """Frechet distance of b's images shown in a from real images of a; a_to_b is not looked at."""
+    """Frechet distance of images translated from b to a from real images of a; a_to_b is not used."""
     return fid(fake=b_to_a.fake, real=b_to_a.real)
 
 

@@ -2,9 +2,9 @@
 
     VS = exp(-sum_i l_i log l_i)   l: eigenvalues of K / n,   K_ij = cosine of the angle between features i and j
 
-n identical samples score 1, n orthogonal ones n. It asks how different the samples are from each other and nothing of
-the reference: noise scores high too, and the held-out row says what is right. With X the features divided by their
-norms, K / n = X X' / n and X' X / n (D, D) have the same eigenvalues: the smaller of the two is solved.
+n identical samples score 1, n orthogonal ones n. It measures how different the samples are from each other and does
+not use the reference: noise scores high too, and the held-out row shows the score of real images. With X the features
+divided by their norms, K / n = X X' / n and X' X / n (D, D) have the same eigenvalues: the smaller matrix is used.
 """
 
 from __future__ import annotations

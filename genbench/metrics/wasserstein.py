@@ -2,10 +2,10 @@
 
     SW = sqrt( mean over directions t of W2^2(t'F, t'R) ),  t uniform on the unit sphere of R^P
 
-Without further factors it reads as a root mean square over pixels: for a shift by m it is |m| / sqrt(P), and between
+Without further factors it is a root mean square over pixels: for a shift by m it is |m| / sqrt(P), and between
 N(0, a^2 I) and N(0, b^2 I) it is |a - b|. In one dimension W2^2 is the integral over u in 0..1 of the squared
-difference of the two quantile functions. They are steps, so the integral is a finite sum, exact for N and M that differ
-too, and nothing is interpolated. The directions are seeded, part of the protocol, and the same for every model.
+difference of the two quantile functions. They are step functions, so the integral is a finite sum, exact also for
+N other than M, without interpolation. The directions are seeded, part of the protocol, and the same for every model.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import PIXELS
 
 _PROJECTIONS, _DIRECTION_SEED = 1000, 2020
-_BLOCK = 1024  # rows turned to float64 at a time
-_DIRECTION_BLOCK = 50  # directions held at a time
+_BLOCK = 1024  # rows converted to float64 at a time
+_DIRECTION_BLOCK = 50  # directions in memory at a time
 
 
 class QuantileSteps(NamedTuple):

@@ -1,4 +1,4 @@
-"""The folder of a result: which records it keeps, and every file in it, each written whole or not at all.
+"""The folder of a result: which records it keeps, and how its files are written, each whole or not at all.
 
 A run adds or replaces the rows that it ran. Rows of the suite that it did not run (`--models`, `--seeds`) stay; rows
 that are no longer in the suite move to removed.jsonl. A folder of another suite, or of a run with another
@@ -43,12 +43,12 @@ class ResultFolder:
 
     @property
     def records_path(self) -> Path:
-        """Where the records are."""
+        """The path of the records."""
         return self.directory / RECORDS
 
     @property
     def page(self) -> Path:
-        """Where the page is."""
+        """The path of the page."""
         return self.directory / PAGE
 
     def _read(self) -> dict[Key, Record]:
@@ -160,7 +160,7 @@ class ResultFolder:
 
 
 def images_to_show(folder: Path) -> np.ndarray:
-    """The images of a grid (n, C, H, W): those laid out for it, else a row a class asked for, else the first 100."""
+    """The images of a grid (n, C, H, W): those arranged for it, else a row for each class, else the first 100."""
     if (folder / "shown.npy").is_file():
         laid_out: np.ndarray = np.load(folder / "shown.npy")
         return laid_out

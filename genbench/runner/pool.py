@@ -1,7 +1,7 @@
-"""Tasks side by side in worker processes, each in a fresh process that can die without taking the run along.
+"""Tasks in parallel worker processes, each in a fresh process whose death does not end the run.
 
 Workers are forked from one clean server process that has imported torch, so starting one costs milliseconds. On a
-CPU several one-thread workers do more work than one many-thread process; what is timed runs alone with every core.
+CPU several workers of one thread are faster than one process of many threads; timings run alone with all cores.
 """
 
 from __future__ import annotations
@@ -26,13 +26,10 @@ from genbench.progress import Progress
 
 MOST_WORKERS = 8
 
-# Tells glibc to keep freed memory. By default it hands large blocks back and has them cleared page by page at the next
-# call: a fifth of the time that training a VAE takes at 28x28. Blocks of up to 32 MiB, the most that old ones accept.
-
 
 @dataclass(frozen=True)
 class Task:
-    """run(*args, report) in a worker; needs: names of tasks that come first; alone: nothing else runs meanwhile."""
+    """run(*args, report) in a worker; needs: names of tasks that come first; alone: nothing else runs then."""
 
     name: str
     run: Callable[..., Any]
@@ -63,7 +60,7 @@ class _Running:
 class Pool:
     """Runs tasks with at most `workers` at a time; explain turns an exception into a sentence.
 
-    threads: of each worker, a fixed number, because it changes trained weights. What is timed gets all `cores`.
+    threads: of each worker, a fixed number, because it changes trained weights. Timings use all `cores`.
     """
 
     workers: int
@@ -81,10 +78,10 @@ class Pool:
         on_progress: Callable[[Task, Progress], None],
         on_end: Callable[[Task, Outcome], None],
     ) -> None:
-        """Until all have ended; one whose need failed ends with that failure. Kills what runs when interrupted."""
+        """Runs all tasks; a task whose need failed ends with that failure. An interrupt kills the running ones."""
         waiting = sorted(tasks, key=lambda t: -t.first)
         unknown = {need for t in waiting for need in t.needs} - {t.name for t in waiting}
-        assert not unknown, f"tasks need what is not there: {unknown}"
+        assert not unknown, f"tasks need unknown tasks: {unknown}"
         context = _context(self.preload)
         try:
             while waiting or self.running:
@@ -210,7 +207,7 @@ def _work(
 
 
 def _end_with_the_run() -> None:
-    """Waits until the run is no more, however it was killed, and ends this process at once."""
+    """Waits until the run's process has ended for any reason, and then ends this process at once."""
     run = multiprocessing.parent_process()
     if run is not None:
         wait([run.sentinel])
@@ -218,5 +215,5 @@ def _end_with_the_run() -> None:
 
 
 def worker_count(device_type: str, cores: int) -> int:
-    """Workers side by side: one for an accelerator, else one a core."""
+    """Number of parallel workers: one on an accelerator, else one for each core, at most MOST_WORKERS."""
     return 1 if device_type != "cpu" else min(cores, MOST_WORKERS)

@@ -1,4 +1,4 @@
-"""Runs a suite: what is missing is done, side by side where that is faster; every number becomes a record at once."""
+"""Runs a suite: missing work is done, in parallel where that is faster; every number becomes a record at once."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def run(
     limit_images: int | None = None,
     screen: Screen | None = None,
 ) -> Result:
-    """Runs or continues a suite and writes its folder (default reports/<suite>/); done work is never repeated.
+    """Runs or continues a suite and writes its folder (default reports/<suite>/); finished work is never repeated.
 
     models, seeds: only these. device: auto, cpu, cuda or mps. limit_images: cap on budgets, samples and held-out
-    images, to try a suite out. Raises GenbenchError for a mistake of the user's; what fails while running becomes a
-    record.
+    images, to try a suite out. Raises GenbenchError for a wrong suite or argument; a failure
+    during the run becomes a record.
 
         result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
         table = result.leaderboard[["model", "fid", "bits_per_dim"]]
@@ -160,7 +160,7 @@ class _Run:
         self.screen.end(task.name, bad[0].reason if bad else _headline(fresh), bool(bad))
 
     def _facts(self, seconds: float) -> dict[str, Any]:
-        """What environment.json holds: the machine, how long the run took, and the command where genbench was one."""
+        """What environment.json holds: the machine, how long the run took, and the command if it was run as one."""
         facts = environment_facts() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
         command = " ".join(["genbench", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("genbench", "cli") else ""
         facts |= {"seconds": round(seconds, 1), "command": command}
@@ -173,7 +173,7 @@ class _Run:
             self.screen.say(f"no longer in the suite, kept in {self.folder.directory / 'removed.jsonl'}: {rows}")
         if not self.measured and not result.failed:
             cells = len(self.plan.cells)
-            self.screen.say(f"everything was there: {cells} cells, {values} values; {self.folder.page}")
+            self.screen.say(f"nothing to do: {cells} cells, {values} values; {self.folder.page}")
             return
         failed = f", {len(result.failed)} failed" if result.failed else ""
         self.screen.say(f"{values} values{failed} in {duration(seconds)}; {self.folder.page}")

@@ -1,4 +1,4 @@
-"""What a worker process does: one training, or the metrics of one cell."""
+"""The tasks of worker processes: one training, or the metrics of one cell."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Samples:
 
 
 class Opened:
-    """A source opened in a worker: its dataset and its model are loaded when first asked for, and then kept."""
+    """A source opened in a worker: its dataset and its model are loaded when they are first used, and then kept."""
 
     def __init__(
         self, source: Source, plan: DataPlan, drawing: Drawing, store: Store, device: str, report: Report

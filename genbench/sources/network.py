@@ -113,7 +113,7 @@ class NetworkSource(Source):
     @property
     def capabilities(self) -> Capabilities:
         """The class's abilities."""
-        no_classes = "" if self.conditional else "its samples were not asked for classes"
+        no_classes = "" if self.conditional else "its samples were drawn without requested classes"
         return Capabilities(self.kind_name, self.abilities, "", no_classes)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
@@ -173,7 +173,7 @@ class NetworkSource(Source):
 
 
 def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
-    """The kind of likelihood that the metric can have of the model, and the function that computes it."""
+    """The kind of likelihood that the model provides for the metric, and the function that computes it."""
     if isinstance(model, ExactLikelihood) and "ExactLikelihood" in metric.abilities:
         return MASS, model.log_prob
     if isinstance(model, DequantisedDensity) and "DequantisedDensity" in metric.abilities:
@@ -214,7 +214,7 @@ def conditions_of(opened: Opened) -> Conditions:
 
 
 def translated_rows(opened: Opened) -> Tensor:
-    """Rows of source images, under each its translation and the translation's way back."""
+    """Rows of source images; below each row its translation, and the translation back."""
     assert opened.dataset.source is not None
     source = opened.dataset.source.test.pixels[:SHOWN]
     rows = [images.split(ROW) for images in (source, *there_and_back(opened.model, source, "a_to_b"))]
@@ -222,5 +222,5 @@ def translated_rows(opened: Opened) -> Tensor:
 
 
 def made_with(device: str) -> dict[str, str]:
-    """What an artefact was made with: the hardware and torch's version."""
+    """The hardware and the version of torch that made an artefact."""
     return {"device": device_name(device), "torch": torch.__version__}

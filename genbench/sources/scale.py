@@ -1,6 +1,6 @@
 """Rows that show what a metric's numbers mean on a dataset: real, blurred and repeated images, noise, one Gaussian.
 
-Each row draws pixels as a model does and says their log-likelihood where it has one; it is not trained and not ranked.
+Each row draws pixels as a model does and computes log-likelihoods where it has them; it is not trained and not ranked.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from genbench.contract import DataSpec
     from genbench.data import Dataset
 
-SCALE_VERSION = 2  # bumped whenever a row may draw or say something else
-_BLOCK = 10_000  # images turned to float64 at a time
+SCALE_VERSION = 2  # increased whenever images or likelihoods of a row may change
+_BLOCK = 10_000  # images converted to float64 at a time
 _SHRINKAGES = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 _COMPARED_ON = 1_000  # train images, at most, on which the shrinkages are compared
 _LEAST_TRAIN = 10  # train images for a likelihood of the Gaussian
@@ -114,7 +114,7 @@ def held_out_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
 
 
 def memorised_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
-    """Draws n train images with replacement, as a model that has learned them by heart would."""
+    """Draws n train images with replacement, as a model that has memorised them would."""
     pixels = dataset.train.pixels
     return pixels[torch.randint(len(pixels), (n,), generator=seeded(seed)).to(pixels.device)]
 
@@ -162,7 +162,7 @@ def quantise(y: Tensor, spec: DataSpec) -> Tensor:
 def gaussian_log_prob(dataset: Dataset, pixels: Tensor, seed: int) -> Tensor:
     """Log-density of pixels, dequantised with noise from `seed`, under the train split's Gaussian.
 
-    Raises TooFewSamples where the train split has too few images, or only copies of one, to say how images vary.
+    Raises TooFewSamples where the train split has too few images, or only copies of one, to estimate how images vary.
     """
     spec, train = dataset.spec, dataset.train.pixels
     if len(train) < _LEAST_TRAIN:
@@ -180,25 +180,25 @@ SCALE_ROWS: dict[str, ScaleDefinition] = {
         ScaleDefinition(
             "held-out real",
             "Held-out real images",
-            "The test split itself: what a perfect model scores with as many samples.",
+            "The test split itself: the score of a perfect model with as many samples.",
             held_out_samples,
         ),
         ScaleDefinition(
             "memorised train",
             "Memorised train images",
-            "Train images drawn at random: what repeating them scores, which only the memorisation columns tell apart.",
+            "Train images drawn at random: the score of copies, which only the memorisation columns detect.",
             memorised_samples,
         ),
         ScaleDefinition(
             "blurred real",
             "Blurred real images",
-            "Held-out images under a Gaussian blur, sigma a twelfth of their shorter side: what lost detail costs.",
+            "Held-out images under a Gaussian blur, sigma a twelfth of the shorter side: the score of missing detail.",
             blurred_samples,
         ),
         ScaleDefinition(
             "uniform noise",
             "Uniform noise",
-            "Every pixel at random: what knowing nothing scores; log2(levels) bits/dim.",
+            "Every pixel at random: the score without knowledge of the data; log2(levels) bits/dim.",
             noise_samples,
             noise_log_prob,
             MASS,
@@ -206,7 +206,7 @@ SCALE_ROWS: dict[str, ScaleDefinition] = {
         ScaleDefinition(
             "gaussian",
             "One Gaussian",
-            "One full-covariance Gaussian fitted to the train pixels: what the first two moments alone score. Its "
+            "One full-covariance Gaussian fitted to the train pixels: the score of the first two moments. Its "
             "covariance is shrunk towards a multiple of the identity, by what held-out train pixels favour.",
             gaussian_samples,
             gaussian_log_prob,

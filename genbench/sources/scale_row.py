@@ -29,7 +29,9 @@ class ScaleRow(Source):
         """A likelihood where the row has one; no network, no classes."""
         ability = {MASS: "ExactLikelihood", DENSITY: "DequantisedDensity"}.get(SCALE_ROWS[self.label].kind)
         abilities = (ability,) if ability else ()
-        return Capabilities(self.label, abilities, "a scale row has no network", "a scale row is not asked for classes")
+        return Capabilities(
+            self.label, abilities, "a scale row has no network", "a scale row is drawn without requested classes"
+        )
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
         """The row, the data, how many images and the seed."""

@@ -54,7 +54,7 @@ class Fit:
         )  # fmt: skip
 
     def run(self, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
-        """Trains and keeps the weights and loss curves, unless they are in the store; returns their meta."""
+        """Trains and stores the weights and loss curves, unless they are in the store; returns their meta."""
 
         def make(folder: Path) -> dict[str, Any]:
             return self._train(folder, plan, store, device, report)
@@ -106,7 +106,7 @@ class Trained(NetworkSource):
     def read_weights(self, model: Draws, opened: Opened) -> None:
         """From the store."""
         if not opened.store.intact(Kind.WEIGHTS, self.fit.key):
-            raise CellFailure("its weights are not there: training failed or was not run")
+            raise CellFailure("its weights are missing: training failed or was not run")
         read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
 
     def warnings(self, store: Store) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class Trained(NetworkSource):
         return tuple(store.meta(Kind.WEIGHTS, self.fit.key).get("warnings", ()))
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """As NetworkSource, with the averaging of weights, the images seen, and what it was trained with."""
+        """That of NetworkSource, with the averaging of weights, the images seen, and the hardware of the training."""
         meta = opened.store.meta(Kind.WEIGHTS, self.fit.key)
         trained = {"ema": self.fit.recipe.ema, "images_seen": meta["images"]}
         return super().protocol(opened) | trained | {"trained_with": {k: meta[k] for k in ("device", "torch")}}
@@ -137,7 +137,7 @@ class Weights(NetworkSource):
         read_weights(model, self.file)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """As NetworkSource, with the hash of the file."""
+        """That of NetworkSource, with the hash of the file."""
         return super().protocol(opened) | {"weights_file": self.content}
 
 

@@ -24,7 +24,7 @@ from genbench.speed.client import Worker
 from genbench.speed.comparison import Comparison
 from genbench.speed.judge import FALSE_ALARMS, fastest, noise, unpaired
 from genbench.speed.slices import Announce, calls_in, prepare, time_slice
-from genbench.speed.subjects import Subject
+from genbench.speed.subjects import TimedModel
 from genbench.store import make_folder
 
 SCHEMA = 1
@@ -37,7 +37,7 @@ HARDWARE = ("processor", "cores", "system", "device", "threads")
 class Timing:
     """Times of one model.
 
-    key: Subject.key of what is drawn. batch: images in a call. processes: for each process, the seconds of its calls.
+    key: TimedModel.key of what is drawn. batch: images in a call. processes: the seconds of the calls of each process.
     """
 
     key: str
@@ -68,7 +68,7 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def measure(
-    subjects: Sequence[Subject], device: str, threads: int, batch: int, announce: Announce, processes: int = 0
+    subjects: Sequence[TimedModel], device: str, threads: int, batch: int, announce: Announce, processes: int = 0
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Times every subject in each of several fresh processes.
 
@@ -90,7 +90,7 @@ def measure(
 
 def _time_each(
     worker: Worker,
-    waiting: list[Subject],
+    waiting: list[TimedModel],
     batch: int,
     slices: dict[str, list[tuple[float, ...]]],
     failed: dict[str, str],
@@ -105,7 +105,7 @@ def _time_each(
             return
 
 
-def _slice(worker: Worker, subject: Subject, batch: int) -> tuple[float, ...]:
+def _slice(worker: Worker, subject: TimedModel, batch: int) -> tuple[float, ...]:
     each = prepare(worker, subject, batch)
     return tuple(time_slice(worker, batch, max(3, calls_in(SLICE_SECONDS, each))))
 
@@ -128,7 +128,7 @@ def _rounded(data: Any) -> Any:
     return [_rounded(v) for v in data] if isinstance(data, list | tuple) else data
 
 
-def read(path: Path) -> Baseline:
+def read_baseline(path: Path) -> Baseline:
     """Reads a baseline file. Raises StoreError where it is missing or is not a baseline."""
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench speed SUITE --save {path}` writes it")

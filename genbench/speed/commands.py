@@ -16,7 +16,7 @@ from genbench.speed.client import Worker
 from genbench.speed.comparison import Comparison, read_tolerance, shown_rate, summary
 from genbench.speed.profile import Profile, read_profile
 from genbench.speed.slices import Announce
-from genbench.speed.subjects import Subject, subjects
+from genbench.speed.subjects import TimedModel, subjects
 from genbench.store import make_folder
 from genbench.suite.schema import Suite, read_suite
 from genbench.text import aligned
@@ -84,7 +84,7 @@ def _tolerance(request: Request, default: float) -> float:
     return read_tolerance(request.tolerance) if request.tolerance else default
 
 
-def _save(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
+def _save(request: Request, suite: Suite, timed: Sequence[TimedModel], device: str, announce: Announce) -> Output:
     assert request.save is not None
     timings, failed = baseline.measure(timed, device, request.threads, request.batch or suite.speed.batch, announce)
     measured = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
@@ -98,9 +98,9 @@ def _save(request: Request, suite: Suite, timed: Sequence[Subject], device: str,
     return Output(f"{text}\n\nwritten: {request.save}", measured.machine, not failed)
 
 
-def _against(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
+def _against(request: Request, suite: Suite, timed: Sequence[TimedModel], device: str, announce: Announce) -> Output:
     assert request.against is not None
-    stored = baseline.read(request.against)
+    stored = baseline.read_baseline(request.against)
     here = baseline.machine(device, request.threads)
     baseline.refuse_other_machine(request.against, stored.machine, here)
     timings, failed = baseline.measure(timed, device, request.threads, request.batch or suite.speed.batch, announce)
@@ -111,7 +111,7 @@ def _against(request: Request, suite: Suite, timed: Sequence[Subject], device: s
     return Output(text, data, passed)
 
 
-def _base(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
+def _base(request: Request, suite: Suite, timed: Sequence[TimedModel], device: str, announce: Announce) -> Output:
     tolerance = _tolerance(request, TOLERANCE_PAIRED)
     options = paired.Options(
         device,
@@ -133,7 +133,7 @@ def _judged(comparisons: Sequence[Comparison], tolerance: float) -> Output:
     return Output(summary(comparisons, tolerance), data, passed)
 
 
-def _profile(request: Request, suite: Suite, timed: Sequence[Subject], device: str, announce: Announce) -> Output:
+def _profile(request: Request, suite: Suite, timed: Sequence[TimedModel], device: str, announce: Announce) -> Output:
     profiles: dict[str, Profile] = {}
     failed: dict[str, str] = {}
     for subject in timed:
@@ -158,7 +158,7 @@ def _plain(profile: Profile) -> dict[str, Any]:
     return {**asdict(profile), "latency_seconds": shares, "images_per_second": profile.best.images_per_second}
 
 
-def _profiled(subject: Subject, device: str, request: Request) -> Profile:
+def _profiled(subject: TimedModel, device: str, request: Request) -> Profile:
     with Worker(device, request.threads) as worker:
         first = worker.request("build", subject=vars(subject))["first_seconds"]
         return read_profile(

@@ -27,7 +27,7 @@ from genbench.speed.client import Worker
 from genbench.speed.comparison import Comparison
 from genbench.speed.judge import Ratio, centre, fastest, sequential
 from genbench.speed.slices import Announce, call_seconds, calls_in, prepare, time_slice
-from genbench.speed.subjects import Subject
+from genbench.speed.subjects import TimedModel
 
 SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a quad must end before the load of the machine changes
 SHORT_CALL = 0.002  # seconds; two calls fill a slice, and only the first has cold caches
@@ -69,7 +69,7 @@ class Pair:
     calls: int = 1
     quads: int = 1
 
-    def prepare(self, subject: Subject, other: Subject, options: Options) -> None:
+    def prepare(self, subject: TimedModel, other: TimedModel, options: Options) -> None:
         """Builds the subject on both sides and chooses the size of a slice and of a round.
 
         other: the subject in A's tree. Raises CellFailure where B cannot be built or drawn from, NotInBase where only A
@@ -111,7 +111,7 @@ class Pair:
 
 
 def compare(
-    subjects: Sequence[Subject], trees: tuple[Path, Path], options: Options, announce: Announce
+    subjects: Sequence[TimedModel], trees: tuple[Path, Path], options: Options, announce: Announce
 ) -> Iterator[Comparison]:
     """Compares each subject. trees: the folders of A and of B; the same path below both is the same file."""
     start = time.monotonic()
@@ -127,7 +127,7 @@ def compare(
 
 
 def compare_one(
-    subject: Subject, trees: tuple[Path, Path], options: Options, models: int, deadline: float, announce: Announce
+    subject: TimedModel, trees: tuple[Path, Path], options: Options, models: int, deadline: float, announce: Announce
 ) -> Comparison:
     """Measures rounds until the verdict is certain, the looks are used up or the deadline has passed.
 
@@ -159,7 +159,7 @@ def compare_one(
 
 
 def comparison_of(
-    subject: Subject, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool
+    subject: TimedModel, batch: int, rounds: list[tuple[float, float]], ratio: Ratio, same: bool
 ) -> Comparison:
     """The Comparison that the rounds give. rounds: seconds of a call of A and of B. same: both draw the same images."""
     a, b = (geometric_mean(r[side] for r in rounds) for side in (0, 1))

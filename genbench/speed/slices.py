@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from genbench.speed.client import Worker
 from genbench.speed.judge import fastest
-from genbench.speed.subjects import Subject
+from genbench.speed.subjects import TimedModel
 
 MOST_CALLS = 2_000
 TRIAL = 5
 Announce = Callable[[str], None]  # shows a line about the progress
 
 
-def prepare(worker: Worker, subject: Subject, batch: int) -> float:
+def prepare(worker: Worker, subject: TimedModel, batch: int) -> float:
     """Builds the subject in the worker and warms it up; returns seconds of one call. Raises CellFailure on failure."""
     worker.request("build", subject=vars(subject))
     worker.request("slice", batch=batch, calls=1)

@@ -20,7 +20,7 @@ from genbench.suite.schema import Suite
 
 
 @dataclass(frozen=True)
-class Subject:
+class TimedModel:
     """One model to time.
 
     name, source, folder, config, sampler: as in the suite. spec: the fields of DataSpec. captions: the conditions of a
@@ -44,14 +44,14 @@ class Subject:
         fields = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label")}
         return digest({**fields, "trained": self.weights is not None})[:12]
 
-    def within(self, root: Path, tree: Path) -> Subject:
+    def within(self, root: Path, tree: Path) -> TimedModel:
         """The same subject in another checkout: its folder below `root` becomes the same folder below `tree`."""
         return replace(self, folder=str(tree / Path(self.folder).resolve().relative_to(root)))
 
 
 def subjects(
     suite: Suite, models: Collection[str] | None, random_weights: bool
-) -> tuple[list[Subject], dict[str, str]]:
+) -> tuple[list[TimedModel], dict[str, str]]:
     """The suite's models that can be timed, and by label the reasons of those that cannot.
 
     Raises GenbenchError where trained weights are needed and missing, or no model can be timed.
@@ -66,12 +66,12 @@ def subjects(
     return timed, left_out
 
 
-def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Subject:
+def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> TimedModel:
     assert isinstance(cell.source, NetworkSource)
     network = cell.source.network
     captions = data.captions_of(cell.data.entry)
     weights = None if random_weights else _weights(cell, suite, store)
-    return Subject(
+    return TimedModel(
         cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would follow a link out of the repository
         cell.drawing.precision, asdict(cell.data.spec), captions, weights,
     )  # fmt: skip

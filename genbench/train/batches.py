@@ -1,7 +1,7 @@
 """Batches of real images from a whole dataset that stays on the training device as uint8.
 
-Nothing in a step waits for the device: what Python has to know, which images come next and their captions, is computed
-on the CPU, and the order of an epoch is copied to the device once.
+No step waits for the device: the numbers of the next images and their captions are computed on the CPU, and the order
+of an epoch is copied to the device once.
 """
 
 from __future__ import annotations

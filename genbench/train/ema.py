@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class MovingAverage:
     """shadow <- d shadow + (1 - d) weight after each step, d = min(decay, (1 + step) / (10 + step)).
 
-    The warm-up keeps the random initial weights out: a constant d = 0.9999 would still hold 37 % of them after 10,000
-    steps. Buffers (batch-norm statistics, counters) are copied, not averaged.
+    The warm-up removes the random initial weights quickly: with a constant d = 0.9999 their share would still be 37 %
+    after 10,000 steps. Buffers (batch-norm statistics, counters) are copied, not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -19,7 +19,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Takes in the weights after step number `step` (from 0)."""
+        """Adds the weights after step number `step` (from 0) to the average."""
         d = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.shadow, [p.detach() for p in model.parameters()], 1 - d)
 
@@ -34,6 +34,6 @@ class MovingAverage:
         return self.shadow
 
     def load(self, state: list[Tensor]) -> None:
-        """Takes over averages as `state` gave them."""
+        """Replaces the averages by those that `state` returned."""
         for average, stored in zip(self.shadow, state, strict=True):
             average.copy_(stored)

@@ -59,7 +59,7 @@ class CurvePoint:
 
 @dataclass
 class Fitted:
-    """What training took: steps, images seen, seconds at work (over all parts of a continued run), loss curves."""
+    """The result of a training: steps, images seen, working seconds (of all parts of a continued run), loss curves."""
 
     steps: int = 0
     images: int = 0
@@ -174,11 +174,11 @@ class Training:
                 keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
                 report(self._progress())
-        self.fitted.seconds += time.perf_counter() - clock  # the last point waited for the device
+        self.fitted.seconds += time.perf_counter() - clock  # the last curve point waited for the device
         report(self._progress())
 
     def step(self) -> None:
-        """Every player's turn, on one batch unless a player moves again."""
+        """Every player's turn, on one batch unless a player has a second turn."""
         stage_index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
         stage_step = self.fitted.steps - ([0, *self.stage_ends][stage_index])
         batch, moved = self.next_batch(), set[str]()
@@ -214,14 +214,14 @@ class Training:
         self._log(player, loss)
 
     def loss(self, batch: Batch, player: str, step: int) -> Loss:
-        """The player's loss in the precision asked for."""
+        """The player's loss in the requested precision."""
         if self.options.precision == "fp32":
             return self.model.loss(batch, player, step, self.gen)
         with torch.autocast(self.model.device.type, torch.bfloat16):
             return self.model.loss(batch, player, step, self.gen)
 
     def learning_rate(self, player: str) -> float:
-        """The step size now: linear warm-up, then as the recipe's decay says."""
+        """The step size now: linear warm-up, then the recipe's decay."""
         step, recipe = self.fitted.steps, self.recipe
         rate = dict(recipe.lrs).get(player, recipe.lr)
         if step < recipe.warmup:
@@ -253,7 +253,7 @@ class Training:
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Takes up the state of a checkpoint, if there is one."""
+        """Continues from the state of a checkpoint, if there is one."""
         if not path.is_file():
             return
         state = torch.load(path, map_location=self.model.device, weights_only=True)

@@ -149,7 +149,7 @@ def test_what_is_missing_is_said():
     whole = direction(0)
     with pytest.raises(CellFailure, match="have no counterparts"):
         METRICS["paired_l1"].compute(a_to_b=whole, b_to_a=direction(0, target=None))
-    with pytest.raises(CellFailure, match="no perceptual distance was taken"):
+    with pytest.raises(CellFailure, match="no perceptual distance was computed"):
         METRICS["paired_lpips"].compute(a_to_b=direction(0, perceptual=None), b_to_a=whole)
     with pytest.raises(CellFailure, match="not finite"):
         METRICS["paired_lpips"].compute(a_to_b=direction(0, perceptual=np.full(20, np.nan)), b_to_a=whole)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import CellFailure
-from genbench.speed.subjects import Subject
+from genbench.speed.subjects import TimedModel
 
 SPEC = {"channels": 1, "height": 8, "width": 8, "levels": 17, "classes": 10}
 
 
-def subject(label: str = "vae", folder: str = ".", **more: Any) -> Subject:
+def subject(label: str = "vae", folder: str = ".", **more: Any) -> TimedModel:
     given = {"name": label, "source": None, "config": {}, "sampler": {}, "precision": "fp32", "spec": SPEC}
-    return Subject(label, folder=folder, **{**given, **more})
+    return TimedModel(label, folder=folder, **{**given, **more})
 
 
 class FakeWorker:

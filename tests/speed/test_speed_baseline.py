@@ -60,7 +60,7 @@ def test_a_model_that_is_new_or_failed_is_named():
 def test_the_file_holds_raw_timings_machine_and_noise(tmp_path):
     path = tmp_path / "deep" / "b.json"
     baseline.write(path, kept(a=timing()))
-    assert baseline.read(path) == kept(a=timing())
+    assert baseline.read_baseline(path) == kept(a=timing())
     data = json.loads(path.read_text())
     assert data["machine"] == HERE
     assert data["models"]["a"]["noise"] == pytest.approx(0.0079, rel=0.01)
@@ -69,14 +69,14 @@ def test_the_file_holds_raw_timings_machine_and_noise(tmp_path):
 def test_what_is_no_baseline_is_refused_in_one_line(tmp_path):
     path = tmp_path / "b.json"
     with pytest.raises(StoreError, match=r"not found; `genbench speed SUITE --save"):
-        baseline.read(path)
+        baseline.read_baseline(path)
     for text in ("[]", "{", '{"schema": 1}'):
         path.write_text(text)
         with pytest.raises(StoreError, match="not a baseline"):
-            baseline.read(path)
+            baseline.read_baseline(path)
     path.write_text('{"schema": 9}')
     with pytest.raises(StoreError, match="schema: found 9, allowed: 1"):
-        baseline.read(path)
+        baseline.read_baseline(path)
 
 
 @pytest.mark.parametrize("field", baseline.HARDWARE)

@@ -70,7 +70,7 @@ def test_a_baseline_is_written_and_judged_against(suite, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["speed", str(suite), "--save", str(file), *common])
     assert done.exit_code == 0, done.output
     assert f"written: {file}" in done.stdout
-    assert len(baseline.read(file).timings["cgan"].processes) == 2
+    assert len(baseline.read_baseline(file).timings["cgan"].processes) == 2
     done = CliRunner().invoke(app, ["speed", str(suite), "--against", str(file), *common, "--tolerance", "90%",
                                     "--json", str(found)])  # fmt: skip
     assert "noise" in done.stdout

@@ -32,7 +32,7 @@ def parts(setting: Setting) -> list[Part]:
 def compared(setting: Setting, item: str) -> dict[str, Any]:
     """One comparison: the ratio B / A with its interval, rounds, verdict, and whether the gate closed."""
     from genbench.speed.paired import Options, compare_one
-    from genbench.speed.subjects import Subject
+    from genbench.speed.subjects import TimedModel
     from tools.speed_proof import MODEL, TOLERANCE_PAIRED
 
     model, kind, number = item.split("-")
@@ -45,7 +45,7 @@ def compared(setting: Setting, item: str) -> dict[str, Any]:
             tree.mkdir()
             (tree / "model.py").write_text(MODEL.format(module=module, kind=name, share=planted))
         sampler = {"steps": 5} if model == "ddim" else {}
-        subject = Subject("planted", "planted", "model.py:Planted", str(trees[1]), {}, sampler, "fp32", SPEC)
+        subject = TimedModel("planted", "planted", "model.py:Planted", str(trees[1]), {}, sampler, "fp32", SPEC)
         options = Options(setting.device, 1, 64, TOLERANCE_PAIRED, seed=int(number), shorten=True)
         outcome = compare_one(subject, trees, options, 1, time.monotonic() + seconds, lambda line: None)
     ratio = outcome.ratio

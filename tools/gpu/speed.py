@@ -31,12 +31,12 @@ def profiled(setting: Setting, item: str) -> dict[str, Any]:
     """The cost of drawing from one model: an item is model-size-variant."""
     from genbench.speed.client import Worker
     from genbench.speed.profile import read_profile
-    from genbench.speed.subjects import Subject
+    from genbench.speed.subjects import TimedModel
 
     model, size, variant = item.rsplit("-", 2)
     precision, compiled = VARIANTS[variant]
     spec = (TINY_SIZES if setting.tiny else SIZES)[size]
-    subject = Subject(model, model, None, ".", {}, {}, precision, asdict(spec), captions(spec))
+    subject = TimedModel(model, model, None, ".", {}, {}, precision, asdict(spec), captions(spec))
     with Worker(setting.device, 1 if setting.device == "cpu" else 0) as worker:
         first = worker.request("build", subject=vars(subject))["first_seconds"]
         seconds = 0.001 if setting.tiny else SECONDS

@@ -114,8 +114,8 @@ class _Pixels(Reading):
         return Arguments({"fake": fake, "real": real}, len(fake), len(real))
 
 
-class _AskedByClass(Reading):
-    """What readings of labels share: the data has classes, and the images were asked for by class."""
+class _RequestedByClass(Reading):
+    """The base of readings of labels: the data has classes, and the images were drawn for requested classes."""
 
     def why_not(self, metric: Metric, setting: Setting, source: Capabilities) -> str:
         reason = self.missing(setting) or source.no_classes
@@ -127,8 +127,8 @@ class _AskedByClass(Reading):
         return "" if setting.classes else f"dataset {setting.dataset} has no labels"
 
 
-class _ByClass(_AskedByClass):
-    """Features with classes: fake (N, D), real (M, D), fake_labels (N,) as asked for, real_labels (M,)."""
+class _ByClass(_RequestedByClass):
+    """Features with classes: fake (N, D), real (M, D), fake_labels (N,) as requested, real_labels (M,)."""
 
     name = "by class"
     depends_on = (*SAMPLES, "extractor", "reference")
@@ -142,8 +142,8 @@ class _ByClass(_AskedByClass):
         return Arguments({"fake": fake, "real": real, **labels}, len(fake), len(real))
 
 
-class _Condition(_AskedByClass):
-    """Class probabilities (N, K) and the labels (N,) asked for."""
+class _Condition(_RequestedByClass):
+    """Class probabilities (N, K) and the requested labels (N,)."""
 
     name = "condition"
     depends_on = (*SAMPLES, "extractor")
@@ -162,7 +162,7 @@ class _Condition(_AskedByClass):
         return Arguments({"probabilities": probabilities, "labels": labels_of(inputs.generated)}, len(probabilities))
 
 
-class _Labelled(_AskedByClass):
+class _Labelled(_RequestedByClass):
     """Images with labels: fake, real (N, C, H, W) uint8, fake_labels, real_labels, levels; real is held out."""
 
     name = "labelled"
