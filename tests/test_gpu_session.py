@@ -155,6 +155,8 @@ def test_a_value_beyond_its_tolerance_is_named():
     missing = smoke.beside(cpu, {}, "weights")
     assert all(row["share"] > 1 for row in missing)
     assert smoke.beside(cpu, device, "plain") == []  # no scale row among them
+    scale = {"scale held-out real/digits/s0 fid": 0.5}
+    assert [row["share"] for row in smoke.beside(cpu | scale, device | scale, "plain")] == [0]
 
 
 def test_recipes_of_cifar10_are_the_suites():

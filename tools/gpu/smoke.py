@@ -23,7 +23,7 @@ from typing import Any
 
 from tools.gpu.common import Part, Setting, each
 from tools.gpu.devices import OTHER, RoundedProducts, random_numbers_of_the_cpu, torch_device
-from tools.gpu.suites import COSTS, SUITES, Values, run_as_users_do, run_here, written
+from tools.gpu.suites import COSTS, SCALE, SUITES, Values, run_as_users_do, run_here, written
 
 NAMES = ("smoke", "smoke_translation")
 FEW_IMAGES = {"images": 128}  # of training, where rounding is amplified: chaos doubles it every few steps
@@ -117,12 +117,10 @@ def alike(setting: Setting) -> Callable[[], AbstractContextManager[Any]]:
 
 def beside(cpu: Values, device: Values, way: str) -> list[dict[str, Any]]:
     """A row for each value: the CPU's, the device's, and their difference as a share of the tolerance."""
-    from genbench.sources.scale import SCALE_ROWS
-
     rows = []
     for name in sorted({*cpu, *device}):
-        cell, metric = name.rsplit(" ", 1)
-        if way == "plain" and cell.split("/")[0] not in SCALE_ROWS:
+        metric = name.rsplit(" ", 1)[1]
+        if way == "plain" and not name.startswith(SCALE):
             continue
         a, b = cpu.get(name, math.inf), device.get(name, math.inf)
         relative, absolute = TOLERANCES.get(metric, CONTINUOUS)

@@ -19,6 +19,7 @@ TINY = {"budget": {"images": 64}, "samples": 100, "block": 100, "likelihood_imag
 TINY_MODELS = ("gan", "vae", "ddpm", "ddim", "cyclegan")
 COSTS = ("images_per_second", "latency", "evaluations", "parameters", "peak_memory")  # what does not depend on images
 NEED_LARGER = ("class_accuracy", "prompt_agreement")  # metrics that no tiny model can give
+SCALE = "scale "  # before the names of scale rows
 Values = dict[str, float]  # by "cell metric"
 
 
@@ -84,4 +85,4 @@ def values_of(result: Any) -> tuple[Values, list[str]]:
     """The values of a finished run that no clock decides, and its failures in words."""
     kept = [r for r in result.records if r.value is not None and r.metric not in COSTS]
     failed = [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed]
-    return {f"{r.cell} {r.metric}": r.value for r in kept}, failed
+    return {f"{SCALE if r.role == 'scale' else ''}{r.cell} {r.metric}": r.value for r in kept}, failed
