@@ -174,7 +174,7 @@ def test_datasets_have_boards_of_their_own(record):
 
 def test_notes_explain_negative_kid_bounds_and_whose_fid_it_is(digits):
     text = "\n".join(notes(boards(digits)[0]))
-    assert "unbiased estimate falls below 0" in text
+    assert "unbiased estimate can fall below 0" in text
     assert "≤ᵈ is the exact density of dequantised pixels, an upper bound for the discrete pixels; ≤ is a var" in text
     assert "features of digits-classifier. It cannot be compared with an Inception FID" in text
 
