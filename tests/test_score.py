@@ -165,7 +165,7 @@ def test_jpeg_and_alpha_are_seen_in_the_files(tmp_path):
     images = random_images(20, 8, 8, 4)
     write_pictures(tmp_path / "alpha", images)
     write_pictures(tmp_path / "jpeg", images[..., :3], "jpg")
-    found = by_pixels(tmp_path / "jpeg", tmp_path / "alpha")
+    found = by_pixels(tmp_path / "jpeg", tmp_path / "alpha", metrics=["fid"])
     assert f"20 of 20 pictures are JPEG or lossy WebP, first {tmp_path}/jpeg/00000.jpg" in [
         f.found for f in found.findings
     ]
@@ -305,7 +305,7 @@ def test_the_same_set_twice_is_said(tmp_path):
 
 def counting(monkeypatch) -> list[int]:
     calls: list[int] = []
-    original = features.load
+    original = features.load_extractor
 
     def load(*arguments, **options):
         extractor = original(*arguments, **options)
@@ -316,7 +316,7 @@ def counting(monkeypatch) -> list[int]:
 
         return extract
 
-    monkeypatch.setattr(features, "load", load)
+    monkeypatch.setattr(features, "load_extractor", load)
     return calls
 
 
@@ -357,7 +357,7 @@ class Mean:
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed", "folder"])
 def test_memory_does_not_grow_with_the_number_of_images(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "load", lambda *_, **__: Mean())
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: Mean())
     monkeypatch.setattr("genbench.data.image_set.BYTES", 1 << 20)
     images = np.tile(random_images(64, 64, 64, 3), (40, 1, 1, 1))  # 2,560 images, 30 MiB
     if kind == "folder":
