@@ -68,7 +68,7 @@ def genbench(path: Path, *more: str, rc: int = 0) -> str:
 
 
 def test_a_run_its_folder_and_the_second_run(place):
-    foreign = np.random.default_rng(1).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    foreign = np.random.default_rng(1).integers(0, 256, (80, 8, 8), dtype=np.uint8)
     np.savez(place / "theirs.npz", images=foreign)
     spec = DataSpec(1, 8, 8, 256)
     write_weights(load_model("x", data=spec, source=f"{TOYS}:Diagonal"), place / "given.safetensors")
@@ -102,14 +102,14 @@ def test_a_run_its_folder_and_the_second_run(place):
 
 def check_values(records: dict) -> None:
     assert records["theirs", "bits_per_dim"].status == "n/a"
-    assert records["theirs", "fid"].n_fake == 40
+    assert records["theirs", "fid"].n_fake == 80
     assert records["held-out real", "fid"].value < records["uniform noise", "fid"].value
     assert records["uniform noise", "bits_per_dim"].value == pytest.approx(8.0)
     assert records["diagonal", "bits_per_dim"].kind == "density"
     assert records["diagonal", "fid"].protocol["features"]["extractor"] == "pixels"
     assert records["diagonal", "fid"].protocol["model"]["images_seen"] == 640
     assert records["diagonal", "fid"].protocol_hash == records["loaded", "fid"].protocol_hash
-    assert records["diagonal", "fid"].protocol_hash != records["theirs", "fid"].protocol_hash  # 40 images, not 60
+    assert records["diagonal", "fid"].protocol_hash != records["theirs", "fid"].protocol_hash  # 80 images, not 60
     assert records["diagonal", "bits_per_dim"].value == records["shared", "bits_per_dim"].value
     assert records["diagonal", "bits_per_dim"].value < records["loaded", "bits_per_dim"].value
     assert records["diagonal", "parameters"].value == 128
