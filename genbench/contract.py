@@ -208,6 +208,16 @@ class Draws(nn.Module, ABC):
         return 1
 
     @property
+    def parameter_count(self) -> int | None:
+        """Number of parameters, all players together; None where it is not known, as of a graph that is wrapped.
+
+        A class with weights that are not torch's parameters overrides it. By default the number is unknown for a class
+        that reads files, and for one that has a single number, which often only stands for the device.
+        """
+        count = sum(p.numel() for p in self.parameters())
+        return None if count <= 1 or type(self).files(self.config) else count
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights; the CPU for a model without parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))

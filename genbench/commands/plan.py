@@ -7,7 +7,7 @@ from pathlib import Path
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan, make_plan
-from genbench.sources.trained import Trained
+from genbench.sources.trained import Fit, Trained
 from genbench.store import Kind, Store
 from genbench.suite.schema import read_suite
 
@@ -18,7 +18,13 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     store = Store()
     lines = [f"{plan.suite.suite}: {len(plan.cells)} cells on {plan.data.name}, store {store.root}"]
     lines += [line for cell in plan.cells for line in _cell_lines(cell, store)]
-    return "\n".join([*lines, "", *_reasons(plan)]).rstrip()
+    doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
+    return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()
+
+
+def _each_label(plan: Plan) -> list[Fit]:
+    """A training of each label; seeds do not differ in their doubts."""
+    return list({fit.label: fit for fit in plan.fits}.values())
 
 
 def _cell_lines(cell: Cell, store: Store) -> list[str]:

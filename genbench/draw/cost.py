@@ -49,14 +49,14 @@ class Cost:
     """Measurements of one model on one device.
 
     batched: calls of the suite's batch size. single: calls for one image. evaluations: of the network for each image,
-    counted where the model declares Steps, else as declared. parameters: of all players. setting: what the measurements
-    depend on besides the model (see cost_setting).
+    counted where the model declares Steps, else as declared. parameters: of all players, None where
+    unknown. setting: what the measurements depend on besides the model (see cost_setting).
     """
 
     batched: TimedBatch
     single: TimedBatch
     evaluations: float
-    parameters: int
+    parameters: int | None
     setting: dict[str, Any] = field(default_factory=dict)
 
 
@@ -84,7 +84,7 @@ def measure_cost(
 
     batched = time_batch(draw, batch, model.device, seconds, clock=clock)
     single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = model.parameter_count
     return Cost(batched, single, float(model.evaluations), parameters, cost_setting(model, batch))
 
 

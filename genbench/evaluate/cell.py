@@ -111,6 +111,11 @@ class CellInputs(Inputs):
         return (*of_fake, *of_real)
 
     @property
+    def source_warnings(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.cell.source.warnings(self.store)
+
+    @property
     def model_protocol(self) -> dict[str, Any]:
         """The source's branch, with how many samples were not finite and what the samples were drawn with."""
         branch = self.cell.source.protocol(self.opened)

@@ -48,7 +48,7 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
         value = metric.compute(**arguments.values)
         if not math.isfinite(value.value):
             raise CellFailure(f"the value is {value.value}")
-        warnings = inputs.warnings_for(metric)
+        warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
     except Undefined as error:

@@ -7,6 +7,7 @@ input is one new subclass of Reading, which a plug-in may define.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +38,18 @@ class Value:
     kind: str = ""
 
 
+# Smallest and largest possible value by unit. An interval of a mean over seeds is cut there.
+UNIT_BOUNDS: dict[str, tuple[float, float]] = {
+    "share": (0, 1), "probability": (0, 1), "classes": (1, math.inf), "samples": (1, math.inf),
+    "similarity": (-1, 1),
+    **dict.fromkeys(
+        ("feature^2", "balls / k", "pixel range", "grey range", "distance", "distance / step^2", "bits/dim", "images/s",
+         "ms", "evaluations/image", "parameters", "MiB"),
+        (0, math.inf),
+    ),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class OfReference:
     """What a metric needs of the reference alone: compute takes its features (M, D) and returns named arrays.
@@ -53,8 +66,8 @@ class Metric:
     """One declared metric.
 
     name: as in suites and columns. title: as on the page. version: increased whenever a value may change.
-    better: "lower" or "higher". unit: of the value. reads: the reading that provides the keyword arguments of compute
-    (genbench.metrics.readings). abilities: names of contract abilities, any one of which suffices; empty: none needed.
+    better: "lower" or "higher". unit: of the value, with its bounds (UNIT_BOUNDS). reads: the reading that provides the
+    arguments of compute (genbench.metrics.readings). abilities: names of contract abilities, any one of which suffices; empty: none needed.
     protocol: the constants that decide the value; they go into the record's `metric` branch. of_reference: what
     compute is given as `known` beside the reference's rows. similarity: the distance between images that the reading
     computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is the extractor, else lpips-vgg16.
@@ -139,6 +152,11 @@ class Inputs:
     def warnings_for(self, metric: Metric) -> tuple[str, ...]:
         """The linter's findings that concern the metric, as sentences."""
         raise NotImplementedError
+
+    @property
+    def source_warnings(self) -> tuple[str, ...]:
+        """Warnings about what made the images, such as its training; they concern every metric."""
+        return ()
 
     @property
     def model_protocol(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, Undefined
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.readings import COST
 
@@ -41,7 +41,9 @@ def network_evaluations(*, cost: Cost) -> Value:
 
 
 def parameters(*, cost: Cost) -> Value:
-    """Number of parameters of the model, all players together."""
+    """Number of parameters of the model, all players together. Raises Undefined for a class that does not know it."""
+    if cost.parameters is None:
+        raise Undefined("parameters: the class has none of its own and does not declare parameter_count")
     return Value(float(cost.parameters))
 
 

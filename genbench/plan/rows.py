@@ -19,6 +19,7 @@ from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
+from genbench.train.doubts import budget_doubts
 
 
 class SuiteRows:
@@ -91,7 +92,7 @@ class SuiteRows:
         config = asdict(override(kind.preset(self.plan.spec), entry.config))
         return Fit(
             entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,
-            self.plan.fingerprint,
+            self.plan.fingerprint, budget_doubts(recipe, int(images), kind.stages),
         )  # fmt: skip
 
     def _kind(self, index: int) -> type[Draws] | None:

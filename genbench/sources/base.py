@@ -121,6 +121,10 @@ class Source(ABC):
     def draw(self, opened: Opened) -> Samples:
         """Its images. Raises CellFailure when they cannot be made."""
 
+    def warnings(self, store: Store) -> tuple[str, ...]:
+        """What a reader of any number of this row must know, beside what the linter says of its images."""
+        return ()
+
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """The `model` branch of a record's protocol."""
         return {}

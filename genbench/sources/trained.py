@@ -18,6 +18,7 @@ from genbench.sources.network import Network, NetworkSource, made_with
 from genbench.sources.read_files import hashes
 from genbench.store import Kind, Store
 from genbench.train.batches import Batches
+from genbench.train.doubts import loss_doubts
 from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
 
 WEIGHTS_FILE, CURVES_FILE = "model.safetensors", "curves.csv"
@@ -25,7 +26,10 @@ WEIGHTS_FILE, CURVES_FILE = "model.safetensors", "curves.csv"
 
 @dataclass(frozen=True)
 class Fit:
-    """One training, which several rows may share; config: all options of the class, key: of the weights."""
+    """One training, which several rows may share.
+
+    config: all options of the class. doubts: warnings that are known before it runs. key: of the weights.
+    """
 
     label: str
     network: Network
@@ -36,6 +40,7 @@ class Fit:
     precision: str
     compile: bool
     fingerprint: str
+    doubts: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -64,6 +69,7 @@ class Fit:
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
+        meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:
@@ -99,6 +105,10 @@ class Trained(NetworkSource):
         if not opened.store.intact(Kind.WEIGHTS, self.fit.key):
             raise CellFailure("its weights are not there: training failed or was not run")
         read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+
+    def warnings(self, store: Store) -> tuple[str, ...]:
+        """That its training may not have worked."""
+        return tuple(store.meta(Kind.WEIGHTS, self.fit.key).get("warnings", ()))
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """As NetworkSource, with the averaging of weights, the images seen, and what it was trained with."""

@@ -8,9 +8,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
+from genbench.contract import DataSpec, Draws
 from genbench.draw.cost import Cost, TimedBatch
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, Undefined
+from genbench.metrics.cost import parameters
 from genbench.metrics.readings import COST
 from genbench.registry import METRICS
 
@@ -68,3 +72,26 @@ def test_the_metrics_import_no_torch():
     code = "import sys, genbench.metrics.cost; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+class Wrapped(Draws):
+    """A graph in a file, with a number that only stands for the device."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.place = nn.Parameter(torch.zeros(1))
+
+    def sample(self, n, gen, condition=None):
+        return torch.zeros(n, *self.data.shape)
+
+
+class Declares(Wrapped):
+    parameter_count = 5
+
+
+def test_parameters_of_a_wrapped_graph_are_unknown_unless_declared():
+    data = DataSpec(1, 4, 4)
+    assert Wrapped(data).parameter_count is None
+    with pytest.raises(Undefined, match="does not declare parameter_count"):
+        parameters(cost=replace(KNOWN, parameters=Wrapped(data).parameter_count))
+    assert parameters(cost=replace(KNOWN, parameters=Declares(data).parameter_count)).value == 5
