@@ -65,15 +65,15 @@ class OfReference:
 class Metric:
     """One declared metric.
 
-    name: as in suites and columns. title: as on the page. version: increased whenever a value may change.
-    better: "lower" or "higher". unit: of the value, with its bounds (UNIT_BOUNDS). reads: the reading that provides the
-    arguments of compute (genbench.metrics.readings). abilities: names of contract abilities, any one of which suffices; empty: none needed.
-    protocol: the constants that decide the value; they go into the record's `metric` branch. of_reference: what
-    compute is given as `known` beside the reference's rows. similarity: the distance between images that the reading
-    computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is the extractor, else lpips-vgg16.
-    machine: names of the settings of genbench.draw.cost.Cost that the value depends on. about: one line for `genbench
-    ls metrics`. source, code: of a plug-in, set when it is loaded: the name that metrics.get finds it by, and the hash
-    of its code.
+    name: as in suites and columns. title: as on the page. version: increased whenever a value may change. better:
+    "lower" or "higher". unit: of the value, with its bounds (UNIT_BOUNDS). reads: the reading that provides the
+    arguments of compute (genbench.metrics.readings). abilities: names of contract abilities, any one of which
+    suffices; empty: none needed. protocol: the constants that decide the value; they go into the record's `metric`
+    branch. of_reference: what compute is given as `known` beside the reference's rows. similarity: the distance
+    between images that the reading computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is
+    the extractor, else lpips-vgg16. machine: names of the settings of genbench.draw.cost.Cost that the value depends
+    on. about: one line for `genbench ls metrics`. source, code: of a plug-in, set when it is loaded: the name that
+    metrics.get finds it by, and the hash of its code.
 
         def brightness(*, fake, real):  # pixels (N, P), (M, P) in [0, 1]
             return Value(abs(float(fake.mean() - real.mean())))

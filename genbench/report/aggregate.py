@@ -16,12 +16,11 @@ from genbench.metrics.base import UNIT_BOUNDS
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
 from genbench.report.guard import comparable, differences
 from genbench.report.kinds import weakest, why_unranked
+from genbench.report.poor import no_better_than_noise
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
 MADE_WITH = {"trained_with": "trained", "drawn_with": "drawn"}  # fields of the branch `model`, and their verbs
-POOR_ROWS = ("uniform noise", "blurred real")  # scale rows that any model should beat
-POOR_METRICS = ("fid", "fd_infinity", "sfid", "kid", "kid_subsets", "bits_per_dim")  # of these, lower is better
 ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 
 
@@ -288,26 +287,13 @@ def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
     return why_unranked({e.kind for _, e in models})
 
 
-def _no_better(good: Sequence[tuple[Row, Entry]]) -> list[str]:
-    """A note for each model that is not better than noise or a blur of real images, under the same protocol."""
-    return [
-        f"{row.model}: {e.number:.4g}, no better than the scale row {other.model} with {worse.number:.4g}: "
-        "its training may not have worked."
-        for row, e in good
-        if row.is_model
-        for other, worse in good
-        if other.model in POOR_ROWS and comparable(other.entries[e.record.metric].record) == comparable(e.record)
-        and e.number >= worse.number
-    ]  # fmt: skip
-
-
 def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
     notes = [
         f"{row.model}: {e.missing}; the mean is over the other seeds, so it is not ranked."
         for row, e in good
         if e.missing
     ]
-    notes += _no_better(good) if good and good[0][1].record.metric in POOR_METRICS else []
+    notes += no_better_than_noise([(e.record, e.number) for _, e in good])
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:
         return tuple(notes)
