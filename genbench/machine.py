@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 LONGEST_REASON = 300  # characters
+PINNED = {
+    "dtype": "float32", "deterministic": False, "cudnn_benchmark": False, "cudnn_deterministic": False,
+    "matmul": "highest", "gradients": True,
+}  # fmt: skip
 
 
 def choose_device(name: str) -> str:
@@ -70,10 +76,12 @@ def cores_available() -> int:
 
 
 def timing_machine(device: str) -> str:
-    """What a timing depends on: device, processor, cores and torch's version."""
+    """What a timing depends on: device, processor, cores, threads where they are fewer, and torch's version."""
     import torch
 
-    return f"{device_name(device)}, {processor_name()}, {cores_available()} cores, torch {torch.__version__}"
+    cores, threads = cores_available(), threads_allowed()
+    used = f"{cores} cores" + (f", {threads} threads" if threads < cores else "")
+    return f"{device_name(device)}, {processor_name()}, {used}, torch {torch.__version__}"
 
 
 def environment_facts() -> dict[str, Any]:
@@ -86,6 +94,61 @@ def environment_facts() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in LIBRARIES},
     }
+
+
+def threads_allowed() -> int:
+    """Threads that a timing may use: the cores, or fewer where the user set OMP_NUM_THREADS."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(cores_available(), int(wanted)) if wanted.isdigit() and int(wanted) else cores_available()
+
+
+@contextmanager
+def pinned_globals() -> Iterator[None]:
+    """Fixed values for torch's global settings, which code of models may change; afterwards they are as before.
+
+    Default type float32, default device the CPU, no deterministic algorithms, cuDNN without benchmark and deterministic
+    mode, float32 matrix products in full precision, gradients on. The number of threads is only restored.
+    """
+    import torch
+
+    before = _global_settings(torch)
+    _set_globals(torch, {**PINNED, "threads": before["threads"], "device": torch.device("cpu")})
+    try:
+        yield
+    finally:
+        _set_globals(torch, before)
+
+
+def _global_settings(torch: Any) -> dict[str, Any]:
+    cudnn = torch.backends.cudnn
+    return {
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "device": torch.get_default_device(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+        "matmul": torch.get_float32_matmul_precision(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _set_globals(torch: Any, settings: dict[str, Any]) -> None:
+    """Sets what differs: a default device, once set, slows down every operation."""
+    now, cudnn = _global_settings(torch), torch.backends.cudnn
+    setters: dict[str, Callable[[Any], object]] = {
+        "dtype": lambda name: torch.set_default_dtype(getattr(torch, name)),
+        "device": lambda device: torch.set_default_device(None if device.type == "cpu" else device),
+        "deterministic": torch.use_deterministic_algorithms,
+        "cudnn_benchmark": lambda on: setattr(cudnn, "benchmark", on),
+        "cudnn_deterministic": lambda on: setattr(cudnn, "deterministic", on),
+        "matmul": torch.set_float32_matmul_precision,
+        "gradients": torch.set_grad_enabled,
+        "threads": torch.set_num_threads,
+    }
+    for name, value in settings.items():
+        if now[name] != value:
+            setters[name](value)
 
 
 def use_threads(count: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from genbench.contract import Condition, Draws
 from genbench.draw.counting import EvaluationCount
 from genbench.keys import stream_seed
+from genbench.machine import pinned_globals
 from genbench.progress import Progress, Report, silent
 from genbench.space import seeded, to_pixels
 
@@ -126,6 +127,7 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
     return Condition(labels, condition.texts, images)
 
 
+@pinned_globals()
 @torch.inference_mode()
 def draw_block(
     model: Draws, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None

@@ -11,6 +11,7 @@ from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
 from genbench.errors import ModelError
 from genbench.keys import file_hash
+from genbench.machine import pinned_globals
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
@@ -100,7 +101,8 @@ class SuiteRows:
         if entry.samples is not None:
             return None
         try:
-            kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
+            with pinned_globals():  # importing a file runs it
+                kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
             preset = kind.preset(self.plan.spec)
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None

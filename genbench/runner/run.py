@@ -21,6 +21,7 @@ from genbench.machine import (
     device_name,
     environment_facts,
     explain,
+    threads_allowed,
     timing_machine,
     use_threads,
 )
@@ -140,7 +141,9 @@ class _Run:
 
     def _work(self, tasks: list[Task]) -> None:
         cores, preload = cores_available(), ("genbench.runner.tasks", *data.imports(self.plan.data.entry))
-        pool = Pool(worker_count(torch.device(self.device).type, cores), cores, use_threads, explain, preload)
+        pool = Pool(
+            worker_count(torch.device(self.device).type, cores), threads_allowed(), use_threads, explain, preload
+        )
         pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
     def _ended(self, task: Task, outcome: Outcome) -> None:

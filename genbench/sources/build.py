@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from genbench.contract import DataSpec, Draws, override
 from genbench.errors import ModelError
+from genbench.machine import pinned_globals
 from genbench.registry import resolve_model
 from genbench.sources.checkpoints import read_state
 
@@ -47,8 +48,8 @@ def load_model(
 
 
 def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler: dict[str, Any], seed: int) -> AnyModel:
-    """The model with weights drawn from seed; the global random state stays as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """The model with weights drawn from seed; the global random state and settings stay as they were."""
+    with pinned_globals(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             preset = kind.preset(data)

@@ -30,7 +30,7 @@ from genbench.contract import (
 from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
 from genbench.errors import CellFailure
 from genbench.keys import likelihoods_key, samples_key, stream_seed
-from genbench.machine import device_name
+from genbench.machine import device_name, pinned_globals
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.metrics.translation import there_and_back
@@ -64,6 +64,7 @@ class Network:
     code: str = ""
     files: tuple[ReadFile, ...] = ()
 
+    @pinned_globals()
     def resolve(self) -> type[Draws]:
         """The class; CellFailure when its code or a file is no longer what was planned with."""
         refuse_changed(self.files)
@@ -185,6 +186,7 @@ def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
     return ESTIMATE, partial(model.log_prob_estimate, steps=metric.protocol["steps"])
 
 
+@pinned_globals()
 @torch.no_grad()
 def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.ndarray:
     """Log-probabilities in nats (N,) float64 of images (N, C, H, W) uint8, a batch at a time."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from genbench import data
 from genbench.contract import Draws, Model, Recipe
 from genbench.errors import CellFailure
@@ -69,6 +71,7 @@ class Fit:
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
+        meta["threads"] = torch.get_num_threads()
         meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
 

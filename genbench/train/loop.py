@@ -22,6 +22,7 @@ from torch.optim import AdamW
 from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure
 from genbench.keys import stream_seed
+from genbench.machine import pinned_globals
 from genbench.progress import Progress, Report, Throttle, silent
 from genbench.space import seeded
 from genbench.train.batches import Batches
@@ -66,6 +67,7 @@ class Fitted:
     curves: list[CurvePoint] = field(default_factory=list)
 
 
+@pinned_globals()
 def fit(
     model: Model,
     batches: Batches,
