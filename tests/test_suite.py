@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from genbench import data, features, metrics
 from genbench.contract import Recipe, override
 from genbench.errors import SuiteError
+from genbench.sources.scale import SCALE_ROWS
+from genbench.suite.rules import SCALE_LABELS
 from genbench.suite.schema import (
     ModelEntry,
     Suite,
@@ -488,3 +490,26 @@ def test_any_value_of_a_key_is_accepted_or_refused_in_one_line(key: str, value: 
 def test_any_model_entry_is_accepted_or_refused_in_one_line(entry: dict[str, Any]) -> None:
     found = outcome(yaml.safe_dump(minimal(models=[{"name": "vae", **entry}])), Path("fuzz.yaml"))
     assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ("gaussian",),
+            "models[0].label: found 'gaussian', allowed: a label whose files differ from those of the scale",
+        ),
+        (("Gaussian",), "those of the scale row 'gaussian'"),
+        (("held-out-real",), "those of the scale row 'held-out real'"),
+        (("a", "A"), "models[1].label: found 'A', allowed: a label whose files differ from those of models[0], 'a'"),
+        (("a.", "a_", "A."), "models[2].label: found 'A.'"),
+    ],
+)
+def test_labels_that_would_share_files_are_refused(labels: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        Suite.model_validate(minimal(models=[{"name": "vae", "label": label} for label in labels]))
+    assert message in str(caught.value)
+
+
+def test_the_labels_that_are_taken_are_those_of_the_scale_rows() -> None:
+    assert tuple(SCALE_ROWS) == SCALE_LABELS

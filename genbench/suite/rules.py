@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from genbench.records import LIKELIHOOD_KINDS
+from genbench.records import LIKELIHOOD_KINDS, slug
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
 from genbench.suite.entries import ExtractionEntry
 from genbench.suite.fields import SuiteFields
@@ -20,6 +20,10 @@ EXCLUDES = {
 }
 
 
+# The labels of genbench.sources.scale.SCALE_ROWS, which imports torch.
+SCALE_LABELS = ("held-out real", "memorised train", "blurred real", "uniform noise", "gaussian")
+
+
 def _repeated(suite: SuiteFields) -> Iterator[Problem]:
     labels = [entry.label for entry in suite.models]
     for key, values in (("seeds", suite.seeds), ("metrics", suite.metrics), ("models", labels)):
@@ -28,6 +32,16 @@ def _repeated(suite: SuiteFields) -> Iterator[Problem]:
             hint = "; give one of them a label" if key == "models" else ""
             if first < i:
                 yield (key, i), f"found {value!r} again, first at {key}[{first}]; allowed: once{hint}"
+
+
+def _labels(suite: SuiteFields) -> Iterator[Problem]:
+    """Labels that another row has, or whose files would have another row's names, also on disks that ignore case."""
+    taken = {slug(label).lower(): f"the scale row '{label}'" for label in SCALE_LABELS}
+    for i, entry in enumerate(suite.models):
+        name, loc = slug(entry.label).lower(), ("models", i, "label" if "label" in entry.model_fields_set else "name")
+        if name in taken and entry.label not in [other.label for other in suite.models[:i]]:
+            yield loc, f"found '{entry.label}', allowed: a label whose files differ from those of {taken[name]}"
+        taken.setdefault(name, f"models[{i}], '{entry.label}'")
 
 
 def _names(suite: SuiteFields) -> Iterator[Problem]:
@@ -139,5 +153,5 @@ def _exists(path: Path) -> bool:
 
 
 RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (
-    _names, _repeated, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
+    _names, _repeated, _labels, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
 )  # fmt: skip
