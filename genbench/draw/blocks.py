@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench import returned
 from genbench.contract import Condition, Draws
 from genbench.draw.counting import EvaluationCount
 from genbench.keys import stream_seed
@@ -88,7 +89,10 @@ def draw(
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
-    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues."""
+    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues.
+
+    Raises CellFailure for samples of another shape or type, and when most images are not finite.
+    """
     model.eval()
     parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
@@ -97,6 +101,7 @@ def draw(
         bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
+    returned.non_finite(model, bad, len(parts) * block)
     labels = conditions.first_labels(n, seed, block)
     return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
@@ -139,7 +144,7 @@ def draw_block(
     gen = seeded(stream_seed(seed, "draw", index), device)
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     with autocast, EvaluationCount(model) as count:
-        x = model.sample(block, gen, condition)
+        x = returned.images(model, model.sample(block, gen, condition), block)
     return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from genbench import returned
 from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure
 from genbench.keys import stream_seed
@@ -77,7 +78,7 @@ def fit(
     """Trains the model in place and leaves it in eval mode with its averaged weights.
 
     scratch: a folder for checkpoints; a checkpoint found there is continued. Raises CellFailure when a loss is not
-    finite, naming the player, term and step.
+    finite, naming the player, term and step, and when the trained weights are not finite.
     """
     model.to(model.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.compile:
@@ -89,7 +90,9 @@ def fit(
     with tensor_cores(model.device):
         training.run(scratch, report)
     training.average.copy_to(model)
+    returned.weights(model, "after training")
     model.settle(seeded(stream_seed(options.seed, "settle"), model.device))
+    returned.weights(model, "after settle()")
     model.eval()
     return training.fitted
 
@@ -137,7 +140,7 @@ class Training:
         self.model, self.batches, self.recipe, self.options = model, batches, recipe, options
         self.gen = seeded(stream_seed(options.seed, "train"), model.device)
         self.fitted = Fitted()
-        self.players = model.players()
+        self.players = returned.players(model)
         self.optimisers = {name: self._optimiser(parameters) for name, parameters in self.players.items()}
         self.average = MovingAverage(model, recipe.ema)
         shares = sum(stage.share for stage in model.stages)
@@ -203,7 +206,9 @@ class Training:
         optimiser, parameters = self.optimisers[player], self.players[player]
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate(player)
-        loss = self.loss(batch, player, step)
+        loss = returned.loss(self.model, self.loss(batch, player, step), player)
+        if not loss.total.requires_grad:
+            raise CellFailure(f"the loss of player '{player}' depends on no parameter, required: on its own")
         optimiser.zero_grad(set_to_none=True)
         loss.total.backward(inputs=parameters)
         if self.recipe.clip:
