@@ -192,10 +192,17 @@ def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, feat
 
 
 @app.command()
-def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False) -> None:
-    """Show what the artefact store contains, or delete all of it."""
-    from genbench.commands.cache import describe_store
+def cache(
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum; remove what is damaged.")] = False,
+) -> None:
+    """Show what the artefact store contains, verify it, or delete all of it."""
+    from genbench.commands.cache import describe_store, verify_store
 
+    if verify:
+        text, sound = verify_store()
+        typer.echo(text)
+        raise typer.Exit(0 if sound else 1)
     typer.echo(describe_store(prune))
 
 

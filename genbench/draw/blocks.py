@@ -15,6 +15,7 @@ from torch import Tensor
 from genbench import returned
 from genbench.contract import Condition, Draws
 from genbench.draw.counting import EvaluationCount
+from genbench.files import UNREADABLE, whole
 from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, silent
 from genbench.space import seeded, to_pixels
@@ -113,14 +114,22 @@ def _kept_block(
     if scratch is None:
         return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
+    kept = _read_block(path)
+    if kept is not None:
+        return kept
     pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
-    partial = scratch / f"partial-{index}.npz"
-    np.savez(partial, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
-    partial.replace(path)
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
     return pixels, bad, evaluations
+
+
+def _read_block(path: Path) -> tuple[Tensor, int, float] | None:
+    """A block that an earlier run drew; None where it is absent or damaged (the archive has checksums)."""
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
+    except UNREADABLE:
+        return None
 
 
 def on_device(condition: Condition | None, device: torch.device) -> Condition | None:

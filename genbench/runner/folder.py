@@ -153,7 +153,7 @@ class ResultFolder:
                     shutil.copyfile(self.store.path(Kind.WEIGHTS, fit.key) / CURVES_FILE, partial)
 
     def _newer(self, kind: str, key: str, path: Path) -> bool:
-        if not self.store.has(kind, key):
+        if not self.store.intact(kind, key):
             return False
         made = (self.store.path(kind, key) / "meta.json").stat().st_mtime
         return not path.is_file() or path.stat().st_mtime < made

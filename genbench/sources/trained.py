@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from genbench import data
 from genbench.contract import Draws, Model, Recipe
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
 from genbench.progress import Report
 from genbench.sources.base import DataPlan, Opened
@@ -64,6 +64,7 @@ class Fit:
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
+        meta |= {"note": fitted.note} if fitted.note else {}
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:
@@ -98,7 +99,13 @@ class Trained(NetworkSource):
         """From the store."""
         if not opened.store.intact(Kind.WEIGHTS, self.fit.key):
             raise CellFailure("its weights are not there: training failed or was not run")
-        read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+        try:
+            read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+        except ModelError:
+            opened.store.discard(Kind.WEIGHTS, self.fit.key)
+            raise CellFailure(
+                "its stored weights are damaged and were removed; run again to train them again"
+            ) from None
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """As NetworkSource, with the averaging of weights, the images seen, and what it was trained with."""

@@ -26,6 +26,7 @@ from genbench.keys import stream_seed
 from genbench.progress import Progress, Report, Throttle, silent
 from genbench.space import seeded
 from genbench.train.batches import Batches
+from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 
 TRAIN_VERSION = 1
@@ -59,12 +60,16 @@ class CurvePoint:
 
 @dataclass
 class Fitted:
-    """What training took: steps, images seen, seconds at work (over all parts of a continued run), loss curves."""
+    """What training took: steps, images seen, seconds at work (over all parts of a continued run), loss curves.
+
+    note: what a reader should know about this training, "" for nothing.
+    """
 
     steps: int = 0
     images: int = 0
     seconds: float = 0.0
     curves: list[CurvePoint] = field(default_factory=list)
+    note: str = ""
 
 
 def fit(
@@ -251,15 +256,17 @@ class Training:
     def checkpoint(self, path: Path) -> None:
         """Writes the whole state, atomically."""
         self.flush()
-        partial = path.with_suffix(".partial")
-        torch.save(self.state(), partial)
-        partial.replace(path)
+        write_checkpoint(path, self.state())
 
     def resume(self, path: Path) -> None:
-        """Takes up the state of a checkpoint, if there is one."""
+        """Takes up the state of a checkpoint, if there is one; a damaged one is deleted and noted."""
         if not path.is_file():
             return
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        state = read_checkpoint(path, self.model.device)
+        if state is None:
+            path.unlink()
+            self.fitted.note = "its checkpoint was damaged, so that it was trained from the start"
+            return
         self.model.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
