@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import CellFailure, GenbenchError
+from genbench.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ def explain(error: BaseException) -> str:
     """An exception as one sentence for a record."""
     import torch
 
-    text = " ".join(str(error).split())[:LONGEST_REASON]
+    text = printable(" ".join(str(error).split())[:LONGEST_REASON])
     if isinstance(error, CellFailure | GenbenchError):
         return text
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource, made_with
 from genbench.sources.read_files import hashes
 from genbench.store import Kind, Store
+from genbench.text import cell_text
 from genbench.train.batches import Batches
 from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
 
@@ -80,7 +81,7 @@ def write_curves(path: Path, points: list[CurvePoint]) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["stage", "step", "images", "seconds", "name", "value"])
-        rows.writerows(asdict(point).values() for point in points)
+        rows.writerows(asdict(replace(p, stage=cell_text(p.stage), name=cell_text(p.name))).values() for p in points)
 
 
 @dataclass(frozen=True)
