@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,11 @@ from typing import Annotated
 import typer
 
 from genbench.errors import GenbenchError
+from genbench.text import printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
 SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, e.g. suites/digits.yaml.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses the fastest available.")]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
@@ -42,11 +45,22 @@ def run(
 
 
 @app.command()
-def plan(suite: SuitePath, device: DeviceName = "auto", limit_images: LimitImages = None) -> None:
-    """List the cells of SUITE, what is stored already, and what does not apply and why. Runs nothing."""
-    from genbench.commands.plan import describe_plan
+def plan(
+    suite: SuitePath,
+    device: DeviceName = "auto",
+    limit_images: LimitImages = None,
+    no_code: Annotated[bool, typer.Option("--no-code", help="Import no code that SUITE names; list it.")] = False,
+) -> None:
+    """List the cells of SUITE, what is stored already, and what does not apply and why. Trains and draws nothing.
 
-    typer.echo(describe_plan(suite, device, limit_images))
+    Imports the code that SUITE names (`source:`, file.py:Object, plug-ins); --no-code lists it instead.
+    """
+    from genbench.commands.plan import describe_plan, describe_without_code
+
+    if no_code:
+        _echo(describe_without_code(suite))
+        return
+    _echo(describe_plan(suite, device, limit_images))
 
 
 @app.command()
@@ -55,7 +69,7 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A fold
     from genbench import report as renderer
 
     for path in renderer.render(directory):
-        typer.echo(path)
+        _echo(path)
 
 
 @app.command()
@@ -84,7 +98,7 @@ def score(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
     )  # fmt: skip
-    typer.echo(scores.to_json() if str(json_file) == "-" else scores.table())
+    _echo(scores.to_json() if str(json_file) == "-" else scores.table())
     raise typer.Exit(1 if scores.failed else 0)
 
 
@@ -100,7 +114,7 @@ def sample(
     """Draw a picture of N samples of a trained cell (with --suite) or of an untrained model."""
     from genbench.commands.sample import write_picture
 
-    typer.echo(write_picture(model, suite, n, seed, out, device))
+    _echo(write_picture(model, suite, n, seed, out, device))
 
 
 @app.command()
@@ -114,7 +128,7 @@ def check(
     from genbench.commands.check import run_checks
 
     text, passed = run_checks(model, shape, levels, device)
-    typer.echo(text)
+    _echo(text)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -130,10 +144,10 @@ def diff(
     from genbench.commands.diff import compare_results
 
     comparison = compare_results(a, b, gate, tolerance or [], as_json)
-    typer.echo(comparison.text)
-    typer.echo(comparison.sentence, err=as_json)
+    _echo(comparison.text)
+    _echo(comparison.sentence, err=as_json)
     for line in comparison.closed:
-        typer.echo(line, err=True)
+        _echo(line, err=True)
     raise typer.Exit(1 if comparison.closed else 0)
 
 
@@ -166,8 +180,8 @@ def speed(
         suite, save, against, base, _list(models), device, random_weights, batch, threads, tolerance, max_minutes,
         compiled, json_file,
     )  # fmt: skip
-    text, passed = speed(request, lambda line: typer.echo(line, err=True))
-    typer.echo(text)
+    text, passed = speed(request, lambda line: _echo(line, err=True))
+    _echo(text)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -179,7 +193,7 @@ def selftest(
     from genbench import selftest as problems
 
     rows = problems.run_selftest(only)
-    typer.echo(problems.result_table(rows))
+    _echo(problems.result_table(rows))
     raise typer.Exit(0 if all(row.ok for row in rows) else 1)
 
 
@@ -188,15 +202,22 @@ def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, feat
     """List models, datasets, metrics, features or suites, those of installed plug-ins included."""
     from genbench.commands.ls import list_names
 
-    typer.echo(list_names(what))
+    _echo(list_names(what))
 
 
 @app.command()
-def cache(prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False) -> None:
-    """Show what the artefact store contains, or delete all of it."""
-    from genbench.commands.cache import describe_store
+def cache(
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum; remove what is damaged.")] = False,
+) -> None:
+    """Show what the artefact store contains, verify it, or delete all of it."""
+    from genbench.commands.cache import describe_store, verify_store
 
-    typer.echo(describe_store(prune))
+    if verify:
+        text, sound = verify_store()
+        _echo(text)
+        raise typer.Exit(0 if sound else 1)
+    _echo(describe_store(prune))
 
 
 @app.command()
@@ -206,7 +227,7 @@ def convert(
     """Rewrite DIR, the result of an older genbench, in the current format. No value changes."""
     from genbench.commands.convert import convert_result
 
-    typer.echo(convert_result(directory))
+    _echo(convert_result(directory))
 
 
 @app.command()
@@ -214,7 +235,7 @@ def schema() -> None:
     """Print the JSON Schema of a suite, for editors."""
     from genbench.suite.schema import suite_json_schema
 
-    typer.echo(json.dumps(suite_json_schema(), indent=2))
+    _echo(json.dumps(suite_json_schema(), indent=2))
 
 
 def main() -> None:
@@ -222,11 +243,24 @@ def main() -> None:
     try:
         app()
     except GenbenchError as error:
-        typer.echo(f"genbench: {error}", err=True)
+        _echo(f"genbench: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        _echo(f"genbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.echo("genbench: interrupted; the same command continues", err=True)
+        _echo("genbench: interrupted; the same command continues", err=True)
         sys.exit(130)
+
+
+def _echo(text: object, err: bool = False) -> None:
+    """Prints text, without characters that steer a terminal."""
+    typer.echo(printable(str(text)), err=err)
 
 
 def _list(text: str) -> list[str] | None:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from genbench.errors import StoreError
+
+# What numpy and zipfile raise for a file that is not what its name says.
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, OverflowError,
+    MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @contextmanager
@@ -17,11 +29,41 @@ def whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(partial)
         partial.replace(path)
+        flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or the list of names in a folder, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def refuse_links(folder: Path, *inside: str) -> None:
+    """Raises StoreError for a link, or anything else that is no file or folder, in a folder and in those `inside` it.
+
+    Files of a folder from elsewhere are shown and overwritten; a link could point to any file of the reader's.
+    """
+    for name in ("", *inside):
+        for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else []:
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise StoreError(f"{path}: found a link or device, allowed: files and folders of the result's own")
+
+
+def remove_partials(folder: Path, *inside: str) -> None:
+    """Removes what killed processes left of files that they wrote with `whole`; nothing may write there meanwhile."""
+    for name in ("", *inside):
+        for path in (folder / name).glob(".*"):
+            if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

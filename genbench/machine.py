@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import CellFailure, GenbenchError
+from genbench.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -163,9 +166,20 @@ def explain(error: BaseException) -> str:
     """An exception as one sentence for a record."""
     import torch
 
-    text = " ".join(str(error).split())[:LONGEST_REASON]
+    text = printable(" ".join(str(error).split())[:LONGEST_REASON])
     if isinstance(error, CellFailure | GenbenchError):
         return text
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower():
         return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {text}{_raised_at(error)}"
+
+
+def _raised_at(error: BaseException) -> str:
+    """Where in the user's own code, as " (my_flow.py:61, in loss)"; "" where there is none."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_own_code(f.filename)]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+
+
+def _is_own_code(filename: str) -> bool:
+    installed = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), str(Path(__file__).parent))
+    return not filename.startswith("<") and not any(part in filename for part in installed)

@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from genbench.errors import StoreError
 from genbench.files import write_text
+from genbench.options import shown, words
 from genbench.protocol import Protocol
+from genbench.text import printable
 
 RECORD_SCHEMA = 2
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
@@ -105,17 +107,24 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
     known = {f.name for f in fields(Record)}
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            data = json.loads(line)
+            data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+            if not isinstance(data, dict):
+                raise ValueError(f"found {type(data).__name__}, allowed: a JSON object")
             if data.get("schema") != RECORD_SCHEMA:
                 raise StoreError(f"{path}:{number}: {_other_schema(data.get('schema'), path)}")
-            values = {k: v for k, v in data.items() if k in known}
-            records.append(Record(**values | {"warnings": tuple(values.get("warnings", ()))}))
-        except (json.JSONDecodeError, TypeError, ValueError, AttributeError) as error:
+            values = {k: printable(v) if isinstance(v, str) else v for k, v in data.items() if k in known}
+            record = Record(**values | {"warnings": tuple(values.get("warnings", ()))})
+            _check_types(record)
+            records.append(record)
+        except (TypeError, ValueError, RecursionError) as error:
             if number == len(lines):
                 break
             raise StoreError(f"{path}:{number}: not a record: {error}") from None
@@ -147,6 +156,40 @@ def _measurement(record: Record) -> Record:
 
 def _run(record: Record) -> str:
     return f"run {record.run or 'without an id'} ({record.time or 'time unknown'})"
+
+
+def _check_types(record: Record) -> None:
+    """Raises ValueError for a field of another type than a Record's, which nobody who reads records expects."""
+    for name, hint in TYPES.items():
+        value = getattr(record, name)
+        if not isinstance(value, hint) or (isinstance(value, bool) and bool not in get_args(hint)):
+            raise ValueError(f"{name}: found {shown(value)}, allowed: {words(hint)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: found {value}, allowed: a finite number")
+    if record.better not in ("lower", "higher") or record.role not in ("model", "scale"):
+        raise ValueError(
+            f"better, role: found {record.better!r}, {record.role!r}, allowed: lower or higher, model or scale"
+        )
+    if record.status not in (OK, NOT_APPLICABLE, FAILED):
+        raise ValueError(f"status: found {record.status!r}, allowed: {OK}, {NOT_APPLICABLE} or {FAILED}")
+    if not all(isinstance(branch, dict) for branch in record.protocol.values()):
+        raise ValueError("protocol: found a branch that is no mapping, allowed: mappings")
+    if not all(isinstance(text, str) for text in record.warnings):
+        raise ValueError("warnings: found one that is not text, allowed: texts")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"found {name}, allowed: finite numbers")
+
+
+def _types() -> dict[str, Any]:
+    """What isinstance accepts for each field of a record; whole numbers may stand for others."""
+    hints = get_type_hints(Record)
+    hints["protocol"], hints["warnings"] = dict, tuple
+    return {name: hint | int if float in (hint, *get_args(hint)) else hint for name, hint in hints.items()}
+
+
+TYPES = _types()
 
 
 def _other_schema(schema: Any, path: Path) -> str:

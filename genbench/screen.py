@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from genbench.progress import Progress
+from genbench.text import printable
 
 PLAIN_SECONDS = 10.0
 
@@ -46,7 +47,7 @@ class Screen:
 
     def say(self, text: str, style: str = "") -> None:
         """Prints a permanent line."""
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(printable(text), style=style))
 
     def progress(self, name: str, progress: Progress) -> None:
         """Shows the progress of a task."""

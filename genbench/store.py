@@ -1,7 +1,10 @@
 """Artefacts on disk (weights, samples, features, values), each under the hash of what it depends on.
 
-An artefact is a folder written elsewhere and moved into place, so it is whole or absent; meta.json has the checksum
-of each of its files. Unfinished work (checkpoints, drawn blocks) is in a scratch folder that remains after a kill.
+An artefact is a folder written elsewhere, flushed to the disk and moved into place, so it is whole or absent. meta.json
+has the checksum, size and time of each of its files. When an artefact is read, checksums of files up to SMALL are
+always computed; a larger file whose size and time are as recorded is trusted until `genbench cache --verify`. A damaged
+artefact counts as absent and is made again. Unfinished work (checkpoints, drawn blocks) is in a scratch folder that
+remains after a kill.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from genbench.errors import StoreError
+from genbench.files import UNREADABLE, flush
 from genbench.keys import file_hash
 
 
@@ -37,6 +41,8 @@ class Kind(StrEnum):
 
 
 Make = Callable[[Path], dict[str, Any] | None]
+Content = TypeVar("Content")
+SMALL = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -68,22 +74,39 @@ class Store:
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the artefact is finished; its checksums are not read."""
-        return (self.path(kind, key) / "meta.json").is_file()
+        return _described(self.path(kind, key)) is not None
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        """The meta data that the artefact was stored with."""
-        return dict(json.loads((self.path(kind, key) / "meta.json").read_text())["meta"])
+        """The meta data that the artefact was stored with. Raises StoreError where it is not finished."""
+        described = _described(self.path(kind, key))
+        if described is None:
+            raise StoreError(f"{self.path(kind, key)}: missing or damaged; run the suite again to make it")
+        return dict(described["meta"])
 
-    def intact(self, kind: str, key: str) -> bool:
-        """Whether the artefact is finished and every file has its checksum; a damaged one is removed."""
-        if not self.has(kind, key):
-            return False
+    def intact(self, kind: str, key: str, full: bool = False) -> bool:
+        """Whether the artefact is finished and its files are as they were written; a damaged one is removed.
+
+        full: computes the checksum of every file, of large ones too.
+        """
         folder = self.path(kind, key)
-        sums = json.loads((folder / "meta.json").read_text())["sha256"]
-        if all((folder / name).is_file() and file_hash(folder / name) == value for name, value in sums.items()):
-            return True
-        shutil.rmtree(folder)
+        if not folder.is_dir():
+            return False
+        described = _described(folder)
+        if described is not None:
+            stats = described.get("stat", {})
+            if all(_as_written(folder / n, v, None if full else stats.get(n)) for n, v in described["sha256"].items()):
+                return True
+        self.discard(kind, key)
         return False
+
+    def discard(self, kind: str, key: str) -> None:
+        """Removes an artefact that turned out to be damaged."""
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    def verify(self) -> list[Artefact]:
+        """Computes every checksum in the store; the damaged artefacts, which are removed."""
+        return [a for a in self.entries() if a.path.parent.name == a.kind and a.path.parent.parent == self.root
+                and not a.path.name.startswith(".") and not self.intact(a.kind, a.key, full=True)]  # fmt: skip
 
     def kept(self, kind: str, key: str, make: Make) -> Path:
         """The folder of a finished artefact; if it is absent, make(folder) writes its files and returns its meta.
@@ -95,27 +118,40 @@ class Store:
                 self._write(kind, key, make)
         return self.path(kind, key)
 
+    def kept_content(self, kind: str, key: str, make: Make, read: Callable[[Path], Content]) -> Content:
+        """What `read` makes of the folder of a kept artefact; one that cannot be read is made again, once."""
+        folder = self.kept(kind, key, make)
+        try:
+            return read(folder)
+        except UNREADABLE:
+            self.discard(kind, key)
+        return read(self.kept(kind, key, make))
+
     def kept_arrays(self, kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Named arrays, made and stored if they are absent."""
 
         def write(folder: Path) -> None:
             np.savez(folder / "arrays.npz", allow_pickle=False, **make())
 
-        folder = self.kept(kind, key, write)
-        with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        def read(folder: Path) -> dict[str, np.ndarray]:
+            with (folder / "arrays.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+
+        return self.kept_content(kind, key, write, read)
 
     def _write(self, kind: str, key: str, make: Make) -> None:
         target = self.path(kind, key)
         make_folder(target.parent)
+        for stale in target.parent.glob(f".{key[:12]}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=target.parent))
         try:
             meta = make(folder) or {}
-            sums = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
-            (folder / "meta.json").write_text(json.dumps({"meta": meta, "sha256": sums}, sort_keys=True))
+            _describe(folder, meta)
             if target.exists():
                 shutil.rmtree(target)
             folder.replace(target)
+            flush(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._scratch_path(kind, key), ignore_errors=True)
@@ -152,7 +188,42 @@ class Store:
 
     def _entry(self, kind: str, folder: Path, finished: bool) -> Artefact:
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        return Artefact(kind, folder.name, folder, size, finished and (folder / "meta.json").is_file())
+        return Artefact(kind, folder.name, folder, size, finished and _described(folder) is not None)
+
+
+def _describe(folder: Path, meta: dict[str, Any]) -> None:
+    """Writes meta.json and waits until everything in the folder is on the disk."""
+    files = sorted(folder.iterdir())
+    sums, stats = {p.name: file_hash(p) for p in files}, {p.name: _stat(p) for p in files}
+    described = {"meta": meta, "sha256": sums, "stat": stats}
+    (folder / "meta.json").write_text(json.dumps(described, sort_keys=True))
+    for path in (*files, folder / "meta.json", folder):
+        flush(path)
+
+
+def _described(folder: Path) -> dict[str, Any] | None:
+    """The content of a folder's meta.json; None where it is absent or damaged."""
+    try:
+        described = json.loads((folder / "meta.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    parts = (described.get("meta"), described.get("sha256")) if isinstance(described, dict) else ()
+    return described if parts and all(isinstance(part, dict) for part in parts) else None
+
+
+def _as_written(path: Path, checksum: str, stat: list[int] | None) -> bool:
+    """Whether a file has its checksum; stat, for a large file: the size and time that make computing it needless."""
+    if not path.is_file():
+        return False
+    if stat is not None and stat[0] > SMALL and _stat(path) == stat:
+        return True
+    return file_hash(path) == checksum
+
+
+def _stat(path: Path) -> list[int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def make_folder(path: Path) -> Path:

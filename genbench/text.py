@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -9,3 +10,18 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows with the same number of cells, one line each; all columns but the last are padded to their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def printable(text: str) -> str:
+    """The text without what steers a terminal: control, bidirectional and surrogate characters become U+FFFD.
+
+    Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in text)
+
+
+def cell_text(text: str) -> str:
+    """The text of a CSV cell; an apostrophe in front of what a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
-    "builtin", "store", "records", "provenance", "machine", "protocol", "keys", "contract", "options", "space",
-    "screen", "progress", "text", "files", "errors",
+    "builtin", "store", "records", "provenance", "machine", "protocol", "keys", "returned", "contract", "options",
+    "space", "screen", "progress", "text", "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {

@@ -1,7 +1,7 @@
 """Sound models pass every check; a model with one planted fault fails the check for that fault and no other."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 import torch
@@ -359,6 +359,20 @@ class ByteSample(Gan):
         return (super().sample(n, gen) * 100).round().char().clamp(-1, 1)
 
 
+class NegativeEvaluations(Gan):
+    evaluations = -5
+
+
+class EndlessSampler(Gan):
+    Sampler = make_dataclass("Sampler", [("eta", object, math.inf)], frozen=True)
+
+
+class SettlesToNaN(Gan):
+    def settle(self, gen):
+        with torch.no_grad():
+            self.critic.weight.fill_(math.nan)
+
+
 class NanSample(Gan):
     def sample(self, n, gen, condition=None):
         x = super().sample(n, gen)
@@ -577,7 +591,7 @@ PLANTED = [
     (OrphanParameter, "players share the parameters", "'spare.weight' belongs to no player"),
     (IdlePlayer, "players share the parameters", "players() has ['critic', 'generator', 'refiner']"),
     (NanLoss, "losses are finite", "total is inf"),
-    (LossPerImage, "losses are finite", "shape (8,); expected a scalar"),
+    (LossPerImage, "losses are finite", "shape (8,), required: a real floating-point tensor of shape ()"),
     (UnreachedLayer, "gradients reach their player", "does not reach spare.weight (2 such)"),
     (DetachedLoss, "gradients reach their player", "does not depend on any parameter"),
     (ZeroGradient, "gradients reach their player", "sums to 0"),
@@ -587,8 +601,15 @@ PLANTED = [
     (MemoryInLoss, "same generator, same loss", "randomness of its own?"),
     (GlobalDropout, "no global randomness", "loss() moved torch's global generator"),
     (GlobalNoise, "no global randomness", "sample() moved torch's global generator"),
-    (SqueezedSample, "samples have the data's shape", "has shape (3, 4, 4); expected (3, 1, 4, 4)"),
-    (ByteSample, "samples have the data's shape", "torch.int8; expected floats"),
+    (
+        SqueezedSample,
+        "samples have the data's shape",
+        "shape (3, 4, 4), required: a floating-point tensor of shape (3, 1, 4, 4)",
+    ),
+    (ByteSample, "samples have the data's shape", "returned int8 tensor"),
+    (NegativeEvaluations, "evaluations are a count", "returned -5, required: a whole number, at least 1"),
+    (EndlessSampler, "options are plain", "sampler.eta: found inf, allowed: a finite number"),
+    (SettlesToNaN, "settling keeps weights finite", "'critic.weight' contains NaN or infinity after settle()"),
     (NanSample, "samples are finite", "1 of 48 sampled values"),
     (ByteRange, "samples are in range", "expected [-1, 1]"),
     (MemoryInSample, "same generator, same images", "the same seed gave images that differ"),
@@ -612,10 +633,14 @@ PLANTED = [
     (TermTwice, "likelihood is normalised", "of all 81 images of 2x2 pixels and 3 grey levels sums to 1.051"),
     (TermMissing, "likelihood is normalised", "sums to 0.9512; expected 1"),
     (DensityAsMass, "mass needs no noise", "declare DequantisedDensity instead of ExactLikelihood"),
-    (MeanLikelihood, "likelihood has a value an image", "has shape (); expected (8,)"),
+    (
+        MeanLikelihood,
+        "likelihood has a value an image",
+        "shape (), required: a real floating-point tensor of shape (8,)",
+    ),
     (NanLikelihood, "likelihood has a value an image", "expected finite numbers"),
     (OwnDequantisation, "same generator, same likelihood", "gen=None and a generator seeded with 0"),
-    (EstimateOfTheBatch, "likelihood has a value an image", "log_prob_estimate() of 8 images has shape ()"),
+    (EstimateOfTheBatch, "likelihood has a value an image", "log_prob_estimate(): returned float32 tensor of shape ()"),
     (DividesByZeroSteps, "likelihood has a value an image", "log_prob_estimate() is [-inf"),
     (EstimateOfItsOwn, "same generator, same likelihood", "log_prob_estimate() gave two values"),
     (ImportanceOverKTwice, "bounds are ordered", "log_prob_bound() is on average 2.0"),

@@ -121,7 +121,7 @@ def test_what_fails_becomes_a_record_and_the_others_go_on(place):
     text = genbench(path, rc=1)
     records = read_records(place / "out" / "records.jsonl")
     reasons = {r.model: r.reason for r in records if r.status == "failed"}
-    assert reasons["raises"] == "RuntimeError: planted failure"
+    assert reasons["raises"] == "RuntimeError: planted failure (toys.py:67, in loss)"
     assert reasons["turnsnan"].startswith("loss 'nll' became nan by step")
     assert "signal 9" in reasons["dies"]
     assert {r.status for r in records if r.model == "diagonal"} == {"ok"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
 
 from genbench.errors import StoreError
 from genbench.keys import content_hash
-from genbench.store import Kind, Store
+from genbench.store import SMALL, Kind, Store
 
 
 def put(store: Store, key: str = "k", text: str = "hello") -> None:
@@ -85,3 +88,68 @@ def test_content_hash_sees_names_and_bytes(tmp_path):
     second = content_hash(folder)
     (folder / "b").write_text("2")
     assert len({first, second, content_hash(folder)}) == 3
+
+
+def test_a_small_file_is_always_checked_and_a_large_one_by_size_and_time(tmp_path):
+    store = Store(tmp_path)
+    put(store, "small", "x" * 10)
+    put(store, "large", "x" * (SMALL + 1))
+    for key in ("small", "large"):
+        path = store.path(Kind.WEIGHTS, key) / "a.txt"
+        stat = path.stat()
+        path.write_bytes(b"y" + path.read_bytes()[1:])
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not store.intact(Kind.WEIGHTS, "small")
+    assert store.intact(Kind.WEIGHTS, "large")
+    assert [a.key for a in store.verify()] == ["large"]
+    assert not store.has(Kind.WEIGHTS, "large")
+
+
+def test_a_large_file_of_another_time_is_checked_in_full(tmp_path):
+    store = Store(tmp_path)
+    put(store, "k", "x" * (SMALL + 1))
+    path = store.path(Kind.WEIGHTS, "k") / "a.txt"
+    os.utime(path, ns=(0, 0))
+    assert store.intact(Kind.WEIGHTS, "k")
+    path.write_bytes(b"y" * (SMALL + 1))
+    assert not store.intact(Kind.WEIGHTS, "k")
+
+
+DAMAGED = [b"", b"{", b'{"meta": {}, "sha', b"[]", b"null", b'{"meta": 1, "sha256": {}}', b"\xff\xfe"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_description_counts_as_absent(tmp_path, content):
+    store = Store(tmp_path)
+    put(store)
+    (store.path(Kind.WEIGHTS, "k") / "meta.json").write_bytes(content)
+    assert not store.has(Kind.WEIGHTS, "k")
+    assert [a.finished for a in store.entries()] == [False]
+    with pytest.raises(StoreError, match="missing or damaged; run the suite again"):
+        store.meta(Kind.WEIGHTS, "k")
+    put(store)
+    assert store.intact(Kind.WEIGHTS, "k")
+
+
+def test_arrays_that_cannot_be_read_are_made_again(tmp_path, monkeypatch):
+    store, made = Store(tmp_path), []
+
+    def make() -> dict[str, np.ndarray]:
+        made.append(None)
+        return {"x": np.arange(3)}
+
+    store.kept_arrays(Kind.FEATURES, "k", make)
+    path = store.path(Kind.FEATURES, "k") / "arrays.npz"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[:-30] + b"0" * 30)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    monkeypatch.setattr("genbench.store.SMALL", 0)  # trusted by size and time
+    assert (store.kept_arrays(Kind.FEATURES, "k", make)["x"] == np.arange(3)).all()
+    assert len(made) == 2
+
+
+def test_what_an_earlier_run_left_half_written_is_removed(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / Kind.WEIGHTS / ".k-abc123").mkdir(parents=True)
+    put(store)
+    assert [p.name for p in (tmp_path / Kind.WEIGHTS).iterdir()] == ["k"]

@@ -265,3 +265,16 @@ def test_the_settings_of_a_gpu_stand_in_the_protocol_of_rows_that_a_network_draw
     assert settings.pop("kept") == {"draw": numeric_settings("cuda")["draw"]}
     assert settings
     assert set(settings.values()) == {None}
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-7], lambda b: b[:500] + bytes([b[500] ^ 1]) + b[501:]])
+def test_a_damaged_checkpoint_is_noted_and_training_starts_again(tmp_path, damage):
+    path = tmp_path / "checkpoint.pt"
+    state = toys.Diagonal(SPEC), batches(), Recipe(batch=16), FitOptions(images=64, seed=3)
+    Training(*state).checkpoint(path)
+    path.write_bytes(damage(path.read_bytes()))
+    again = Training(*state)
+    again.resume(path)
+    assert again.fitted.steps == 0
+    assert "checkpoint was damaged" in again.fitted.note
+    assert not path.exists()

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from genbench import returned
 from genbench.check import abilities as abilities
 from genbench.check import density as density
 from genbench.check.alone import images_stand_alone
 from genbench.check.placement import stays_on_one_device
 from genbench.check.reads import files_are_declared
-from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
+from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault
 from genbench.contract import (
     ClassConditional,
     DataSpec,
@@ -38,6 +39,7 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
+from genbench.errors import CellFailure
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ def players_share_the_parameters(subject: Subject) -> str:
 
 def losses_are_finite(subject: Subject) -> str:
     """Every player's loss is a finite scalar, and so are its terms."""
-    for player, loss in subject.losses(subject.model()):
-        if loss.total.shape != ():
-            return f"loss of '{player}' has shape {tuple(loss.total.shape)}; expected a scalar: take the batch's mean"
+    model = subject.model()
+    for player, answer in subject.losses(model):
+        loss = returned.loss(model, answer, player)
         for name, value in {"total": loss.total, **loss.terms}.items():
             if not torch.isfinite(value).all():
                 return f"loss of '{player}': {name} is {float(value.detach())}; expected finite: a log or root of 0?"
@@ -149,11 +151,27 @@ def global_states() -> list[Tensor]:
 def samples_have_the_datas_shape(subject: Subject) -> str:
     """sample(n) is (n, C, H, W) in a floating type, for n = 1 too."""
     for n, x in ((DRAWN, subject.drawn), (1, subject.draw(1))):
-        fault = shape_fault(f"sample({n})", x, (n, *subject.data.shape))
-        if fault:
-            return f"{fault}: (n, channels, height, width); squeezed, or an axis forgotten?"
-        if not x.is_floating_point():
-            return f"sample({n}) is {x.dtype}; expected floats in [-1, 1]: rounding to grey levels is the harness's"
+        returned.images(subject.original, x, n)
+    return ""
+
+
+def evaluations_are_a_count(subject: Subject) -> str:
+    """`evaluations` is a whole number, at least 1."""
+    returned.evaluations(subject.model())
+    return ""
+
+
+def options_are_plain(subject: Subject) -> str:
+    """Config, sampler and caveat contain only what a record can hold: text, finite numbers, lists, mappings."""
+    returned.options(subject.model())
+    return ""
+
+
+def settling_keeps_weights_finite(subject: Subject) -> str:
+    """settle() leaves neither NaN nor infinity in the weights."""
+    model = subject.model()
+    model.settle(subject.seeded(3))
+    returned.weights(model, "after settle()")
     return ""
 
 
@@ -229,6 +247,9 @@ CHECKS: list[Check] = [
     Check("same generator, same loss", same_generator_same_loss, (Model,)),
     Check("no global randomness", no_global_randomness),
     Check("samples have the data's shape", samples_have_the_datas_shape),
+    Check("evaluations are a count", evaluations_are_a_count),
+    Check("options are plain", options_are_plain),
+    Check("settling keeps weights finite", settling_keeps_weights_finite, (Model,)),
     Check("samples are finite", samples_are_finite),
     Check("samples are in range", samples_are_in_range),
     Check("same generator, same images", same_generator_same_images),
@@ -278,6 +299,8 @@ def run_check(check: Check, subject: Subject) -> CheckResult:
     try:
         with fixed_global_randomness():
             message = check.run(subject)
+    except CellFailure as failure:
+        message = str(failure)
     except Exception as error:  # a model may raise anything, and the other checks still have something to say
         message = f"raised {type(error).__name__}: {error}"
     return CheckResult(check.name, not message, message)

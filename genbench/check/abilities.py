@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from genbench import returned
 from genbench.check.subject import BATCH, DRAWN, Subject, difference, fixed_global_randomness, range_fault, shape_fault
 from genbench.contract import (
     DequantisedDensity,
@@ -87,9 +88,7 @@ def likelihood_has_a_value_an_image(subject: Subject) -> str:
     """Shape (B,), finite."""
     for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
         values = asked(subject, ask, subject.seeded(3))
-        fault = shape_fault(f"{name}() of {BATCH} images", values, (BATCH,))
-        if fault:
-            return f"{fault}: nats per image, summed over all its dimensions"
+        returned.log_probs(subject.original, values, BATCH, f"{name}()")
         if not torch.isfinite(values).all():
             return f"{name}() is {values.tolist()}; expected finite numbers"
     return ""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from genbench import returned
 from genbench.contract import (
     Batch,
     ClassConditional,
@@ -112,7 +113,8 @@ class Subject:
         """Samples (n, C, H, W) of the model (default: a fresh one) in eval mode, as the harness draws them."""
         model = (self.model() if model is None else model).eval()
         with torch.inference_mode(), fixed_global_randomness():
-            return model.sample(n, self.seeded(seed), self.condition(n, shift))
+            x = model.sample(n, self.seeded(seed), self.condition(n, shift))
+        return x if isinstance(x, Tensor) else returned.images(model, x, n)
 
     @cached_property
     def drawn(self) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan, make_plan
+from genbench.registry import REGISTRIES
 from genbench.sources.trained import Fit, Trained
 from genbench.store import Kind, Store
 from genbench.suite.schema import read_suite
@@ -25,6 +26,17 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
 def _each_label(plan: Plan) -> list[Fit]:
     """A training of each label; seeds do not differ in their doubts."""
     return list({fit.label: fit for fit in plan.fits}.values())
+
+
+def describe_without_code(path: Path) -> str:
+    """The entries of a suite, and what a plan or run would import, of which nothing is imported."""
+    suite = read_suite(path)
+    code = [entry.source or entry.name for entry in suite.models if entry.samples is None]
+    code += [suite.dataset.name, suite.features, *suite.metrics]
+    foreign = sorted({name for name in code if not any(registry.is_built_in(name) for registry in REGISTRIES)})
+    lines = [f"{suite.suite}: {len(suite.models)} models, {len(suite.seeds)} seeds, {len(suite.metrics)} metrics"]
+    lines += [f"  {entry.label}: {entry.source or entry.samples or entry.name}" for entry in suite.models]
+    return "\n".join([*lines, *(f"  a plan or run imports: {name}" for name in foreign)])
 
 
 def _cell_lines(cell: Cell, store: Store) -> list[str]:

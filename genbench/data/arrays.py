@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,12 +22,12 @@ from torch import Tensor
 from genbench.data.image_set import MOST, Found, ImageSet, Note
 from genbench.data.labels import array_labels
 from genbench.errors import DataError
+from genbench.files import UNREADABLE
 
 CHANNELS = (1, 3)
 MEMBERS = ("images", "samples", "arr_0")  # where an .npz may keep its images, in order of preference
 LABEL_MEMBERS = ("labels", "label", "y", "targets")
 LAYOUTS = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 WHOLE_IN_MEMORY = 1 << 29  # bytes of an array in Fortran order, which cannot be read image by image
 DEEP = 65535
 

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench import returned
 from genbench.contract import Condition, Draws
 from genbench.draw.counting import EvaluationCount
+from genbench.files import UNREADABLE, whole
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
 from genbench.progress import Progress, Report, silent
@@ -89,7 +91,10 @@ def draw(
     scratch: Path | None = None,
     report: Report = silent,
 ) -> Drawn:
-    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues."""
+    """Draws n samples in eval mode. scratch: a folder for finished blocks, from which a killed run continues.
+
+    Raises CellFailure for samples of another shape or type, and when most images are not finite.
+    """
     model.eval()
     parts, bad, total, start = [], 0, 0.0, time.perf_counter()
     for index in range(-(-n // block)):
@@ -98,6 +103,7 @@ def draw(
         bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
+    returned.non_finite(model, bad, len(parts) * block)
     labels = conditions.first_labels(n, seed, block)
     return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
@@ -109,14 +115,22 @@ def _kept_block(
     if scratch is None:
         return draw_block(model, index, seed, block, precision, condition)
     path = scratch / f"block-{index}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
+    kept = _read_block(path)
+    if kept is not None:
+        return kept
     pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
-    partial = scratch / f"partial-{index}.npz"
-    np.savez(partial, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
-    partial.replace(path)
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
     return pixels, bad, evaluations
+
+
+def _read_block(path: Path) -> tuple[Tensor, int, float] | None:
+    """A block that an earlier run drew; None where it is absent or damaged (the archive has checksums)."""
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
+    except UNREADABLE:
+        return None
 
 
 def on_device(condition: Condition | None, device: torch.device) -> Condition | None:
@@ -141,7 +155,7 @@ def draw_block(
     gen = seeded(stream_seed(seed, "draw", index), device)
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     with autocast, EvaluationCount(model) as count:
-        x = model.sample(block, gen, condition)
+        x = returned.images(model, model.sample(block, gen, condition), block)
     return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from genbench import returned
 from genbench.contract import Draws, Steps
 from genbench.errors import CellFailure
 
@@ -34,7 +35,11 @@ class EvaluationCount:
 
     def per_image(self, images: int) -> float:
         """Network evaluations of each of the `images` that were drawn."""
-        return self.rows / images if isinstance(self.model, Steps) else float(self.model.evaluations)
+        if not isinstance(self.model, Steps):
+            return float(returned.evaluations(self.model))
+        if not self.rows:
+            raise CellFailure(f"{type(self.model).__name__}.sample(): the denoiser was not called, required: it is")
+        return self.rows / images
 
     def _add(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         batches = (len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim > 0)
@@ -43,7 +48,7 @@ class EvaluationCount:
 
 def verify_evaluations(model: Draws, counted: float) -> None:
     """Raises CellFailure when the network evaluations counted for an image are not those that the model declares."""
-    if counted != model.evaluations:
+    if counted != returned.evaluations(model):
         raise CellFailure(
             f"evaluations: the model declares {model.evaluations} for each image, {counted:g} were counted (rows of "
             "the denoiser's first tensor argument, divided by the number of images)"

@@ -59,12 +59,7 @@ class CellInputs(Inputs):
     @cached_property
     def generated(self) -> Images:
         """The cell's images (n, C, H, W) uint8 and the requested classes, drawn once and kept."""
-        folder = self.store.kept(Kind.SAMPLES, self.cell.samples_key, self._write_samples)
-        labels = folder / "labels.npy"
-        return Images(
-            torch.from_numpy(np.load(folder / "pixels.npy")),
-            torch.from_numpy(np.load(labels)) if labels.is_file() else None,
-        )
+        return self.store.kept_content(Kind.SAMPLES, self.cell.samples_key, self._write_samples, _read_samples)
 
     def _write_samples(self, folder: Path) -> dict[str, Any]:
         samples = self.cell.source.draw(self.opened)
@@ -224,6 +219,14 @@ class CellInputs(Inputs):
 
     def _condition(self, n: int) -> Condition | None:
         return on_device(conditions_of(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
+
+
+def _read_samples(folder: Path) -> Images:
+    labels = folder / "labels.npy"
+    return Images(
+        torch.from_numpy(np.load(folder / "pixels.npy")),
+        torch.from_numpy(np.load(labels)) if labels.is_file() else None,
+    )
 
 
 def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from genbench import returned
 from genbench.errors import CellFailure, Undefined
 from genbench.machine import device_name, explain
 from genbench.metrics.base import Inputs, Metric, Value
@@ -46,11 +47,11 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     try:
         arguments = metric.reads.read(inputs, metric)
         value = metric.compute(**arguments.values)
-        if not math.isfinite(value.value):
-            raise CellFailure(f"the value is {value.value}")
+        _refuse_non_finite(value)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
+        returned.plain(outer, "protocol")
     except Undefined as error:
         return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))
     except Exception as error:
@@ -58,6 +59,13 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     protocol = {**branches, "metric": metric.protocol, **outer}
     seconds = time.perf_counter() - start
     return Measured(OK, "", value, arguments.n_fake, arguments.n_real, protocol, warnings, seconds, device_name(device))
+
+
+def _refuse_non_finite(value: Value) -> None:
+    if not math.isfinite(value.value):
+        raise CellFailure(f"the value is {value.value}")
+    if not all(end is None or math.isfinite(end) for end in (value.lo, value.hi)):
+        raise CellFailure(f"the value is {value.value}, but its interval is {value.lo} to {value.hi}")
 
 
 def to_plain(measured: Measured) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def path_distances(
     """
     import torch
 
+    from genbench import returned
     from genbench.space import seeded
 
     if n < 1 or not 0 < epsilon < 1 or mode not in MODES:
@@ -86,13 +87,17 @@ def path_distances(
             f"path_distances: found n={n}, epsilon={epsilon}, mode='{mode}'; "
             f"allowed: n of at least 1, epsilon between 0 and 1, mode {' or '.join(MODES)}"
         )
+
+    def decode(z: Tensor) -> Tensor:
+        return returned.images(model, model.decode(z), len(z), "decode")
+
     gen = seeded(seed, model.device)
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.inference_mode(), full, torch.autocast(model.device.type, enabled=False):
-        start, end = model.noise(n, gen), model.noise(n, gen)
+        start, end = (returned.latents(model, model.noise(n, gen), n) for _ in range(2))
         near = MODES[mode](start, end, epsilon)
         parts = [
-            similarity(*in_unit_interval(model.decode(torch.cat(ends))).chunk(2)).cpu().double()
+            similarity(*in_unit_interval(decode(torch.cat(ends))).chunk(2)).cpu().double()
             for ends in zip(start.split(batch), near.split(batch), strict=True)
         ]
         return (torch.cat(parts) / epsilon**2).numpy()

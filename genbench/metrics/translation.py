@@ -63,16 +63,22 @@ def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BAT
     """
     import torch
 
+    from genbench import returned
     from genbench.space import to_pixels, to_unit_range
 
     levels, device = model.data.levels, model.device
     other = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}[direction]
     there, back = [], []
+
+    def translate(shown: Tensor, way: str) -> Tensor:
+        result = model.translate(to_unit_range(shown, levels), way)
+        return to_pixels(returned.images(model, result, len(shown), "translate"), levels)
+
     with torch.inference_mode():
         for part in pixels.split(batch):
-            seen = to_pixels(model.translate(to_unit_range(part.to(device), levels), direction), levels)
+            seen = translate(part.to(device), direction)
             there.append(seen.cpu())
-            back.append(to_pixels(model.translate(to_unit_range(seen, levels), other), levels).cpu())
+            back.append(translate(seen, other).cpu())
     return torch.cat(there), torch.cat(back)
 
 

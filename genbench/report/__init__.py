@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
-from genbench.files import write_text
+from genbench.files import refuse_links, write_text
 from genbench.records import Record, read_records
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def render(directory: Path) -> list[Path]:
     from genbench.report.html import PageImages, page
     from genbench.report.tables import latex, markdown, write_frame
 
+    refuse_links(directory, "figures", "curves")
     records = read_records(directory / "records.jsonl")
     if not records:
         raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")

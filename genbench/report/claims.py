@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from genbench.errors import StoreError
+from genbench.errors import StoreError, SuiteError
 from genbench.registry import short_name
 from genbench.report.aggregate import Board, Entry
 from genbench.report.guard import short
+from genbench.suite.entries import ClaimEntry
+from genbench.suite.yaml_source import read_source
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured"
@@ -59,13 +59,18 @@ def read_claims(path: Path) -> list[Claim]:
     if not path.is_file():
         return []
     try:
-        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        suite = read_source(path).data
         models = (suite or {}).get("models", [])
         labelled = [(m.get("label") or short_name(m["name"]), m.get("claims", [])) for m in models]
-        return [Claim(label, **claim) for label, claims in labelled for claim in claims]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        return [_claim(str(label), claim) for label, claims in labelled for claim in claims]
+    except (SuiteError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreError(f"{path}: cannot be read as a suite: {reason}") from error
+
+
+def _claim(label: str, claim: Any) -> Claim:
+    """Raises ValueError for an entry that is no claim."""
+    return Claim(label, **ClaimEntry.model_validate(claim).model_dump())
 
 
 def verdicts(board: Board, claims: Iterable[Claim]) -> list[Verdict]:

@@ -77,13 +77,13 @@ def read_curves(directory: Path) -> dict[str, dict[int, pd.DataFrame]]:
 def _read_curve(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
         raise StoreError(f"{path}: not a table of {', '.join(CURVE_COLUMNS)}: {error}") from error
     missing = [c for c in CURVE_COLUMNS if c not in frame.columns]
     if missing:
         raise StoreError(f"{path}: columns: found no {', '.join(missing)}, allowed: {', '.join(CURVE_COLUMNS)}")
     values = pd.to_numeric(frame["value"], errors="coerce").replace([math.inf, -math.inf], math.nan)
-    return frame.assign(value=values, name=frame["name"].astype(str))
+    return frame.assign(value=values, name=frame["name"].astype(str).str.removeprefix("'"))
 
 
 def loss_curves(directory: Path, curves: Mapping[str, Mapping[int, pd.DataFrame]]) -> dict[str, Picture]:

@@ -16,6 +16,7 @@ from genbench.report.aggregate import MADE_WITH, Board, Column, Entry, Row
 from genbench.report.claims import Claim, Verdict, verdicts
 from genbench.report.guard import listed
 from genbench.report.kinds import legend, sign
+from genbench.text import cell_text
 
 UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
 INCOMPLETE = "incomplete"
@@ -195,10 +196,19 @@ def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
     """leaderboard.csv and leaderboard.parquet."""
     csv, parquet = directory / "leaderboard.csv", directory / "leaderboard.parquet"
     with whole(csv) as partial:
-        frame.to_csv(partial, index=False)
+        _as_cells(frame).to_csv(partial, index=False)
     with whole(parquet) as partial:
         frame.to_parquet(partial, index=False)
     return [csv, parquet]
+
+
+def _as_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with texts, and names of columns, that no spreadsheet takes for a formula."""
+    safe = frame.copy()
+    names: list[str] = list(frame.select_dtypes("string").columns)
+    for name in names:
+        safe[name] = frame[name].map(cell_text, na_action="ignore")
+    return safe.rename(columns=cell_text)
 
 
 # --- Markdown

@@ -17,7 +17,8 @@ from genbench.store import Store
 def train_task(fit: Fit, plan: DataPlan, root: Path, device: str, report: Report) -> str:
     """Trains; returns a line for the screen. root: the store's folder."""
     meta = fit.run(plan, Store(root), device, report)
-    return f"{meta['images']:,} images in {duration(meta['seconds'])}"
+    note = f"; {meta['note']}" if "note" in meta else ""
+    return f"{meta['images']:,} images in {duration(meta['seconds'])}{note}"
 
 
 def evaluate_task(cell: Cell, alone: bool, root: Path, device: str, report: Report) -> list[Record]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench import contract
+from genbench import contract, returned
 from genbench.code_hash import code_hash
 from genbench.contract import (
     ClassConditional,
@@ -127,6 +127,7 @@ class NetworkSource(Source):
         """The network with its weights, on the device, in eval mode."""
         model = self.network.build(opened.plan, opened.drawing.seed)
         self.read_weights(model, opened)
+        returned.weights(model, "as loaded")
         return model.to(opened.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @abstractmethod
@@ -147,8 +148,8 @@ class NetworkSource(Source):
         """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings, files, the caveat."""
         model = opened.model
         settings = numeric_settings(opened.device)
-        branch: dict[str, Any] = {"precision": opened.drawing.precision, "config": asdict(model.config)}
-        branch |= {"sampler": asdict(model.sampler), "evaluations": model.evaluations}
+        branch: dict[str, Any] = {"precision": opened.drawing.precision, **returned.options(model)}
+        branch |= {"evaluations": returned.evaluations(model)}
         branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
         branch |= hashes(self.network.files)
         return branch | ({"caveat": model.caveat} if model.caveat else {})
@@ -193,11 +194,12 @@ def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.n
     gen, parts = seeded(stream_seed(opened.drawing.seed, "likelihood"), opened.device), []
     start = time.perf_counter()
     for i, part in enumerate(pixels.split(LIKELIHOOD_BATCH)):
-        parts.append(log_prob(part.to(opened.device), gen).cpu().double())
+        values = returned.log_probs(opened.model, log_prob(part.to(opened.device), gen), len(part), "log-likelihood")
+        parts.append(values.cpu().double())
         done = min(len(pixels), (i + 1) * LIKELIHOOD_BATCH)
         opened.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
-    values: np.ndarray = torch.cat(parts).numpy()
-    return values
+    whole: np.ndarray = torch.cat(parts).numpy()
+    return whole
 
 
 def conditions_of(opened: Opened) -> Conditions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 
 from genbench import data
 from genbench.contract import Draws, Model, Recipe
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
 from genbench.progress import Report
 from genbench.sources.base import DataPlan, Opened
@@ -19,6 +19,7 @@ from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource, made_with
 from genbench.sources.read_files import hashes
 from genbench.store import Kind, Store
+from genbench.text import cell_text
 from genbench.train.batches import Batches
 from genbench.train.doubts import loss_doubts
 from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
@@ -73,6 +74,7 @@ class Fit:
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
         meta["threads"] = torch.get_num_threads()
         meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
+        meta |= {"note": fitted.note} if fitted.note else {}
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:
@@ -88,7 +90,7 @@ def write_curves(path: Path, points: list[CurvePoint]) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["stage", "step", "images", "seconds", "name", "value"])
-        rows.writerows(asdict(point).values() for point in points)
+        rows.writerows(asdict(replace(p, stage=cell_text(p.stage), name=cell_text(p.name))).values() for p in points)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ class Trained(NetworkSource):
         """From the store."""
         if not opened.store.intact(Kind.WEIGHTS, self.fit.key):
             raise CellFailure("its weights are missing: training failed or was not run")
-        read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+        try:
+            read_weights(model, opened.store.path(Kind.WEIGHTS, self.fit.key) / WEIGHTS_FILE)
+        except ModelError:
+            opened.store.discard(Kind.WEIGHTS, self.fit.key)
+            raise CellFailure(
+                "its stored weights are damaged and were removed; run again to train them again"
+            ) from None
 
     def warnings(self, store: Store) -> tuple[str, ...]:
         """That its training may not have worked."""

@@ -27,6 +27,8 @@ TEXT, DATE, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp", "tag
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 DEEPEST = 50
 LARGEST = 2**63
+MOST_VALUES = 20_000  # of a suite, each alias and merge key counted with all that it stands for
+MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def read_source(path: Path) -> SuiteSource:
     try:
         if not path.is_file():
             raise SuiteError(f"{path}: {_absence(path)}")
+        if path.stat().st_size > MOST_BYTES:
+            raise SuiteError(f"{path}: found {path.stat().st_size:,} bytes, allowed: at most {MOST_BYTES:,}")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -98,7 +102,7 @@ def parse(text: str, path: Path) -> SuiteSource:
         node = loader.get_single_node()
         if node is None:
             raise SuiteError(f"{path}:1: found an empty file, allowed: a mapping of keys to values")
-        problems = list(_problems(node))
+        problems = list(_problems(node)) or list(_expansion_problems(node))
         if problems:
             line, loc, message = problems[0]
             raise SuiteError(": ".join(filter(None, (f"{path}:{line}", spell(loc), message))))
@@ -187,6 +191,27 @@ def _problems(root: yaml.Node) -> Iterator[tuple[int, Loc, str]]:
         done.add(id(node))
 
     return walk(root, ())
+
+
+def _expansion_problems(root: yaml.Node) -> Iterator[tuple[int, Loc, str]]:
+    """What is too large or too deep once aliases and merge keys are replaced by what they stand for; no node is copied.
+
+    No anchor may contain itself. Anchors come before their aliases, so that no call nests deeper than the text does.
+    """
+    extents: dict[int, tuple[int, int]] = {}
+
+    def extent(node: yaml.Node) -> tuple[int, int]:
+        """Values and levels of nesting of a node."""
+        if id(node) not in extents:
+            inside = [extent(value) for _, value in _items(node)]
+            size, depth = sum(s for s, _ in inside), max((d for _, d in inside), default=0)
+            extents[id(node)] = (1 + size, 1 + depth)
+        return extents[id(node)]
+
+    size, depth = extent(root)
+    if size > MOST_VALUES or depth > DEEPEST:
+        found, allowed = (f"{depth} levels", DEEPEST) if depth > DEEPEST else (f"{size:,} values", f"{MOST_VALUES:,}")
+        yield 1, (), f"found {found} after replacing aliases and merge keys, allowed: at most {allowed}"
 
 
 def _key_problems(node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[int, Loc, str]]:

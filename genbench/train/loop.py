@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from genbench import returned
 from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure
 from genbench.keys import stream_seed
@@ -26,6 +27,7 @@ from genbench.machine import pinned_globals
 from genbench.progress import Progress, Report, Throttle, silent
 from genbench.space import seeded
 from genbench.train.batches import Batches
+from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 
 TRAIN_VERSION = 1
@@ -59,12 +61,16 @@ class CurvePoint:
 
 @dataclass
 class Fitted:
-    """The result of a training: steps, images seen, working seconds (of all parts of a continued run), loss curves."""
+    """The result of a training: steps, images seen, working seconds (of all parts of a continued run), loss curves.
+
+    note: what a reader should know about this training, "" for nothing.
+    """
 
     steps: int = 0
     images: int = 0
     seconds: float = 0.0
     curves: list[CurvePoint] = field(default_factory=list)
+    note: str = ""
 
 
 @pinned_globals()
@@ -79,7 +85,7 @@ def fit(
     """Trains the model in place and leaves it in eval mode with its averaged weights.
 
     scratch: a folder for checkpoints; a checkpoint found there is continued. Raises CellFailure when a loss is not
-    finite, naming the player, term and step.
+    finite, naming the player, term and step, and when the trained weights are not finite.
     """
     model.to(model.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.compile:
@@ -91,7 +97,9 @@ def fit(
     with tensor_cores(model.device):
         training.run(scratch, report)
     training.average.copy_to(model)
+    returned.weights(model, "after training")
     model.settle(seeded(stream_seed(options.seed, "settle"), model.device))
+    returned.weights(model, "after settle()")
     model.eval()
     return training.fitted
 
@@ -139,7 +147,7 @@ class Training:
         self.model, self.batches, self.recipe, self.options = model, batches, recipe, options
         self.gen = seeded(stream_seed(options.seed, "train"), model.device)
         self.fitted = Fitted()
-        self.players = model.players()
+        self.players = returned.players(model)
         self.optimisers = {name: self._optimiser(parameters) for name, parameters in self.players.items()}
         self.average = MovingAverage(model, recipe.ema)
         shares = sum(stage.share for stage in model.stages)
@@ -205,7 +213,9 @@ class Training:
         optimiser, parameters = self.optimisers[player], self.players[player]
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate(player)
-        loss = self.loss(batch, player, step)
+        loss = returned.loss(self.model, self.loss(batch, player, step), player)
+        if not loss.total.requires_grad:
+            raise CellFailure(f"the loss of player '{player}' depends on no parameter, required: on its own")
         optimiser.zero_grad(set_to_none=True)
         loss.total.backward(inputs=parameters)
         if self.recipe.clip:
@@ -248,15 +258,17 @@ class Training:
     def checkpoint(self, path: Path) -> None:
         """Writes the whole state, atomically."""
         self.flush()
-        partial = path.with_suffix(".partial")
-        torch.save(self.state(), partial)
-        partial.replace(path)
+        write_checkpoint(path, self.state())
 
     def resume(self, path: Path) -> None:
-        """Continues from the state of a checkpoint, if there is one."""
+        """Continues from the state of a checkpoint, if there is one; a damaged one is deleted and noted."""
         if not path.is_file():
             return
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        state = read_checkpoint(path, self.model.device)
+        if state is None:
+            path.unlink()
+            self.fitted.note = "its checkpoint was damaged, so that it was trained from the start"
+            return
         self.model.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])

@@ -1,0 +1,138 @@
+"""Results, suites and tables from elsewhere: bounded, nothing of the reader's shown or overwritten, no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from genbench import report
+from genbench.commands.plan import describe_without_code
+from genbench.errors import GenbenchError, StoreError, SuiteError
+from genbench.records import Record, read_records, write_records
+from genbench.suite.schema import read_suite
+from genbench.suite.yaml_source import parse
+from genbench.text import printable
+
+LAUGHS = "\n".join(
+    ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)] + ["suite: x"]
+)
+MERGES = "\n".join(
+    ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 12)] + ["suite: x"]
+)
+DEEP = "\n".join(["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{y: *a{i - 1}}}" for i in range(1, 3000))])
+
+
+def genbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "genbench.cli", *arguments], capture_output=True, text=True)
+
+
+def record(**more) -> Record:
+    return Record(**{"suite": "s", "suite_version": 1, "cell": "m/d/s0", "model": "m", "dataset": "d", "seed": 0,
+                     "metric": "fid", "metric_version": 1, "value": 1.0, **more})  # fmt: skip
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    write_records(tmp_path / "records.jsonl", [record()])
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", [LAUGHS, MERGES, DEEP], ids=["aliases", "merges", "depth"])
+def test_aliases_and_merge_keys_are_bounded(text):
+    with pytest.raises(SuiteError, match="after replacing aliases and merge keys, allowed: at most"):
+        parse(text, Path("x.yaml"))
+
+
+def test_a_huge_suite_is_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n" + "#" * 2**20)
+    with pytest.raises(SuiteError, match="bytes, allowed: at most"):
+        read_suite(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["leaderboard.csv", "suite.yaml", "figures", "figures/samples-x-s0.png", "curves/x-s0.csv"]
+)
+def test_links_are_neither_read_nor_written_through(result, tmp_path_factory, name):
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret"
+    secret.write_text("private")
+    (result / name).parent.mkdir(exist_ok=True)
+    (result / name).symlink_to(secret if "." in name else secret.parent)
+    with pytest.raises(StoreError, match="found a link or device"):
+        report.render(result)
+    assert secret.read_text() == "private"
+    assert not (result / "leaderboard.html").exists()
+
+
+def test_formulas_do_not_reach_a_spreadsheet(tmp_path):
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "plain"]
+    records = [record(model=n, cell=f"{n}/d/s0", value=-1.5, metric="=cmd") for n in names]
+    write_records(tmp_path / "records.jsonl", records)
+    report.render(tmp_path)
+    table = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert all(name == "plain" or name[0] in "'\ufffd" for name in table["model"])
+    assert table["'=cmd"].tolist() == [-1.5] * len(names)  # numbers stay numbers
+
+
+def test_escape_sequences_do_not_reach_the_terminal(tmp_path):
+    text = "\x1b]0;owned\x07\x1b[2J\u202e\x9bm"
+    assert printable(text + "ok\n\t") == "\ufffd]0;owned\ufffd\ufffd[2J\ufffd\ufffdmok\n\t"
+    write_records(tmp_path / "records.jsonl", [record(model=text)])
+    done = genbench("diff", str(tmp_path), str(tmp_path))
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+    assert "\x1b" not in read_records(tmp_path / "records.jsonl")[0].model
+
+
+def test_plan_without_code_imports_nothing(tmp_path):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    suite = "suite: x\ndataset: {name: digits}\nmetrics: [fid]\nmodels: [{name: m, source: 'evil.py:M'}]\n"
+    (tmp_path / "x.yaml").write_text(suite)
+    assert "imports: evil.py:M" in describe_without_code(tmp_path / "x.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe", b"[]", b"null", b"3", b'"x"', b"{", b'{"schema": 2}', b"[" * 20_000],
+    ids=lambda line: line[:9].decode("latin1"),
+)
+def test_a_line_that_is_no_record_is_named(result, line):
+    path = result / "records.jsonl"
+    good = path.read_bytes()
+    path.write_bytes(line + b"\n" + good)
+    with pytest.raises(StoreError, match=r"records.jsonl:1: "):
+        read_records(path)
+
+
+FIELDS = {
+    "model": 3, "seed": "0", "value": "1", "protocol": [], "warnings": 3, "better": "up", "role": "king", "lo": "x",
+    "status": "fine", "n_fake": 1.5, "dirty": "yes", "metric": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_of_another_type_is_named(result, name):
+    path = result / "records.jsonl"
+    good = path.read_text()
+    path.write_text(json.dumps(json.loads(good) | {name: FIELDS[name]}) + "\n" + good)
+    with pytest.raises(StoreError, match=r"records.jsonl:1: not a record: "):
+        read_records(path)
+
+
+def test_records_that_are_a_folder(tmp_path):
+    (tmp_path / "records.jsonl").mkdir()
+    done = genbench("report", str(tmp_path))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_claims_of_a_foreign_suite_are_checked(result):
+    (result / "suite.yaml").write_text("models: [{name: m, claims: [{metric: fid, value: many, source: x}]}]")
+    with pytest.raises(GenbenchError, match="cannot be read as a suite"):
+        report.render(result)
