@@ -28,7 +28,7 @@ BIASED = (  # other metrics whose expected value depends on the number of sample
 )  # fmt: skip
 
 
-Check = Callable[[Case], Finding | None]
+SetCheck = Callable[[Case], Finding | None]
 
 
 def out_of_range(case: Case) -> Finding | None:
@@ -205,7 +205,7 @@ def few(case: Case) -> Finding | None:
     return Finding("few", f"{n:,} samples, fewer than {ENOUGH:,}", wrong, metrics=metrics)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[SetCheck, ...] = (
     out_of_range, constant, duplicate, copied, sorted_by_class, one_class, lossy, enlarged, grey_as_colour, singular,
     few,
 )  # fmt: skip
