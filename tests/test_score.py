@@ -130,7 +130,7 @@ def test_inception_is_the_default_elsewhere_and_says_what_it_needs(tmp_path, mon
     images = random_images(20, 8, 8)
     text = message(genbench.score, fake=images, reference=images)
     assert text.startswith("inception-v3-compat: weights-inception-2015-12-05-6726825d.pth (SHA-256 6726825d")
-    assert text.endswith("; or choose `--features pixels`, which needs none")
+    assert text.endswith("; or choose `--features pixels`, which needs no weights")
     assert message(genbench.score, fake=images, reference="digits", resize="clean").startswith("inception-v3-compat: ")
 
 
@@ -304,7 +304,7 @@ def test_the_same_set_twice_is_said(tmp_path):
 
 def counting(monkeypatch) -> list[int]:
     calls: list[int] = []
-    original = features.load
+    original = features.load_extractor
 
     def load(*arguments, **options):
         extractor = original(*arguments, **options)
@@ -315,7 +315,7 @@ def counting(monkeypatch) -> list[int]:
 
         return extract
 
-    monkeypatch.setattr(features, "load", load)
+    monkeypatch.setattr(features, "load_extractor", load)
     return calls
 
 
@@ -356,7 +356,7 @@ class Mean:
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed", "folder"])
 def test_memory_does_not_grow_with_the_number_of_images(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "load", lambda *_, **__: Mean())
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: Mean())
     monkeypatch.setattr("genbench.data.images.BYTES", 1 << 20)
     images = np.tile(random_images(64, 64, 64, 3), (40, 1, 1, 1))  # 2,560 images, 30 MiB
     if kind == "folder":
