@@ -130,7 +130,7 @@ def test_inception_is_the_default_elsewhere_and_says_what_it_needs(tmp_path, mon
     images = random_images(20, 8, 8)
     text = message(genbench.score, fake=images, reference=images)
     assert text.startswith("inception-v3-compat: weights-inception-2015-12-05-6726825d.pth (SHA-256 6726825d")
-    assert text.endswith("; or choose `--features pixels`, which needs none")
+    assert text.endswith("; or choose `--features pixels`, which needs no weights")
     assert message(genbench.score, fake=images, reference="digits", resize="clean").startswith("inception-v3-compat: ")
 
 
