@@ -21,9 +21,9 @@ from torch.optim import AdamW
 
 from genbench import returned
 from genbench.contract import Batch, Loss, Model, Recipe
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, Stopped
 from genbench.keys import stream_seed
-from genbench.progress import Progress, Report, Throttle, silent
+from genbench.progress import Progress, Report, Throttle, silent, stop_requested
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
@@ -180,6 +180,10 @@ class Training:
                 keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
                 report(self._progress())
+            if stop_requested():
+                if scratch is not None:
+                    self.checkpoint(scratch / "checkpoint.pt")
+                raise Stopped
         self.fitted.seconds += time.perf_counter() - clock  # the last point waited for the device
         report(self._progress())
 
