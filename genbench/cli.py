@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, Terminated
 from genbench.text import printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
+INTERRUPTED, TERMINATED, AGAIN = 130, 143, "run the same command to continue"
 SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, e.g. suites/digits.yaml.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses the fastest available.")]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
@@ -34,12 +36,19 @@ def run(
     seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
     device: DeviceName = "auto",
     limit_images: LimitImages = None,
+    cell_timeout: Annotated[float | None, typer.Option(min=1, help="Seconds after which a cell fails.")] = None,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
     from genbench.runner import run as runner
 
     result = runner.run(
-        suite, out=out, models=_list(models), seeds=_numbers(seeds), device=device, limit_images=limit_images
+        suite,
+        out=out,
+        models=_list(models),
+        seeds=_numbers(seeds),
+        device=device,
+        limit_images=limit_images,
+        cell_timeout=cell_timeout,
     )
     raise typer.Exit(1 if result.failed else 0)
 
@@ -240,8 +249,16 @@ def schema() -> None:
 
 def main() -> None:
     """The program. A user's mistake prints one line and exits with 2; an interruption exits with 130."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _echo(f"genbench: interrupted; {AGAIN}", err=True)
+        raise
+    except Terminated:
+        _echo(f"genbench: terminated; {AGAIN}", err=True)
+        sys.exit(TERMINATED)
     except GenbenchError as error:
         _echo(f"genbench: {error}", err=True)
         sys.exit(2)
@@ -254,8 +271,13 @@ def main() -> None:
         _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        _echo("genbench: interrupted; the same command continues", err=True)
-        sys.exit(130)
+        _echo(f"genbench: interrupted; {AGAIN}", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def _echo(text: object, err: bool = False) -> None:

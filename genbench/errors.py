@@ -35,3 +35,11 @@ class TooFewSamples(Undefined):
 
 class Degenerate(Undefined):
     """A number that says nothing for sets like these: all images alike, balls of radius 0, a single class."""
+
+
+class Stopped(BaseException):
+    """A worker was told to stop (SIGTERM) and has written what it can continue from; no failure of its cell."""
+
+
+class Terminated(BaseException):
+    """The program was told to stop (SIGTERM): exit code 143."""

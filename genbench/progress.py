@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,3 +41,16 @@ class Throttle:
             return False
         self.last = now
         return True
+
+
+_STOP = threading.Event()
+
+
+def request_stop() -> None:
+    """Asks long work in this process to write a checkpoint and stop."""
+    _STOP.set()
+
+
+def stop_requested() -> bool:
+    """Whether request_stop was called."""
+    return _STOP.is_set()

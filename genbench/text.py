@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> str:
@@ -25,3 +27,12 @@ def printable(text: str) -> str:
 def cell_text(text: str) -> str:
     """The text of a CSV cell; an apostrophe in front of what a spreadsheet would run as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def without_folders(text: str, *roots: Path) -> str:
+    """The text with each absolute path relative to the root that contains it; of other paths only the name stays."""
+    for root in sorted({str(root.absolute()) for root in roots} | {str(root.resolve()) for root in roots}, key=len)[
+        ::-1
+    ]:
+        text = text.replace(f"{root}/", "") if root != "/" else text
+    return re.sub(r"(?<![\w./~-])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\"<>:/\\]+[/\\])+(?=[^\s/\\])", "", text)

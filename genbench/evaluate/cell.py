@@ -32,7 +32,8 @@ from genbench.progress import Progress, Report
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
 from genbench.sources.network import conditions_of
-from genbench.store import Kind, Store
+from genbench.store import Kind, Store, default_root
+from genbench.text import without_folders
 
 VALUE_FILE = "value.json"
 
@@ -283,6 +284,7 @@ def failed_record(cell: Cell, planned: MetricPlan, reason: str) -> Record:
 def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Record:
     metric, suite, source = planned.metric, cell.suite, cell.source
     origin = {**vars(cell.provenance), "code": source.code}
+    more["reason"] = without_folders(more.get("reason", ""), cell.data.folder, default_root())
     return Record(
         suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, metric.name, metric.version,
         status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +22,14 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
+from genbench.errors import Stopped
 from genbench.machine import KEEPING_MEMORY
-from genbench.progress import Progress
+from genbench.progress import Progress, request_stop
 
 MOST_WORKERS = 8
+GRACE = 1.2  # seconds that workers have to write checkpoints
+TERMINATED = 143
+LOST = 255  # exit code of a worker whose fork server is no more
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class _Running:
     process: BaseProcess
     connection: Connection
     threads: int
-    outcome: Outcome | None = None
+    started: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -61,6 +67,7 @@ class Pool:
     """Runs tasks with at most `workers` at a time; explain turns an exception into a sentence.
 
     threads: of each worker, a fixed number, because it changes trained weights. Timings use all `cores`.
+    limit: seconds after which a task fails. quiet: seconds without progress after which on_stall is told.
     """
 
     workers: int
@@ -69,6 +76,9 @@ class Pool:
     explain: Callable[[BaseException], str]
     preload: tuple[str, ...] = ()
     threads: int = 1
+    limit: float | None = None
+    quiet: float = 300.0
+    on_stall: Callable[[Task, float], None] = lambda task, seconds: None
     running: dict[str, _Running] = field(default_factory=dict)
     ended: dict[str, Outcome] = field(default_factory=dict)
 
@@ -88,9 +98,35 @@ class Pool:
                 waiting = self._drop_hopeless(waiting, on_end)
                 waiting = self._start(waiting, context)
                 self._listen(on_progress, on_end)
+                self._watch(on_end)
         finally:
-            for entry in self.running.values():
+            self._stop_workers()
+
+    def _stop_workers(self) -> None:
+        """Lets what runs write a checkpoint within GRACE seconds, then kills it."""
+        for entry in self.running.values():
+            entry.process.terminate()
+        deadline = time.monotonic() + GRACE
+        for entry in self.running.values():
+            entry.process.join(max(0.0, deadline - time.monotonic()))
+            entry.process.kill()
+
+    def _watch(self, on_end: Callable[[Task, Outcome], None]) -> None:
+        """Names tasks without progress, and ends those that run for longer than the limit."""
+        now = time.monotonic()
+        for entry in list(self.running.values()):
+            if self.limit is not None and now - entry.started > self.limit:
                 entry.process.kill()
+                entry.process.join()
+                self._end(entry, Outcome(failure=f"it ran for longer than --cell-timeout {self.limit:g} s"), on_end)
+            elif now - entry.heard > self.quiet:
+                entry.heard = now
+                self.on_stall(entry.task, self.quiet)
+
+    def _end(self, entry: _Running, outcome: Outcome, on_end: Callable[[Task, Outcome], None]) -> None:
+        del self.running[entry.task.name]
+        self.ended[entry.task.name] = outcome
+        on_end(entry.task, outcome)
 
     def _drop_hopeless(self, waiting: list[Task], on_end: Callable[[Task, Outcome], None]) -> list[Task]:
         failed = {name for name, outcome in self.ended.items() if outcome.failure}
@@ -123,18 +159,17 @@ class Pool:
         for connection in wait(list(connections), timeout=0.5):
             entry = connections[connection]  # type: ignore[index]
             message = _receive(entry)
+            entry.heard = time.monotonic()
             if isinstance(message, Progress):
                 on_progress(entry.task, message)
                 continue
-            del self.running[entry.task.name]
-            self.ended[entry.task.name] = message
-            on_end(entry.task, message)
+            self._end(entry, message, on_end)
 
 
 def _receive(entry: _Running) -> Progress | Outcome:
     try:
         message: Progress | Outcome = entry.connection.recv()
-    except EOFError:
+    except (EOFError, OSError):
         entry.process.join()
         return Outcome(failure=_death(entry.process.exitcode))
     if isinstance(message, Outcome):
@@ -145,6 +180,8 @@ def _receive(entry: _Running) -> Progress | Outcome:
 def _death(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its worker was killed (signal 9): most likely out of memory"
+    if code == LOST:
+        return "the process that starts workers was killed; run again"
     return f"its worker died (exit code {code})"
 
 
@@ -190,20 +227,26 @@ def _work(
     explain: Callable[[BaseException], str],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: request_stop())
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     prepare(threads)
 
     def report(progress: Progress) -> None:
         try:
             connection.send(progress)
-        except BrokenPipeError:
+        except OSError:
             os._exit(1)
 
     try:
         outcome = Outcome(task.run(*task.args, report))
+    except Stopped:
+        os._exit(TERMINATED)
     except Exception as error:
         outcome = Outcome(failure=explain(error))
-    connection.send(outcome)
+    try:
+        connection.send(outcome)
+    except OSError:  # the run is no more
+        os._exit(1)
 
 
 def _end_with_the_run() -> None:

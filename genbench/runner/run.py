@@ -67,13 +67,14 @@ def run(
     seeds: Collection[int] | None = None,
     device: str = "auto",
     limit_images: int | None = None,
+    cell_timeout: float | None = None,
     screen: Screen | None = None,
 ) -> Result:
     """Runs or continues a suite and writes its folder (default reports/<suite>/); finished work is never repeated.
 
     models, seeds: only these. device: auto, cpu, cuda or mps. limit_images: cap on budgets, samples and held-out
-    images, to try a suite out. Raises GenbenchError for a wrong suite or argument; a failure
-    during the run becomes a record.
+    images, to try a suite out. cell_timeout: seconds after which a training or evaluation fails. Raises GenbenchError
+    for a wrong suite or argument; a failure during the run becomes a record.
 
         result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
         table = result.leaderboard[["model", "fid", "bits_per_dim"]]
@@ -84,11 +85,14 @@ def run(
     directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
     store = Store()
     with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
-        return _Run(plan, store, ResultFolder(directory, plan, store), device, shown).go()
+        return _Run(plan, store, ResultFolder(directory, plan, store), device, shown, cell_timeout).go()
 
 
 class _Run:
-    def __init__(self, plan: Plan, store: Store, folder: ResultFolder, device: str, screen: Screen) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, folder: ResultFolder, device: str, screen: Screen, limit: float | None
+    ) -> None:
+        self.limit = limit
         self.plan, self.store, self.folder, self.device, self.screen = plan, store, folder, device, screen
         self.records: dict[tuple[str, str], Record] = {}
         self.measured = 0
@@ -144,7 +148,11 @@ class _Run:
         pool = Pool(
             worker_count(torch.device(self.device).type, cores), threads_allowed(), use_threads, explain, preload
         )
+        pool.limit, pool.on_stall = self.limit, self._stalled
         pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
+
+    def _stalled(self, task: Task, seconds: float) -> None:
+        self.screen.say(f"{task.name}: no progress for {duration(seconds)}; --cell-timeout SECONDS ends it", "yellow")
 
     def _ended(self, task: Task, outcome: Outcome) -> None:
         if task.run is train_task:

@@ -21,10 +21,10 @@ from torch.optim import AdamW
 
 from genbench import returned
 from genbench.contract import Batch, Loss, Model, Recipe
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, Stopped
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
-from genbench.progress import Progress, Report, Throttle, silent
+from genbench.progress import Progress, Report, Throttle, silent, stop_requested
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
@@ -182,6 +182,10 @@ class Training:
                 keep.seconds = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if show.due():
                 report(self._progress())
+            if stop_requested():
+                if scratch is not None:
+                    self.checkpoint(scratch / "checkpoint.pt")
+                raise Stopped
         self.fitted.seconds += time.perf_counter() - clock  # the last curve point waited for the device
         report(self._progress())
 
