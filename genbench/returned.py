@@ -1,4 +1,4 @@
-"""What a model returned, checked before anything is computed from it.
+"""Checks of the values that a model returns, before anything is computed from them.
 
 Every value that genbench receives from a model passes through one of these functions, in a run and in `genbench check`.
 A violation raises CellFailure with the class, the method, what was returned and what is required, so that one faulty

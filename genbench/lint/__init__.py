@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genbench.data.image_set import Found
 from genbench.lint.base import Case, Finding, concerning
-from genbench.lint.checks import inspect, lint_model, non_finite, not_pixels
+from genbench.lint.checks import inspect, lint_model, not_finite_findings, not_pixels
 from genbench.lint.labels import label_findings
 from genbench.lint.summary import SUMMARY_VERSION, Gather, Summary, load_summary, summarise
 
@@ -54,4 +54,4 @@ def lint(
         return not_pixels(pixels)
     other = summarise(reference) if isinstance(reference, Tensor) else reference
     case = Case(summarise(pixels), levels, labels, feature_dims, other, files or Found(), ordered)
-    return (*non_finite(not_finite, len(pixels)), *inspect(case))
+    return (*not_finite_findings(not_finite, len(pixels)), *inspect(case))

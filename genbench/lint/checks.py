@@ -238,10 +238,10 @@ def not_pixels(pixels: Tensor) -> tuple[Finding, ...]:
         "a metric that guesses their scale is off by all of it",
     )
     bad = int((~values.isfinite()).flatten(1).any(1).sum())
-    return (kind, *non_finite(bad, len(pixels))) if bad else (kind,)
+    return (kind, *not_finite_findings(bad, len(pixels))) if bad else (kind,)
 
 
-def non_finite(count: int, n: int) -> tuple[Finding, ...]:
+def not_finite_findings(count: int, n: int) -> tuple[Finding, ...]:
     """That images hold values that are not finite; they are counted and never dropped."""
     if not count:
         return ()

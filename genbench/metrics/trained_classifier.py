@@ -76,7 +76,7 @@ def trained(x: Tensor, labels: Tensor, classes: int, steps: int, seed: int) -> C
     return net.eval()
 
 
-def images(name: str, pixels: Any, levels: int) -> Tensor:
+def _unit_images(name: str, pixels: Any, levels: int) -> Tensor:
     """Grey levels (N, C, H, W) uint8 as float32 in [0, 1]; raises GenbenchError for anything else or an empty set."""
     import torch
 
@@ -95,7 +95,7 @@ def right_answers(
     import torch
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        x, y = images("fake", fake, levels), images("real", real, levels)
+        x, y = _unit_images("fake", fake, levels), _unit_images("real", real, levels)
         requested = class_numbers("fake_labels", fake_labels, len(x))
         true = class_numbers("real_labels", real_labels, len(y))
         if x.shape[1:] != y.shape[1:]:

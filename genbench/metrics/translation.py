@@ -82,7 +82,7 @@ def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BAT
     return torch.cat(there), torch.cat(back)
 
 
-def images(name: str, pixels: Any) -> np.ndarray[Any, Any]:
+def _unit_images(name: str, pixels: Any) -> np.ndarray[Any, Any]:
     """An array (N, C, H, W) of values in [0, 1].
 
     Raises GenbenchError for another shape or range, CellFailure when a value is not finite.
@@ -99,7 +99,7 @@ def images(name: str, pixels: Any) -> np.ndarray[Any, Any]:
 
 def per_image(x: Any, y: Any, measure: Callable[[Array, Array], Array]) -> Array:
     """`measure` of images x and y (N, C, H, W), some at a time in float64: (N,). Raises as `images`."""
-    x, y = images("x", x), images("y", y)
+    x, y = _unit_images("x", x), _unit_images("y", y)
     if x.shape != y.shape:
         raise GenbenchError(f"x has shape {x.shape} and y {y.shape}; must agree")
     starts = range(0, len(x), _BATCH)

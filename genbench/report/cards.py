@@ -73,7 +73,7 @@ def _facts(row: Row) -> Iterator[str]:
             else f"{parameters:,.0f} parameters"
         )
     if sampler := row.model_fact("sampler"):
-        yield f"sampler {plain(sampler)}"
+        yield f"sampler {value_text(sampler)}"
     if ema := row.model_fact("ema"):
         yield f"EMA {ema}"
 
@@ -90,8 +90,8 @@ def data_uri(path: Path, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def plain(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value of a protocol as text without brackets."""
     if isinstance(value, dict):
-        return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {value_text(v)}" for k, v in value.items())
     return listed([str(v) for v in value]) if isinstance(value, list) and value else str(value)

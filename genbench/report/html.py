@@ -18,7 +18,7 @@ from genbench.protocol import compared, leaves
 from genbench.records import FAILED, OK, Record
 from genbench.report import tables
 from genbench.report.aggregate import Board, Column, Row
-from genbench.report.cards import PNG, cards, data_uri, plain
+from genbench.report.cards import PNG, cards, data_uri, value_text
 from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Claim, Verdict, verdicts
 from genbench.report.figures import Picture
 from genbench.report.guard import listed, short
@@ -225,7 +225,7 @@ def _protocol(board: Board, column: Column) -> ProtocolView:
     for name in dict.fromkeys(key for _, stated in fields for key in stated):
         holders: dict[str, list[str]] = {}
         for model, stated in fields:
-            holders.setdefault(plain(stated[name]) if name in stated else "not stated", []).append(model)
+            holders.setdefault(value_text(stated[name]) if name in stated else "not stated", []).append(model)
         lines.append((name, "; ".join(_held(value, who, len(holders)) for value, who in holders.items())))
     return ProtocolView(tables.title(column), lines)
 
@@ -272,4 +272,4 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name} ")
         else:
-            yield f"{prefix}{name}", plain(value)
+            yield f"{prefix}{name}", value_text(value)
