@@ -99,6 +99,12 @@ def score(
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
     size: Annotated[int | None, typer.Option(help="Bring both sets to this size in pixels first.")] = None,
     fit: Annotated[str, typer.Option(help="With --size: crop, stretch or pad.")] = "crop",
+    reference_extractor: Annotated[
+        str | None, typer.Option(help="Of an .npz with mu and sigma that does not state it.")
+    ] = None,
+    reference_count: Annotated[
+        int | None, typer.Option(min=2, help="Images behind an .npz with mu and sigma that does not state it.")
+    ] = None,
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
     from genbench.commands import score as scoring
@@ -106,9 +112,28 @@ def score(
     scores = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
+        reference_extractor=reference_extractor, reference_count=reference_count,
     )  # fmt: skip
     _echo(scores.to_json() if str(json_file) == "-" else scores.table())
     raise typer.Exit(1 if scores.failed else 0)
+
+
+@app.command()
+def stats(
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder of images, .npy, .npz or a dataset's name.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    features: Annotated[str | None, typer.Option(help="See `genbench ls features`; or file.py:Object.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder or file of the extractor's weights.")] = None,
+    device: DeviceName = "auto",
+    resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
+    download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
+) -> None:
+    """Write mean and covariance of the features of IMAGES, for `genbench score --reference` and other tools."""
+    from genbench.commands.stats import write_reference
+
+    typer.echo(write_reference(images, out, features, weights, device, resize, download))
 
 
 @app.command()

@@ -20,7 +20,7 @@ def plan(*models: dict[str, object], dataset: dict[str, object] | None = None, s
 
 
 def folder_data(path: Path, height: int, width: int, n: int = 40) -> dict[str, object]:
-    pixels = np.random.default_rng(0).integers(0, 256, (n, height, width), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 1, height, width), dtype=np.uint8)
     np.savez(path / "data.npz", images=pixels)
     return {"name": "npz", "path": str(path / "data.npz")}
 

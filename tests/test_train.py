@@ -15,7 +15,8 @@ from genbench.errors import CellFailure
 from genbench.evaluate.cell import CellInputs
 from genbench.plan.planner import make_plan
 from genbench.progress import Progress, silent
-from genbench.sources.build import write_weights
+from genbench.registry import resolve_model
+from genbench.sources.build import build, write_weights
 from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
@@ -278,3 +279,31 @@ def test_a_damaged_checkpoint_is_noted_and_training_starts_again(tmp_path, damag
     assert again.fitted.steps == 0
     assert "checkpoint was damaged" in again.fitted.note
     assert not path.exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_continued_training_has_the_same_bits_on_any_number_of_threads(tmp_path, threads):
+    spec, before = DataSpec(1, 8, 8, 17), torch.get_num_threads()
+    pixels = torch.randint(17, (100, *spec.shape), generator=seeded(1), dtype=torch.uint8)
+
+    def training() -> Training:
+        model = build(resolve_model("dcgan"), spec, {}, {}, 0)
+        model.to(memory_format=torch.channels_last).train()
+        return Training(model, Batches(pixels, None, 17, 3), Recipe(batch=32, ema=0.9), FitOptions(320, 3))
+
+    torch.set_num_threads(threads)
+    try:
+        whole, first, second = training(), training(), training()
+        for _ in range(10):
+            whole.step()
+        for _ in range(4):
+            first.step()
+        first.checkpoint(tmp_path / "checkpoint.pt")
+        second.resume(tmp_path / "checkpoint.pt")
+        for _ in range(6):
+            second.step()
+    finally:
+        torch.set_num_threads(before)
+    states = whole.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert all(map(torch.equal, whole.average.state(), second.average.state()))

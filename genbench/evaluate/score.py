@@ -23,7 +23,9 @@ from genbench.data.images import Sizing
 from genbench.errors import DataError, GenbenchError
 from genbench.evaluate.measure import measure_metric
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
-from genbench.evaluate.sides import Side, open_sides
+from genbench.evaluate.sides import Side, open_side, open_sides
+from genbench.evaluate.statistics import read_statistics
+from genbench.evaluate.statistics_inputs import StatisticsInputs, extractor_of
 from genbench.features import FeatureOptions
 from genbench.features.classifier import index
 from genbench.keys import value_key
@@ -135,12 +137,15 @@ def score(
     download: bool = False,
     size: int | None = None,
     fit: str = "crop",
+    reference_extractor: str | None = None,
+    reference_count: int | None = None,
     report: Report = silent,
 ) -> Scores:
     """Measures how images compare with a reference.
 
     fake, reference: a folder of images, an .npy, an .npz, a dataset's name (its train split; `name:test` for the
-    other) or an array uint8 of (N, H, W), (N, H, W, C) or (N, C, H, W).
+    other) or an array uint8 of (N, H, W), (N, H, W, C) or (N, C, H, W). reference may also be an .npz of statistics, mu
+    and sigma, for FID; reference_extractor, reference_count: of these, where the file does not state them.
     features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
     resize, precision, download: the extractor's options. size: a side in pixels that both sets are brought to before
@@ -154,15 +159,23 @@ def score(
     """
     options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
     wanted = [_metric(name) for name in metrics or ()]
-    sides = open_sides(fake, reference, download, None if size is None else Sizing(size, fit))
-    inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, choose_device(device), report)
+    sizing = None if size is None else Sizing(size, fit)
+    statistics = read_statistics(Path(reference).expanduser()) if isinstance(reference, str | Path) else None
+    if statistics is None:
+        sides = open_sides(fake, reference, download, sizing)
+        name = features or default_features(*sides, options)
+        inputs = ScoreInputs(*sides, name, options, choose_device(device), report)
+    else:
+        side = open_side(fake, "fake", download, sizing)
+        name = extractor_of(statistics, reference_extractor or features)
+        device = choose_device(device)
+        inputs = StatisticsInputs(side, statistics, name, options, device, report, reference_count)
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
     of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
     records = tuple(_record(inputs, metric) for metric in chosen)
-    shown = inputs.fake_side.images.name, inputs.real_side.images.name
-    return Scores(*shown, records, of_fake, of_reference, inputs.identity)
+    return Scores(*inputs.names, records, of_fake, of_reference, inputs.identity)
 
 
 def _metric(name: str) -> Metric:
@@ -198,6 +211,7 @@ def _record(inputs: ScoreInputs, metric: Metric) -> Record:
     if reason:
         return replace(blank, reason=reason)
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
+    metric = inputs.adapted(metric)
     measured = measure_metric(metric, inputs, inputs.facts, inputs.device)
     depends = metric.reads.depends(inputs.facts) | ({"code": metric.code} if metric.code else {})
     key = value_key(metric.name, metric.version, metric.protocol, depends)
@@ -205,8 +219,7 @@ def _record(inputs: ScoreInputs, metric: Metric) -> Record:
 
 
 def _blank(inputs: ScoreInputs, metric: Metric) -> Record:
-    fake, real = inputs.fake_side.label, inputs.real_side
-    dataset = real.label if real.dataset is None else real.dataset.name
+    fake, dataset = inputs.fake_side.label, inputs.reference_label
     return Record(
         "score", 1, f"{fake}/{dataset}/s0", fake, dataset, 0, metric.name, metric.version, status=NOT_APPLICABLE,
         reason="not measured", unit=metric.unit, better=metric.better, device=device_name(inputs.device),

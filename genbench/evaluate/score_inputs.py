@@ -58,6 +58,20 @@ class ScoreInputs(Inputs):
         self.spatial_wanted = False
 
     @property
+    def names(self) -> tuple[str, str]:
+        """The names of both sets."""
+        return self.fake_side.images.name, self.real_side.images.name
+
+    @property
+    def reference_label(self) -> str:
+        """A short name of the reference, for a record."""
+        return self.real_side.label if self.real_side.dataset is None else self.real_side.dataset.name
+
+    def adapted(self, metric: Metric) -> Metric:
+        """The metric as it is measured on these sets."""
+        return metric
+
+    @property
     def dataset_name(self) -> str:
         """The reference's dataset, or "images"."""
         dataset = self.real_side.dataset

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.errors import GenbenchError
 from genbench.metrics.arrays import (
     ROW_BLOCK,
     Array,
@@ -138,7 +139,16 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """
     fake, real = pair_as_given(fake, real)
     refuse_equal_rows("fid", "reference", real)
-    reference = Moments(**(known or reference_moments(real)))
+    return fid_to_moments(fake=fake, reference=Moments(**(known or reference_moments(real))))
+
+
+def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
+    """`fid` of features fake (N, D) to moments; raises as `arrays.as_given`, GenbenchError when D differs."""
+    fake = as_given("fake", fake, least=2)
+    if fake.shape[1] != len(reference.mean):
+        raise GenbenchError(
+            f"fake has {fake.shape[1]} features a row and the reference {len(reference.mean)}; must agree"
+        )
     value, effects = with_influence(fake, reference)
     n, d = fake.shape
     if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > _AFFORDABLE:
