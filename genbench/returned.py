@@ -2,7 +2,7 @@
 
 Every value that genbench receives from a model passes through one of these functions, in a run and in `genbench check`.
 A violation raises CellFailure with the class, the method, what was returned and what is required, so that one faulty
-model fails its own cells only. The checks read shapes and types; only `weights` and `plain` look at values.
+model fails its own cells only. The checks read shapes and types; only `weights` and `check_plain` look at values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genbench.errors import CellFailure
 MOST_NON_FINITE = 0.5  # share of drawn images that may hold a number that is not finite; they are counted and shown
 
 
-def images(model: Draws, value: Any, n: int, method: str = "sample") -> Tensor:
+def checked_images(model: Draws, value: Any, n: int, method: str = "sample") -> Tensor:
     """The value, if it is n images (n, C, H, W) in a floating type."""
     shape = (n, *model.data.shape)
     if isinstance(value, Tensor) and value.shape == shape and value.is_floating_point() and _dense(value):
@@ -44,7 +44,7 @@ def log_probs(model: Any, value: Any, n: int, method: str) -> Tensor:
     raise _violation(model, method, value, f"a real floating-point tensor of shape ({n},), nats for each of {n} images")
 
 
-def non_finite(model: Draws, bad: int, n: int) -> None:
+def check_non_finite(model: Draws, bad: int, n: int) -> None:
     """Raises CellFailure when more than half of n drawn images hold a number that is not finite."""
     if bad > MOST_NON_FINITE * n:
         raise CellFailure(
@@ -102,11 +102,11 @@ def options(model: Draws) -> dict[str, Any]:
     if not isinstance(model.caveat, str):
         raise _violation(model, "caveat", model.caveat, "text")
     fields = {"config": asdict(model.config), "sampler": asdict(model.sampler)}
-    plain(fields, _name(model))
+    check_plain(fields, _name(model))
     return fields
 
 
-def plain(value: Any, name: str) -> None:
+def check_plain(value: Any, name: str) -> None:
     """Raises CellFailure that names the first part of the value that is not null, text, a finite number or a list or
     mapping of these, which is all that a record can hold.
     """

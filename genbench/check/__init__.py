@@ -151,7 +151,7 @@ def global_states() -> list[Tensor]:
 def samples_have_the_datas_shape(subject: Subject) -> str:
     """sample(n) is (n, C, H, W) in a floating type, for n = 1 too."""
     for n, x in ((DRAWN, subject.drawn), (1, subject.draw(1))):
-        returned.images(subject.original, x, n)
+        returned.checked_images(subject.original, x, n)
     return ""
 
 

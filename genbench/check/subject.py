@@ -114,7 +114,7 @@ class Subject:
         model = (self.model() if model is None else model).eval()
         with torch.inference_mode(), fixed_global_randomness():
             x = model.sample(n, self.seeded(seed), self.condition(n, shift))
-        return x if isinstance(x, Tensor) else returned.images(model, x, n)
+        return x if isinstance(x, Tensor) else returned.checked_images(model, x, n)
 
     @cached_property
     def drawn(self) -> Tensor:

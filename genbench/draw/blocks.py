@@ -103,7 +103,7 @@ def draw(
         bad, total = bad + wrong, total + evaluations
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
-    returned.non_finite(model, bad, len(parts) * block)
+    returned.check_non_finite(model, bad, len(parts) * block)
     labels = conditions.first_labels(n, seed, block)
     return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
 
@@ -155,7 +155,7 @@ def draw_block(
     gen = seeded(stream_seed(seed, "draw", index), device)
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     with autocast, EvaluationCount(model) as count:
-        x = returned.images(model, model.sample(block, gen, condition), block)
+        x = returned.checked_images(model, model.sample(block, gen, condition), block)
     return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
 
 

@@ -51,7 +51,7 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
-        returned.plain(outer, "protocol")
+        returned.check_plain(outer, "protocol")
     except Undefined as error:
         return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))
     except Exception as error:

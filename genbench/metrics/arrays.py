@@ -17,11 +17,11 @@ Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
 def matrix(name: str, rows: Any, least: int) -> Array:
-    """An array (N, D) as float64; raises as `as_given`."""
-    return as_given(name, rows, least).astype(np.float64, copy=False)
+    """An array (N, D) as float64; raises as `checked_rows`."""
+    return checked_rows(name, rows, least).astype(np.float64, copy=False)
 
 
-def as_given(name: str, rows: Any, least: int) -> NDArray[Any]:
+def checked_rows(name: str, rows: Any, least: int) -> NDArray[Any]:
     """An array (N, D) in its own precision, so that a large one is not copied; integers become float64.
 
     Raises GenbenchError for another shape or fewer than `least` rows, CellFailure when a value is not finite.
@@ -39,14 +39,14 @@ def as_given(name: str, rows: Any, least: int) -> NDArray[Any]:
 
 
 def pair(fake: Any, real: Any, least: int = 2) -> tuple[Array, Array]:
-    """Features fake (N, D) and real (M, D) as float64; raises as `pair_as_given`."""
-    checked = pair_as_given(fake, real, least)
+    """Features fake (N, D) and real (M, D) as float64; raises as `checked_pair`."""
+    checked = checked_pair(fake, real, least)
     return checked[0].astype(np.float64, copy=False), checked[1].astype(np.float64, copy=False)
 
 
-def pair_as_given(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Features fake (N, D) and real (M, D) as `as_given`; raises as that, and GenbenchError when D differs."""
-    checked = as_given("fake", fake, least), as_given("real", real, least)
+def checked_pair(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Features fake (N, D) and real (M, D) as `checked_rows`; raises as that, and GenbenchError when D differs."""
+    checked = checked_rows("fake", fake, least), checked_rows("real", real, least)
     if checked[0].shape[1] != checked[1].shape[1]:
         raise GenbenchError(f"fake has {checked[0].shape[1]} features a row and real {checked[1].shape[1]}; must agree")
     return checked

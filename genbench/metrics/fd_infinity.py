@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genbench.errors import TooFewSamples
-from genbench.metrics.arrays import Array, Known, pair_as_given
+from genbench.metrics.arrays import Array, Known, checked_pair
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.frechet import Moments, distance, feature_moments, reference_moments
@@ -72,7 +72,7 @@ def intercept(inverse: Array, values: Array) -> float:
 
 def _checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]:
     """Fake as float64, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
-    rows, real = pair_as_given(fake, real)
+    rows, real = checked_pair(fake, real)
     refuse_equal_rows("fd_infinity", "reference", real)
     least = _GROUPS * max(2, _ROWS_PER_FEATURE * rows.shape[1])
     if len(rows) < least:

@@ -21,9 +21,9 @@ from genbench.metrics.arrays import (
     ROW_BLOCK,
     Array,
     Known,
-    as_given,
+    checked_pair,
+    checked_rows,
     normal_interval,
-    pair_as_given,
     with_normal_interval,
 )
 from genbench.metrics.base import Metric, OfReference, Value
@@ -46,7 +46,7 @@ class Moments:
 
 def feature_moments(features: Any, name: str = "features") -> Moments:
     """The moments of features (n, D), n >= 2, a block of rows in float64 at a time; raises as `arrays.matrix`."""
-    rows = as_given(name, features, least=2)
+    rows = checked_rows(name, features, least=2)
     mean = rows.mean(axis=0, dtype=np.float64)
     root = np.empty((0, rows.shape[1]))
     for block in centred_blocks(rows, mean):
@@ -81,7 +81,7 @@ def frechet_distance(*, fake: Any, real: Any) -> float:
         fake, real = rng.normal(0.5, 1, (400, 8)), rng.normal(0, 1, (500, 8))
         metrics.frechet_distance(fake=fake, real=real)  # 1.72
     """
-    fake, real = pair_as_given(fake, real)
+    fake, real = checked_pair(fake, real)
     refuse_equal_rows("frechet_distance", "reference", real)
     return distance(feature_moments(fake), feature_moments(real))
 
@@ -126,8 +126,8 @@ def half_variance(fake: Array, real: Moments, effects: Array) -> float:
 
 
 def reference_moments(real: Any) -> dict[str, Array]:
-    """The fields of `moments` of a reference (M, D), which `fid` takes as `known`. Raises as `arrays.as_given`."""
-    return vars(feature_moments(as_given("real", real, least=2)))
+    """The fields of `moments` of a reference (M, D), which `fid` takes as `known`. Raises as `arrays.checked_rows`."""
+    return vars(feature_moments(checked_rows("real", real, least=2)))
 
 
 def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
@@ -137,14 +137,14 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     The standard error is by half-sampling, or of first order for fewer than FEW samples and where halves would take
     more than _AFFORDABLE multiplications; the latter is up to sqrt(2) too wide where the distance is near its minimum.
     """
-    fake, real = pair_as_given(fake, real)
+    fake, real = checked_pair(fake, real)
     refuse_equal_rows("fid", "reference", real)
     return fid_to_moments(fake=fake, reference=Moments(**(known or reference_moments(real))))
 
 
 def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
     """`fid` of features fake (N, D) to moments; raises as `arrays.as_given`, GenbenchError when D differs."""
-    fake = as_given("fake", fake, least=2)
+    fake = checked_rows("fake", fake, least=2)
     if fake.shape[1] != len(reference.mean):
         raise GenbenchError(
             f"fake has {fake.shape[1]} features a row and the reference {len(reference.mean)}; must agree"

@@ -89,7 +89,7 @@ def path_distances(
         )
 
     def decode(z: Tensor) -> Tensor:
-        return returned.images(model, model.decode(z), len(z), "decode")
+        return returned.checked_images(model, model.decode(z), len(z), "decode")
 
     gen = seeded(seed, model.device)
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

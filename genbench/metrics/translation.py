@@ -72,7 +72,7 @@ def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BAT
 
     def translate(shown: Tensor, way: str) -> Tensor:
         result = model.translate(to_unit_range(shown, levels), way)
-        return to_pixels(returned.images(model, result, len(shown), "translate"), levels)
+        return to_pixels(returned.checked_images(model, result, len(shown), "translate"), levels)
 
     with torch.inference_mode():
         for part in pixels.split(batch):

@@ -68,7 +68,7 @@ def test_what_decoders_return_is_checked():
     for name in ("NoiseShape", "DecodeNone"):
         model = getattr(faulty, name)(SPEC)
         with pytest.raises(CellFailure, match=name):
-            returned.images(
+            returned.checked_images(
                 model, model.decode(returned.latents(model, model.noise(2, torch.Generator()), 2)), 2, "decode"
             )
 
