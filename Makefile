@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow bench bench-peers bench-compare bench-save gpu clean
+.PHONY: demo test check slow faults bench bench-peers bench-compare bench-save gpu clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,12 @@ check: $(BIN)/.installed         ## what CI runs: lint, types, tests (the import
 
 slow: $(BIN)/.installed          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+faults: $(BIN)/.installed        ## faulty models, signals, damaged artefacts, mutated inputs (docs/reliability.md)
+	$(BIN)/python -m pytest tests/faults -m "slow or not slow"
+	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py suites 2000
+	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py records 500
+	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py arrays 500
 
 # CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed, as in genbench.machine:
 # docs/performance.md says why.

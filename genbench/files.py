@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from genbench.errors import StoreError
 # What numpy and zipfile raise for a file that is not what its name says.
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, OverflowError,
-    MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+    MemoryError, struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
 

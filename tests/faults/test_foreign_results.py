@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from faults.fuzz import fuzz
 from genbench import report
 from genbench.commands.plan import describe_without_code
 from genbench.errors import GenbenchError, StoreError, SuiteError
@@ -136,3 +137,10 @@ def test_claims_of_a_foreign_suite_are_checked(result):
     (result / "suite.yaml").write_text("models: [{name: m, claims: [{metric: fid, value: many, source: x}]}]")
     with pytest.raises(GenbenchError, match="cannot be read as a suite"):
         report.render(result)
+
+
+@pytest.mark.parametrize("kind", ["suites", "records", "arrays"])
+def test_mutated_inputs_are_read_or_refused(kind):
+    ends = fuzz(kind, 40, seed=1)
+    assert not [text for text in ends if text.startswith("failed")]
+    assert ends["refused"]
