@@ -143,7 +143,7 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
 
 
 def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
-    """`fid` of features fake (N, D) to moments; raises as `arrays.as_given`, GenbenchError when D differs."""
+    """`fid` of features fake (N, D) to moments; raises as `arrays.checked_rows`, GenbenchError when D differs."""
     fake = checked_rows("fake", fake, least=2)
     if fake.shape[1] != len(reference.mean):
         raise GenbenchError(
