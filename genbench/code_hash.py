@@ -9,6 +9,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from genbench.code_parts import Walk
@@ -66,6 +67,7 @@ def _walk(roots: list[Root]) -> Walk:
     return walk
 
 
+@lru_cache(maxsize=256)
 def code_text(source: str) -> str:
     """The source without comments, docstrings (any statement that is one plain string) and empty lines.
 

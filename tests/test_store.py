@@ -75,7 +75,7 @@ def test_entries_and_prune_count_bytes(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         Store(tmp_path / "file" / "x").scratch(Kind.WEIGHTS, "k")
 
 

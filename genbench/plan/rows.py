@@ -28,7 +28,14 @@ class SuiteRows:
 
     def __init__(self, suite: Suite, plan: DataPlan, limit: int | None) -> None:
         self.suite, self.plan, self.limit = suite, plan, limit
+        self._codes: dict[type, str] = {}
         self.kinds = [self._kind(index) for index in range(len(suite.models))]
+
+    def _code(self, kind: type[Draws]) -> str:
+        """The hash of a class's code, computed once in a plan."""
+        if kind not in self._codes:
+            self._codes[kind] = code_hash(kind)
+        return self._codes[kind]
 
     def source(self, index: int, seed: int) -> Source:
         """The source of model entry number `index` for one seed."""
@@ -69,7 +76,7 @@ class SuiteRows:
         config = {**self.suite.models[owner].config, **entry.config}
         files = self._files(index, config, {owner, index})
         return Network(
-            entry.name, entry.source, self.suite.folder, config, entry.sampler, code_hash(self.kind(index)), files
+            entry.name, entry.source, self.suite.folder, config, entry.sampler, self._code(self.kind(index)), files
         )
 
     def _files(self, index: int, config: dict[str, Any], entries: set[int]) -> tuple[ReadFile, ...]:
@@ -89,7 +96,7 @@ class SuiteRows:
         if self.limit is not None and suite.trial.train_batch is not None:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
         files = self._files(index, entry.config, {index})
-        network = Network(entry.name, entry.source, suite.folder, entry.config, code=code_hash(kind), files=files)
+        network = Network(entry.name, entry.source, suite.folder, entry.config, code=self._code(kind), files=files)
         config = asdict(override(kind.preset(self.plan.spec), entry.config))
         return Fit(
             entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,
