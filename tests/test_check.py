@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from genbench.check import CHECKS, check_model
-from genbench.check.alone import NoiseOfEachImage, drawn_images
 from genbench.check.density import density_gap, noise_is_standard_normal, resized
+from genbench.check.independence import NoiseOfEachImage, drawn_images
 from genbench.check.subject import DRAWN, Subject
 from genbench.contract import (
     ClassConditional,
@@ -595,12 +595,16 @@ PLANTED = [
     (UnreachedLayer, "gradients reach their player", "does not reach spare.weight (2 such)"),
     (DetachedLoss, "gradients reach their player", "does not depend on any parameter"),
     (ZeroGradient, "gradients reach their player", "sums to 0"),
-    (CutOffLayer, "gradients reach their player", "is 0 for all of mapping.weight (2 such); cut off, or times 0?"),
+    (
+        CutOffLayer,
+        "gradients reach their player",
+        "is 0 for all of mapping.weight (2 such); is it detached, or multiplied by 0?",
+    ),
     (OwnBackward, "losses leave weights alone", "left a gradient at 'generator.0.weight'"),
     (OwnUpdate, "losses leave weights alone", "changed 'critic.weight'"),
-    (MemoryInLoss, "same generator, same loss", "randomness of its own?"),
-    (GlobalDropout, "no global randomness", "loss() moved torch's global generator"),
-    (GlobalNoise, "no global randomness", "sample() moved torch's global generator"),
+    (MemoryInLoss, "same generator, same loss", "is there randomness not from gen?"),
+    (GlobalDropout, "no global randomness", "loss() used torch's global generator"),
+    (GlobalNoise, "no global randomness", "sample() used torch's global generator"),
     (
         SqueezedSample,
         "samples have the data's shape",
@@ -615,7 +619,7 @@ PLANTED = [
     (MemoryInSample, "same generator, same images", "the same seed gave images that differ"),
     (FixedSeed, "other seed, other images", "seeds 3 and 4 gave the same images"),
     (OneNoiseForAll, "other seed, other images", "images 0 and 1 of a block are the same"),
-    (UnsavedMask, "weights tell all", "unsaved random state?"),
+    (UnsavedMask, "state_dict is complete", "is random state not saved?"),
     (TrainsWhileSampling, "sampling changes nothing", "the model was in training mode"),
     (CountsSamples, "sampling changes nothing", "sample() changed 'count'"),
     (NoiseOfTheCpu, "stays on one device", "loss(): aten.randn.generator and its generator are on different devices"),
@@ -625,11 +629,11 @@ PLANTED = [
     (CountsOfTheCpu, "stays on one device", "loss(): aten.index.Tensor of tensors on the CPU and on another device"),
     (ReadsAFile, "files are declared", "pyproject.toml, which files() does not name"),
     (FlatDecode, "decodes to images", "has shape (4, 16); expected (4, 1, 4, 4)"),
-    (BatchStatisticsInEval, "images stand alone", "batch norm not in eval mode"),
-    (LabelOfAnother, "images stand alone", "a label or text of another image?"),
+    (BatchStatisticsInEval, "images are independent", "is batch norm not in eval mode"),
+    (LabelOfAnother, "images are independent", "the label or text of another image used?"),
     (ImageShapedCode, "codes fit", "has shape (8, 1, 4, 4); expected (8, 5)"),
-    (WrongInverse, "decode inverts encode", "a layer's inverse is wrong?"),
-    (OtherDensity, "density is that of the codes", "a layer's log-determinant is wrong"),
+    (WrongInverse, "decode inverts encode", "is a layer's inverse wrong?"),
+    (OtherDensity, "density is that of the codes", "is a layer's log-determinant wrong"),
     (TermTwice, "likelihood is normalised", "of all 81 images of 2x2 pixels and 3 grey levels sums to 1.051"),
     (TermMissing, "likelihood is normalised", "sums to 0.9512; expected 1"),
     (DensityAsMass, "mass needs no noise", "declare DequantisedDensity instead of ExactLikelihood"),
@@ -646,7 +650,7 @@ PLANTED = [
     (ImportanceOverKTwice, "bounds are ordered", "log_prob_bound() is on average 2.0"),
     (ImportanceSum, "bounds are ordered", "nats above log_prob() on the same images"),
     (NatsPerDim, "likelihood is normalised", "a mean instead of a sum"),
-    (NegativeLogLikelihood, "likelihood is normalised", "sign"),
+    (NegativeLogLikelihood, "likelihood is normalised", "is the sign wrong"),
     (NoDequantisationTerm, "likelihood is normalised", "expected at most -45.33 nats"),
     (Miscounted, "evaluations are counted", "evaluations is 2, but the denoiser evaluated 3 rows for each image"),
     (DeafToLabels, "condition decides", "is condition used?"),

@@ -16,7 +16,7 @@ from random_weights import blots, write_inception
 from genbench import metrics
 from genbench.check import check_model
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
-from genbench.check.placement import stays_on_one_device, steps
+from genbench.check.placement import contract_calls, stays_on_one_device
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec
 from genbench.evaluate import score as scoring
@@ -117,11 +117,11 @@ def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
 
 
 @pytest.mark.parametrize("name", MODELS.built_in)
-def test_no_step_of_the_check_fails_unheard(name, made):
+def test_no_call_of_the_check_fails_without_a_message(name, made):
     subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
     with other_device():
-        for _, step in steps(subject):
-            step()
+        for _, call in contract_calls(subject):
+            call()
 
 
 @pytest.mark.parametrize("name", ["vae", "realnvp", "ddim"])
@@ -153,9 +153,9 @@ def refusals():
 
 def test_what_a_gpu_refuses_is_refused():
     with other_device():
-        for step in refusals():
+        for call in refusals():
             with pytest.raises(MisplacedError):
-                step()
+                call()
 
 
 def test_what_a_gpu_allows_is_allowed():

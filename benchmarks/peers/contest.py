@@ -18,7 +18,7 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Contest:
+class ContestResult:
     """Median seconds of a call over the rounds, and median and quartiles of the rounds' ratio theirs / ours."""
 
     ours: float
@@ -36,7 +36,7 @@ def seconds(call: Call) -> float:
     return time.process_time() - start
 
 
-def contest(ours: Call, theirs: Call) -> Contest:
+def contest(ours: Call, theirs: Call) -> ContestResult:
     """Times both for LEAST_SECONDS and at least LEAST_ROUNDS rounds, after two untimed calls of each."""
     for call in (ours, theirs) * 2:
         call()
@@ -47,10 +47,10 @@ def contest(ours: Call, theirs: Call) -> Contest:
         rounds.append(((a + d) / 2, (b + c) / 2))
     low, ratio, high = np.quantile([b / a for a, b in rounds], (0.25, 0.5, 0.75)).tolist()
     mine, other = (median(column) for column in zip(*rounds, strict=True))
-    return Contest(mine, other, ratio, low, high, len(rounds))
+    return ContestResult(mine, other, ratio, low, high, len(rounds))
 
 
-def report(benchmark: Any, what: str, images: int, aim: float, result: Contest) -> None:
+def report(benchmark: Any, what: str, images: int, aim: float, result: ContestResult) -> None:
     """Writes the result into extra_info and onto the screen. aim: the smallest ratio that we want."""
     rates = [round(images / s, 1) for s in (result.ours, result.theirs)]
     ratio, quartiles = round(result.ratio, 3), [round(result.low, 3), round(result.high, 3)]

@@ -1,8 +1,8 @@
 """Conformance of a model with the contract, as a list of named checks; `genbench check` and the tests run the same.
 
-A check looks at one promise of `genbench.contract`, on random pixels and untrained weights, and returns what is wrong
-in words ("" when all is well): what was found, what is expected, what usually causes it. It says nothing about the
-quality of the samples, and nothing about the mathematics beyond what every model of its kind must satisfy.
+A check tests one requirement of `genbench.contract` with random pixels and untrained weights. It returns a message that
+says what was found, what is expected and what usually causes it, or "" for a pass. The checks do not judge the quality
+of samples, and test only the mathematics that every model of a kind must satisfy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from genbench import returned
 from genbench.check import abilities as abilities
 from genbench.check import density as density
-from genbench.check.alone import images_stand_alone
+from genbench.check.independence import images_are_independent
 from genbench.check.placement import stays_on_one_device
 from genbench.check.reads import files_are_declared
 from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault
@@ -44,7 +44,7 @@ from genbench.errors import CellFailure
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Whether one check passed, and what is wrong if not."""
+    """Whether one check passed, and the message of a failure."""
 
     name: str
     passed: bool
@@ -52,7 +52,7 @@ class CheckResult:
 
 
 def players_share_the_parameters(subject: Subject) -> str:
-    """Every turn has a player, and every trainable parameter exactly one."""
+    """Every turn names a player, and every trainable parameter belongs to exactly one player."""
     model = subject.model()
     players = model.players()
     turns = {player for stage in model.stages for player in stage.turns}
@@ -61,10 +61,8 @@ def players_share_the_parameters(subject: Subject) -> str:
     owners = {id(p): [n for n, mine in players.items() if any(p is q for q in mine)] for p in model.parameters()}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and len(owners[id(parameter)]) != 1:
-            found = " and ".join(owners[id(parameter)]) or "no player"
-            return (
-                f"parameter '{name}' belongs to {found}; expected exactly one player, or it is trained twice or never"
-            )
+            players_of_it = " and ".join(owners[id(parameter)]) or "no player"
+            return f"parameter '{name}' belongs to {players_of_it}; expected one player: it is trained twice or never"
     return ""
 
 
@@ -82,38 +80,44 @@ def losses_are_finite(subject: Subject) -> str:
 def gradients_reach_their_player(subject: Subject) -> str:
     """Every parameter of the player is part of its loss, and none has a gradient that is zero everywhere.
 
-    But for single numbers: the last bias of a critic has one when the real and the fake half of a hinge loss cancel.
+    Parameters of a single number are exempt: the gradient of a critic's last bias is 0 when the real and the fake half
+    of a hinge loss cancel.
     """
     model = subject.model()
     names = {id(p): n for n, p in model.named_parameters()}
     for player, loss in subject.losses(model):
         parameters = model.players()[player]
         if not loss.total.requires_grad:
-            return f"loss of '{player}' does not depend on any parameter; a .detach() or no_grad() too many?"
+            return f"loss of '{player}' does not depend on any parameter; is there a .detach() or no_grad() in its way?"
         gradients = torch.autograd.grad(loss.total.sum(), parameters, allow_unused=True)
         unused = [names[id(p)] for p, g in zip(parameters, gradients, strict=True) if g is None]
         if unused:
-            return f"loss of '{player}' does not reach {unused[0]} ({len(unused)} such); unused layer, or detached?"
+            return (
+                f"loss of '{player}' does not reach {unused[0]} ({len(unused)} such); is the layer unused or detached?"
+            )
         size = sum(float(g.abs().sum()) for g in gradients if g is not None)
         if size == 0 or (not math.isfinite(size) and bool(torch.isfinite(loss.total).all())):
             return f"gradient of '{player}' sums to {size}; expected a finite number above 0"
-        still = [names[id(p)] for p, g in zip(parameters, gradients, strict=True) if p.numel() > 1 and not g.any()]
-        if still:
-            return f"gradient of '{player}' is 0 for all of {still[0]} ({len(still)} such); cut off, or times 0?"
+        zero = [names[id(p)] for p, g in zip(parameters, gradients, strict=True) if p.numel() > 1 and not g.any()]
+        if zero:
+            names_of_zero = f"{zero[0]} ({len(zero)} such)"
+            return f"gradient of '{player}' is 0 for all of {names_of_zero}; is it detached, or multiplied by 0?"
     return ""
 
 
 def losses_leave_weights_alone(subject: Subject) -> str:
-    """The loss neither updates parameters, nor differentiates for other players, nor freezes anything."""
+    """The loss does not update parameters, leave gradients, or change requires_grad."""
     model = subject.model()
     before = {n: (p.detach().clone(), p.requires_grad) for n, p in model.named_parameters()}
     for player, _ in subject.losses(model):
         for name, parameter in model.named_parameters():
             value, trainable = before[name]
             if parameter.grad is not None:
-                return f"loss of '{player}' left a gradient at '{name}'; expected none: backward() is the trainer's"
+                return (
+                    f"loss of '{player}' left a gradient at '{name}'; expected none: only the trainer calls backward()"
+                )
             if not torch.equal(parameter, value) or parameter.requires_grad != trainable:
-                return f"loss of '{player}' changed '{name}'; expected no change: updates are the trainer's"
+                return f"loss of '{player}' changed '{name}'; expected no change: only the trainer updates parameters"
     return ""
 
 
@@ -125,11 +129,11 @@ def same_generator_same_loss(subject: Subject) -> str:
         second = [float(loss.total.detach().sum()) for _, loss in subject.losses(subject.model())]
     if str(first) == str(second):
         return ""
-    return f"the same weights, batch and generator gave losses {first} and {second}; randomness of its own?"
+    return f"the same weights, batch and generator gave losses {first} and {second}; is there randomness not from gen?"
 
 
 def no_global_randomness(subject: Subject) -> str:
-    """Losses and samples leave torch's global random state where it was."""
+    """Losses and samples do not change torch's global random state."""
     for what in ("loss", "sample") if issubclass(subject.kind, Model) else ("sample",):
         model = subject.model()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -139,17 +143,17 @@ def no_global_randomness(subject: Subject) -> str:
             else:
                 model.eval().sample(1, subject.seeded(3), subject.condition(1))
             if not all(map(torch.equal, before, global_states())):
-                return f"{what}() moved torch's global generator; pass generator=gen to every rand, randn and dropout"
+                return f"{what}() used torch's global generator; pass generator=gen to every rand, randn and dropout"
     return ""
 
 
 def global_states() -> list[Tensor]:
-    """The states of torch's own generators, of the CPU and of each GPU."""
+    """The states of torch's global generators, of the CPU and of each GPU."""
     return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
 def samples_have_the_datas_shape(subject: Subject) -> str:
-    """sample(n) is (n, C, H, W) in a floating type, for n = 1 too."""
+    """sample(n) has shape (n, C, H, W) and a floating type, also for n = 1."""
     for n, x in ((DRAWN, subject.drawn), (1, subject.draw(1))):
         returned.checked_images(subject.original, x, n)
     return ""
@@ -176,57 +180,69 @@ def settling_keeps_weights_finite(subject: Subject) -> str:
 
 
 def samples_are_finite(subject: Subject) -> str:
-    """No NaN and no infinity."""
+    """Samples hold no NaN and no infinity."""
     bad = int((~torch.isfinite(subject.drawn)).sum())
-    return f"{bad} of {subject.drawn.numel()} sampled values are not finite; an exp or a division by 0?" if bad else ""
+    message = f"{bad} of {subject.drawn.numel()} sampled values are not finite; is there an exp or a division by 0?"
+    return message if bad else ""
 
 
 def samples_are_in_range(subject: Subject) -> str:
-    """All values in [-1, 1]."""
+    """Samples are in [-1, 1]."""
     return range_fault("samples", subject.drawn)
 
 
 def same_generator_same_images(subject: Subject) -> str:
     """Samples are a function of weights and generator."""
     gap = subject.repeat_gap
-    return f"the same seed gave images that differ by {gap:.3g}; expected 0: randomness not from gen?" if gap else ""
+    return (
+        f"the same seed gave images that differ by {gap:.3g}; expected 0: is there randomness not from gen?"
+        if gap
+        else ""
+    )
 
 
 def other_seed_other_images(subject: Subject) -> str:
-    """Another seed gives other images, and no two of a block are the same; a translator may do without noise."""
+    """Another seed gives other images, and the images of a block differ; a translator needs no noise."""
     if issubclass(subject.kind, Translates):
         return ""
     if difference(subject.drawn, subject.draw(seed=4)) == 0:
-        return "seeds 3 and 4 gave the same images; expected others: is gen used, or seeded anew inside?"
+        return "seeds 3 and 4 gave the same images; expected different ones: is gen ignored, or seeded again?"
     if subject.condition(1) is None and difference(subject.drawn[:1], subject.drawn[1:2]) == 0:
-        return "images 0 and 1 of a block are the same; expected others: noise drawn once for the whole block?"
+        return (
+            "images 0 and 1 of a block are the same; expected different ones: is noise drawn once for the whole block?"
+        )
     return ""
 
 
-def weights_tell_all(subject: Subject) -> str:
-    """Another model that loads the state_dict draws the same images; silent when not even one model does."""
+def state_dict_is_complete(subject: Subject) -> str:
+    """Another model that loads the state_dict draws the same images; passes where one model alone does not repeat."""
     other = subject.build(seed=5)
     other.load_state_dict(subject.model().state_dict())
     gap = difference(subject.drawn, subject.draw(model=other))
     if gap <= 1e-5 or subject.repeat_gap > 0:
         return ""
-    return f"a model with the loaded state_dict draws images {gap:.3g} off; expected the same: unsaved random state?"
+    return (
+        f"a model with the loaded state_dict draws images that differ by {gap:.3g}; expected the same: is random state "
+        "not saved?"
+    )
 
 
 def sampling_changes_nothing(subject: Subject) -> str:
-    """Sampling keeps eval mode, parameters and buffers."""
+    """Sampling changes neither the mode nor parameters nor buffers."""
     model = subject.model().eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     subject.draw(1, model=model)
-    loud = [name or "the model" for name, module in model.named_modules() if module.training]
-    if loud:
-        return f"{loud[0]} was in training mode after sample(); expected eval mode: switching modes is the harness's"
-    moved = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
-    return f"sample() changed '{moved[0]}'; expected no change: a buffer updated in eval mode?" if moved else ""
+    training = [name or "the model" for name, module in model.named_modules() if module.training]
+    if training:
+        return f"{training[0]} was in training mode after sample(); expected eval mode: only the harness switches modes"
+    changed = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
+    if not changed:
+        return ""
+    return f"sample() changed '{changed[0]}'; expected no change: is a buffer updated in eval mode?"
 
 
 class Check(NamedTuple):
-    """A named check; needs: abilities that a model must have, all of them, for the check to apply."""
+    """A named check. It applies to classes that are subclasses of each of `needs`; a tuple there means any of it."""
 
     name: str
     run: Callable[[Subject], str]
@@ -236,7 +252,7 @@ class Check(NamedTuple):
 ORDERED = (ExactLikelihood, LikelihoodBound, ImportanceBound)
 BOUNDED = (*ORDERED, DequantisedDensity)
 LIKELIHOOD = (*BOUNDED, LikelihoodEstimate)
-# At least two of the three: no pair lacks both.
+# A class with at least two of the three has one of every pair.
 TWO_BOUNDS = tuple(combinations(ORDERED, 2))
 
 CHECKS: list[Check] = [
@@ -254,8 +270,8 @@ CHECKS: list[Check] = [
     Check("samples are in range", samples_are_in_range),
     Check("same generator, same images", same_generator_same_images),
     Check("other seed, other images", other_seed_other_images),
-    Check("images stand alone", images_stand_alone),
-    Check("weights tell all", weights_tell_all),
+    Check("images are independent", images_are_independent),
+    Check("state_dict is complete", state_dict_is_complete),
     Check("sampling changes nothing", sampling_changes_nothing),
     Check("files are declared", files_are_declared),
     Check("stays on one device", stays_on_one_device),
@@ -281,12 +297,11 @@ def check_model(
     sampler: dict[str, Any] | None = None,
     device: torch.device | str = "cpu",
 ) -> list[CheckResult]:
-    """Runs every check that applies to the class's abilities, in the order of CHECKS; for a class that only draws,
-    those of drawing.
+    """Runs every check that applies to the class's abilities, in the order of CHECKS.
 
-    config, sampler: single fields over the preset, as in a suite. device: where models and images lie; on a GPU
-    float32 products are computed in float32, not TF32, so that the tolerances are the CPU's. Raises ModelError when
-    the model cannot be built; an exception inside a check is that check's failure.
+    config, sampler: single fields that replace the preset's, as in a suite. device: of models and images; on a GPU,
+    products of float32 are computed in float32, not TF32, so that the same tolerances apply as on the CPU. Raises
+    ModelError when the model cannot be built; an exception inside a check is a failure of that check.
     """
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         subject = Subject(cast(type[Model], kind), data, config, sampler, device)
@@ -295,12 +310,12 @@ def check_model(
 
 
 def run_check(check: Check, subject: Subject) -> CheckResult:
-    """One check's result; the global random state stays as it was."""
+    """Runs one check; the global random state is restored afterwards."""
     try:
         with fixed_global_randomness():
             message = check.run(subject)
     except CellFailure as failure:
         message = str(failure)
-    except Exception as error:  # a model may raise anything, and the other checks still have something to say
+    except Exception as error:  # a model may raise anything; the other checks still run
         message = f"raised {type(error).__name__}: {error}"
     return CheckResult(check.name, not message, message)

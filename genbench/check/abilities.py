@@ -1,4 +1,4 @@
-"""Conformance checks of the optional abilities of `genbench.contract`; `genbench.check` lists them."""
+"""Conformance checks of the optional abilities in `genbench.contract`; `genbench.check` lists them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from genbench.draw.counting import EvaluationCount
 TOLERANCE = 1e-3
 IMPORTANCE = 8  # samples of an importance bound
 ODE_STEPS = 2
-DRAWS = 16  # of a random bound, for its mean
+DRAWS = 16  # evaluations of a random bound, for its mean
 ERRORS = 5.0  # standard errors of that mean
 
 Likelihood = Callable[[Any, Tensor, Generator | None], Tensor]
@@ -38,7 +38,7 @@ ORDERED: dict[type, tuple[str, Likelihood]] = {
     ImportanceBound: ("log_prob_importance", lambda m, pixels, gen: m.log_prob_importance(pixels, IMPORTANCE, gen)),
     ExactLikelihood: LOG_PROB,
 }
-# Lower bounds on the mass, and the mass itself; the last that a model declares is the one summed over all images.
+# Lower bounds on the mass, and the mass itself; the last one that a model declares is summed over all images.
 NORMALISED: dict[type, tuple[str, Likelihood]] = {**ORDERED, DequantisedDensity: LOG_PROB}
 ESTIMATES: dict[type, tuple[str, Likelihood]] = {
     LikelihoodEstimate: ("log_prob_estimate", lambda m, pixels, gen: m.log_prob_estimate(pixels, gen, steps=ODE_STEPS)),
@@ -47,7 +47,7 @@ ESTIMATES: dict[type, tuple[str, Likelihood]] = {
 
 @torch.no_grad()
 def decodes_to_images(subject: Subject) -> str:
-    """decode(noise(n)) are images."""
+    """decode(noise(n)) has the shape and range of images."""
     model = subject.model().eval()
     images = model.decode(model.noise(4, subject.seeded(3)))  # type: ignore[operator]
     return shape_fault("decode(noise(4))", images, (4, *subject.data.shape)) or range_fault("decoded images", images)
@@ -55,7 +55,7 @@ def decodes_to_images(subject: Subject) -> str:
 
 @torch.no_grad()
 def codes_fit(subject: Subject) -> str:
-    """encode(x) looks like noise(n), so that decode can take it."""
+    """encode(x) has the shape of noise(n), so that decode accepts it."""
     model = subject.model().eval()
     codes, noise = model.encode(subject.batch.x), model.noise(BATCH, subject.seeded(3))  # type: ignore[operator]
     fault = shape_fault(f"encode() of {BATCH} images", codes, tuple(noise.shape))
@@ -69,25 +69,25 @@ def decode_inverts_encode(subject: Subject) -> str:
     gap = difference(model.decode(model.encode(subject.batch.x)), subject.batch.x)  # type: ignore[operator]
     if gap <= TOLERANCE:
         return ""
-    return f"decode(encode(x)) is {gap:.3g} from x; expected {TOLERANCE:g} at most: a layer's inverse is wrong?"
+    return f"decode(encode(x)) differs from x by {gap:.3g}; expected at most {TOLERANCE:g}: is a layer's inverse wrong?"
 
 
-def declared(subject: Subject, among: dict[type, tuple[str, Likelihood]]) -> dict[str, Likelihood]:
-    """Those that the model's class declares, by the method's name, in their order."""
-    return dict(named for ability, named in among.items() if issubclass(subject.kind, ability))
+def declared(subject: Subject, likelihoods: dict[type, tuple[str, Likelihood]]) -> dict[str, Likelihood]:
+    """The likelihoods that the model's class declares, by the method's name, in the same order."""
+    return dict(named for ability, named in likelihoods.items() if issubclass(subject.kind, ability))
 
 
 @torch.no_grad()
-def asked(subject: Subject, ask: Likelihood, gen: Generator | None) -> Tensor:
-    """What a fresh model in eval mode says about unseen pixels."""
+def log_likelihood(subject: Subject, likelihood: Likelihood, gen: Generator | None) -> Tensor:
+    """Nats (B,) that a fresh model in eval mode assigns to pixels with which it was not prepared."""
     with fixed_global_randomness():
-        return ask(subject.model().eval(), subject.unseen, gen)
+        return likelihood(subject.model().eval(), subject.unseen, gen)
 
 
 def likelihood_has_a_value_an_image(subject: Subject) -> str:
-    """Shape (B,), finite."""
-    for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
-        values = asked(subject, ask, subject.seeded(3))
+    """A likelihood has shape (B,) and is finite."""
+    for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
+        values = log_likelihood(subject, likelihood, subject.seeded(3))
         returned.log_probs(subject.original, values, BATCH, f"{name}()")
         if not torch.isfinite(values).all():
             return f"{name}() is {values.tolist()}; expected finite numbers"
@@ -95,19 +95,32 @@ def likelihood_has_a_value_an_image(subject: Subject) -> str:
 
 
 def same_generator_same_likelihood(subject: Subject) -> str:
-    """A function of weights, pixels and generator; no generator means one seeded with 0."""
-    for name, ask in declared(subject, NORMALISED | ESTIMATES).items():
-        if difference(asked(subject, ask, subject.seeded(3)), asked(subject, ask, subject.seeded(3))) > 0:
-            return f"{name}() gave two values with the same generator; expected one: noise not from gen?"
-        if difference(asked(subject, ask, None), asked(subject, ask, subject.seeded(0))) > 0:
+    """A likelihood depends on weights, pixels and generator alone; no generator means one seeded with 0."""
+    for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
+        if (
+            difference(
+                log_likelihood(subject, likelihood, subject.seeded(3)),
+                log_likelihood(subject, likelihood, subject.seeded(3)),
+            )
+            > 0
+        ):
+            return f"{name}() gave two values with the same generator; expected one: is there noise not from gen?"
+        if (
+            difference(
+                log_likelihood(subject, likelihood, None), log_likelihood(subject, likelihood, subject.seeded(0))
+            )
+            > 0
+        ):
             return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
     return ""
 
 
 def mass_needs_no_noise(subject: Subject) -> str:
     """An exact mass of discrete pixels does not depend on the generator."""
-    _, ask = LOG_PROB
-    gap = difference(asked(subject, ask, subject.seeded(3)), asked(subject, ask, subject.seeded(4)))
+    _, likelihood = LOG_PROB
+    gap = difference(
+        log_likelihood(subject, likelihood, subject.seeded(3)), log_likelihood(subject, likelihood, subject.seeded(4))
+    )
     if gap <= TOLERANCE:
         return ""
     return (
@@ -117,17 +130,25 @@ def mass_needs_no_noise(subject: Subject) -> str:
 
 
 def bounds_are_ordered(subject: Subject) -> str:
-    """On average over their noise, log_prob_bound <= log_prob_importance <= log_prob, of those that there are."""
-    found = [
-        (name, torch.stack([asked(subject, ask, subject.seeded(seed)).cpu().double().mean() for seed in range(DRAWS)]))
-        for name, ask in declared(subject, ORDERED).items()
+    """On average over the noise, log_prob_bound <= log_prob_importance <= log_prob, as far as they are declared."""
+    means = [
+        (
+            name,
+            torch.stack(
+                [
+                    log_likelihood(subject, likelihood, subject.seeded(seed)).cpu().double().mean()
+                    for seed in range(DRAWS)
+                ]
+            ),
+        )
+        for name, likelihood in declared(subject, ORDERED).items()
     ]
-    for (loose, low), (tight, high) in pairwise(found):
+    for (loose, low), (tight, high) in pairwise(means):
         gap, error = float((low - high).mean()), float((low - high).std()) / DRAWS**0.5
         if gap > ERRORS * error + TOLERANCE:
             return (
                 f"{loose}() is on average {gap:.4g} nats above {tight}() on the same images; expected at most 0: "
-                "the log of the weights' mean, not a sum or another mean?"
+                "is it not the log of the mean of the weights?"
             )
     return ""
 
@@ -148,15 +169,15 @@ def evaluations_are_counted(subject: Subject) -> str:
 
 
 def condition_decides(subject: Subject) -> str:
-    """Asked for something else with the same noise, the model draws something else."""
+    """With the same noise and another condition, the model draws other images."""
     if difference(subject.drawn, subject.draw(shift=1)) > 0:
         return ""
-    return "other labels or texts with the same seed gave the same images; expected others: is condition used?"
+    return "other labels or texts with the same seed gave the same images; expected different ones: is condition used?"
 
 
 @torch.no_grad()
 def translations_are_images(subject: Subject) -> str:
-    """translate() gives images of the same shape, in range, both ways."""
+    """translate() gives images of the same shape, in range, in both directions."""
     model = subject.model().eval()
     assert isinstance(model, Translates)
     for direction in ("a_to_b", "b_to_a"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from genbench.check.abilities import NORMALISED, Likelihood, asked, declared
+from genbench.check.abilities import NORMALISED, Likelihood, declared, log_likelihood
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec, DequantisedDensity, ExactLikelihood, Model
 from genbench.errors import GenbenchError
@@ -18,8 +18,8 @@ from genbench.space import density_to_mass, dequantise
 
 SLACK = 20.0  # nats; see random_pixels_are_unlikely
 DRAWS = 16  # of dequantisation
-DOUBTED_DRAWS = 64  # of it, where the first does not agree
-ERRORS = 5.0  # standard errors that chance is given
+MORE_DRAWS = 64  # of dequantisation, where the first draw does not agree
+ERRORS = 5.0  # standard errors within which a difference counts as chance
 BOUND_DRAWS = 4
 SUM_TOLERANCE = 1e-2
 MASS_TOLERANCE = 1e-3  # of a sum of 81 float32 probabilities
@@ -30,7 +30,7 @@ NATS_TOLERANCE = 2e-2
 
 
 def likelihood_is_normalised(subject: Subject) -> str:
-    """Random pixels are unlikely enough, and the probabilities of all small images do not sum to more than 1."""
+    """Random pixels are not too likely, and the probabilities of all small images sum to what their kind allows."""
     return random_pixels_are_unlikely(subject) or all_images_sum_to_one(subject)
 
 
@@ -38,16 +38,16 @@ def random_pixels_are_unlikely(subject: Subject) -> str:
     """Random pixels are no likelier than under the uniform distribution.
 
     With pixels uniform, E[P(x) levels^D] = sum_x P(x) <= 1, so by Markov's inequality log P(x) > -D ln(levels) + SLACK
-    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound. An estimate
-    promises no such thing.
+    has probability at most e^-20 for every normalised model, trained or not, and for every lower bound. This does not
+    hold for estimates.
     """
     uniform = -subject.data.dims * math.log(subject.data.levels)
-    for name, ask in declared(subject, NORMALISED).items():
-        highest = float(asked(subject, ask, subject.seeded(3)).nan_to_num(-math.inf).max())
+    for name, likelihood in declared(subject, NORMALISED).items():
+        highest = float(log_likelihood(subject, likelihood, subject.seeded(3)).nan_to_num(-math.inf).max())
         if highest > uniform + SLACK:
             return (
                 f"{name}() of random pixels is {highest:.4g}; expected at most {uniform:.4g} nats, the uniform "
-                "distribution's: sign, a mean instead of a sum, or -D ln(levels) of dequantisation forgotten?"
+                "distribution's: is the sign wrong, is it a mean instead of a sum, or is -D ln(levels) missing?"
             )
     return ""
 
@@ -62,9 +62,9 @@ def all_images_sum_to_one(subject: Subject) -> str:
     tiny = resized(subject, DataSpec(1, 2, 2, 3, subject.data.classes))
     if tiny is None:
         return ""
-    name, ask = list(declared(subject, NORMALISED).items())[-1]
+    name, likelihood = list(declared(subject, NORMALISED).items())[-1]
     pixels, rule = all_images(tiny.data).to(tiny.device), sum_rule(subject.kind)
-    values = [likelihoods(tiny, ask, pixels, seed) for seed in range(rule.draws)]
+    values = [table_row(tiny, likelihood, pixels, seed) for seed in range(rule.draws)]
     if any(v.shape != (len(pixels),) or not torch.isfinite(v).all() for v in values):
         return ""
     total, error = rule.total(torch.stack(values))
@@ -72,7 +72,7 @@ def all_images_sum_to_one(subject: Subject) -> str:
         return ""
     return (
         f"exp({name}()) of all {len(pixels)} images of 2x2 pixels and 3 grey levels sums to {total:.4g}; expected "
-        f"{rule.expected}: a term missing, or counted twice?"
+        f"{rule.expected}: is a term missing, or counted twice?"
     )
 
 
@@ -99,7 +99,7 @@ def sum_rule(kind: type[Model]) -> SumRule:
 
 
 def resized(subject: Subject, data: DataSpec) -> Subject | None:
-    """The same model for other images; None where it cannot be built."""
+    """The same model class for other images; None where it cannot be built."""
     try:
         return subject.resized(data)
     except (GenbenchError, ValueError, RuntimeError):
@@ -114,29 +114,29 @@ def all_images(data: DataSpec) -> Tensor:
 
 
 @torch.no_grad()
-def likelihoods(subject: Subject, ask: Likelihood, pixels: Tensor, seed: int) -> Tensor:
-    """What a fresh model in eval mode says about the pixels: nats, float64."""
-    return ask(subject.model().eval(), pixels, subject.seeded(seed)).cpu().double()
+def table_row(subject: Subject, likelihood: Likelihood, pixels: Tensor, seed: int) -> Tensor:
+    """Nats that a fresh model in eval mode assigns to the pixels, float64."""
+    return likelihood(subject.model().eval(), pixels, subject.seeded(seed)).cpu().double()
 
 
 def sum_of_exact(table: Tensor) -> tuple[float, float]:
-    """Mean and standard error, over the draws, of the sum of exp of (draws, images)."""
+    """Sum of exp(table) over the images, as mean and standard error over the draws. table: (draws, images), nats."""
     sums = table.exp().sum(1)
     return float(sums.mean()), float(sums.std()) / len(sums) ** 0.5
 
 
 def sum_of_bound(table: Tensor) -> tuple[float, float]:
-    """The sum of exp of the mean over the draws of (draws, images), and how much of it is chance."""
+    """Sum over the images of exp(mean over the draws), with its standard error. table: (draws, images), nats."""
     masses, errors = table.mean(0).exp(), table.std(0) / len(table) ** 0.5
     return float(masses.sum()), float((masses * errors).sum())
 
 
 def density_is_that_of_the_codes(subject: Subject) -> str:
-    """log_prob is log N(z; 0, I) + log |det dz/dy| - D ln(levels) of z = encode(x), by autograd's Jacobian.
+    """log_prob equals log N(z; 0, I) + log |det dz/dy| - D ln(levels) for z = encode(x), with autograd's Jacobian.
 
-    y are the dequantised pixels, x the same in [-1, 1]. Another way to dequantise uniformly differs by chance alone,
-    hence the average over draws. Silent where noise() is not N(0, I), as the prior's density is unknown then, and where
-    images are large and the model cannot be built for small ones.
+    y: dequantised pixels; x: the same in [-1, 1]. A model may use the generator in another way to dequantise, which
+    changes single values by chance; the mean over draws then decides. Passes where noise() is not N(0, I), because the
+    prior's density is then unknown, and where images are large and the model cannot be built for small ones.
     """
     grey = DataSpec(1, 8, 8, subject.data.levels, subject.data.classes)
     small = resized(subject, grey) if subject.data.dims > MOST_DIMS else subject
@@ -144,28 +144,28 @@ def density_is_that_of_the_codes(subject: Subject) -> str:
         return ""
     gaps = [density_gap(small, 0)]
     if abs(gaps[0]) > NATS_TOLERANCE:
-        gaps += [density_gap(small, seed) for seed in range(1, DOUBTED_DRAWS)]
+        gaps += [density_gap(small, seed) for seed in range(1, MORE_DRAWS)]
     mean = torch.tensor(gaps).mean()
     error = torch.tensor(gaps).std() / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
     if abs(mean) <= NATS_TOLERANCE + ERRORS * error:
         return ""
     return (
-        f"log_prob() of an image is {mean:+.4g} nats from log N(encode(x); 0, I) with autograd's log-determinant; "
-        "expected the same: a layer's log-determinant is wrong, or encode() takes other than the centres of grey "
-        "levels?"
+        f"log_prob() of an image differs by {mean:+.4g} nats from log N(encode(x); 0, I) with autograd's "
+        "log-determinant; expected 0: is a layer's log-determinant wrong, or does encode() expect values other than "
+        "the centres of grey levels?"
     )
 
 
 @torch.no_grad()
 def noise_is_standard_normal(model: Model, gen: Generator) -> bool:
-    """Whether the first four moments of noise() are those of N(0, 1)."""
+    """Whether the first four moments of noise() agree with those of N(0, 1)."""
     z = model.eval().noise(NOISES, gen).cpu().double().flatten()  # type: ignore[operator]
     known = {1: (0.0, 1.0), 2: (1.0, 2.0), 3: (0.0, 15.0), 4: (3.0, 96.0)}  # mean and variance of z^k
     return all(abs(float((z**k).mean()) - m) <= ERRORS * (v / len(z)) ** 0.5 for k, (m, v) in known.items())
 
 
 def density_gap(subject: Subject, seed: int) -> float:
-    """log_prob minus what encode implies, of the first image, in nats."""
+    """log_prob of the first image minus the value that encode implies, in nats."""
     model, data = subject.model().eval().requires_grad_(False), subject.data
     pixels = subject.unseen[:1]
     y = dequantise(pixels, data.levels, subject.seeded(seed))
@@ -173,11 +173,11 @@ def density_gap(subject: Subject, seed: int) -> float:
     z, jacobian = (t.cpu().double() for t in (encode(y), torch.autograd.functional.jacobian(encode, y)))
     normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum()
     density = (normal + jacobian.view(data.dims, data.dims).slogdet()[1]).view(1)
-    said = model.log_prob(pixels, subject.seeded(seed)).cpu().double()  # type: ignore[operator]
-    return float(said - density_to_mass(density, data.dims, data.levels))
+    value = model.log_prob(pixels, subject.seeded(seed)).cpu().double()  # type: ignore[operator]
+    return float(value - density_to_mass(density, data.dims, data.levels))
 
 
 def code(model: Model, data: DataSpec, y: Tensor) -> Tensor:
-    """encode() of dequantised pixels y (1, C, H, W), flat."""
+    """encode() of dequantised pixels y (1, C, H, W), as a vector."""
     x = (data.levels * y - 0.5) * 2 / (data.levels - 1) - 1
     return model.encode(x).flatten()  # type: ignore[operator]

@@ -1,8 +1,8 @@
-"""A device without hardware: what a GPU refuses shows on any machine.
+"""A simulated device that refuses what a GPU refuses, on any machine.
 
-Tensors say that they are on DEVICE and compute on the CPU. As with a GPU, operations refuse tensors of both places and
-generators of the other place, and there is no way to numpy but through the CPU. Operations that make the CPU wait for a
-GPU are recorded (genbench.check.waits). Nothing is learned about kernels, memory or the speed of computing.
+Its tensors report DEVICE as their device and compute on the CPU. As on a GPU, operations refuse a mixture of tensors on
+the two devices and generators of the other device, and only tensors on the CPU convert to numpy. Operations that make
+the CPU wait for a GPU are recorded (genbench.check.waits). It does not simulate kernels, memory or speed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from genbench import space
 from genbench.check.waits import record, waits
 
-DEVICE = torch.device("lazy", 0)  # of those that a plain torch build lacks, the one that autograd puts up with
+DEVICE = torch.device("lazy", 0)  # no torch build for CPU or GPU has it, and autograd accepts it
 MAY_CROSS = ("aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_")
 
 Operation = Any  # torch.OpOverload
 
 
 class MisplacedError(RuntimeError):
-    """Tensors or generators are not where an operation needs them."""
+    """Tensors or generators are not on the device that an operation needs."""
 
 
 def identity(generator: Generator) -> int:
-    """What tells one generator from another."""
+    """A number that identifies a generator."""
     return generator._cdata  # type: ignore[attr-defined]
 
 
@@ -40,7 +40,7 @@ class DeviceGenerator(Generator):
     """A generator on DEVICE."""
 
     device = DEVICE
-    alive: ClassVar[set[int]] = set()  # operations get another object for the same generator
+    alive: ClassVar[set[int]] = set()  # operations receive another object for the same generator
 
     def __init__(self) -> None:
         self.alive.add(identity(self))
@@ -50,14 +50,14 @@ class DeviceGenerator(Generator):
 
 
 class OnDevice(Tensor):
-    """A tensor on DEVICE; `raw` holds its numbers on the CPU."""
+    """A tensor on DEVICE; `raw` holds its values on the CPU."""
 
     raw: Tensor
 
     @staticmethod
     def __new__(cls, raw: Tensor) -> OnDevice:
-        """Of a tensor on the CPU."""
-        with torch.inference_mode(False):  # where tensors of this kind could not be viewed
+        """Makes one from a tensor on the CPU."""
+        with torch.inference_mode(False):  # such tensors have no views in inference mode
             shell = torch.Tensor._make_wrapper_subclass(
                 cls, raw.shape, raw.stride(), raw.storage_offset(), dtype=raw.dtype, device=DEVICE
             )
@@ -70,7 +70,7 @@ class OnDevice(Tensor):
 
     @property
     def data(self) -> Tensor:
-        """The tensor without its history."""
+        """The tensor without its autograd history."""
         return Tensor.data.__get__(self)  # type: ignore[attr-defined]
 
     @data.setter  # type: ignore[override]
@@ -79,19 +79,19 @@ class OnDevice(Tensor):
         self.raw = other.raw
 
     def tolist(self) -> list[Any]:
-        """The numbers, as any device gives them."""
+        """The values, as on any device."""
         record("tolist")
         return self.raw.tolist()
 
     def numpy(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused."""
+        """Raises MisplacedError."""
         raise MisplacedError("numpy() of a tensor on another device than the CPU; expected .cpu() first")
 
     __array__ = numpy
 
 
 def compute(op: Operation, args: Any, kwargs: Any) -> Any:
-    """The operation on the CPU, its results where they would be; raises MisplacedError."""
+    """Runs an operation on the CPU and puts the result on the device where it would be. Raises MisplacedError."""
     leaves = tree_leaves((args, kwargs))
     target = next((x.type for x in leaves if isinstance(x, torch.device)), None)
     inputs_there = refuse_mixtures(op, leaves)
@@ -107,7 +107,7 @@ def compute(op: Operation, args: Any, kwargs: Any) -> Any:
 
 
 def refuse_mixtures(op: Operation, leaves: list[Any]) -> bool:
-    """Whether tensors are on DEVICE; raises MisplacedError when others with axes are not, unless `op` may cross."""
+    """Whether there are tensors on DEVICE; raises MisplacedError for a mixture, unless `op` may copy between them."""
     tensors = [x for x in leaves if isinstance(x, Tensor)]
     there = [isinstance(x, OnDevice) for x in tensors]
     here = [not isinstance(x, OnDevice) and x.ndim > 0 for x in tensors]
@@ -121,7 +121,7 @@ def refuse_mixtures(op: Operation, leaves: list[Any]) -> bool:
 
 
 def refuse_strange_generators(op: Operation, leaves: list[Any], there: bool) -> None:
-    """Raises MisplacedError when a generator is not where the result is."""
+    """Raises MisplacedError when a generator is not on the device of the result."""
     for generator in leaves:
         if isinstance(generator, Generator) and (identity(generator) in DeviceGenerator.alive) != there:
             raise MisplacedError(f"{op} and its generator are on different devices; expected device=gen.device")
@@ -133,40 +133,40 @@ def is_there(x: Any) -> bool:
 
 
 def on_cpu(x: Any) -> Any:
-    """Tensors' numbers, and the CPU for a device."""
+    """Replaces a tensor on DEVICE by its values, and a device by the CPU."""
     if isinstance(x, OnDevice):
         return x.raw
     return torch.device("cpu") if isinstance(x, torch.device) else x
 
 
 def writes_to_its_first(op: Operation) -> bool:
-    """Whether the operation returns the argument that it changed."""
+    """Whether the operation returns the argument that it writes to."""
     returns = op._schema.returns
     return len(returns) == 1 and returns[0].alias_info is not None and returns[0].alias_info.is_write
 
 
 class Everywhere(TorchDispatchMode):
-    """Hears of operations that have no tensor on DEVICE yet, such as randn(device=DEVICE)."""
+    """Intercepts operations without a tensor on DEVICE, such as randn(device=DEVICE)."""
 
     def __torch_dispatch__(self, op: Operation, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(op, args, kwargs or {})
 
 
 def generator(device: torch.device | str = "cpu") -> Generator:
-    """torch.Generator for every device, DEVICE too."""
+    """torch.Generator for every device including DEVICE."""
     return DeviceGenerator() if torch.device(device).type == DEVICE.type else Generator(device=device)
 
 
 def autocast(plain: Callable[..., Any], device_type: str, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
-    """torch.autocast, which does not know DEVICE: there it changes nothing."""
+    """torch.autocast, without effect on DEVICE."""
     return nullcontext() if device_type == DEVICE.type else plain(device_type, *args, **kwargs)
 
 
 @contextmanager
 def other_device() -> Iterator[torch.device]:
-    """DEVICE, which exists within."""
+    """Yields DEVICE, which can be used inside this context."""
     before = torch._C._only_lift_cpu_tensors()
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) is then made on the CPU and moved
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) then makes a CPU tensor and moves it
     try:
         with (
             patch.object(space, "Generator", generator),

@@ -1,7 +1,7 @@
-"""The conformance check of which files a model reads: each must be declared, or a replaced file keeps old results.
+"""Checks that a model declares every file that it reads; otherwise results stay in the cache after a file is replaced.
 
-Python's own opens are seen by an audit hook. What compiled code opens (onnxruntime, torch.jit, safetensors) is seen on
-Linux by inotify, below the folder of the class's file and the current folder.
+An audit hook detects the files that Python opens. On Linux, inotify also detects those that compiled code opens
+(onnxruntime, torch.jit, safetensors), below the folder of the class's file and below the current folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _hooked: list[bool] = []
 
 
 def files_are_declared(subject: Subject) -> str:
-    """Building and drawing read no file that files() does not name."""
+    """Building and drawing read only files that files() names."""
     kind = subject.kind
     with reads(Path(sys.modules[kind.__module__].__file__ or ".").resolve().parent, Path.cwd()) as read:
         model = subject.build(0)
@@ -42,11 +42,10 @@ def files_are_declared(subject: Subject) -> str:
 
 @contextmanager
 def reads(*folders: Path) -> Iterator[set[Path]]:
-    """The files that are read meanwhile, by resolved path; below the folders also by compiled code.
+    """Yields a set that holds, after the block, the resolved paths of the files that were read.
 
-    Complete when the block has ended.
-
-    Left out are Python's modules, what is installed, the system's files, and files that are written meanwhile.
+    folders: below them, reads by compiled code are detected too. Python modules, installed packages, system files and
+    files written inside the block are left out.
     """
     if not _hooked:
         sys.addaudithook(_audit)  # cannot be removed again
@@ -82,7 +81,7 @@ def _ignored(path: Path) -> bool:
 
 
 class _Inotify:
-    """Opens of files in folders and the folders below them, by any code."""
+    """Detects files opened in folders and the folders below them, by any code."""
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -93,12 +92,12 @@ class _Inotify:
             self._folders[number] = folder
 
     def close(self) -> set[Path]:
-        """Stops; returns what was opened."""
+        """Stops and returns the files that were opened."""
         opened: set[Path] = set()
         while True:
             try:
                 data = os.read(self._descriptor, 1 << 16)
-            except OSError:  # nothing left, or no inotify on this system
+            except OSError:  # no more events, or no inotify on this system
                 break
             opened |= set(self._paths(data))
         if self._descriptor >= 0:
@@ -116,7 +115,7 @@ class _Inotify:
 
 
 def _below(folders: tuple[Path, ...]) -> list[Path]:
-    """The folders and those below them, hidden and installed ones left out, at most MOST_FOLDERS."""
+    """The folders and all folders below them, without hidden and installed ones; at most MOST_FOLDERS."""
     waiting, chosen = [folder.resolve() for folder in folders], list[Path]()
     while waiting and len(chosen) < MOST_FOLDERS:
         folder = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""What the conformance checks look at: fresh models of one class, what they are fed, and how faults are worded."""
+"""The subject of the conformance checks: fresh models of one class, their inputs, and the wording of faults."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from genbench.space import seeded, to_unit_range
 
 BATCH = 8
 DRAWN = 3
-WAKING = 0.01  # weights are moved by noise of this size, as a layer that starts at zero hides what is behind it
+PERTURBATION = 0.01  # noise added to weights, because a layer that starts at zero hides the layers before it
 
 
 class Subject:
-    """A model class on one kind of data: builds models of it, ready to be looked at, and what they are fed.
+    """A model class and a shape of data: builds models of the class, and makes inputs for them.
 
     kind may be a class that only draws; checks of training then do not apply (Check.needs).
     """
@@ -50,7 +50,7 @@ class Subject:
         self.original = self.build(0)
 
     def seeded(self, seed: int) -> Generator:
-        """A fresh generator on the device of the models."""
+        """A new generator on the device of the models."""
         return seeded(seed, self.device)
 
     def resized(self, data: DataSpec) -> Subject:
@@ -59,7 +59,7 @@ class Subject:
 
     @cached_property
     def batch(self) -> Batch:
-        """Uniform random pixels, a caption each, and labels where the data has them; another domain's images too."""
+        """Uniform random pixels with captions, labels where the data has them, and images of another domain."""
         classes = self.data.classes
         labels = torch.randint(0, classes, (BATCH,), generator=seeded(1)).to(self.device) if classes else None
         pixels = self.random_pixels(1)
@@ -68,7 +68,7 @@ class Subject:
 
     @cached_property
     def unseen(self) -> Tensor:
-        """Uniform random pixels that no model was prepared with."""
+        """Uniform random pixels other than those of `batch`, with which models are prepared."""
         return self.random_pixels(6)
 
     def random_pixels(self, seed: int) -> Tensor:
@@ -77,7 +77,7 @@ class Subject:
         return torch.randint(0, self.data.levels, shape, generator=seeded(seed)).to(torch.uint8).to(self.device)
 
     def build(self, seed: int) -> Model:
-        """A model in training mode, prepared with the batch as the trainer does, and woken (WAKING)."""
+        """A model in training mode, prepared with the batch as by the trainer, with perturbed weights."""
         with fixed_global_randomness():
             model = build(self.kind, self.data, self.config, self.sampler, seed).train().to(self.device)
             if issubclass(self.kind, Model):  # a class that only draws is not trained
@@ -85,7 +85,7 @@ class Subject:
             gen = seeded(seed)
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter.add_((WAKING * torch.randn(parameter.shape, generator=gen)).to(self.device))
+                    parameter.add_((PERTURBATION * torch.randn(parameter.shape, generator=gen)).to(self.device))
         return model
 
     def model(self) -> Model:
@@ -93,13 +93,13 @@ class Subject:
         return copy.deepcopy(self.original)
 
     def losses(self, model: Model) -> Iterator[tuple[str, Loss]]:
-        """Each turn's player and its loss, each turn with a generator of its own."""
+        """The player and the loss of each turn; each turn gets a new generator."""
         for stage in model.stages:
             for player in stage.turns:
                 yield player, model.loss(self.batch, player, 0, self.seeded(2))
 
     def condition(self, n: int, shift: int = 0) -> Condition | None:
-        """What a conditional model is asked for; another shift asks for something else."""
+        """The condition of n samples, None for an unconditional model; another shift gives another condition."""
         if issubclass(self.kind, ClassConditional):
             labels = (torch.arange(n) + shift) % max(self.data.classes, 1)
             return Condition(labels=labels.to(self.device))
@@ -110,7 +110,7 @@ class Subject:
         return None
 
     def draw(self, n: int = DRAWN, seed: int = 3, model: Model | None = None, shift: int = 0) -> Tensor:
-        """Samples (n, C, H, W) of the model (default: a fresh one) in eval mode, as the harness draws them."""
+        """Samples (n, C, H, W) of the model (default: a fresh one) in eval mode, drawn as by the harness."""
         model = (self.model() if model is None else model).eval()
         with torch.inference_mode(), fixed_global_randomness():
             x = model.sample(n, self.seeded(seed), self.condition(n, shift))
@@ -129,7 +129,7 @@ class Subject:
 
 @contextmanager
 def fixed_global_randomness() -> Iterator[None]:
-    """Global random numbers seeded within and restored after, so that only one check sees a model that uses them."""
+    """Seeds the global generators and restores them afterwards; a model that uses them then fails one check only."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.default_generator.manual_seed(0)
         torch.cuda.manual_seed_all(0)
@@ -143,16 +143,17 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float((a.nan_to_num(0.0) - b.nan_to_num(0.0)).abs().max())
 
 
-def shape_fault(what: str, found: Tensor, expected: tuple[int, ...]) -> str:
-    """A complaint when the shape is not the expected one."""
-    if tuple(found.shape) == expected:
+def shape_fault(what: str, x: Tensor, expected: tuple[int, ...]) -> str:
+    """A message when the shape is not the expected one, else ""."""
+    if tuple(x.shape) == expected:
         return ""
-    return f"{what} has shape {tuple(found.shape)}; expected {expected}"
+    return f"{what} has shape {tuple(x.shape)}; expected {expected}"
 
 
 def range_fault(what: str, x: Tensor) -> str:
-    """A complaint when finite values leave [-1, 1]."""
+    """A message when finite values are outside [-1, 1], else ""."""
     x = x[torch.isfinite(x)].float()
     if len(x) == 0 or float(x.abs().max()) <= 1 + 1e-4:
         return ""
-    return f"{what} span {float(x.min()):.4g} .. {float(x.max()):.4g}; expected [-1, 1]: tanh, clamp, or wrong scale?"
+    limits = f"{float(x.min()):.4g} .. {float(x.max()):.4g}"
+    return f"{what} span {limits}; expected [-1, 1]: is a tanh or clamp missing, or the scale wrong?"

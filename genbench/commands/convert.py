@@ -65,8 +65,8 @@ def _record(old: dict[str, Any], finished: str) -> Record:
 
 def branches(metric: str, flat: dict[str, Any]) -> Protocol:
     """The tree of a flat protocol. Fields that the metric declares belong to the branch `metric`, whatever the name."""
-    own = METRICS[metric].protocol if metric in METRICS else {}
-    timed = metric in METRICS and METRICS[metric].reads.alone
+    declared = METRICS[metric] if metric in METRICS else None  # noqa: SIM401 - a registry has no get
+    own = declared.protocol if declared else {}
     tree: Protocol = {"data": {}, "features": {}, "metric": {}, "model": {}, "machine": {}}
     for name, value in flat.items():
         if name in own:
@@ -77,8 +77,10 @@ def branches(metric: str, flat: dict[str, Any]) -> Protocol:
             tree["features"][name] = value
         elif name in MODEL_FIELDS:
             tree["model"][name] = value
+        elif declared and declared.reads.alone and name in MACHINE_FIELDS:
+            tree["machine"] |= {name: value} if name in declared.machine else {}
         else:
-            tree["machine" if timed and name in MACHINE_FIELDS else "metric"][name] = value
+            tree["metric"][name] = value
     return tree
 
 

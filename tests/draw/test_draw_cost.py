@@ -57,7 +57,7 @@ class Walker(Sleeper, Steps):
         x = super().sample(n, gen).flatten(1)
         for _ in range(self.steps):
             x = self.net(x)
-        return x
+        return x.view(n, *self.data.shape)
 
 
 def cost_of(model, **options):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from genbench.commands.convert import branches
 from genbench.contract import DataSpec, Draws
 from genbench.draw.cost import Cost, TimedBatch
 from genbench.errors import CellFailure, Undefined
@@ -95,3 +96,10 @@ def test_parameters_of_a_wrapped_graph_are_unknown_unless_declared():
     with pytest.raises(Undefined, match="does not declare parameter_count"):
         parameters(cost=replace(KNOWN, parameters=Wrapped(data).parameter_count))
     assert parameters(cost=replace(KNOWN, parameters=Declares(data).parameter_count)).value == 5
+
+
+def test_a_converted_record_keeps_only_what_its_value_depends_on():
+    flat = {"dataset": "digits", **SETTING}
+    assert branches("parameters", flat)["machine"] == branches("evaluations", flat)["machine"] == {}
+    assert branches("latency", flat)["machine"] == machine("latency", KNOWN)
+    assert branches("parameters", flat)["metric"] == {}

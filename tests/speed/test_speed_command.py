@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -25,12 +26,13 @@ models:
   - {name: cgan}
   - {name: theirs, samples: x.npy}
 metrics: [fid, images_per_second]
+samples: 20
 """
 
 
 @pytest.fixture
 def suite(tmp_path) -> Path:
-    (tmp_path / "x.npy").write_bytes(b"")
+    np.save(tmp_path / "x.npy", np.arange(20 * 64, dtype=np.uint8).reshape(20, 1, 8, 8) % 17)
     (tmp_path / "s.yaml").write_text(SUITE)
     return tmp_path / "s.yaml"
 

@@ -47,11 +47,11 @@ def compared(setting: Setting, item: str) -> dict[str, Any]:
         sampler = {"steps": 5} if model == "ddim" else {}
         subject = TimedModel("planted", "planted", "model.py:Planted", str(trees[1]), {}, sampler, "fp32", SPEC)
         options = Options(setting.device, 1, 64, TOLERANCE_PAIRED, seed=int(number), shorten=True)
-        outcome = compare_one(subject, trees, options, 1, time.monotonic() + seconds, lambda line: None)
-    ratio = outcome.ratio
+        comparison = compare_one(subject, trees, options, 1, time.monotonic() + seconds, lambda line: None)
+    ratio = comparison.ratio
     assert ratio is not None
     return {
-        "planted": share, "tolerance": TOLERANCE_PAIRED, "batch": outcome.batch, "ratio": ratio.value,
+        "planted": share, "tolerance": TOLERANCE_PAIRED, "batch": comparison.batch, "ratio": ratio.value,
         "interval": [ratio.lo, ratio.hi], "rounds": ratio.n, "verdict": ratio.verdict,
-        "closed": outcome.closes(TOLERANCE_PAIRED),
+        "closed": comparison.closes(TOLERANCE_PAIRED),
     }  # fmt: skip

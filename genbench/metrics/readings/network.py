@@ -59,7 +59,7 @@ class _Translation(Reading):
 
 
 class _Cost(Reading):
-    """What drawing costs on this machine: cost, a genbench Cost."""
+    """The cost of drawing on this machine: cost, a genbench.draw.cost.Cost."""
 
     name = "cost"
     depends_on = ("samples", "machine", "speed")
