@@ -115,11 +115,11 @@ def pinned_globals() -> Iterator[None]:
     import torch
 
     before = _global_settings(torch)
-    _set_globals(torch, {**PINNED, "threads": before["threads"], "device": torch.device("cpu")})
+    _change_globals(torch, before, {**PINNED, "threads": before["threads"], "device": torch.device("cpu")})
     try:
         yield
     finally:
-        _set_globals(torch, before)
+        _change_globals(torch, _global_settings(torch), before)
 
 
 def _global_settings(torch: Any) -> dict[str, Any]:
@@ -136,9 +136,11 @@ def _global_settings(torch: Any) -> dict[str, Any]:
     }
 
 
-def _set_globals(torch: Any, settings: dict[str, Any]) -> None:
+def _change_globals(torch: Any, now: dict[str, Any], settings: dict[str, Any]) -> None:
     """Sets what differs: a default device, once set, slows down every operation."""
-    now, cudnn = _global_settings(torch), torch.backends.cudnn
+    if now == settings:  # nearly always, and drawing is timed with this check in it
+        return
+    cudnn = torch.backends.cudnn
     setters: dict[str, Callable[[Any], object]] = {
         "dtype": lambda name: torch.set_default_dtype(getattr(torch, name)),
         "device": lambda device: torch.set_default_device(None if device.type == "cpu" else device),
