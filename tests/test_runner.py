@@ -136,13 +136,13 @@ def test_killed_and_continued(place):
     run = subprocess.Popen(command(path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store, deadline = Store(), time.monotonic() + 100
     scratch = store.root / "scratch" / Kind.WEIGHTS
-    while not (list(scratch.glob("*/checkpoint.pt")) and list((store.root / Kind.WEIGHTS).glob("*/meta.json"))):
+    while not (list(scratch.glob("*/checkpoint.pt")) and list((store.root / Kind.WEIGHTS).glob("[!.]*/meta.json"))):
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.1)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    weights = {p.name: p.stat().st_mtime_ns for p in (store.root / Kind.WEIGHTS).iterdir()}
+    weights = {p.name: p.stat().st_mtime_ns for p in (store.root / Kind.WEIGHTS).glob("[!.]*")}
     started = time.monotonic()
     while any("genbench" in name for name in children()) and time.monotonic() - started < 20:
         time.sleep(0.1)
