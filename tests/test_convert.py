@@ -44,7 +44,10 @@ def test_a_field_belongs_to_the_metric_that_declares_it_and_to_the_model_otherwi
     assert tree["model"] == {"sampler": {"steps": 50}, "config": {}, "precision": "fp32"}
     assert tree["data"] == {"name": "d", "n_real": 9}
     assert branches("cas", {"steps": 500, "batch": 64})["metric"] == {"steps": 500, "batch": 64}
-    assert branches("latency", {"batch": 64, "threads": 2})["machine"] == {"batch": 64, "threads": 2}
+    timed = {"batch": 64, "threads": 2}
+    assert branches("latency", timed)["machine"] == {"threads": 2}  # one image at a time, whatever the batch
+    assert branches("images_per_second", timed)["machine"] == timed
+    assert branches("parameters", timed)["machine"] == {}
 
 
 def test_claims_are_converted_too(tmp_path):

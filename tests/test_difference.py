@@ -16,7 +16,7 @@ from genbench.records import Record, write_records
 from genbench.report import difference
 from genbench.report.difference import Tolerance
 
-PROTOCOL = {"extractor": "digits-classifier", "n_fake": 2000}
+PROTOCOL = {"data": {"n_fake": 2000}, "features": {"extractor": "digits-classifier"}}
 
 
 def record(metric: str, value: float | None, half: float | None = None, **more) -> Record:
@@ -83,9 +83,9 @@ def test_numbers_without_an_interval_are_exact(results):
 
 
 def test_other_protocols_are_not_compared_and_the_fields_are_named(results):
-    found = only(results, record("fid", 2.0, 0.3), record("fid", 9.0, 0.3, protocol={**PROTOCOL, "n_fake": 500}))
+    found = only(results, record("fid", 2.0, 0.3), record("fid", 9.0, 0.3, protocol={**PROTOCOL, "data": {"n_fake": 500}}))
     assert (found.verdict, found.change) == ("not compared", None)
-    assert found.reason == "n_fake is 2000 for A, 500 for B"
+    assert found.reason == "data.n_fake is 2000 for A, 500 for B"
 
 
 def test_kinds_of_likelihood_are_not_compared(results):
