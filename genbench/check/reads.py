@@ -22,22 +22,32 @@ SYSTEM = tuple(Path(p) for p in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib"
 INSTALLED = tuple(Path(p).resolve() for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()})
 IN_OPEN, IN_ISDIR, EVENT = 0x20, 0x40000000, struct.Struct("iIII")
 MOST_FOLDERS = 500
+CONFIRMATIONS = 2
 _watching: list[tuple[set[Path], set[Path]]] = []  # (read, written) of each recording in progress
 _hooked: list[bool] = []
 
 
 def files_are_declared(subject: Subject) -> str:
     """Building and drawing read only files that files() names."""
+    loose = _undeclared(subject)
+    for _ in range(CONFIRMATIONS):  # inotify also sees other processes, which do not open the same file every time
+        if not loose:
+            return ""
+        loose &= _undeclared(subject)
+    if not loose:
+        return ""
+    first, more = min(loose), f" ({len(loose)} such)" if len(loose) > 1 else ""
+    return f"reads {first}{more}, which files() does not name; after it is replaced, old results would be shown"
+
+
+def _undeclared(subject: Subject) -> set[Path]:
+    """Files that one building and drawing read and that files() does not name."""
     kind = subject.kind
     with reads(Path(sys.modules[kind.__module__].__file__ or ".").resolve().parent, Path.cwd()) as read:
         model = subject.build(0)
         subject.draw(1, model=model)
     declared = [kind.beside(name).resolve() for name in kind.files(model.config)]
-    loose = sorted(path for path in read if not any(path == own or own in path.parents for own in declared))
-    if not loose:
-        return ""
-    more = f" ({len(loose)} such)" if len(loose) > 1 else ""
-    return f"reads {loose[0]}{more}, which files() does not name; after it is replaced, old results would be shown"
+    return {path for path in read if not any(path == own or own in path.parents for own in declared)}
 
 
 @contextmanager
@@ -75,7 +85,7 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _ignored(path: Path) -> bool:
-    if path.suffix in IGNORED_ENDS or path.is_dir() or not path.exists():
+    if path.name.startswith(".") or path.suffix in IGNORED_ENDS or path.is_dir() or not path.exists():
         return True
     return any(root in path.parents for root in (*SYSTEM, *INSTALLED))
 
