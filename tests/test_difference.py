@@ -83,7 +83,9 @@ def test_numbers_without_an_interval_are_exact(results):
 
 
 def test_other_protocols_are_not_compared_and_the_fields_are_named(results):
-    found = only(results, record("fid", 2.0, 0.3), record("fid", 9.0, 0.3, protocol={**PROTOCOL, "data": {"n_fake": 500}}))
+    found = only(
+        results, record("fid", 2.0, 0.3), record("fid", 9.0, 0.3, protocol={**PROTOCOL, "data": {"n_fake": 500}})
+    )
     assert (found.verdict, found.change) == ("not compared", None)
     assert found.reason == "data.n_fake is 2000 for A, 500 for B"
 
