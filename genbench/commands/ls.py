@@ -40,7 +40,8 @@ def _datasets() -> Iterator[NameAndLine]:
 def _metrics() -> Iterator[NameAndLine]:
     def line(name: str, metric: Any) -> str:
         about = METRICS.built_in[name].about if METRICS.is_built_in(name) else metric.about or metric.title
-        return f"{about} ({metric.unit or 'no unit'}, {metric.better} is better)"
+        cannot = f". {metric.cannot_detect}" if metric.cannot_detect else ""
+        return f"{about} ({metric.unit or 'no unit'}, {metric.better} is better){cannot}"
 
     return _rows(METRICS, line)
 

@@ -72,8 +72,9 @@ class Metric:
     branch. of_reference: what compute is given as `known` beside the reference's rows. similarity: the distance
     between images that the reading computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is
     the extractor, else lpips-vgg16. machine: names of the settings of genbench.draw.cost.Cost that the value depends
-    on. about: one line for `genbench ls metrics`. source, code: of a plug-in, set when it is loaded: the name that
-    metrics.get finds it by, and the hash of its code.
+    on. about: one line for `genbench ls metrics`. cannot_detect: one sentence about which
+    faults of a model leave the value good. source, code: of a plug-in, set when it is loaded: the name that metrics.get
+    finds it by, and the hash of its code.
 
         def brightness(*, fake, real):  # pixels (N, P), (M, P) in [0, 1]
             return Value(abs(float(fake.mean() - real.mean())))
@@ -95,6 +96,7 @@ class Metric:
     similarity: str = ""
     machine: tuple[str, ...] = ()
     about: str = ""
+    cannot_detect: str = ""
     source: str = ""
     code: str = ""
 

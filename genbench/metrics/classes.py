@@ -37,6 +37,24 @@ def rarest_class(*, probabilities: Any) -> Value:
 
 
 CLASSES = (
-    Metric("confidence", "Confidence", 2, "higher", "probability", PROBABILITIES, confidence),
-    Metric("rarest_class", "Rarest class", 1, "higher", "share", PROBABILITIES, rarest_class),
+    Metric(
+        "confidence",
+        "Confidence",
+        2,
+        "higher",
+        "probability",
+        PROBABILITIES,
+        confidence,
+        cannot_detect="Does not detect a lack of variety, nor unrealistic images that the classifier is sure of.",
+    ),
+    Metric(
+        "rarest_class",
+        "Rarest class",
+        1,
+        "higher",
+        "share",
+        PROBABILITIES,
+        rarest_class,
+        cannot_detect="Does not detect unrealistic images, nor a lack of variety within a class.",
+    ),
 )

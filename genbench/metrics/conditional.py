@@ -56,9 +56,11 @@ CONDITIONAL = (
     Metric(
         "class_accuracy", "Class accuracy", 1, "higher", "share", CONDITION, agreement,
         abilities=("ClassConditional",), protocol={**_PROTOCOL, "asked_by": "class label"},
+        cannot_detect="Does not detect a lack of variety within a class, nor bad images that are classified correctly.",
     ),
     Metric(
         "prompt_agreement", "Prompt agreement", 1, "higher", "share", CONDITION, agreement,
         abilities=("TextConditional",), protocol={**_PROTOCOL, "asked_by": "text that names a class"},
+        cannot_detect="Does not detect whether images follow the rest of the text, nor a lack of variety.",
     ),
 )  # fmt: skip

@@ -55,6 +55,7 @@ def peak_mib(*, cost: Cost) -> Value:
 
 
 TIMING = ("device", "threads", "dtype", "torch")  # settings of the machine that every timing depends on
+_NOT_QUALITY = "Does not detect how good the images are, and does not apply to another machine or batch."
 PEAK = ("batch", "device", "memory", "torch")
 
 COSTS = (
@@ -67,6 +68,7 @@ COSTS = (
         COST,
         images_per_second,
         machine=("batch", *TIMING),
+        cannot_detect=_NOT_QUALITY,
     ),
     Metric(
         "latency",
@@ -78,8 +80,27 @@ COSTS = (
         latency,
         protocol={"images": 1, "statistic": "median"},
         machine=TIMING,
+        cannot_detect=_NOT_QUALITY,
     ),
-    Metric("evaluations", "Network evaluations", 2, "lower", "evaluations/image", COST, network_evaluations),
-    Metric("parameters", "Parameters", 1, "lower", "parameters", COST, parameters),
-    Metric("peak_memory", "Peak memory", 2, "lower", "MiB", COST, peak_mib, machine=PEAK),
+    Metric(
+        "evaluations",
+        "Network evaluations",
+        2,
+        "lower",
+        "evaluations/image",
+        COST,
+        network_evaluations,
+        cannot_detect="Does not detect how expensive an evaluation is, nor how good the images are.",
+    ),
+    Metric(
+        "parameters",
+        "Parameters",
+        1,
+        "lower",
+        "parameters",
+        COST,
+        parameters,
+        cannot_detect="Does not detect how often a parameter is used, nor how good the images are.",
+    ),
+    Metric("peak_memory", "Peak memory", 2, "lower", "MiB", COST, peak_mib, machine=PEAK, cannot_detect=_NOT_QUALITY),
 )

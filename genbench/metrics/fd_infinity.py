@@ -24,7 +24,7 @@ from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, Known, checked_pair
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.degenerate import refuse_equal_rows
-from genbench.metrics.frechet import Moments, distance, feature_moments, reference_moments
+from genbench.metrics.frechet import FID, Moments, distance, feature_moments, reference_moments
 from genbench.metrics.readings import FEATURES
 
 _GROUPS, _SHUFFLE_SEED = 8, 2020
@@ -132,4 +132,5 @@ FD_INFINITY = Metric(
         "arithmetic": "float64",
     },
     of_reference=OfReference("moments", reference_moments),
+    cannot_detect=FID.cannot_detect,
 )

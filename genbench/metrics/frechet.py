@@ -168,4 +168,5 @@ FID = Metric(
     compute=fid,
     protocol={"covariance": "divided by n - 1", "arithmetic": "float64"},
     of_reference=OfReference("moments", reference_moments),
+    cannot_detect="Does not detect differences beyond mean and covariance of the features, nor copies of train images.",
 )

@@ -102,4 +102,5 @@ IS = Metric(
     reads=PROBABILITIES,
     compute=inception_score_value,
     protocol={"splits": _SPLITS, "shuffle_seed": _SHUFFLE_SEED, "arithmetic": "float64"},
+    cannot_detect="Does not detect images alike within a class, unrealistic ones with a clear class, nor copies.",
 )

@@ -130,6 +130,8 @@ def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
     return normal_interval(value, max(first - interaction(fake) / 2, first / 2), how)
 
 
+_CANNOT_DETECT = "Does not detect differences beyond the first three moments of features, nor copies of train images."
+
 KID = Metric(
     name="kid",
     title="KID",
@@ -140,6 +142,7 @@ KID = Metric(
     compute=kid,
     protocol={"kernel": "(x'y / D + 1)^3", "estimator": "unbiased, all pairs", "arithmetic": "float64"},
     of_reference=OfReference("mean of (x'y / D + 1)^3 over pairs", reference_similarity),
+    cannot_detect=_CANNOT_DETECT,
 )
 
 
@@ -181,4 +184,5 @@ KID_SUBSETS = Metric(
         "subset_seed": _SUBSET_SEED,
         "arithmetic": "float64",
     },
+    cannot_detect=_CANNOT_DETECT,
 )

@@ -60,6 +60,9 @@ def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> N
 
 
 _PROTOCOL = {"pixels": "discrete", "arithmetic": "float64 mean"}
+_CANNOT_DETECT = (
+    "Does not detect bad samples: replacing 99 % of them by noise costs at most 6.7 bits for a whole image."
+)
 
 BITS_PER_DIM = Metric(
     name="bits_per_dim",
@@ -71,6 +74,7 @@ BITS_PER_DIM = Metric(
     compute=mean_bits_per_dim,
     abilities=("ExactLikelihood", "DequantisedDensity", "LikelihoodBound"),
     protocol=_PROTOCOL,
+    cannot_detect=_CANNOT_DETECT,
 )
 
 BITS_PER_DIM_IWAE = Metric(
@@ -83,6 +87,7 @@ BITS_PER_DIM_IWAE = Metric(
     compute=mean_bits_per_dim,
     abilities=("ImportanceBound",),
     protocol={**_PROTOCOL, "k": 64},
+    cannot_detect=_CANNOT_DETECT,
 )
 
 BITS_PER_DIM_ODE = Metric(
@@ -95,6 +100,7 @@ BITS_PER_DIM_ODE = Metric(
     compute=mean_bits_per_dim,
     abilities=("LikelihoodEstimate",),
     protocol={**_PROTOCOL, "steps": 16},
+    cannot_detect=_CANNOT_DETECT,
 )
 
 LIKELIHOOD_METRICS = (BITS_PER_DIM, BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE)

@@ -23,6 +23,12 @@ from genbench.metrics.degenerate import refuse_few_for_balls, refuse_points_for_
 from genbench.metrics.readings import FEATURES
 
 DISTANCE_BLOCK = 256  # rows of the distance matrix in memory at a time
+_CANNOT_DETECT = {
+    "precision": "Does not detect missing modes: one good sample, repeated, scores 1; real outliers admit bad ones.",
+    "recall": "Does not detect bad samples: those that are scattered have large balls, which contain the real images.",
+    "density": "Does not detect missing modes; samples where real images are dense compensate for bad ones.",
+    "coverage": "Does not detect bad samples beside good ones, nor how often each mode is drawn.",
+}
 _NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # each paper's own k
 
 
@@ -190,6 +196,7 @@ MANIFOLD = tuple(
         compute=compute,
         protocol={"k": _NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
         of_reference=None if name == "recall" else radii_for(_NEIGHBOURS[name]),
+        cannot_detect=_CANNOT_DETECT[name],
     )
     for name, compute in {"precision": precision, "recall": recall, "density": density, "coverage": coverage}.items()
 )

@@ -100,4 +100,5 @@ PER_CLASS_FID = Metric(
         "covariance": "divided by n - 1",
         "arithmetic": "float64",
     },
+    cannot_detect="Does not detect differences beyond mean and covariance of each class's features, nor copies.",
 )

@@ -157,4 +157,5 @@ CAS = Metric(
         "seed": _SEED,
         "augmentation": "none",
     },
+    cannot_detect="Does not detect copies of training images, nor artefacts that do not mislead a classifier.",
 )

@@ -209,11 +209,20 @@ def fid_b_to_a(*, a_to_b: Direction, b_to_a: Direction) -> Value:
 
 
 def _declare(
-    name: str, title: str, unit: str, compute: Callable[..., Value], similarity: str = "", **protocol: Any
+    name: str,
+    title: str,
+    unit: str,
+    compute: Callable[..., Value],
+    cannot_detect: str,
+    similarity: str = "",
+    **protocol: Any,
 ) -> Metric:
     """A metric of a model that Translates; lower is better except for similarity."""
     better = "higher" if compute is paired_ssim else "lower"
-    return Metric(name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol, similarity=similarity)
+    return Metric(
+        name, title, 1, better, unit, TRANSLATION, compute, ("Translates",), protocol, similarity=similarity,
+        cannot_detect=cannot_detect,
+    )  # fmt: skip
 
 
 _AVERAGED: dict[str, Any] = {"directions": "both, averaged"}
@@ -225,11 +234,18 @@ _SSIM: dict[str, Any] = {
 }
 _FRECHET: dict[str, Any] = {"covariance": "divided by n - 1", "arithmetic": "float64"}
 
+_NO_CHANGE = "Does not detect whether the translation is right: a model that changes nothing has an error of 0."
+_BLUR = "Does not detect blur reliably, nor that a translation which differs from the paired image is plausible."
+_PLAUSIBLE = "Does not detect that a translation which differs from the paired image is plausible."
+_ANY_ORDER = (
+    "Does not detect translations that ignore their input, nor differences beyond mean and covariance of features."
+)
+
 TRANSLATIONS = (
-    _declare("cycle_error", "Cycle error", "grey range", cycle_error, **_CYCLE, **_AVERAGED),
-    _declare("paired_l1", "Paired L1", "grey range", paired_l1, **_AVERAGED),
-    _declare("paired_ssim", "Paired _SSIM", "similarity", paired_ssim, **_SSIM, **_AVERAGED),
-    _declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, "lpips-vgg16", **_AVERAGED),
-    _declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, **_FRECHET),
-    _declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, **_FRECHET),
+    _declare("cycle_error", "Cycle error", "grey range", cycle_error, _NO_CHANGE, **_CYCLE, **_AVERAGED),
+    _declare("paired_l1", "Paired L1", "grey range", paired_l1, _BLUR, **_AVERAGED),
+    _declare("paired_ssim", "Paired SSIM", "similarity", paired_ssim, _PLAUSIBLE, **_SSIM, **_AVERAGED),
+    _declare("paired_lpips", "Paired LPIPS", "distance", paired_lpips, _PLAUSIBLE, "lpips-vgg16", **_AVERAGED),
+    _declare("fid_a_to_b", "FID, A to B", "feature^2", fid_a_to_b, _ANY_ORDER, **_FRECHET),
+    _declare("fid_b_to_a", "FID, B to A", "feature^2", fid_b_to_a, _ANY_ORDER, **_FRECHET),
 )  # fmt: skip

@@ -76,4 +76,5 @@ VENDI = Metric(
     reads=GENERATED,
     compute=vendi,
     protocol={"kernel": "cosine of features", "order": 1, "arithmetic": "float64"},
+    cannot_detect="Does not detect unrealistic samples: noise is diverse too.",
 )

@@ -146,4 +146,5 @@ SLICED_WASSERSTEIN = Metric(
         "pixels": "in [0, 1]",
         "arithmetic": "float64",
     },
+    cannot_detect="Does not detect what is small in pixel values, such as blurred detail, nor copies of train images.",
 )

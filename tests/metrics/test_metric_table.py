@@ -1,6 +1,7 @@
 """The table of metrics: names, lookup, and what importing it costs."""
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,7 @@ def test_every_metric_is_declared_in_full(metric):
     assert all(p.kind is p.KEYWORD_ONLY for p in taken.values())
     assert metric.better in ("lower", "higher")
     assert metric.unit
+    assert re.fullmatch(r"Does not detect [^.]{20,120}( [0-9]\.[0-9] [^.]{5,40})?\.", metric.cannot_detect)
     assert set(metric.abilities) <= {a.__name__ for a in contract.ABILITIES}
 
 
