@@ -237,7 +237,7 @@ def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report)
     return [_record(inputs, plan, metric) for plan, metric in planned if metric.reads.alone == alone]
 
 
-class _NotKept(Exception):  # noqa: N818 - passes a failure through the store, which keeps successful results only
+class _NotKept(Exception):  # noqa: N818 - passes through the store what the next run must measure again
     def __init__(self, measured: Measured) -> None:
         self.measured = measured
 
@@ -251,15 +251,15 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
 
     def make(folder: Path) -> None:
         measured = measure_metric(metric, inputs, cell.facts_for(planned), inputs.device)
-        if measured.status == FAILED:
+        if measured.status == FAILED or (measured.value is not None and measured.value.busy):
             raise _NotKept(measured)
         value = {"measured": to_plain(measured), "provenance": vars(cell.provenance), "code": cell.source.code}
         (folder / VALUE_FILE).write_text(json.dumps(value))
 
     try:
         inputs.store.kept(Kind.VALUES, planned.key, make)
-    except _NotKept as failure:
-        return failed_record(cell, planned, failure.measured.reason)
+    except _NotKept as found:
+        return _base(cell, planned, **found.measured.fields())
     kept = stored_record(cell, planned, inputs.store)
     assert kept is not None
     return kept

@@ -28,7 +28,7 @@ class Value:
     """A number with its interval.
 
     interval: how lo..hi was computed ("" when there is none). kind: of a likelihood, one of
-    genbench.records.LIKELIHOOD_KINDS; "" for other metrics.
+    genbench.records.LIKELIHOOD_KINDS; "" for other metrics. busy: what disturbed the timing, as in genbench.records.
     """
 
     value: float
@@ -36,6 +36,7 @@ class Value:
     hi: float | None = None
     interval: str = ""
     kind: str = ""
+    busy: str = ""
 
 
 # Smallest and largest possible value by unit. An interval of a mean over seeds is cut there.

@@ -28,9 +28,9 @@ ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 class Entry:
     """One metric of one row, over its seeds.
 
-    value, lo, hi: null unless status is ok; interval says how lo..hi was computed. reason: why there is no
-    value. seeds: those of the value. missing: which seeds have no value and why, "" when all have one. record: one of
-    the records of the entry, for its protocol.
+    value, lo, hi: null unless status is ok; interval says how lo..hi was computed. reason: why there is no value. seeds:
+    those of the value. missing: which seeds have no value and why, "" when all have one. busy: which seeds were timed on
+    a busy machine, and what kept it busy. record: one of the records of the entry, for its protocol.
     """
 
     status: str
@@ -43,11 +43,17 @@ class Entry:
     reason: str = ""
     seeds: tuple[int, ...] = ()
     missing: str = ""
+    busy: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether there is a value."""
         return self.status == OK
+
+    @property
+    def rankable(self) -> bool:
+        """Whether the value may be compared with others: every seed has one, and none was timed on a busy machine."""
+        return self.ok and not self.missing and not self.busy
 
     @property
     def low(self) -> float:
@@ -140,15 +146,16 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
     Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
     `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, NA
-    for other metrics) and `<metric>_rank` (whole, NA where not ranked).
+    for other metrics) and `<metric>_rank` (whole, NA where not ranked). `busy`, the last: the metrics that were timed
+    on a busy machine, NA where none was.
     """
     datasets = boards(records)
     metrics = metric_order(c.metric for board in datasets for c in board.columns)
     data = [_flat(row, metrics, board) for board in datasets for row in board.rows]
     columns = ["model", "dataset", "role", "family", "seeds"]
     columns += [f"{metric}{end}" for metric in metrics for end in ENDS]
-    frame = pd.DataFrame(data, columns=columns)
-    return frame.astype({c: _dtype(c) for c in columns[5:]} | dict.fromkeys(columns[:4], "string") | {"seeds": "int64"})
+    types = {c: _dtype(c) for c in columns[5:]} | dict.fromkeys([*columns[:4], "busy"], "string") | {"seeds": "int64"}
+    return pd.DataFrame(data, columns=[*columns, "busy"]).astype(types)
 
 
 def _dtype(column: str) -> str:
@@ -161,6 +168,7 @@ def _flat(row: Row, metrics: Sequence[str], board: Board) -> dict[str, Any]:
     ranked = {c.metric: c.ranks.get(row.model) for c in board.columns}
     data: dict[str, Any] = {"model": row.model, "dataset": row.dataset, "role": row.role, "family": row.family}
     data["seeds"] = len(row.seeds)
+    data["busy"] = ", ".join(m for m in metrics if m in row.entries and row.entries[m].busy) or None
     for metric in metrics:
         entry = row.entries.get(metric)
         if entry is not None and entry.ok:
@@ -232,17 +240,23 @@ def over_seeds(records: Sequence[Record]) -> Entry:
     kind = weakest(r.kind for r in good)
     seeds = tuple(r.seed for r in good)
     missing = _reasons([r for r in records if r.status != OK], named=True)
-    return Entry(OK, good[0], value, lo, hi, interval, kind, seeds=seeds, missing=missing)
+    busy = _named([(r.busy, r.seed) for r in good if r.busy])
+    return Entry(OK, good[0], value, lo, hi, interval, kind, seeds=seeds, missing=missing, busy=busy)
 
 
 def _reasons(records: Sequence[Record], named: bool = False) -> str:
     """Every reason once; with its seeds where there are several reasons, or always with `named`."""
-    seeds: dict[tuple[str, str], list[str]] = {}
-    for record in records:
-        seeds.setdefault((record.status, record.reason), []).append(str(record.seed))
-    if len(seeds) == 1 and not named:
+    if len({(r.status, r.reason) for r in records}) == 1 and not named:
         return records[0].reason
-    return "; ".join(f"{_seeds(numbers)} {status}: {reason}" for (status, reason), numbers in seeds.items())
+    return _named([(f"{r.status}: {r.reason}", r.seed) for r in records])
+
+
+def _named(texts: Sequence[tuple[str, int]]) -> str:
+    """Each text once, after the seeds that it holds for."""
+    seeds: dict[str, list[str]] = {}
+    for text, seed in texts:
+        seeds.setdefault(text, []).append(str(seed))
+    return "; ".join(f"{_seeds(numbers)} {text}" for text, numbers in seeds.items())
 
 
 def _seeds(numbers: Sequence[str]) -> str:
@@ -275,7 +289,7 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     extractors = {e.record.protocol.get("features", {}).get("extractor", "") for _, e in good}
     extractor = str(extractors.pop()) if len(extractors) == 1 else ""
     record = good[0][1].record if good else first
-    candidates = {model: e for model, e in models if not e.missing}
+    candidates = {model: e for model, e in models if e.rankable}
     ranked = {} if unranked or len(models) < 2 else ranks(candidates, record.better)
     return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), ranked)
 
@@ -293,6 +307,7 @@ def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
         for row, e in good
         if e.missing
     ]
+    notes += [f"{row.model}: timed on a busy machine ({e.busy}), so it is not ranked." for row, e in good if e.busy]
     notes += no_better_than_noise([(e.record, e.number) for _, e in good])
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:

@@ -103,6 +103,8 @@ def _differences(claim: Claim, entry: Entry) -> Iterator[str]:
     yield from unlike(claim.protocol, entry.record.protocol)
     if entry.missing:
         yield f"not all seeds have a value: {entry.missing}"
+    if entry.busy:
+        yield f"timed on a busy machine: {entry.busy}"
 
 
 def unlike(wanted: Mapping[str, Any], stated: Mapping[str, Any], of: str = "") -> Iterator[str]:

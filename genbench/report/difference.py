@@ -93,6 +93,10 @@ def _difference(one: Row, other: Row, metric: str) -> Difference:
     if comparable(a.record) != comparable(b.record):
         reason = "; ".join(differences([("A", a.record), ("B", b.record)]))
         return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=reason)
+    busy = [f"{name} was timed on a busy machine: {e.busy}" for name, e in (("A", a), ("B", b)) if e.busy]
+    if busy:
+        reason = "; ".join(busy)
+        return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=reason)
     if a.kind != b.kind:
         return Difference(
             one.model,

@@ -116,7 +116,7 @@ def front(points: Iterable[tuple[str, float, float]]) -> set[str]:
 
 
 def _has_both(row: Row) -> bool:
-    return all(m in row.entries and row.entries[m].ok for m in ("fid", "images_per_second"))
+    return all(m in row.entries and row.entries[m].ok and not row.entries[m].busy for m in ("fid", "images_per_second"))
 
 
 def _floor(board: Board, like: Entry) -> tuple[str, float] | None:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class TableCell:
     hint: str = ""
     why: str = ""
     starred: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,10 @@ def _cell(board: Board, column: Column, row: Row, absences: Sequence[Absence]) -
     hint = f"{entry.value!r}" + (f", {entry.interval}: {entry.lo!r} to {entry.hi!r}" if entry.interval else "")
     value, spread = (t.replace("-", "\N{MINUS SIGN}") for t in (text.value, text.spread))
     rank = column.ranks.get(row.model)
-    return TableCell(value, spread, sign(entry.kind).text, rank, entry.value, hint, starred=bool(entry.missing))
+    mark = tables.BUSY if entry.busy else ""
+    hint = f"{hint}; {mark}: {entry.busy}" if mark else hint
+    shown = TableCell(value, spread, sign(entry.kind).text, rank, entry.value, hint)
+    return replace(shown, starred=bool(entry.missing), mark=mark)
 
 
 def _absences(board: Board, number: int) -> Iterator[Absence]:

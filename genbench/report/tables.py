@@ -19,7 +19,7 @@ from genbench.report.kinds import legend, sign
 from genbench.text import cell_text
 
 UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
-INCOMPLETE = "incomplete"
+INCOMPLETE, BUSY = "incomplete", "busy"
 CLAIM_HEADS = ("model", "metric", "published", "measured", "verdict", "source")
 ARROWS = {"lower": "↓", "higher": "↑"}
 TEX = {
@@ -248,7 +248,7 @@ def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, in
     value = signed(entry.kind, text.value)
     value = f"**{value}**" if row.model in column.best else value
     rank = f"({column.ranks[row.model]})" if row.model in column.ranks else ""
-    return " ".join(filter(None, (value, text.spread, rank)))
+    return " ".join(filter(None, (value, text.spread, rank, BUSY if entry.busy else "")))
 
 
 def _md(text: str) -> str:
@@ -305,7 +305,7 @@ def _latex_cell(board: Board, column: Column, row: Row) -> str:
     spread = text.spread.replace("± ", r" \pm ").replace(" to ", r"\mbox{ to }").replace(",", "{,}")
     if r"\mbox" in spread:
         spread = rf"\;({spread})"
-    return f"${f'{sign(entry.kind).tex} '.lstrip()}{value}{spread}$"
+    return f"${f'{sign(entry.kind).tex} '.lstrip()}{value}{spread}${f' {BUSY}' if entry.busy else ''}"
 
 
 def _tex(text: str) -> str:

@@ -188,5 +188,9 @@ class _Run:
 
 
 def _headline(records: list[Record]) -> str:
-    shown = [f"{r.metric} {r.value:.4g}" for r in records if r.status == OK and r.value is not None]
+    shown = [
+        f"{r.metric} {r.value:.4g}{' (busy)' if r.busy else ''}"
+        for r in records
+        if r.status == OK and r.value is not None
+    ]
     return ", ".join(shown[:6]) or "nothing to measure"
