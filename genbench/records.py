@@ -35,10 +35,10 @@ class Record:
     kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels, bounds the
     mass), "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
     protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
-    warnings: the linter's, about the samples. busy: what disturbed the timing of the value, "" where nothing did; such a
-    value is shown, and neither ranked nor compared. seconds: duration of measuring. device: the hardware that measured
-    it. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code: the hash of the
-    model's code.
+    warnings: the linter's, about the samples. busy: what disturbed the timing of the value, "" where nothing did;
+    such a value is shown, and neither ranked nor compared. seconds: duration of measuring. device: the hardware
+    that measured it. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code:
+    the hash of the model's code.
     """
 
     suite: str

@@ -28,9 +28,9 @@ ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 class Entry:
     """One metric of one row, over its seeds.
 
-    value, lo, hi: null unless status is ok; interval says how lo..hi was computed. reason: why there is no value. seeds:
-    those of the value. missing: which seeds have no value and why, "" when all have one. busy: which seeds were timed on
-    a busy machine, and what kept it busy. record: one of the records of the entry, for its protocol.
+    value, lo, hi: null unless status is ok; interval says how lo..hi was computed. reason: why there is no value.
+    seeds: those of the value. missing: which seeds have no value and why, "" when all have one. busy: which seeds
+    were timed on a busy machine, and what kept it busy. record: one of the records of the entry, for its protocol.
     """
 
     status: str
