@@ -231,6 +231,18 @@ def selftest(
     raise typer.Exit(0 if all(row.ok for row in rows) else 1)
 
 
+@app.command()
+def new(
+    what: Annotated[str, typer.Argument(metavar="KIND", help="model.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the new file, e.g. my_flow.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+) -> None:
+    """Write NAME.py, a small model that passes `check`, and NAME.yaml, a suite that runs it."""
+    from genbench.commands.new import write_skeleton
+
+    _echo(write_skeleton(what, name, out))
+
+
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, features or suites.")] = "models") -> None:
     """List models, datasets, metrics, features or suites, those of installed plug-ins included."""
