@@ -1,4 +1,4 @@
-"""`genbench new model NAME`: a model that trains and passes `genbench check`, and a suite that runs it, to start from."""
+"""`genbench new model NAME`: a model that trains and passes `check`, and a suite that runs it, to start from."""
 
 from __future__ import annotations
 
