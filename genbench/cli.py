@@ -18,13 +18,27 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
 INTERRUPTED, TERMINATED, AGAIN = 130, 143, "run the same command to continue"
-SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, e.g. suites/digits.yaml.")]
+SuitePath = Annotated[
+    Path, typer.Argument(metavar="SUITE", help="A file, e.g. suites/digits.yaml, or a shipped suite's name: digits.")
+]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses the fastest available.")]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"genbench {version('genbench')}")
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Train, sample and score generative models of every family under one declared protocol."""
 
 
@@ -138,17 +152,37 @@ def stats(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(metavar="MODEL_OR_CELL", help="A model, or model/dataset/s0 of a run.")],
-    suite: Annotated[Path | None, typer.Option(help="The suite of the cell.")] = None,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_CELL", help="A model, file.py:Class, or model/dataset/s0 of a run.")
+    ],
+    suite: Annotated[Path | None, typer.Option(help="The suite of the cell: its file or shipped name.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("grid.png"),
+    out: Annotated[
+        Path, typer.Option(help="x.png: one picture; x.npz or x.npy: an array; a name without suffix: a folder.")
+    ] = Path("grid.png"),
     device: DeviceName = "auto",
+    shape: Annotated[str, typer.Option(help="Of an untrained model's images: channels x height x width.")] = "1x28x28",
+    levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of an untrained model's images.")] = 256,
 ) -> None:
-    """Draw a picture of N samples of a trained cell (with --suite) or of an untrained model."""
-    from genbench.commands.sample import write_picture
+    """Draw N samples of a trained cell (with --suite) or of an untrained model into a picture, an array or a folder."""
+    from genbench.commands.sample import write_samples
+    from genbench.commands.shapes import read_shape
 
-    _echo(write_picture(model, suite, n, seed, out, device))
+    _echo(write_samples(model, suite, n, seed, out, device, read_shape(shape, levels)))
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, module:Class or path/to/file.py:Class.")],
+    shape: Annotated[str, typer.Option(help="Channels x height x width of the images.")] = "1x28x28",
+    levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images.")] = 256,
+) -> None:
+    """Show MODEL for images of a size: config, sampler, recipe and abilities, each with its default."""
+    from genbench.commands.shapes import read_shape
+    from genbench.commands.show import describe_model
+
+    _echo(describe_model(model, read_shape(shape, levels)))
 
 
 @app.command()

@@ -207,6 +207,12 @@ class Draws(nn.Module, ABC):
         """
         return 1
 
+    def __repr__(self) -> str:
+        """One line; `print(list(model.children()))` shows the layers."""
+        shape, count = "x".join(map(str, self.data.shape)), self.parameter_count
+        size = "" if count is None else f", {count:,} parameters"
+        return f"{type(self).__name__}({shape}, {self.data.levels} levels{size}, {self.config}, {self.sampler})"
+
     @property
     def parameter_count(self) -> int | None:
         """Number of parameters, all players together; None where it is not known, as of a graph that is wrapped.

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
+    "__main__",
     "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "store", "records", "provenance", "machine", "protocol", "keys", "returned", "contract", "options",

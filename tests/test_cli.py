@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 SUITE = """suite: s
 dataset: {name: digits}
@@ -114,7 +117,33 @@ def test_listings_schema_and_cache(tmp_path):
     assert "freed" in genbench("cache", "--prune").stdout
 
 
-def test_an_untrained_picture(tmp_path):
-    done = genbench("sample", "dcgan", "-n", "4", "--out", tmp_path / "grid.png")
-    assert done.returncode == 0, done.stderr
+def test_samples_as_a_picture_an_array_or_a_folder(tmp_path):
+    options = ["-n", "4", "--shape", "3x16x16", "--seed", "5"]
+    for name in ("grid.png", "x.npz", "x.npy", "folder"):
+        done = genbench("sample", "dcgan", *options, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    images = np.load(tmp_path / "x.npy")
+    assert images.shape == (4, 16, 16, 3)
+    np.testing.assert_array_equal(images, np.load(tmp_path / "x.npz")["images"])
+    pictures = sorted((tmp_path / "folder").iterdir())
+    assert [path.name for path in pictures] == ["0.png", "1.png", "2.png", "3.png"]
+    np.testing.assert_array_equal(images, [np.asarray(Image.open(path)) for path in pictures])
+    done = genbench("sample", "dcgan", *options, "--out", tmp_path / "folder")
+    assert (done.returncode, "found a folder with files" in done.stderr) == (2, True)
+
+
+def test_an_untrained_class_of_a_file_is_sampled_and_shown(tmp_path):
+    target = f"{Path(__file__).parent / 'toys.py'}:Diagonal"
+    done = genbench("sample", target, "-n", "3", "--shape", "1x4x4", "--out", tmp_path / "x.npz")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "x.npz")["images"].shape == (3, 4, 4)
+    assert "toys.Diagonal" in genbench("show", target, "--shape", "1x4x4").stdout
+
+
+def test_a_model_is_shown_with_its_options():
+    shown = genbench("show", "vae", "--shape", "1x8x8", "--levels", "17").stdout
+    assert "vae: zoo.vae.VAE" in shown
+    assert re.search(r"parameters +197,938\n", shown)
+    assert re.search(r"  likelihood +logistic +\S", shown)
+    assert re.search(r"  warmup +\d+ +an integer", shown)

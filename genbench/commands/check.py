@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from genbench.check import check_model
-from genbench.contract import DataSpec
-from genbench.errors import GenbenchError
+from genbench.commands.shapes import read_shape
 from genbench.machine import choose_device
 from genbench.registry import resolve_model
 
 
 def run_checks(name: str, shape: str, levels: int, device: str) -> tuple[str, bool]:
     """A line for each conformance check of a model, and whether all passed."""
-    sizes = shape.split("x")
-    if len(sizes) != 3 or not all(part.isdigit() and int(part) for part in sizes):
-        raise GenbenchError(f"--shape: found '{shape}', allowed: channels x height x width, e.g. 1x8x8")
-    channels, height, width = map(int, sizes)
-    data, place = DataSpec(channels, height, width, levels, classes=10), choose_device(device)
+    data, place = read_shape(shape, levels), choose_device(device)
     results = check_model(resolve_model(name), data, device=place)
     lines = [f"{'ok    ' if r.passed else 'FAILED'} {r.name}{': ' + r.message if r.message else ''}" for r in results]
     passed = sum(r.passed for r in results)

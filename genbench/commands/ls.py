@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from genbench.errors import GenbenchError
 from genbench.options import nearest
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, scan
 from genbench.suite.schema import read_suite
+from genbench.suite.shipped import shipped_suites
 from genbench.text import aligned
 
 NameAndLine = tuple[str, str]
@@ -60,9 +61,14 @@ def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[NameA
 
 
 def _suites() -> Iterator[NameAndLine]:
-    folder = Path("suites")
-    if not folder.is_dir():
-        raise GenbenchError(
-            f"ls suites: no folder 'suites' in {Path.cwd()}; run it in the folder that contains 'suites'"
-        )
-    return ((str(p), ", ".join(e.label for e in read_suite(p).models)) for p in sorted(folder.glob("*.yaml")))
+    own = {str(path): path for path in sorted(Path("suites").glob("*.yaml"))}
+    shipped = {name: path for name, path in shipped_suites().items() if path.resolve() not in _resolved(own)}
+    for name, path in (own | shipped).items():
+        try:
+            yield name, ", ".join(entry.label for entry in read_suite(path).models)
+        except GenbenchError as error:
+            yield name, f"cannot be read: {error}"
+
+
+def _resolved(paths: Mapping[str, Path]) -> set[Path]:
+    return {path.resolve() for path in paths.values()}

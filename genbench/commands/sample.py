@@ -1,12 +1,17 @@
-"""`genbench sample`: a picture of samples of a trained cell or of an untrained model."""
+"""`genbench sample`: samples of a trained cell or of an untrained model, as a picture, an array or a folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from genbench.contract import DataSpec, Draws, Translates
-from genbench.draw.blocks import draw
+from genbench.draw.blocks import Drawn, draw
 from genbench.errors import CellFailure, GenbenchError
+from genbench.files import whole
 from genbench.machine import choose_device
 from genbench.options import nearest
 from genbench.plan.planner import make_plan
@@ -14,24 +19,67 @@ from genbench.progress import silent
 from genbench.report.grids import save_grid
 from genbench.sources.base import Opened
 from genbench.sources.build import load_model
-from genbench.store import Store
+from genbench.store import Store, make_folder
 from genbench.suite.schema import read_suite
 
-UNTRAINED = DataSpec(1, 28, 28, 256, 10)  # the images that an untrained model draws
+SUFFIXES = (".png", ".npz", ".npy", "")
 
 
-def write_picture(name: str, suite: Path | None, n: int, seed: int, out: Path, device: str) -> str:
-    """Writes a grid of n samples; returns one line about it."""
+def write_samples(
+    name: str, suite: Path | None, n: int, seed: int, out: Path, device: str, untrained: DataSpec
+) -> str:  # fmt: skip
+    """Writes n samples in the form that the suffix of `out` states; returns one line about them.
+
+    .png: a grid. .npz: `images` (n, H, W) or (n, H, W, 3) uint8 grey levels 0 .. levels-1, `levels`, and `labels` (n,)
+    where classes were requested. .npy: the images alone. No suffix: a folder with one PNG for each image.
+    untrained: the images of a model without a suite. Raises GenbenchError for a model or file that cannot be.
+    """
+    if out.suffix not in SUFFIXES:
+        raise GenbenchError(f"--out: found '{out}', allowed: .png, .npz, .npy, or a folder's name without suffix")
     chosen = choose_device(device)
-    model = load_model(name, data=UNTRAINED, seed=seed) if suite is None else _trained(name, suite)
+    model = load_model(name, data=untrained, seed=seed) if suite is None else _trained(name, suite)
     if isinstance(model, Translates):
         raise GenbenchError(
             f"{name} translates images and draws none without a source; `genbench run` shows its translations"
         )
-    state = "trained" if suite else "untrained"
     drawn = draw(model.to(chosen), n, seed)
-    save_grid(drawn.pixels.numpy(), model.data.levels, out)
+    _write(drawn, model.data.levels, out)
+    state = "trained" if suite else "untrained"
     return f"{out}: {n} samples of {name} ({state}), seed {seed}, {drawn.evaluations:g} network evaluations an image"
+
+
+def _write(drawn: Drawn, levels: int, out: Path) -> None:
+    make_folder(out.absolute().parent)
+    if out.suffix == ".png":
+        save_grid(drawn.pixels.numpy(), levels, out)
+    elif out.suffix == "":
+        _write_folder(_channels_last(drawn.pixels.numpy()), levels, out)
+    else:
+        _write_array(drawn, levels, out)
+
+
+def _write_array(drawn: Drawn, levels: int, out: Path) -> None:
+    images = _channels_last(drawn.pixels.numpy())
+    more: dict[str, Any] = {} if drawn.labels is None else {"labels": drawn.labels.numpy()}
+    with whole(out) as partial, partial.open("wb") as file:
+        if out.suffix == ".npy":
+            np.save(file, images)
+        else:
+            np.savez(file, images=images, levels=levels, **more)
+
+
+def _write_folder(images: np.ndarray, levels: int, folder: Path) -> None:
+    if folder.exists() and any(make_folder(folder).iterdir()):
+        raise GenbenchError(f"{folder}: found a folder with files, allowed: a new or empty one")
+    make_folder(folder)
+    digits = len(str(len(images) - 1))
+    for number, image in enumerate((images * (255 / (levels - 1))).round().astype(np.uint8)):
+        Image.fromarray(image).save(folder / f"{number:0{digits}}.png")
+
+
+def _channels_last(pixels: np.ndarray) -> np.ndarray:
+    """(n, C, H, W) as (n, H, W) for one channel and (n, H, W, C) for more."""
+    return pixels[:, 0] if pixels.shape[1] == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 def _trained(name: str, suite: Path) -> Draws:

@@ -35,13 +35,14 @@ from genbench.metrics.base import Metric
 from genbench.metrics.readings import SPATIAL
 from genbench.progress import Progress, Report, silent
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.text import printable
 
 DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
 DEFAULT_FEATURES = "inception-v3-compat"
 _TABLE_WIDTH = 110  # columns of the table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The result of `score`.
 
@@ -70,6 +71,10 @@ class Scores:
     def failed(self) -> list[Record]:
         """Records of what failed."""
         return [r for r in self.records if r.status == FAILED]
+
+    def __repr__(self) -> str:
+        """As `table`."""
+        return printable(self.table())
 
     def table(self) -> str:
         """Warnings, a row for each metric, and the protocol, as text."""

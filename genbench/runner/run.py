@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from genbench import data, report
+from genbench import data
 from genbench.evaluate.cell import failed_record, stored_record
 from genbench.machine import (
     choose_device,
@@ -28,6 +26,7 @@ from genbench.machine import (
 from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.records import FAILED, OK, Record
+from genbench.report.result import Result
 from genbench.runner.folder import ResultFolder
 from genbench.runner.pool import Outcome, Pool, Task, worker_count
 from genbench.runner.tasks import evaluate_task, train_task
@@ -35,28 +34,6 @@ from genbench.screen import Screen, duration
 from genbench.sources.trained import Fit
 from genbench.store import Kind, Store, make_folder
 from genbench.suite.schema import Suite, read_suite
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: where it is, its records in the suite's order, and how many of them were measured now."""
-
-    directory: Path
-    records: tuple[Record, ...]
-    measured: int
-
-    @property
-    def failed(self) -> list[Record]:
-        """Records of what failed."""
-        return [r for r in self.records if r.status == FAILED]
-
-    @cached_property
-    def leaderboard(self) -> pd.DataFrame:
-        """A row per model and dataset; columns as in leaderboard.csv."""
-        return report.leaderboard(list(self.records))
 
 
 def run(
@@ -72,14 +49,15 @@ def run(
 ) -> Result:
     """Runs or continues a suite and writes its folder (default reports/<suite>/); finished work is never repeated.
 
-    models, seeds: only these. device: auto, cpu, cuda or mps. limit_images: cap on budgets, samples and held-out
-    images, to try a suite out. cell_timeout: seconds after which a training or evaluation fails. Raises GenbenchError
-    for a wrong suite or argument; a failure during the run becomes a record.
+    suite: a Suite, the path of a YAML file, or the name of a shipped suite. models, seeds: only these. device: auto,
+    cpu, cuda or mps. limit_images: cap on budgets, samples and held-out images, to try a suite out. cell_timeout:
+    seconds after which a training or evaluation fails. Raises GenbenchError for a wrong suite or argument; a failure
+    during the run becomes a record.
 
         result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
         table = result.leaderboard[["model", "fid", "bits_per_dim"]]
     """
-    suite = suite if isinstance(suite, Suite) else read_suite(Path(suite))
+    suite = suite if isinstance(suite, Suite) else read_suite(suite)
     device = choose_device(device)
     plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=timing_machine(device))
     directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)

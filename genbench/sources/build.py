@@ -22,9 +22,9 @@ def load_model(
     *,
     data: DataSpec,
     source: str | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     sampler: dict[str, Any] | None = None,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     key: str = "",
     strip: str = "",
     seed: int = 0,
@@ -32,18 +32,18 @@ def load_model(
 ) -> Draws:
     """A model for this data, in eval mode, with fresh weights drawn from seed or those of a file.
 
-    name: a zoo name; source: `module:Class` or `file.py:Class` instead. weights: safetensors or torch.save; key: which
-    of several sets of weights in it, such as "ema"; strip: a prefix to take off its names.
-    sampler and config: single fields over the defaults. Raises ModelError for an unknown name, an option that the model
-    does not have, or weights that do not fit.
+    name: a zoo name, `module:Class` or `file.py:Class`; source: such a class for a name of your own. weights:
+    safetensors or torch.save; key: which of several sets of weights in it, such as "ema"; strip: a prefix to take off
+    its names. sampler and config: single fields over the defaults. Raises ModelError for an unknown name, an option
+    that the model does not have, or weights that do not fit.
 
         model = genbench.load_model("vae", data=genbench.DataSpec(1, 8, 8, levels=17), seed=3)
         images = model.sample(16, torch.Generator().manual_seed(0))  # (16, 1, 8, 8) in [-1, 1]
     """
-    kind = resolve_model(name, source, folder)
+    kind = resolve_model(name, source, None if folder is None else Path(folder))
     model: Draws = build(kind, data, config, sampler or {}, seed)
     if weights is not None:
-        read_weights(model, weights, key=key, strip=strip)
+        read_weights(model, Path(weights), key=key, strip=strip)
     return model.eval()
 
 

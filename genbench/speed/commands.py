@@ -121,7 +121,7 @@ def _base(request: Request, suite: Suite, timed: Sequence[TimedModel], device: s
         request.max_minutes,
         shorten=request.batch is None,
     )
-    with paired.checked_out(request.base, request.suite.absolute().parent) as trees:
+    with paired.checked_out(request.base, suite.folder.absolute()) as trees:
         comparisons = list(paired.compare(timed, trees, options, announce))
     text, data, passed = _judged(comparisons, tolerance)
     return Output(f"A: {request.base}, B: the work tree; random weights\n{text}", data, passed)

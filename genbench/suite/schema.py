@@ -22,6 +22,7 @@ from genbench.suite.entries import (
 from genbench.suite.fields import SuiteFields
 from genbench.suite.options import checked_options
 from genbench.suite.rules import RULES
+from genbench.suite.shipped import suite_path
 from genbench.suite.yaml_source import Loc, SuiteSource, read_source, refusal
 
 __all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_suite_options", "read_suite", "suite_json_schema"]
@@ -61,9 +62,12 @@ class Suite(SuiteFields):
         )
 
 
-def read_suite(path: Path) -> Suite:
-    """The suite in a YAML file. Raises SuiteError: one line with file, line, key, what was found, what is allowed."""
-    source = read_source(path)
+def read_suite(suite: Path | str) -> Suite:
+    """The suite in a YAML file, or the shipped suite of that name.
+
+    Raises SuiteError: one line with file, line, key, what was found, what is allowed.
+    """
+    source = read_source(suite_path(suite))
     return Suite.model_validate(source.data, context={"source": source})
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from genbench.errors import SuiteError
 from genbench.options import UNIONS, bare_hint, choice, nearest, shown, words
+from genbench.suite.shipped import shipped_suites
 
 Loc = tuple[str | int, ...]
 Problem = tuple[Loc, str]
@@ -162,7 +163,13 @@ def _absence(path: Path) -> str:
     if path.is_dir():
         return "found a folder, allowed: a YAML file"
     beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    return f"not found{nearest(path.name, beside)}"
+    hint = nearest(path.name, beside)
+    return f"not found{hint}" if hint or path.suffix else f"not found; {_shipped_names(path.name)}"
+
+
+def _shipped_names(name: str) -> str:
+    known = list(shipped_suites())
+    return f"{nearest(name, known).lstrip('; ')} shipped suites: {', '.join(known)}".lstrip()
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
