@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from genbench.metrics import metric_names
 from genbench.metrics.base import UNIT_BOUNDS
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
-from genbench.report.guard import comparable, differences
+from genbench.report.guard import comparable, differences, listed
 from genbench.report.kinds import weakest, why_unranked
 from genbench.report.poor import no_better_than_noise
 from genbench.report.ranks import ranks
@@ -51,9 +51,19 @@ class Entry:
         return self.status == OK
 
     @property
-    def rankable(self) -> bool:
-        """Whether the value may be compared with others: every seed has one, and none was timed on a busy machine."""
-        return self.ok and not self.missing and not self.busy
+    def why_no_rank(self) -> str:
+        """Why a value is not ranked, as far as the entry alone decides it; "" when it is.
+
+        A value that depends on the machine (a timing, peak memory) differs from one measurement to the next although
+        the model is the same, so it is ranked only with a 95 % interval of repeats.
+        """
+        if self.missing:
+            return f"{self.missing}; the mean is over the other seeds, so it is not ranked."
+        if self.busy:
+            return f"timed on a busy machine ({self.busy}), so it is not ranked."
+        if self.record.protocol.get("machine") and (self.lo is None or "95 %" not in self.interval):
+            return "measured once on the machine; such a cost is ranked only with a 95 % interval of repeats."
+        return ""
 
     @property
     def low(self) -> float:
@@ -118,8 +128,9 @@ class Column:
 
     @property
     def best(self) -> frozenset[str]:
-        """The models of rank 1."""
-        return frozenset(model for model, rank in self.ranks.items() if rank == 1)
+        """The models of rank 1; none where every ranked model has it."""
+        first = frozenset(model for model, rank in self.ranks.items() if rank == 1)
+        return first if len(first) < len(self.ranks) else frozenset()
 
 
 @dataclass(frozen=True)
@@ -289,8 +300,8 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     extractors = {e.record.protocol.get("features", {}).get("extractor", "") for _, e in good}
     extractor = str(extractors.pop()) if len(extractors) == 1 else ""
     record = good[0][1].record if good else first
-    candidates = {model: e for model, e in models if e.rankable}
-    ranked = {} if unranked or len(models) < 2 else ranks(candidates, record.better)
+    candidates = {model: e for model, e in models if not e.why_no_rank}
+    ranked = {} if unranked or len(candidates) < 2 else ranks(candidates, record.better)
     return Column(metric, record.better, record.unit, extractor, unranked, _notes(good), ranked)
 
 
@@ -302,12 +313,11 @@ def _why_unranked(models: Sequence[tuple[str, Entry]]) -> str:
 
 
 def _notes(good: Sequence[tuple[Row, Entry]]) -> tuple[str, ...]:
-    notes = [
-        f"{row.model}: {e.missing}; the mean is over the other seeds, so it is not ranked."
-        for row, e in good
-        if e.missing
-    ]
-    notes += [f"{row.model}: timed on a busy machine ({e.busy}), so it is not ranked." for row, e in good if e.busy]
+    alone: dict[str, list[str]] = {}
+    for row, e in good:
+        if why := e.why_no_rank:
+            alone.setdefault(why, []).append(row.model)
+    notes = [f"{listed(labels)}: {why}" for why, labels in alone.items()]
     notes += no_better_than_noise([(e.record, e.number) for _, e in good])
     models = {comparable(e.record): e.record for row, e in good if row.is_model}
     if len(models) != 1:

@@ -85,8 +85,9 @@ def title(column: Column) -> str:
 def notes(board: Board) -> Iterator[str]:
     """What a reader of the table must know, one sentence each."""
     yield (
-        "Rank 1 is bold. A rank, in brackets, is one more than the number of models that are better by more than the "
-        "95 % interval of the difference, with the two values taken as independent; scale rows are not ranked."
+        "Rank 1 is bold unless every ranked model has it. A rank, in brackets, is one more than the number of models "
+        "that are better by more than the 95 % interval of the difference, with the two values taken as independent; "
+        "scale rows are not ranked."
     )
     yield from _extractor_notes(board)
     yield from _protocol_notes(board)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,13 +16,13 @@ from genbench.commands.convert import branches
 from genbench.contract import DataSpec, Draws
 from genbench.draw.cost import Cost, TimedBatch
 from genbench.errors import CellFailure, Undefined
-from genbench.metrics.cost import parameters
+from genbench.metrics.cost import BETWEEN_PROCESSES, median_interval, parameters
 from genbench.metrics.readings import COST
 from genbench.registry import METRICS
 
 SETTING = {"batch": 10, "device": "cpu: P", "threads": 2, "dtype": "float32", "torch": "2.6", "memory": "growth"}
 SINGLE = tuple(i / 1000 for i in range(101))
-KNOWN = Cost(TimedBatch(10, (1.0, 2.0, 4.0), None), TimedBatch(1, SINGLE, None), 40.0, 7, SETTING)
+KNOWN = Cost(TimedBatch(10, (1.0, 2.0, 2.0, 2.0, 2.0, 4.0), None), TimedBatch(1, SINGLE, None), 40.0, 7, SETTING)
 
 
 def value(name, cost):
@@ -29,18 +30,35 @@ def value(name, cost):
 
 
 def test_values_and_intervals():
+    """Printed tables of the binomial: of 101 repeats the 41st and the 61st contain the median with at least 95 %."""
     rate, ms = value("images_per_second", KNOWN), value("latency", KNOWN)
-    assert (rate.value, rate.lo, rate.hi, rate.interval) == (5.0, 2.5, 10.0, "slowest to fastest of 3 repeats")
-    assert (ms.value, ms.lo, ms.hi) == pytest.approx((50.0, 5.0, 95.0))
-    assert ms.interval == "5th to 95th percentile of 101 images, one by one"
+    assert (ms.value, ms.lo, ms.hi) == pytest.approx((50.0, 40 / 1.25, 60 * 1.25))
+    assert ms.interval.startswith("95 % of the median of 101 repeats in one process, widened by the factor 1.25")
+    assert (rate.value, rate.lo, rate.hi) == pytest.approx((5.0, 10 / 4.0 / 1.25, 10 / 1.0 * 1.25))
     assert (value("evaluations", KNOWN).value, value("parameters", KNOWN).value) == (40.0, 7.0)
 
 
-def test_a_single_repeat_has_no_interval():
-    once = replace(KNOWN, batched=TimedBatch(8, (8.0,), None), single=TimedBatch(1, (1.0,), None))
-    measured = value("images_per_second", once), value("latency", once)
+def test_fewer_than_six_repeats_have_no_interval():
+    """Five repeats all lie on one side of the median with probability 2 / 32, six with 2 / 64."""
+    few = replace(KNOWN, batched=TimedBatch(8, (8.0,) * 5, None), single=TimedBatch(1, (1.0,), None))
+    measured = value("images_per_second", few), value("latency", few)
     assert [v.value for v in measured] == [1.0, 1000.0]
     assert [(v.lo, v.hi, v.interval) for v in measured] == [(None, None, "")] * 2
+
+
+def test_one_slow_call_does_not_widen_the_interval():
+    quiet = median_interval([1.0, 1.1] * 20)
+    assert quiet is not None
+    assert median_interval([1.0, 1.1] * 20 + [30.0]) == pytest.approx(quiet)
+
+
+@pytest.mark.parametrize("count", [6, 15, 100])
+def test_the_interval_contains_the_median_in_at_least_95_of_100_processes(count):
+    """Of log-normal times with median 1, before it is widened."""
+    rng = np.random.default_rng(count)
+    ends = [median_interval(np.exp(rng.standard_normal(count))) for _ in range(2000)]
+    hit = sum(lo * BETWEEN_PROCESSES <= 1 <= hi / BETWEEN_PROCESSES for lo, hi in ends)
+    assert 0.94 < hit / 2000 < 0.985
 
 
 def test_unknown_peak_memory_is_no_number():

@@ -10,8 +10,12 @@ from genbench.report.ranks import is_better
 from genbench.report.tables import markdown
 
 
+def column(records, metric="fid"):
+    return next(c for c in boards(records)[0].columns if c.metric == metric)
+
+
 def ranked(records, metric="fid"):
-    return next(c for c in boards(records)[0].columns if c.metric == metric).ranks
+    return column(records, metric).ranks
 
 
 def test_a_difference_counts_when_it_exceeds_the_root_of_the_squared_halves(record):
@@ -56,6 +60,44 @@ def test_what_may_not_be_ranked_has_no_rank(record):
     assert ranked(records) == {"a": 1, "c": 2}
     assert ranked([record("a", "fid", 2.0), record("real", "fid", 1.0, role="scale")]) == {}
     assert ranked([record("a", "fid", 2.0), record("b", "fid", 1.0, version=2)]) == {}
+
+
+COST = {"machine": {"device": "cpu: A", "batch": 64}}
+
+
+def test_a_cost_measured_on_the_machine_is_ranked_only_with_an_interval_of_repeats(record):
+    """Three rows with the same weights, as in the committed Fashion-MNIST result; none of them is faster."""
+    once = [record(m, "peak_memory", v, protocol=COST) for m, v in (("a", 54.4), ("b", 57.7), ("c", 57.8))]
+    assert ranked(once, "peak_memory") == {}
+    ends = "slowest to fastest of 60 repeats"
+    spread = [
+        record(m, "images_per_second", v, lo=1, hi=9, interval=ends, protocol=COST) for m, v in (("a", 5), ("b", 8))
+    ]
+    assert ranked(spread, "images_per_second") == {}
+    assert [note for note in column(spread, "images_per_second").notes if note.startswith("a and b: measured once")]
+    apart = [
+        record("slow", "images_per_second", 50.0, half=5.0, protocol=COST),
+        record("fast", "images_per_second", 90.0, half=9.0, protocol=COST),
+        record("once", "images_per_second", 70.0, protocol=COST),
+    ]
+    assert ranked(apart, "images_per_second") == {"fast": 1, "slow": 2}
+    counted = [record(m, "parameters", v, protocol={"machine": {}}) for m, v in (("a", 5.0), ("b", 8.0))]
+    assert set(ranked(counted, "parameters").values()) == {1, 2}
+
+
+def test_seeds_are_repeats(record):
+    values = {"slow": (50.0, 52.0, 51.0), "fast": (90.0, 91.0, 89.0)}
+    records = [
+        record(m, "images_per_second", v, seed=s, protocol=COST) for m, vs in values.items() for s, v in enumerate(vs)
+    ]
+    assert ranked(records, "images_per_second") == {"fast": 1, "slow": 2}
+
+
+def test_where_everything_ties_nothing_is_best(record):
+    tied = column([record(m, "fid", v, half=3.0) for m, v in (("a", 1.0), ("b", 2.0))], "fid")
+    assert (tied.ranks, tied.best) == ({"a": 1, "b": 1}, frozenset())
+    apart = column([record(m, "fid", v, half=0.3) for m, v in (("a", 1.0), ("b", 2.0))], "fid")
+    assert apart.best == {"a"}
 
 
 def test_two_equal_models_are_parted_one_time_in_twenty(record):

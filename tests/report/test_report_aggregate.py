@@ -91,7 +91,7 @@ def test_a_scale_row_under_another_protocol_is_named(record):
 
 def test_a_failed_seed_is_told_and_costs_the_mark(record):
     failed = record("a", "fid", seed=1, status="failed", reason="loss is NaN")
-    records = [record("a", "fid", 1.0), failed, record("b", "fid", 5.0)]
+    records = [record("a", "fid", 1.0), failed, record("b", "fid", 5.0), record("c", "fid", 9.0)]
     assert entry(records, "a", "fid").missing == "seed 1 failed: loss is NaN"
     assert column(records, "fid").best == {"b"}
     assert [line[1:] for line in without_value(boards(records)[0])] == [
