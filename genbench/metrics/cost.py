@@ -5,8 +5,8 @@ torch.
 
 The interval of a timing is that of the median of its repeats, from order statistics, which needs no distribution: the
 j-th smallest and the j-th largest of n repeats contain the median unless fewer than j of them fall on one side of it,
-which has probability 2 P(Binomial(n, 1/2) < j). All repeats are of one process. Processes with the same code and weights
-differ by more than their repeats (docs/speed.md), so both ends move outward by the factor BETWEEN_PROCESSES.
+which has probability 2 P(Binomial(n, 1/2) < j). All repeats are of one process. Processes with the same code
+and weights differ by more than their repeats (docs/speed.md), so both ends move outward by BETWEEN_PROCESSES.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def test_it_has_no_rank_and_the_others_rank_without_it(records):
 def test_one_busy_seed_marks_the_mean(record):
     seeds = [record("gan", SPEED, 10.0, seed=s, busy=WHY if s == 1 else "") for s in range(3)]
     assert over_seeds(seeds).busy == f"seed 1 {WHY}"
-    assert not over_seeds(seeds).rankable
-    assert over_seeds(seeds[:1]).rankable
+    assert "busy machine" in over_seeds(seeds).why_no_rank
+    assert not over_seeds(seeds[:1]).why_no_rank
 
 
 def test_the_mark_is_in_every_file(records, tmp_path):
