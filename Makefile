@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow faults bench bench-peers bench-compare bench-save gpu clean
+.PHONY: demo test check slow faults docs bench bench-peers bench-compare bench-save gpu clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,11 @@ faults: $(BIN)/.installed        ## faulty models, signals, damaged artefacts, m
 	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py suites 2000
 	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py records 500
 	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py arrays 500
+
+docs: $(BIN)/.installed          ## the documentation site: build/site/index.html
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python tools/docs_site.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # CPU seconds, which a busy neighbour changes least; and an allocator that keeps what is freed, as in genbench.machine:
 # docs/performance.md says why.

@@ -23,11 +23,14 @@ _ROWS = 40
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The result of a suite: its folder, its records in the suite's order, and how many were measured by this call.
+    """The result of a suite.
 
-    result = genbench.read_result("reports/digits")
-    result            # a table of the models and the first metrics
-    result.leaderboard.sort_values("fid")  # a pandas frame, with intervals and ranks
+    directory: its folder. records: one for each metric of each cell, in the suite's order. measured: how many of them
+    this call measured.
+
+        result = genbench.read_result("reports/digits")
+        result  # shows a table of the models and the first metrics
+        result.leaderboard.sort_values("fid")  # a pandas frame, with intervals and ranks
     """
 
     directory: Path

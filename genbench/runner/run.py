@@ -47,7 +47,7 @@ def run(
     cell_timeout: float | None = None,
     screen: Screen | None = None,
 ) -> Result:
-    """Runs or continues a suite and writes its folder (default reports/<suite>/); finished work is never repeated.
+    """Runs or continues a suite and writes its folder (default `reports/<suite>/`); finished work is never repeated.
 
     suite: a Suite, the path of a YAML file, or the name of a shipped suite. models, seeds: only these. device: auto,
     cpu, cuda or mps. limit_images: cap on budgets, samples and held-out images, to try a suite out. cell_timeout:
