@@ -242,11 +242,30 @@ def test_metrics_of_every_kind_read_what_they_declare(digits, monkeypatch, tmp_p
     }
 
 
-def test_a_metric_that_fails_becomes_a_record_and_the_others_stand():
-    found = by_pixels(random_images(4, 8, 8), random_images(50, 8, 8, seed=1), metrics=["fid", "density"])
+BROKEN = """
+from genbench.metrics.base import Metric
+from genbench.metrics.readings import FEATURES
+
+
+def broken(*, fake, real):
+    raise ValueError("planted failure")
+
+
+BROKEN = Metric("broken", "Broken", 1, "lower", "share", FEATURES, broken)
+"""
+
+
+def broken_metric(folder) -> str:
+    (folder / "broken.py").write_text(BROKEN)
+    return f"{folder}/broken.py:BROKEN"
+
+
+def test_a_metric_that_fails_becomes_a_record_and_the_others_stand(tmp_path):
+    kinds = ["fid", broken_metric(tmp_path)]
+    found = by_pixels(random_images(4, 8, 8), random_images(50, 8, 8, seed=1), metrics=kinds)
     assert [r.status for r in found.records] == ["ok", "failed"]
-    assert found.failed[0].reason == "fake: found 4 rows, allowed: at least 6"
-    assert "failed: density: fake: found 4 rows, allowed: at least 6" in found.table()
+    assert found.failed[0].reason.startswith("ValueError: planted failure (broken.py:7, in broken)")
+    assert "failed: broken: ValueError: planted failure" in found.table()
 
 
 def test_too_few_samples_are_not_applicable_as_in_a_suite():
@@ -499,8 +518,9 @@ def test_the_command_prints_a_table_or_pure_json(digits, tmp_path):
 
 def test_a_metric_that_fails_closes_with_exit_code_1(tmp_path):
     path = saved(tmp_path / "x.npz", images=random_images(4, 8, 8) % 17)
-    done = CliRunner().invoke(app, ["score", str(path), "--reference", "digits", "--metrics", "fid,density"])
-    assert (done.exit_code, "failed: density: " in done.stdout) == (1, True)
+    chosen = f"fid,{broken_metric(tmp_path)}"
+    done = CliRunner().invoke(app, ["score", str(path), "--reference", "digits", "--metrics", chosen])
+    assert (done.exit_code, "failed: broken: " in done.stdout) == (1, True)
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):

@@ -15,7 +15,9 @@ from genbench.suite.schema import read_suite
 
 def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     """The cells of a suite, one line each, and one line for each reason why metrics do not apply."""
-    plan = make_plan(read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)))
+    plan = make_plan(
+        read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)), try_models=True
+    )
     store = Store()
     lines = [f"{plan.suite.suite}: {len(plan.cells)} cells on {plan.data.name}, store {store.root}"]
     lines += [line for cell in plan.cells for line in _cell_lines(cell, store)]

@@ -80,6 +80,13 @@ def describe(entry: dict[str, Any], folder: Path | None = None) -> tuple[DataSpe
     return declared.describe(options, _path(options, folder))
 
 
+def sizes(entry: dict[str, Any], folder: Path | None = None) -> tuple[int, int] | None:
+    """The numbers of train and of test images; None where only loading tells. Raises DataError as `describe`."""
+    declared = dataset_source(entry, folder)
+    options = _options(entry, declared)
+    return None if declared.sizes is None else declared.sizes(options, _path(options, folder))
+
+
 def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:
     """A caption for each class of the dataset of this entry; () when it has none."""
     return dataset_source(entry).captions

@@ -77,9 +77,11 @@ class DatasetSource:
         `path` as an absolute or current-folder path, "~" expanded; the suite's folder when there is no such option.
     describe(entry, path): its DataSpec and fingerprint, fast, as the planner calls it; equal to those of load.
     options: a frozen dataclass with bounds in annotations; what has no default is required.
+    sizes(entry, path): the numbers of train and of test images, where they are known without loading; the planner then
+        knows which metrics they are too few for.
     captions: one text per class. translation: whether it is a translation task, whose Dataset has a source domain.
     imports: slow modules that load needs; worker processes then share one import of them.
-    Both functions raise DataError for data that is missing or not as declared.
+    The functions raise DataError for data that is missing or not as declared.
     """
 
     about: str
@@ -89,6 +91,7 @@ class DatasetSource:
     captions: tuple[str, ...] = ()
     translation: bool = False
     imports: tuple[str, ...] = ()
+    sizes: Callable[[dict[str, Any], Path], tuple[int, int]] | None = None
 
 
 def fingerprint(*splits: Split) -> str:

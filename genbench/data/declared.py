@@ -22,5 +22,7 @@ CIFAR10 = DatasetSource(
 EDGES = DatasetSource(
     LINES["edges"], edges.load, edges.describe, builtin.EdgesOptions, translation=True, imports=("sklearn.datasets",)
 )  # fmt: skip
-FOLDER = DatasetSource(LINES["folder"], files.load_folder, files.describe_folder, builtin.FolderOptions)
-NPZ = DatasetSource(LINES["npz"], files.load_npz, files.describe_npz, builtin.ArrayOptions)
+FOLDER = DatasetSource(
+    LINES["folder"], files.load_folder, files.describe_folder, builtin.FolderOptions, sizes=files.sizes
+)  # fmt: skip
+NPZ = DatasetSource(LINES["npz"], files.load_npz, files.describe_npz, builtin.ArrayOptions, sizes=files.sizes)

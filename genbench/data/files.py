@@ -48,6 +48,12 @@ def describe_npz(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     return _described(load_npz(entry, place))
 
 
+def sizes(entry: dict[str, Any], place: Path) -> tuple[int, int]:
+    """How many images are trained on and held out."""
+    count = open_images(place).count
+    return count - _held_out(count), _held_out(count)
+
+
 def read_images(path: Path, spec: DataSpec | None = None) -> Split:
     """Images made elsewhere: a folder of pictures, an .npz or an .npy.
 
@@ -122,12 +128,16 @@ def _dataset(name: str, images: Split, levels: int, path: Path) -> Dataset:
         raise DataError(f"{path}: 1 image, allowed: at least 2, one to train on and one to hold out")
     hashes = [hashlib.sha256(image.numpy().data).digest() for image in images.pixels]
     order = sorted(range(len(images)), key=lambda i: (hashes[i], i))
-    held_out = max(1, len(images) // 10)
+    held_out = _held_out(len(images))
     train, test = (_part(images, sorted(numbers)) for numbers in (order[held_out:], order[:held_out]))
     classes = 0 if images.labels is None else int(images.labels.max()) + 1
     _, channels, height, width = images.pixels.shape
     spec = DataSpec(channels, height, width, levels, classes)
     return Dataset(name, spec, train, test, fingerprint(train, test))
+
+
+def _held_out(count: int) -> int:
+    return max(1, count // 10)
 
 
 def _described(dataset: Dataset) -> tuple[DataSpec, str]:

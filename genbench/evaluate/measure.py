@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from genbench import returned
-from genbench.errors import CellFailure, Undefined
+from genbench.errors import CellFailure, TooFewSamples, Undefined
 from genbench.machine import device_name, explain
-from genbench.metrics.base import Inputs, Metric, Value
-from genbench.metrics.facts import Facts
+from genbench.metrics.base import SETS, Inputs, Metric, Value, too_few
+from genbench.metrics.facts import Arguments, Facts
 from genbench.protocol import Protocol, protocol_hash
 from genbench.records import FAILED, NOT_APPLICABLE, OK
 
@@ -46,6 +46,7 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     start = time.perf_counter()
     try:
         arguments = metric.reads.read(inputs, metric)
+        _refuse_few(metric, arguments)
         value = metric.compute(**arguments.values)
         _refuse_non_finite(value)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
@@ -59,6 +60,12 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     protocol = {**branches, "metric": metric.protocol, **outer}
     seconds = time.perf_counter() - start
     return Measured(OK, "", value, arguments.n_fake, arguments.n_real, protocol, warnings, seconds, device_name(device))
+
+
+def _refuse_few(metric: Metric, arguments: Arguments) -> None:
+    reason = too_few(metric, {name: len(rows) for name, rows in arguments.values.items() if name in SETS})
+    if reason:
+        raise TooFewSamples(reason)
 
 
 def _refuse_non_finite(value: Value) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +73,9 @@ class Metric:
     branch. of_reference: what compute is given as `known` beside the reference's rows. similarity: the distance
     between images that the reading computes: "" for none, "lpips-vgg16", or "own" for the classifier's where it is
     the extractor, else lpips-vgg16. machine: names of the settings of genbench.draw.cost.Cost that the value depends
-    on. about: one line for `genbench ls metrics`. cannot_detect: one sentence about which
-    faults of a model leave the value good. source, code: of a plug-in, set when it is loaded: the name that metrics.get
-    finds it by, and the hash of its code.
+    on. least: the fewest images of a set that define it, by the set's name in SETS, and the fewest classes. about: one
+    line for `genbench ls metrics`. cannot_detect: one sentence about which faults of a model leave the value good.
+    source, code: of a plug-in, set when it is loaded: the name that metrics.get finds it by, and the hash of its code.
 
         def brightness(*, fake, real):  # pixels (N, P), (M, P) in [0, 1]
             return Value(abs(float(fake.mean() - real.mean())))
@@ -96,6 +96,7 @@ class Metric:
     of_reference: OfReference | None = None
     similarity: str = ""
     machine: tuple[str, ...] = ()
+    least: Mapping[str, int] = field(default_factory=dict)
     about: str = ""
     cannot_detect: str = ""
     source: str = ""
@@ -106,6 +107,23 @@ class Metric:
         if self.similarity != "own":
             return self.similarity
         return "classifier" if extractor == "classifier" else "lpips-vgg16"
+
+
+# The sets whose size Metric.least bounds, as arguments of compute, and what messages call one and several.
+SETS = {
+    "fake": ("generated sample", "generated samples"), "probabilities": ("generated sample", "generated samples"),
+    "real": ("reference sample", "reference samples"), "train": ("train image", "train images"),
+    "held_out": ("held-out image", "held-out images"), "classes": ("class", "classes"),
+}  # fmt: skip
+
+
+def too_few(metric: Metric, counts: Mapping[str, int | None]) -> str:
+    """Which set is too small for the metric, "" for none; counts: by the names of SETS, None where it is not known."""
+    for name, least in metric.least.items():
+        count = counts.get(name)
+        if count is not None and count < least:
+            return f"{count} {SETS[name][count != 1]}; needs at least {least}"
+    return ""
 
 
 class Inputs:

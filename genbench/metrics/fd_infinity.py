@@ -124,6 +124,7 @@ FD_INFINITY = Metric(
     unit="feature^2",
     reads=FEATURES,
     compute=fd_infinity,
+    least={"fake": 2 * _GROUPS, "real": 2},
     protocol={
         "sizes": "N/8, N/4, N/2, N, each of disjoint groups of all samples",
         "fit": "line in 1/N, weights N^2",

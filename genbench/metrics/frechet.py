@@ -166,6 +166,7 @@ FID = Metric(
     unit="feature^2",
     reads=FEATURES,
     compute=fid,
+    least={"fake": 2, "real": 2},
     protocol={"covariance": "divided by n - 1", "arithmetic": "float64"},
     of_reference=OfReference("moments", reference_moments),
     cannot_detect="Does not detect differences beyond mean and covariance of the features, nor copies of train images.",

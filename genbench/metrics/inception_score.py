@@ -101,6 +101,7 @@ IS = Metric(
     unit="classes",
     reads=PROBABILITIES,
     compute=inception_score_value,
+    least={"probabilities": _LEAST},
     protocol={"splits": _SPLITS, "shuffle_seed": _SHUFFLE_SEED, "arithmetic": "float64"},
     cannot_detect="Does not detect images alike within a class, unrealistic ones with a clear class, nor copies.",
 )

@@ -140,6 +140,7 @@ KID = Metric(
     unit="MMD^2",
     reads=FEATURES,
     compute=kid,
+    least={"fake": 2, "real": 2},
     protocol={"kernel": "(x'y / D + 1)^3", "estimator": "unbiased, all pairs", "arithmetic": "float64"},
     of_reference=OfReference("mean of (x'y / D + 1)^3 over pairs", reference_similarity),
     cannot_detect=_CANNOT_DETECT,
@@ -176,6 +177,7 @@ KID_SUBSETS = Metric(
     unit="MMD^2",
     reads=FEATURES,
     compute=kid_subsets,
+    least={"fake": 2, "real": 2},
     protocol={
         "kernel": "(x'y / D + 1)^3",
         "estimator": "unbiased, mean over subsets",

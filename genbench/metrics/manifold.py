@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from genbench.errors import GenbenchError
 from genbench.metrics.arrays import Z95, Array, Known, matrix, pair, with_normal_interval
 from genbench.metrics.base import Metric, OfReference, Value
-from genbench.metrics.degenerate import refuse_few_for_balls, refuse_points_for_balls
+from genbench.metrics.degenerate import SAMPLES_A_NEIGHBOUR, refuse_few_for_balls, refuse_points_for_balls
 from genbench.metrics.readings import FEATURES
 
 DISTANCE_BLOCK = 256  # rows of the distance matrix in memory at a time
@@ -194,6 +194,7 @@ MANIFOLD = tuple(
         unit="balls / k" if name == "density" else "share",
         reads=FEATURES,
         compute=compute,
+        least=dict.fromkeys(("fake", "real"), SAMPLES_A_NEIGHBOUR * _NEIGHBOURS[name]),
         protocol={"k": _NEIGHBOURS[name], "distance": "Euclidean", "self": "excluded"},
         of_reference=None if name == "recall" else radii_for(_NEIGHBOURS[name]),
         cannot_detect=_CANNOT_DETECT[name],

@@ -229,13 +229,18 @@ MEMORISATION = (
             "threshold": "floor(alpha (T + 1))-th smallest of T held-out distances",
             **_PROTOCOL,
         },
+        least={"train": 2, "held_out": math.ceil(1 / MEMORISED_ALPHA) - 1},
         cannot_detect="Does not detect copies with other features than the original, nor bad samples: noise scores 0.",
     ),
-    Metric("authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=_PROTOCOL,
-        cannot_detect="Does not detect copies with other features than the original, nor bad samples: noise scores 1."),
+    Metric(
+        "authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=_PROTOCOL,
+        least={"train": 2},
+        cannot_detect="Does not detect copies with other features than the original, nor bad samples: noise scores 1.",
+    ),
     Metric(
         "ct_score", "C_T below 0", 1, "higher", "standard score", MEMORY, copying_side,
         protocol={"cells": 1, "above_0": "shown as 0: underfitting is not copying", **_PROTOCOL},
+        least={"train": 2, "held_out": 1, "fake": _LEAST_IN_CELL},
         cannot_detect="Does not detect a few copies among samples that are far from the data.",
     ),
 )  # fmt: skip

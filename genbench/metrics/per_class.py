@@ -94,6 +94,7 @@ PER_CLASS_FID = Metric(
     unit="feature^2",
     reads=BY_CLASS,
     compute=per_class_fid,
+    least={"classes": 2, "fake": 2 * _LEAST_PER_CLASS, "real": 2 * _LEAST_PER_CLASS},
     protocol={
         "mean": "over classes, equal weights",
         "least_per_class": _LEAST_PER_CLASS,

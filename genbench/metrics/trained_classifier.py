@@ -147,6 +147,7 @@ CAS = Metric(
     unit="share",
     reads=LABELLED,
     compute=cas,
+    least={"classes": 2},
     abilities=("ClassConditional",),
     protocol={
         "classifier": f"3x3 convolutions of width {_WIDTH} before each 2x2 maximum, two of width {2 * _WIDTH} after",

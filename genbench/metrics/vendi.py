@@ -75,6 +75,7 @@ VENDI = Metric(
     unit="samples",
     reads=GENERATED,
     compute=vendi,
+    least={"fake": 2},
     protocol={"kernel": "cosine of features", "order": 1, "arithmetic": "float64"},
     cannot_detect="Does not detect unrealistic samples: noise is diverse too.",
 )

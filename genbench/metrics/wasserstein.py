@@ -139,6 +139,7 @@ SLICED_WASSERSTEIN = Metric(
     unit="pixel range",
     reads=PIXELS,
     compute=sliced_wasserstein,
+    least={"fake": 2, "real": 2},
     protocol={
         "distance": "root of the mean squared W2 over unit directions",
         "projections": _PROJECTIONS,

@@ -16,7 +16,7 @@ from genbench import data, features, metrics
 from genbench.errors import DataError, GenbenchError, SuiteError
 from genbench.features import FeatureOptions, similarity
 from genbench.keys import value_key
-from genbench.metrics.base import Metric
+from genbench.metrics.base import Metric, too_few
 from genbench.metrics.facts import Capabilities, Facts
 from genbench.options import nearest
 from genbench.plan.applies import suite_setting
@@ -60,11 +60,14 @@ def make_plan(
     seeds: Collection[int] | None = None,
     limit_images: int | None = None,
     machine: str = "",
+    try_models: bool = False,
 ) -> Plan:
     """The cells of a suite.
 
     models, seeds: only these labels and seeds. limit_images: cap on every budget and on the number of samples and
-    held-out images. machine: the hardware that timings depend on. Raises SuiteError for a suite that cannot be run.
+    held-out images. machine: the hardware that timings depend on. try_models: also computes a loss, images and a
+    likelihood with each model, as `genbench plan` does; in a run, each training does so first. Raises SuiteError for a
+    suite that cannot be run.
     """
     limited = _limited(suite, limit_images)
     suite = limited.located()
@@ -78,10 +81,19 @@ def make_plan(
     chosen = [s for s in suite.seeds if s in seeds] if seeds else suite.seeds
     if not chosen:
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
-    refuse_impossible_rows(planner.rows, wanted)
+    refuse_impossible_rows(planner.rows, wanted, try_models)
     cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
     cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.SCALE_ROWS]
+    _refuse_nothing(suite, cells)
     return Plan(limited, planner.data, tuple(cells), limit_images)
+
+
+def _refuse_nothing(suite: Suite, cells: list[Cell]) -> None:
+    """SuiteError when no metric can be measured for any row that is ranked."""
+    planned = [metric for cell in cells if cell.source.ranked for metric in cell.metrics]
+    if planned and all(metric.reason for metric in planned):
+        reasons = "; ".join(dict.fromkeys(metric.reason for metric in planned))
+        raise suite.error(("metrics",), f"none of them can be measured: {reasons}")
 
 
 def _limited(suite: Suite, limit: int | None) -> Suite:
@@ -120,9 +132,10 @@ class _Planner:
             declared = data.dataset_source(self.entry)
             check_suite_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
             spec, fingerprint = data.describe(self.entry, suite.folder)
+            sizes = data.sizes(self.entry, suite.folder)
         except DataError as error:
             raise suite.error(("dataset",), str(error)) from None
-        return DataPlan(self.entry, suite.folder, spec, fingerprint, suite.reference)
+        return DataPlan(self.entry, suite.folder, spec, fingerprint, suite.reference, sizes)
 
     def _extractor(self) -> dict[str, Any]:
         """The protocol fields of the extractor."""
@@ -160,7 +173,8 @@ class _Planner:
         suite = self.suite
         drawing = Drawing(suite.samples, seed, suite.block, suite.precision)
         facts = self._facts(source, drawing)
-        planned = tuple(self._metric(metric, facts, source.capabilities) for metric in self.metrics)
+        counts = self._counts(source, drawing)
+        planned = tuple(self._metric(metric, facts, source.capabilities, counts) for metric in self.metrics)
         return Cell(
             SuiteVersion(suite.suite, suite.version), source, self.data, drawing, suite.features, extraction(suite),
             facts, planned, self.provenance,
@@ -174,8 +188,19 @@ class _Planner:
             machine=self.machine, speed=suite.speed.model_dump(),
         )  # fmt: skip
 
-    def _metric(self, metric: Metric, facts: Facts, capabilities: Capabilities) -> MetricPlan:
-        reason = self._why_not(metric, capabilities)
+    def _counts(self, source: Source, drawing: Drawing) -> dict[str, int | None]:
+        """How many images a metric of this source is given, by the names of metrics.base.SETS."""
+        drawn = source.count(self.data, drawing)
+        train, test = self.data.sizes or (None, None)
+        real = train if self.data.reference == "train" else test
+        classes = self.data.spec.classes
+        sets = {"fake": drawn, "probabilities": drawn, "real": real, "train": train, "held_out": test}
+        return sets | {"classes": classes}
+
+    def _metric(
+        self, metric: Metric, facts: Facts, capabilities: Capabilities, counts: dict[str, int | None]
+    ) -> MetricPlan:
+        reason = self._why_not(metric, capabilities) or too_few(metric, counts)
         similar = self._similarity(metric)
         depends = {**metric.reads.depends(facts), "similarity": similar}
         depends |= {"code": metric.code} if metric.code else {}

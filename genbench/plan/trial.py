@@ -1,6 +1,7 @@
 """What can be found out before anything is trained: each model is built once, and files of weights and images are read.
 
-Nothing is drawn: the first images of a model of a thousand steps can take minutes.
+`genbench plan` also tries each model on a few images (genbench.sources.tryout). A run leaves that to its workers, so
+that a model which ends its process fails its own row only.
 """
 
 from __future__ import annotations
@@ -11,27 +12,51 @@ from dataclasses import replace
 from genbench.contract import Draws
 from genbench.data.images import open_images
 from genbench.errors import DataError, GenbenchError, SuiteError
+from genbench.machine import explain
 from genbench.plan.rows import SuiteRows
 from genbench.sources.build import build, read_weights
+from genbench.sources.trained import Trained
+from genbench.sources.tryout import MOST, try_out
 
 
-def refuse_impossible_rows(rows: SuiteRows, indices: Iterable[int]) -> None:
-    """Raises SuiteError for model entries that cannot be built, whose weights do not fit, or with too few images."""
-    built: dict[tuple[type[Draws], str], Draws] = {}
+def refuse_impossible_rows(rows: SuiteRows, indices: Iterable[int], try_models: bool = False) -> None:
+    """Raises SuiteError for model entries that cannot be built, whose weights do not fit, or with too few images.
+
+    try_models: also for models that cannot compute a loss, images or a likelihood.
+    """
+    alike: dict[str, list[int]] = {}
     for index in indices:
-        entry = rows.suite.models[index]
-        if entry.samples is not None:
+        if rows.suite.models[index].samples is not None:
             _refuse_few_images(rows, index)
             continue
-        kind, network = rows.kind(index), rows.network(index)
-        key = (kind, repr(network.config))
-        if key not in built:
-            built[key] = _built(rows, index)
-        if entry.weights is not None:
-            try:
-                read_weights(built[key], rows.suite.path(entry.weights))
-            except GenbenchError as error:
-                raise rows.suite.error(("models", index, "weights"), str(error)) from None
+        network = rows.network(index)
+        alike.setdefault(repr((rows.kind(index), network.config, network.sampler)), []).append(index)
+    for same in alike.values():
+        model = _built(rows, same[0])
+        for index in same:
+            _refuse_weights(rows, index, model)
+        if try_models:
+            _try(rows, same[0], model)
+
+
+def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
+    weights = rows.suite.models[index].weights
+    if weights is None:
+        return
+    try:
+        read_weights(model, rows.suite.path(weights))
+    except GenbenchError as error:
+        raise rows.suite.error(("models", index, "weights"), str(error)) from None
+
+
+def _try(rows: SuiteRows, index: int, model: Draws) -> None:
+    suite, source = rows.suite, rows.source(index, 0)
+    batch = source.fit.recipe.batch if isinstance(source, Trained) else MOST
+    try:
+        try_out(model, rows.plan, batch, suite.precision, likelihoods=True)
+    except (Exception, SystemExit) as error:
+        message = f"{type(model).__name__} fails on images of {_size(rows)}: {explain(error)}"
+        raise suite.error(("models", index), message) from None
 
 
 def _built(rows: SuiteRows, index: int) -> Draws:

@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """A suite's dataset: its entry, where relative paths start, shape, fingerprint, and the reference split."""
+    """A suite's dataset: its entry, where relative paths start, shape, fingerprint, and the reference split.
+
+    sizes: the numbers of train and of test images, None where only loading tells.
+    """
 
     entry: dict[str, Any]
     folder: Path
     spec: DataSpec
     fingerprint: str
     reference: str
+    sizes: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -120,6 +124,10 @@ class Source(ABC):
     @abstractmethod
     def draw(self, opened: Opened) -> Samples:
         """Its images. Raises CellFailure when they cannot be made."""
+
+    def count(self, plan: DataPlan, drawing: Drawing) -> int | None:
+        """How many images it draws; None where that is not known."""
+        return drawing.n
 
     def warnings(self, store: Store) -> tuple[str, ...]:
         """What a reader of any number of this row must know, beside what the linter says of its images."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench import data
+from genbench.data.images import open_images
 from genbench.keys import samples_key
 from genbench.metrics.facts import Capabilities, Images
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
@@ -34,6 +35,10 @@ class Files(Source):
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
         """The hash of the file."""
         return samples_key(file=self.content)
+
+    def count(self, plan: DataPlan, drawing: Drawing) -> int | None:
+        """All images of the file."""
+        return open_images(self.path).count
 
     def draw(self, opened: Opened) -> Samples:
         """All images of the file."""

@@ -36,7 +36,8 @@ class ScaleDefinition:
 
     samples(dataset, n, seed): at most n images (., C, H, W) uint8 grey levels.
     log_prob(dataset, pixels, seed): nats (N,) float64 of discrete pixels (N, C, H, W) uint8; None: it has none.
-    kind: of that likelihood, one of genbench.records.LIKELIHOOD_KINDS.
+    kind: of that likelihood, one of genbench.records.LIKELIHOOD_KINDS. of_test: its images are made from the test
+        split, so that there are no more of them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ScaleDefinition:
     samples: Callable[[Dataset, int, int], Tensor]
     log_prob: Callable[[Dataset, Tensor, int], Tensor] | None = None
     kind: str = ""
+    of_test: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ SCALE_ROWS: dict[str, ScaleDefinition] = {
             "Held-out real images",
             "The test split itself: the score of a perfect model with as many samples.",
             held_out_samples,
+            of_test=True,
         ),
         ScaleDefinition(
             "memorised train",
@@ -194,6 +197,7 @@ SCALE_ROWS: dict[str, ScaleDefinition] = {
             "Blurred real images",
             "Held-out images under a Gaussian blur, sigma a twelfth of the shorter side: the score of missing detail.",
             blurred_samples,
+            of_test=True,
         ),
         ScaleDefinition(
             "uniform noise",

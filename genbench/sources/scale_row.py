@@ -37,6 +37,12 @@ class ScaleRow(Source):
         """The row, the data, how many images and the seed."""
         return samples_key(scale=SCALE_VERSION, row=self.label, data=plan.fingerprint, n=drawing.n, seed=drawing.seed)
 
+    def count(self, plan: DataPlan, drawing: Drawing) -> int | None:
+        """Rows made from the test split have at most as many images as that."""
+        if not SCALE_ROWS[self.label].of_test:
+            return drawing.n
+        return None if plan.sizes is None else min(drawing.n, plan.sizes[1])
+
     def draw(self, opened: Opened) -> Samples:
         """Images of the row."""
         drawing = opened.drawing

@@ -18,6 +18,7 @@ from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource, made_with
 from genbench.sources.read_files import hashes
+from genbench.sources.tryout import try_out
 from genbench.store import Kind, Store
 from genbench.text import cell_text
 from genbench.train.batches import Batches
@@ -64,6 +65,7 @@ class Fit:
         return store.meta(Kind.WEIGHTS, self.key)
 
     def _train(self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
+        try_out(self.network.build(plan, self.seed).to(device), plan, self.recipe.batch, self.precision)
         model = self.network.build(plan, self.seed).to(device)
         assert isinstance(model, Model)
         batches = self._batches(data.load(plan.entry, plan.folder), device)

@@ -1,0 +1,134 @@
+"""A model tried on a few random images before it is trained: its losses, a drawing, its likelihoods.
+
+What computes for longer than a moment is ended at the next call of a submodule and counts as good: a sampler of a
+thousand steps is tried for its first ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench import data, returned
+from genbench.contract import (
+    Batch,
+    ClassConditional,
+    DequantisedDensity,
+    Draws,
+    ExactLikelihood,
+    ImportanceBound,
+    LikelihoodBound,
+    LikelihoodEstimate,
+    Model,
+    TextConditional,
+    Translates,
+)
+from genbench.draw.blocks import UNCONDITIONAL, Conditions, draw_block, on_device
+from genbench.errors import CellFailure
+from genbench.machine import pinned_globals
+from genbench.sources.base import DataPlan
+from genbench.space import seeded, to_unit_range
+
+SECONDS = 0.1  # for each of the things that are tried
+MOST, DRAWN = 4, 2  # images of a batch and of a drawing
+
+
+class _Enough(BaseException):
+    pass
+
+
+def try_out(model: Draws, plan: DataPlan, batch: int, precision: str = "fp32", *, likelihoods: bool = False) -> None:
+    """Raises what the model raises, or CellFailure for a value that is not as the contract says.
+
+    batch: images in a step of training, of which at most MOST are used. The model is changed and of no further use.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        images = _Images(plan, model.device)
+        if isinstance(model, Model):
+            _try_training(model, images.batch(min(batch, MOST)))
+        model.eval()
+        with _for_a_moment(model):
+            draw_block(model, 0, 0, DRAWN, precision, images.condition(model))
+        for name, log_prob in _likelihoods(model) if likelihoods else ():
+            with pinned_globals(), torch.no_grad(), _for_a_moment(model):
+                values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
+                returned.log_probs(model, values, DRAWN, f"{name}()")
+
+
+@contextmanager
+def _for_a_moment(model: Draws) -> Iterator[None]:
+    """Ends what is inside at the first call of a submodule that comes SECONDS later."""
+    end = time.perf_counter() + SECONDS
+
+    def stop(*_: Any) -> None:
+        if time.perf_counter() > end:
+            raise _Enough
+
+    parts = [part for part in model.modules() if part is not model and not isinstance(part, torch.jit.ScriptModule)]
+    hooks = [part.register_forward_pre_hook(stop) for part in parts]
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pinned_globals()
+def _try_training(model: Model, batch: Batch) -> None:
+    gen = seeded(0, model.device)
+    returned.players(model)
+    model.train()
+    with _for_a_moment(model):
+        model.prepare(batch, gen)
+    for player in dict.fromkeys((stage.name, player) for stage in model.stages for player in stage.turns):
+        with _for_a_moment(model):
+            loss = returned.loss(model, model.loss(batch, player[1], 0, gen), player[1])
+            if not loss.total.requires_grad:
+                raise CellFailure(f"the loss of player '{player[1]}' depends on no parameter, required: on its own")
+
+
+def _likelihoods(model: Draws) -> Iterator[tuple[str, Callable[..., Tensor]]]:
+    if isinstance(model, ExactLikelihood | DequantisedDensity):
+        yield "log_prob", model.log_prob
+    if isinstance(model, LikelihoodBound):
+        yield "log_prob_bound", model.log_prob_bound
+    if isinstance(model, ImportanceBound):
+        yield "log_prob_importance", lambda pixels, gen: model.log_prob_importance(pixels, 2, gen)
+    if isinstance(model, LikelihoodEstimate):
+        yield "log_prob_estimate", model.log_prob_estimate
+
+
+class _Images:
+    """Random images of a dataset's shape, with labels and captions of its classes."""
+
+    def __init__(self, plan: DataPlan, device: torch.device) -> None:
+        self.spec, self.device = plan.spec, device
+        self.captions = data.captions_of(plan.entry)
+        self.labels = torch.arange(self.spec.classes) if self.spec.classes else None
+
+    def pixels(self, n: int) -> Tensor:
+        shape = (n, *self.spec.shape)
+        return torch.randint(self.spec.levels, shape, generator=seeded(n), dtype=torch.uint8).to(self.device)
+
+    def batch(self, n: int) -> Batch:
+        x = to_unit_range(self.pixels(n), self.spec.levels)
+        labels = None if self.labels is None else self.labels[torch.arange(n) % len(self.labels)]
+        texts = None if labels is None or not self.captions else tuple(self.captions[k] for k in labels.tolist())
+        return Batch(x, self.pixels(n), None if labels is None else labels.to(self.device), texts, source=x.flip(0))
+
+    def condition(self, model: Draws) -> Any:
+        wanted = UNCONDITIONAL
+        if isinstance(model, Translates):
+            wanted = Conditions(images=to_unit_range(self.pixels(DRAWN), self.spec.levels).cpu())
+        elif isinstance(model, ClassConditional):
+            wanted = Conditions(self.labels)
+        elif isinstance(model, TextConditional):
+            wanted = Conditions(self.labels, self.captions)
+        return on_device(wanted.block(0, 0, DRAWN), self.device)
