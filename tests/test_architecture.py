@@ -21,12 +21,13 @@ LAYERS = [
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
     "nets": set(),
-    "ddim": {"nets", "ddpm"},
+    "ddim": {"nets", "ddpm", "denoising"},
     "cgan": {"nets", "gan", "dcgan"},
-    "ddpm": {"nets", "probability_flow"},
+    "ddpm": {"nets", "denoising", "probability_flow"},
     "stylegan": {"gan", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
-    "latent_diffusion": {"nets", "ddpm", "attention"},
+    "probability_flow": {"denoising"},
+    "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention"},
     "vae": {"nets", "vae_likelihoods"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")

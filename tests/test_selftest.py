@@ -110,12 +110,8 @@ def no_log_det(forward):
     return wrong
 
 
-def one_step_off(alpha_pairs):
-    def wrong(schedule, times):
-        alpha, before = alpha_pairs(schedule, times)
-        return alpha, torch.cat([before[:1], schedule.alpha_bar[[t + 1 for t in times[:-1]]]])
-
-    return wrong
+def one_step_off(alpha_pair):
+    return lambda schedule, t, before: alpha_pair(schedule, t, None if before is None else before + 1)
 
 
 def plain_average(update):
@@ -151,7 +147,7 @@ FAULTS = {
     "half the divergence": ("VAE, linear", "zoo.vae:kl_to_prior", lambda f: lambda *a: f(*a) / 2),
     "mean of logs": ("from the prior", "zoo.vae:log_mean_exp", lambda _: lambda logs: logs.mean(0)),
     "density of another law": ("IWAE, k = 7", "zoo.vae:log_normal", lambda f: lambda *a: 1.01 * f(*a)),
-    "step to the wrong time": ("DDIM, eta 0", "zoo.ddim:alpha_pairs", one_step_off),
+    "step to the wrong time": ("DDIM, eta 0", "zoo.ddim:alpha_pair", one_step_off),
     "too little noise": ("DDIM, eta 1", "zoo.ddim:gaussian_noise", lambda f: lambda *a: 0.98 * f(*a)),
     "the other variance": ("small variance", "zoo.ddpm:Schedule.log_variance",
                            lambda f: lambda self, kind: f(self, "large")),

@@ -22,26 +22,27 @@ Deviations
 DDIM declares no likelihood bound: DDPM's bound is of the ancestral chain, and a deterministic chain has none. The
 estimate by the probability-flow ODE, which eta = 0 integrates (section 4.3), depends only on the weights, as DDPM's.
 
-Symbols (those of zoo.ddpm, where alpha_bar is what this paper calls alpha)
+Symbols (those of zoo.denoising, where alpha_bar is what this paper calls alpha)
     paper           here                            shape
     tau, S          times, len(times)               list of int, increasing
-    alpha_tau_i     alpha[i]                        (S,)
-    alpha_tau_i-1   before[i]                       (S,), 1 at the start
-    sigma_tau_i     sigma[i]                        (S,)
+    alpha_tau_i     alpha                           number
+    alpha_tau_i-1   alpha_before                    number, 1 at the start
+    sigma_tau_i     sigma                           number
     f_theta         x_0                             (B, C, H, W)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Generator, Tensor
 
 from genbench.contract import Condition, Count, DataSpec, Share
 from genbench.errors import ModelError
-from zoo.ddpm import Denoiser, Diffusion, Schedule, gaussian_noise, x_0_factors
+from zoo.ddpm import Diffusion
+from zoo.denoising import Denoiser, Schedule, gaussian_noise, run
 
 
 @dataclass(frozen=True)
@@ -71,63 +72,52 @@ def timesteps(total: int, steps: int, spacing: str) -> list[int]:
     return [i * total // steps for i in range(steps)]
 
 
-def alpha_pairs(schedule: Schedule, times: list[int]) -> tuple[Tensor, Tensor]:
-    """Alpha at each time and at the time before it in the list, 1 before the first: two (S,) float64."""
-    alpha = schedule.alpha_bar[times]
-    return alpha, torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
+def alpha_pair(schedule: Schedule, t: int, before: int | None) -> tuple[float, float]:
+    """Alpha at a time and at an earlier one; 1 before the first, which is None."""
+    return float(schedule.alpha_bar[t]), 1.0 if before is None else float(schedule.alpha_bar[before])
 
 
-def noise_factors(kind: str, signal: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of x_t and of the prediction in the noise; kind: "eps", "x0" or "v"."""
-    if kind == "v":
-        return spread, signal
-    return (1 / spread, -signal / spread) if kind == "x0" else (torch.zeros_like(signal), torch.ones_like(signal))
+def implicit_step(
+    denoiser: Denoiser[Schedule], x: Tensor, t: int, before: int | None, sampler: ImplicitSampler, gen: Generator
+) -> Tensor:
+    """One step of the generative process (eq. 12), from x (B, ...) at t to the earlier time, None for the image.
 
-
-@torch.no_grad()
-def implicit(
-    predict: Denoiser, schedule: Schedule, x: Tensor, times: list[int], sampler: ImplicitSampler, gen: Generator,
-    kind: str = "eps",
-) -> Tensor:  # fmt: skip
-    """Runs the generative process along increasing `times` from their end (eq. 12): x (B, ...) ~ N(0, I) to (B, ...).
-
-    eps in eq. 12 is computed from x_t and the predicted x_0; it is eps_theta unless x_0 was clipped. kind: the
-    network's target, "eps", "x0" or "v".
+    eps in eq. 12 is computed from x_t and the predicted x_0; it is eps_theta unless x_0 was clipped.
     """
-    alpha, before = alpha_pairs(schedule, times)
-    sigma = sampler.eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()  # eq. 16
-    of_x_t = ((1 - before - sigma.square()) / (1 - alpha)).sqrt()
-    of_x_0 = (before.sqrt() - of_x_t * alpha.sqrt()).tolist()
-    from_x, from_prediction = (c.tolist() for c in x_0_factors(kind, alpha.sqrt(), (1 - alpha).sqrt()))
-    of_x, noise = of_x_t.tolist(), sigma.tolist()
-    t = torch.tensor(times, device=x.device)[:, None].expand(-1, len(x))
-    for i in reversed(range(len(times))):
-        x_0 = x * from_x[i] + predict(x, t[i]) * from_prediction[i]  # eq. 9
-        if sampler.clip:
-            x_0 = x_0.clamp_(-1, 1)
-        x = x_0.mul_(of_x_0[i]).add_(x, alpha=of_x[i])
-        if noise[i] > 0:
-            x = x.add_(gaussian_noise(x.shape, gen), alpha=noise[i])
-    return x
+    alpha, alpha_before = alpha_pair(denoiser.process, t, before)
+    sigma = sampler.eta * math.sqrt((1 - alpha_before) / (1 - alpha) * (1 - alpha / alpha_before))  # eq. 16
+    of_x_t = math.sqrt(max(1 - alpha_before - sigma * sigma, 0.0) / (1 - alpha))
+    of_x_0 = math.sqrt(alpha_before) - of_x_t * math.sqrt(alpha)
+    x_0 = denoiser(x, t).x_0  # eq. 9
+    if sampler.clip:
+        x_0 = x_0.clamp_(-1, 1)
+    x = x_0.mul_(of_x_0).add_(x, alpha=of_x_t)
+    return x.add_(gaussian_noise(x.shape, gen), alpha=sigma) if sigma > 0 else x
 
 
-@torch.no_grad()
-def inverted(predict: Denoiser, schedule: Schedule, x: Tensor, times: list[int], kind: str = "eps") -> Tensor:
+def implicit(
+    denoiser: Denoiser[Schedule], x: Tensor, times: list[int], sampler: ImplicitSampler, gen: Generator
+) -> Tensor:
+    """Runs the generative process along increasing `times` from their end: x (B, ...) ~ N(0, I) to (B, ...)."""
+    places = list(zip(times, [None, *times[:-1]], strict=True))[::-1]
+    return run(lambda x, place: implicit_step(denoiser, x, *place, sampler, gen), x, places)
+
+
+def inverted(denoiser: Denoiser[Schedule], x: Tensor, times: list[int]) -> Tensor:
     """Runs the deterministic process backwards, from images x (B, ...) to their noise (B, ...) (section 4.3, eq. 14).
 
     Euler steps of the same differential equation in the other direction: `implicit` without clipping returns to x
     within O(1 / S). The first step evaluates the network at the first time, because it was not trained without noise.
     """
-    alpha, before = alpha_pairs(schedule, times)
-    of_x = (alpha / before).sqrt()
-    of_eps = (1 - alpha).sqrt() - of_x * (1 - before).sqrt()
-    evaluated = torch.cat([alpha[:1], alpha[:-1]])
-    from_x, from_prediction = noise_factors(kind, evaluated.sqrt(), (1 - evaluated).sqrt())
-    factors = (of_x + of_eps * from_x).tolist(), (of_eps * from_prediction).tolist()
-    t = torch.tensor([times[0], *times[:-1]], device=x.device)[:, None].expand(-1, len(x))
-    for i, (kept, added) in enumerate(zip(*factors, strict=True)):
-        x = (x * kept).add_(predict(x, t[i]), alpha=added)
-    return x
+
+    def step(x: Tensor, place: tuple[int, int | None]) -> Tensor:
+        t, before = place
+        alpha, alpha_before = alpha_pair(denoiser.process, t, before)
+        of_x = math.sqrt(alpha / alpha_before)
+        of_noise = math.sqrt(1 - alpha) - of_x * math.sqrt(1 - alpha_before)
+        return denoiser(x, t if before is None else before).noise.mul_(of_noise).add_(x, alpha=of_x)
+
+    return run(step, x, list(zip(times, [None, *times[:-1]], strict=True)))
 
 
 # ---- model ------------------------------------------------------------------------------------------------------
@@ -151,12 +141,11 @@ class DDIM(Diffusion):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
         x = gaussian_noise((n, *self.data.shape), gen)
-        arguments = (self.predict, self.schedule, x, self.times, self.sampler, gen)
-        return implicit(*arguments, self.config.prediction).clamp(-1, 1)
+        return implicit(self.denoising, x, self.times, self.sampler, gen).clamp(-1, 1)
 
     def invert(self, x: Tensor) -> Tensor:
         """The noise (B, C, H, W) from which the sampler with eta = 0 draws images x in [-1, 1], within O(1 / S)."""
-        return inverted(self.predict, self.schedule, x, self.times, self.config.prediction)
+        return inverted(self.denoising, x, self.times)
 
     @property
     def evaluations(self) -> int:

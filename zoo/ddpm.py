@@ -27,7 +27,7 @@ Symbols
     alpha_bar_t     schedule.alpha_bar[t]           (T,); signal is its root, spread the root of 1 - alpha_bar_t
     beta_tilde_t    schedule.posterior_variance[t]  (T,)
     sigma_t^2       exp(log_variance[t])            (T,), or (B, C, H, W) where the network learns it
-    eps_theta       predict                         (B, C, H, W), (B,) -> (B, C, H, W)
+    eps_theta       denoiser(x_t, t).noise          (B, C, H, W)
     v of N          fraction = 2 v - 1              (B, C, H, W), C additional output channels of the network
     mu_tilde_t      posterior_mean                  two (T,): factors of x_0 and of x_t
 """
@@ -35,9 +35,7 @@ Symbols
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import torch
@@ -59,10 +57,19 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
+from zoo.denoising import (
+    PREDICTIONS,
+    Denoiser,
+    Schedule,
+    cosine_betas,
+    gaussian_noise,
+    linear_betas,
+    q_sample,
+    run,
+)
 from zoo.nets import UNet, halvings
-from zoo.probability_flow import flow_estimate
+from zoo.probability_flow import flow_estimate, schedule_nodes
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
 Beta = Annotated[float, Gt(0), Lt(1)]
 PAIRS_PER_CALL = 256  # (image, t) pairs of the bound in one network call
 EMBEDDED_STEPS = 1000  # the time embedding's input is always within 0 .. 1000
@@ -118,69 +125,7 @@ SMALL = Config(
 )  # fmt: skip
 
 
-# ---- forward process --------------------------------------------------------------------------------------------
-
-
-def linear_betas(steps: int, first: float, last: float) -> Tensor:
-    """Variances of the forward steps, evenly spaced (section 4): (T,) float64."""
-    return torch.linspace(first, last, steps, dtype=torch.float64)
-
-
-def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
-    """Variances whose alpha_bar is a squared cosine (N, eq. 17): (T,) float64."""
-    time = torch.arange(steps + 1, dtype=torch.float64) / steps
-    f = ((time + offset) / (1 + offset) * math.pi / 2).cos().square()
-    return (1 - f[1:] / f[:-1]).clamp_max(largest)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The forward process: beta and the quantities computed from it, each (T,) float64."""
-
-    beta: Tensor
-
-    @cached_property
-    def alpha_bar(self) -> Tensor:
-        """Fraction of the image's variance that remains after step t."""
-        return (1 - self.beta).cumprod(0)
-
-    @cached_property
-    def alpha_bar_before(self) -> Tensor:
-        """alpha_bar one step earlier; 1 before the first."""
-        return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
-
-    @cached_property
-    def signal(self) -> Tensor:
-        """sqrt(alpha_bar): factor of x_0 in x_t (eq. 4)."""
-        return self.alpha_bar.sqrt()
-
-    @cached_property
-    def spread(self) -> Tensor:
-        """sqrt(1 - alpha_bar): factor of the noise in x_t. Float32 would lose half of the difference's digits."""
-        return (1 - self.alpha_bar).sqrt()
-
-    @cached_property
-    def posterior_variance(self) -> Tensor:
-        """beta_tilde of q(x_{t-1} | x_t, x_0) (eq. 7); 0 at t = 0."""
-        return self.beta * (1 - self.alpha_bar_before) / (1 - self.alpha_bar)
-
-    @cached_property
-    def posterior_mean(self) -> tuple[Tensor, Tensor]:
-        """Coefficients of x_0 and x_t in the mean of q(x_{t-1} | x_t, x_0) (eq. 7); 1 and 0 at t = 0."""
-        of_x_0 = self.alpha_bar_before.sqrt() * self.beta / (1 - self.alpha_bar)
-        of_x_t = (1 - self.beta).sqrt() * (1 - self.alpha_bar_before) / (1 - self.alpha_bar)
-        return of_x_0, of_x_t
-
-    def log_variance(self, kind: str | None) -> Tensor:
-        """The log of sigma_t^2 (section 3.2). beta_tilde_0 is 0, so both kinds have log beta_tilde_1 at t = 0."""
-        variance = self.posterior_variance if kind == "small" else self.beta
-        return torch.cat([self.posterior_variance[1:2], variance[1:]]).log()
-
-    @cached_property
-    def learned_range(self) -> tuple[Tensor, Tensor]:
-        """Middle and half in v log beta_t + (1 - v) log beta_tilde_t = middle + (2 v - 1) half (N, eq. 15)."""
-        small, large = self.log_variance("small"), self.beta.log()
-        return (large + small) / 2, (large - small) / 2
+# ---- process --------------------------------------------------------------------------------------------
 
 
 def make_schedule(c: Config) -> Schedule:
@@ -189,60 +134,32 @@ def make_schedule(c: Config) -> Schedule:
     return Schedule(cosine_betas(c.steps) if cosine else linear_betas(c.steps, c.beta_first, c.beta_last))
 
 
-def q_sample(x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """x_t ~ q(x_t | x_0) (eq. 4); noise has the shape of x_0, signal and spread of time t broadcast, (B, 1, 1, 1)."""
-    return signal * x_0 + spread * noise
-
-
-def target(kind: str, x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """The exact "eps", "x0" or "v" of x_t = signal x_0 + spread noise, which a network predicts; all broadcast."""
-    if kind == "v":
-        return signal * noise - spread * x_0
-    return x_0 if kind == "x0" else noise
-
-
-def x_0_factors(kind: str, signal: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of x_t and of the prediction in x_0 (eq. 4 solved for x_0); kind: "eps", "x0" or "v"."""
-    if kind == "v":
-        return signal, -spread
-    return (torch.zeros_like(signal), torch.ones_like(signal)) if kind == "x0" else (1 / signal, -spread / signal)
-
-
-def gaussian_noise(shape: torch.Size | tuple[int, ...], gen: Generator) -> Tensor:
-    """Standard normal numbers of the shape, on the generator's device."""
-    return torch.randn(shape, generator=gen, device=gen.device)
-
-
-# ---- reverse process --------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def ancestral(
-    predict: Denoiser, schedule: Schedule, x: Tensor, sampler: AncestralSampler, gen: Generator, kind: str = "eps"
+def ancestral_step(
+    denoiser: Denoiser[Schedule], x: Tensor, t: int, sampler: AncestralSampler, gen: Generator
 ) -> Tensor:
-    """Runs the reverse chain from x ~ N(0, I) (Algorithm 2): (B, ...) to (B, ...); no noise in the last step.
+    """One step of the reverse chain, from x_t (B, ...) to x_{t-1} (Algorithm 2, line 4); no noise in the last step.
 
     The mean is that of q(x_{t-1} | x_t, x_0) at the predicted x_0, which equals eq. 11 unless x_0 was clipped.
     """
-    of_x_0, of_x_t = (c.tolist() for c in schedule.posterior_mean)
-    from_x, from_prediction = (c.tolist() for c in x_0_factors(kind, schedule.signal, schedule.spread))
-    sigma = schedule.log_variance(sampler.variance).mul(0.5).exp().tolist()
-    middle, half = (c.tolist() for c in schedule.learned_range)
-    learned, fraction = sampler.variance == "learned", x
-    times = torch.arange(len(sigma), device=x.device)[:, None].expand(-1, len(x))
-    for t in reversed(range(len(sigma))):
-        prediction = predict(x, times[t])
-        if learned:
-            prediction, fraction = prediction.chunk(2, dim=1)
-        x_0 = x * from_x[t] + prediction * from_prediction[t]
-        if sampler.clip:
-            x_0 = x_0.clamp_(-1, 1)
-        x = x_0.mul_(of_x_0[t]).add_(x, alpha=of_x_t[t])
-        if t > 0 and learned:
-            x = x.addcmul_(gaussian_noise(x.shape, gen), (fraction.to(x) * half[t] + middle[t]).mul_(0.5).exp_())
-        elif t > 0:
-            x = x.add_(gaussian_noise(x.shape, gen), alpha=sigma[t])
-    return x
+    found, schedule = denoiser(x, t), denoiser.process
+    x_0 = found.x_0
+    if sampler.clip:
+        x_0 = x_0.clamp_(-1, 1)
+    of_x_0, of_x_t = (float(factor[t]) for factor in schedule.posterior_mean)
+    x = x_0.mul_(of_x_0).add_(x, alpha=of_x_t)
+    if t == 0:
+        return x
+    if sampler.variance == "learned":
+        middle, half = (float(values[t]) for values in schedule.learned_range)
+        return x.addcmul_(gaussian_noise(x.shape, gen), (found.additional.to(x) * half + middle).mul_(0.5).exp_())
+    sigma = float(schedule.log_variance(sampler.variance)[t].mul(0.5).exp())
+    return x.add_(gaussian_noise(x.shape, gen), alpha=sigma)
+
+
+def ancestral(denoiser: Denoiser[Schedule], x: Tensor, sampler: AncestralSampler, gen: Generator) -> Tensor:
+    """Runs the reverse chain from x ~ N(0, I) (Algorithm 2): (B, ...) to (B, ...)."""
+    times = reversed(range(len(denoiser.process.beta)))
+    return run(lambda x, t: ancestral_step(denoiser, x, t, sampler, gen), x, times)
 
 
 # ---- variational bound ------------------------------------------------------------------------------------------
@@ -274,7 +191,7 @@ def gaussian_kl(log_q: Tensor, log_p: Tensor, distance: Tensor) -> Tensor:
 
 
 def predicted_x_0(
-    predict: Denoiser, schedule: Schedule, x_0: Tensor, t: Tensor, sampler: AncestralSampler, gen: Generator, kind: str
+    denoiser: Denoiser[Schedule], x_0: Tensor, t: Tensor, sampler: AncestralSampler, gen: Generator
 ) -> tuple[Tensor, Tensor]:
     """The x_0 predicted from one draw of x_t for K times t (K,) and images x_0 (B, C, H, W), and log sigma_t^2.
 
@@ -284,13 +201,12 @@ def predicted_x_0(
     def column(values: Tensor) -> Tensor:
         return values[t].view(-1, 1, 1, 1, 1)
 
-    noise = gaussian_noise((len(t), *x_0.shape), gen)
-    x_t = q_sample(x_0, noise, column(schedule.signal).to(x_0), column(schedule.spread).to(x_0))
-    output = predict(x_t.flatten(0, 1), t.to(x_0.device).repeat_interleave(len(x_0))).to("cpu", torch.float64)
-    prediction, fraction = (
-        part.reshape(*x_t.shape[:2], *part.shape[1:]) for part in output.tensor_split([x_t.shape[2]], 1)
-    )
-    of_x_t, of_prediction = (column(c) for c in x_0_factors(kind, schedule.signal, schedule.spread))
+    schedule, shape = denoiser.process, (len(t), *x_0.shape)
+    signal, spread = column(schedule.signal), column(schedule.spread)
+    x_t = q_sample(x_0, gaussian_noise(shape, gen), signal.to(x_0), spread.to(x_0))
+    parts = denoiser.predict(x_t.flatten(0, 1), t.to(x_0.device).repeat_interleave(len(x_0)))
+    prediction, fraction = (part.to("cpu", torch.float64).unflatten(0, shape[:2]) for part in parts)
+    of_x_t, of_prediction = denoiser.kind.x_0(signal, spread)
     guess = of_x_t * x_t.to("cpu", torch.float64) + of_prediction * prediction
     middle, half = (column(c) for c in schedule.learned_range)
     learned = sampler.variance == "learned"
@@ -300,19 +216,19 @@ def predicted_x_0(
 
 @torch.no_grad()
 def bound_terms(
-    predict: Denoiser, schedule: Schedule, x_0: Tensor, levels: int, sampler: AncestralSampler, gen: Generator,
-    kind: str = "eps",
-) -> Tensor:  # fmt: skip
+    denoiser: Denoiser[Schedule], x_0: Tensor, levels: int, sampler: AncestralSampler, gen: Generator
+) -> Tensor:
     """The T + 1 terms of the negative bound (eq. 5) of grey levels x_0 (B, C, H, W): (T + 1, B) nats, float64, CPU.
 
     Row 0 is L_0 = -log p(x_0 | x_1), the last row L_T, and row t between them KL(q(x_t | x_{t+1}, x_0) || p(x_t |
     x_{t+1})), each with one draw of the conditioning x. The expectation of the rows' sum is at least -log P(x_0).
     """
-    exact, of_x_0, log_q = x_0.to("cpu", torch.float64), schedule.posterior_mean[0], schedule.log_variance("small")
-    first, log_p = predicted_x_0(predict, schedule, x_0, torch.zeros(1, dtype=torch.long), sampler, gen, kind)
+    exact, schedule = x_0.to("cpu", torch.float64), denoiser.process
+    of_x_0, log_q = schedule.posterior_mean[0], schedule.log_variance("small")
+    first, log_p = predicted_x_0(denoiser, x_0, torch.zeros(1, dtype=torch.long), sampler, gen)
     rows = [-discretised_gaussian(exact, first, (0.5 * log_p).exp(), levels)]
     for t in torch.arange(1, len(log_q)).split(max(1, PAIRS_PER_CALL // len(x_0))):
-        guess, log_p = predicted_x_0(predict, schedule, x_0, t, sampler, gen, kind)
+        guess, log_p = predicted_x_0(denoiser, x_0, t, sampler, gen)
         log_q_t, factor = (v[t].view(-1, 1, 1, 1, 1) for v in (log_q, of_x_0))
         rows.append(gaussian_kl(log_q_t, log_p, (factor * (exact - guess)).square()))  # the means differ only in x_0
     rows.append(prior_kl(exact, schedule.alpha_bar[-1])[None])
@@ -335,8 +251,8 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
         super().__init__(data, config, sampler)
         c = self.config
-        self.schedule = q = make_schedule(c)
-        of_x_0 = x_0_factors(c.prediction, q.signal, q.spread)[1].abs()
+        self.schedule, self.kind = make_schedule(c), PREDICTIONS[c.prediction]
+        q, of_x_0 = self.schedule, self.kind.x_0(self.schedule.signal, self.schedule.spread)[1].abs()
         factor = q.signal / q.spread * of_x_0 if c.error == "eps" else torch.ones_like(q.signal)  # eq. 4 solved for eps
         rows = (q.signal, q.spread, factor, *q.learned_range, q.log_variance("small"), q.posterior_mean[0])
         self.register_buffer("constants", torch.stack(rows).float(), persistent=False)
@@ -369,9 +285,10 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         """The network that predicts eps, x_0 or v."""
         return self.network
 
-    def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's prediction (B, C, H, W) without the channels of a learned variance."""
-        return self.network(x_t, t)[:, : self.data.channels]
+    @property
+    def denoising(self) -> Denoiser[Schedule]:
+        """The network with its process and prediction, which samplers and likelihoods use."""
+        return Denoiser(self.network, self.schedule, self.kind)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """L_simple (eq. 14) or the error that config.error selects; L_hybrid if the variance is learned (N, eq. 16)."""
@@ -381,7 +298,7 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         x_t = q_sample(batch.x, noise, *scales)
         output = self.network(x_t, t, gen if self.training else None)
         prediction, fraction = output.tensor_split([self.data.channels], dim=1)
-        exact = target(self.config.prediction, batch.x, noise, *scales)
+        exact = self.kind.target(batch.x, noise, *scales)
         error = (factor * (prediction - exact)).square().mean()
         if self.config.variance == "fixed":
             return Loss(error, {"mse": error})
@@ -395,7 +312,7 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         section 3.1). Nothing is clipped.
         """
         signal, spread, _, middle, half, log_q, factor = self.constants[:, t, None, None, None].unbind()
-        of_x_t, of_prediction = x_0_factors(self.config.prediction, signal, spread)
+        of_x_t, of_prediction = self.kind.x_0(signal, spread)
         guess, log_p = of_x_t * x_t + of_prediction * prediction, middle + half * fraction
         is_first = (t == 0)[:, None, None, None]
         # Where the decoder's term is not used, a mean and a deviation at which its gradient is finite.
@@ -411,8 +328,8 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         errors of integration and of the one random trace per image have either sign.
         """
         gen = seeded(0, self.device) if gen is None else gen
-        arguments = (self.predict, self.schedule, pixels.to(self.device), self.data.levels, steps, gen)
-        return flow_estimate(*arguments, self.config.prediction).to("cpu", torch.float64)
+        nodes = schedule_nodes(self.schedule, steps)
+        return flow_estimate(self.denoising, pixels.to(self.device), self.data.levels, nodes, gen)
 
 
 class DDPM(Diffusion, LikelihoodBound):
@@ -433,8 +350,7 @@ class DDPM(Diffusion, LikelihoodBound):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
         x = gaussian_noise((n, *self.data.shape), gen)
-        predict = self.network if self.sampler.variance == "learned" else self.predict
-        return ancestral(predict, self.schedule, x, self.sampler, gen, self.config.prediction).clamp(-1, 1)
+        return ancestral(self.denoising, x, self.sampler, gen).clamp(-1, 1)
 
     @property
     def evaluations(self) -> int:
@@ -445,5 +361,4 @@ class DDPM(Diffusion, LikelihoodBound):
         """Minus the sum of the terms of eq. 5, each with one draw of x_t: (B,) nats, float64 on the CPU."""
         x_0 = to_unit_range(pixels, self.data.levels).to(self.device)
         gen = seeded(0, self.device) if gen is None else gen
-        arguments = (self.network, self.schedule, x_0, self.data.levels, self.sampler, gen)
-        return -bound_terms(*arguments, self.config.prediction).sum(0)
+        return -bound_terms(self.denoising, x_0, self.data.levels, self.sampler, gen).sum(0)

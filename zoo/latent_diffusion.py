@@ -66,11 +66,10 @@ from genbench.contract import (
 from genbench.errors import ModelError
 from genbench.space import to_device
 from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder, tokenise
-from zoo.ddpm import Beta, Schedule, gaussian_noise, q_sample
+from zoo.ddim import ImplicitSampler, implicit, timesteps
+from zoo.ddpm import Beta
+from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample
 from zoo.nets import halvings
-
-Kind = Literal["eps", "v"]
-Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class LatentDiffusionConfig:
     beta_first: Beta = 0.00085
     beta_last: Beta = 0.012
     zero_terminal: bool = False
-    prediction: Kind = "eps"
+    prediction: Literal["eps", "v"] = "eps"
     channels: Count = 320
     multipliers: tuple[Count, ...] = (1, 2, 4, 4)
     blocks: Count = 2
@@ -185,20 +184,6 @@ def make_schedule(config: LatentDiffusionConfig) -> Schedule:
     return Schedule(without_signal(beta) if config.zero_terminal else beta)
 
 
-def velocity(z_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """The exact v = sqrt(a_t) eps - sqrt(1 - a_t) z_0; signal and spread of time t broadcast."""
-    return signal * noise - spread * z_0
-
-
-def z_0_and_noise(
-    prediction: Tensor, z_t: Tensor, signal: float | Tensor, spread: float | Tensor, kind: Kind
-) -> tuple[Tensor, Tensor]:
-    """The z_0 and eps that a prediction of eps or v (B, c, h, w) implies at z_t."""
-    if kind == "v":
-        return signal * z_t - spread * prediction, signal * prediction + spread * z_t
-    return (z_t - spread * prediction) / signal, prediction
-
-
 def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
     """Returns without + guidance (with_text - without) (Ho and Salimans, eq. 6); terms of weight 0 are not evaluated.
 
@@ -210,32 +195,6 @@ def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guida
         return without()
     base = without()
     return base + guidance * (with_text() - base)
-
-
-def timesteps(total: int, steps: int) -> list[int]:
-    """`steps` evenly spaced increasing times of 0 .. total-1, the last is total-1 (Lin et al., section 3.3)."""
-    return [(i + 1) * total // steps - 1 for i in range(steps)]
-
-
-@torch.no_grad()
-def implicit(
-    predict: Predictor, schedule: Schedule, z: Tensor, sampler: GuidedSampler, kind: Kind, gen: Generator
-) -> Tensor:
-    """Runs the DDIM chain from noise z (B, ...) to z_0 (Song et al. 2021, eq. 12; sigma from eq. 16)."""
-    times = timesteps(len(schedule.beta), sampler.steps)
-    alpha = schedule.alpha_bar[times]
-    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
-    sigma = sampler.eta * ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()
-    signal, spread = alpha.sqrt().tolist(), (1 - alpha).sqrt().tolist()
-    of_z_0, of_noise = before.sqrt().tolist(), (1 - before - sigma.square()).clamp_min(0).sqrt().tolist()
-    t = torch.tensor(times, device=z.device)[:, None].expand(-1, len(z))
-    added = sigma.tolist()
-    for i in reversed(range(len(times))):
-        z_0, noise = z_0_and_noise(predict(z, t[i]), z, signal[i], spread[i], kind)
-        z = of_z_0[i] * z_0 + of_noise[i] * noise
-        if added[i] > 0:
-            z = z + added[i] * gaussian_noise(z.shape, gen)
-    return z
 
 
 # ---- model ------------------------------------------------------------------------------------------------------
@@ -264,7 +223,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             raise ModelError(
                 f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: at most config.steps, {c.steps}"
             )
-        self.schedule = make_schedule(c)
+        self.schedule, self.kind = make_schedule(c), PREDICTIONS[c.prediction]
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("signal", self.schedule.signal.float(), persistent=False)
         self.register_buffer("spread", self.schedule.spread.float(), persistent=False)
@@ -369,8 +328,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         noise, scales = gaussian_noise(z.shape, gen), [v[t].view(-1, 1, 1, 1) for v in (self.signal, self.spread)]
         text = self.read_dropped(batch.texts or ("",) * len(z), gen)
         prediction = self.network(q_sample(z, noise, *scales), t, text)
-        exact = noise if self.config.prediction == "eps" else velocity(z, noise, *scales)
-        error = (prediction - exact).square().mean()
+        error = (prediction - self.kind.target(z, noise, *scales)).square().mean()
         return Loss(error, {"mse": error})
 
     def draw_code(self, x: Tensor, gen: Generator) -> Tensor:
@@ -409,8 +367,10 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             with_text, without = (lambda source=source: self.network(z, t, source) for source in (text, empty))
             return guided(with_text, without, self.sampler.guidance)
 
+        sampler = ImplicitSampler(self.sampler.steps, self.sampler.eta, clip=False)
+        times = timesteps(self.config.steps, self.sampler.steps, "trailing")
         z = gaussian_noise((n, *self.shape), gen)
-        return self.decode(implicit(predict, self.schedule, z, self.sampler, self.config.prediction, gen))
+        return self.decode(implicit(Denoiser(predict, self.schedule, self.kind), z, times, sampler, gen))
 
 
 def latent_sides(data: DataSpec, config: LatentDiffusionConfig) -> tuple[int, int]:

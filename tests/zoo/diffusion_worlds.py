@@ -2,6 +2,8 @@
 
 import torch
 
+from zoo.denoising import PREDICTIONS, Denoiser
+
 
 class ExactDenoiser:
     """E[eps | x_t] for a mixture of N(m_i, s_i^2) on every pixel: weights, means, stds are lists.
@@ -74,3 +76,8 @@ def turned(values):
     gen = torch.Generator().manual_seed(0)
     q = torch.linalg.qr(torch.randn(len(values), len(values), generator=gen, dtype=torch.float64)).Q
     return q @ values.diag() @ q.T
+
+
+def denoiser(network, process, kind="eps"):
+    """A zoo denoiser from a function of (x, t) that predicts "eps", "x0" or "v"."""
+    return Denoiser(network, process, PREDICTIONS[kind])

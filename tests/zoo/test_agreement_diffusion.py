@@ -9,13 +9,15 @@ equal to float32, in which 1 - alpha_bar loses half its digits. Where the two di
 
 import pytest
 import torch
+from diffusion_worlds import denoiser
 from safetensors.torch import load_file
 
 from genbench.contract import DataSpec
 from genbench.space import seeded
 from zoo import ddim, ddpm
 from zoo.ddim import DDIM, ImplicitSampler, implicit, inverted, timesteps
-from zoo.ddpm import AncestralSampler, Config, Schedule, ancestral, cosine_betas, linear_betas
+from zoo.ddpm import AncestralSampler, Config, ancestral
+from zoo.denoising import Schedule, cosine_betas, linear_betas
 from zoo.nets import UNet, from_diffusers
 
 diffusers = pytest.importorskip("diffusers", reason="an optional peer")
@@ -82,7 +84,7 @@ def test_ddpm_takes_diffusers_steps(monkeypatch, variance, kind, clip, name):
     options = {"variance_type": VARIANCES[variance], "clip_sample": clip, "prediction_type": KINDS[kind]}
     scheduler, schedule = peer(diffusers.DDPMScheduler, name, **options)
     ours, said = Noises(monkeypatch, ddpm), Said(2 if variance == "learned" else 1)
-    end = ancestral(said, schedule, start(), AncestralSampler(variance, clip), seeded(0), kind)
+    end = ancestral(denoiser(said, schedule, kind), start(), AncestralSampler(variance, clip), seeded(0))
     taken = steps_of(said, end)
     assert [t for _, t, _, _ in taken] == scheduler.timesteps.tolist()
     assert len(ours.given) == 999  # neither draws noise in the last step
@@ -115,7 +117,7 @@ def test_ddim_takes_diffusers_steps(monkeypatch, eta, kind, clip, spacing, their
     scheduler.set_timesteps(20)
     noises, said = Noises(monkeypatch, ddim), Said(1)
     times = timesteps(1000, 20, spacing)
-    end = implicit(said, schedule, start(), times, ImplicitSampler(20, eta, spacing, clip), seeded(0), kind)
+    end = implicit(denoiser(said, schedule, kind), start(), times, ImplicitSampler(20, eta, spacing, clip), seeded(0))
     assert len(noises.given) == (19 if eta else 0)
     noises.given.append(torch.zeros_like(end))  # of the last step, which has none to add
     for i, (x, t, output, after) in enumerate(steps_of(said, end)):
@@ -132,7 +134,7 @@ def test_ddim_inverts_by_diffusers_steps(kind, name):
     scheduler, schedule = peer(diffusers.DDIMInverseScheduler, name, **options)
     scheduler.set_timesteps(20)
     said, times = Said(1), timesteps(1000, 20, "uniform")
-    end = inverted(said, schedule, start() / 3, times, kind)
+    end = inverted(denoiser(said, schedule, kind), start() / 3, times)
     for (x, _, output, after), t in list(zip(steps_of(said, end), times, strict=True))[1:]:
         assert torch.allclose(after, scheduler.step(output, t, x).prev_sample, rtol=1e-9, atol=1e-9), t
 

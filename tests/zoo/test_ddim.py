@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, pixel, turned
+from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, denoiser, pixel, turned
 
 from genbench.contract import DataSpec, LikelihoodBound
 from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo import ddim
 from zoo.ddim import DDIM, ImplicitSampler, implicit, inverted, timesteps
-from zoo.ddpm import DDPM, AncestralSampler, Config, Schedule, ancestral, cosine_betas, linear_betas
+from zoo.ddpm import DDPM, AncestralSampler, Config, ancestral
+from zoo.denoising import Schedule, cosine_betas, linear_betas
 
 LINEAR = Schedule(linear_betas(1000, 1e-4, 0.02))
 TINY = Config(steps=20, schedule="cosine", channels=4, multipliers=(1,), blocks=1, attention=(), dropout=0.0, groups=2)
@@ -41,7 +42,9 @@ def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, spacing
     for steps in STEPS:
         monkeypatch.setattr(ddim, "gaussian_noise", Impulses())
         times = timesteps(1000, steps, spacing)
-        x = implicit(ExactDenoiser(LINEAR, [std]), LINEAR, pixel(0, (1, steps)), times, unclipped(eta), seeded(0))
+        x = implicit(
+            denoiser(ExactDenoiser(LINEAR, [std]), LINEAR), pixel(0, (1, steps)), times, unclipped(eta), seeded(0)
+        )
         found.append(float(x.square().sum().sqrt()))
     assert found == pytest.approx(SPREADS[spacing, eta, std], abs=6e-6)
 
@@ -49,7 +52,7 @@ def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, spacing
 def test_map_from_noise_to_samples_has_the_datas_directions_and_the_known_spread_in_each():
     eps, start = ExactCovarianceDenoiser(LINEAR, turned([1.0, 0.25, 4.0])), torch.eye(3, dtype=torch.float64)
     for i, steps in enumerate(STEPS):
-        found = implicit(eps, LINEAR, start, timesteps(1000, steps, "uniform"), unclipped(), seeded(0))
+        found = implicit(denoiser(eps, LINEAR), start, timesteps(1000, steps, "uniform"), unclipped(), seeded(0))
         expected = turned([SPREADS["uniform", 0.0, std][i] for std in (1.0, 0.5, 2.0)])
         assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 
@@ -58,7 +61,7 @@ def test_spread_is_the_product_of_cosines():
     """For x_0 ~ N(0, 1) each step multiplies by cos of its change of angle, cos(angle) = sqrt(alpha)."""
     times = timesteps(1000, 7, "uniform")
     angles = torch.cat([torch.zeros(1, dtype=torch.float64), LINEAR.alpha_bar[times].sqrt().acos()])
-    x = implicit(ExactDenoiser(LINEAR, [1.0]), LINEAR, pixel(0, (1, 1)), times, unclipped(), seeded(0))
+    x = implicit(denoiser(ExactDenoiser(LINEAR, [1.0]), LINEAR), pixel(0, (1, 1)), times, unclipped(), seeded(0))
     assert float(x) == pytest.approx(float(angles.diff().cos().prod()), abs=1e-12)
 
 
@@ -66,7 +69,7 @@ def test_spread_is_the_product_of_cosines():
 def test_mean_arrives_exactly(steps):
     times = timesteps(1000, steps, "trailing")
     start = LINEAR.alpha_bar[-1:].sqrt() * 0.3
-    x = implicit(ExactDenoiser(LINEAR, [0.5], [0.3]), LINEAR, start, times, unclipped(), seeded(0))
+    x = implicit(denoiser(ExactDenoiser(LINEAR, [0.5], [0.3]), LINEAR), start, times, unclipped(), seeded(0))
     assert float(x) == pytest.approx(0.3, abs=1e-12)
 
 
@@ -74,7 +77,7 @@ def mean_drawn(spacing, steps=5, mean=-0.8):
     """The mean that a chain reaches from the mean of N(0, I), for N(mean, 0.3^2) under the cosine schedule, T = 100."""
     schedule, start = Schedule(cosine_betas(100)), torch.zeros(1, dtype=torch.float64)
     exact = ExactDenoiser(schedule, [0.3], [mean])
-    return float(implicit(exact, schedule, start, timesteps(100, steps, spacing), unclipped(), seeded(0)))
+    return float(implicit(denoiser(exact, schedule), start, timesteps(100, steps, spacing), unclipped(), seeded(0)))
 
 
 def test_uniform_times_lose_part_of_the_mean_under_the_cosine_schedule():
@@ -92,7 +95,7 @@ def test_spacing_that_nobody_chose(schedule, spacing):
 def test_chain_with_the_exact_denoiser_finds_both_modes():
     eps = ExactDenoiser(LINEAR, [0.05, 0.1], [-0.6, 0.5], [0.3, 0.7])
     noise = torch.randn(4000, generator=seeded(0))
-    x = implicit(eps, LINEAR, noise, timesteps(1000, 200, "uniform"), unclipped(), seeded(1))
+    x = implicit(denoiser(eps, LINEAR), noise, timesteps(1000, 200, "uniform"), unclipped(), seeded(1))
     left = x < 0
     assert float(left.float().mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 4000))
     assert (float(x[left].mean()), float(x[~left].mean())) == (
@@ -106,8 +109,8 @@ def test_eta_1_with_every_step_is_ddpm_with_the_small_variance(schedule):
     total = len(schedule.beta)
     eps = ExactDenoiser(schedule, [0.2, 0.3], [-0.5, 0.4], [0.5, 0.5])
     x = torch.randn(50, generator=seeded(0), dtype=torch.float64)
-    one = implicit(eps, schedule, x.clone(), timesteps(total, total, "uniform"), unclipped(1.0), seeded(1))
-    other = ancestral(eps, schedule, x.clone(), AncestralSampler("small", clip=False), seeded(1))
+    one = implicit(denoiser(eps, schedule), x.clone(), timesteps(total, total, "uniform"), unclipped(1.0), seeded(1))
+    other = ancestral(denoiser(eps, schedule), x.clone(), AncestralSampler("small", clip=False), seeded(1))
     assert torch.allclose(one, other, atol=1e-7)
 
 
@@ -116,9 +119,9 @@ def test_eta_0_draws_no_noise(monkeypatch):
     monkeypatch.setattr(ddim, "gaussian_noise", noise)
     x = torch.randn(5, generator=seeded(0))
     eps, times = ExactDenoiser(LINEAR, [0.5]), timesteps(1000, 30, "uniform")
-    first = implicit(eps, LINEAR, x, times, unclipped(), seeded(1))
+    first = implicit(denoiser(eps, LINEAR), x, times, unclipped(), seeded(1))
     assert noise.draws == 0
-    assert torch.equal(first, implicit(eps, LINEAR, x, times, unclipped(), seeded(2)))
+    assert torch.equal(first, implicit(denoiser(eps, LINEAR), x, times, unclipped(), seeded(2)))
 
 
 def test_noise_left_after_the_last_step_is_none():
@@ -131,7 +134,7 @@ def test_noise_left_after_the_last_step_is_none():
 
     x = torch.randn(9, generator=seeded(0), dtype=torch.float64)
     for eta in (0.0, 1.0):
-        end = implicit(eps, LINEAR, x, timesteps(1000, 9, "uniform"), unclipped(eta), seeded(0))
+        end = implicit(denoiser(eps, LINEAR), x, timesteps(1000, 9, "uniform"), unclipped(eta), seeded(0))
         assert torch.allclose(end, torch.full_like(end, x_0), atol=1e-9)
 
 
@@ -146,7 +149,7 @@ def test_clipping_moves_the_noise_too(clip, x_0):
         return (x - a.sqrt() * 3) / (1 - a).sqrt()
 
     start = torch.full((1,), 0.7, dtype=torch.float64)
-    end = implicit(eps, LINEAR, start, [400, 900], ImplicitSampler(clip=clip), seeded(0))
+    end = implicit(denoiser(eps, LINEAR), start, [400, 900], ImplicitSampler(clip=clip), seeded(0))
     late, early = LINEAR.alpha_bar[[900, 400]].tolist()
     noise = (0.7 - math.sqrt(late) * x_0) / math.sqrt(1 - late)
     assert float(seen[1]) == pytest.approx(math.sqrt(early) * x_0 + math.sqrt(1 - early) * noise, rel=1e-12)
@@ -189,7 +192,7 @@ def test_each_step_starts_where_the_one_before_ended(spacing):
 
     times = timesteps(1000, 13, spacing)
     start = LINEAR.alpha_bar[times[-1:]].sqrt()
-    implicit(eps, LINEAR, start, times, unclipped(), seeded(0))
+    implicit(denoiser(eps, LINEAR), start, times, unclipped(), seeded(0))
     assert [x for x, _ in seen] == pytest.approx([math.sqrt(a) for _, a in seen], rel=1e-12)
 
 
@@ -199,7 +202,7 @@ def test_inversion_error_falls_as_one_over_steps():
     errors = []
     for steps in (125, 250, 500):
         times = timesteps(1000, steps, "uniform")
-        back = implicit(eps, LINEAR, inverted(eps, LINEAR, x, times), times, unclipped(), seeded(0))
+        back = implicit(denoiser(eps, LINEAR), inverted(denoiser(eps, LINEAR), x, times), times, unclipped(), seeded(0))
         errors.append(float((back - x).abs().mean()))
     assert errors[0] < 0.05
     assert [errors[0] / errors[1], errors[1] / errors[2]] == pytest.approx([2, 2], abs=0.6)

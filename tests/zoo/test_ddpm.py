@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, pixel, turned, unit_rows
+from diffusion_worlds import ExactCovarianceDenoiser, ExactDenoiser, Impulses, denoiser, pixel, turned, unit_rows
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
@@ -13,22 +13,8 @@ from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
 from zoo import ddpm
-from zoo.ddpm import (
-    DDPM,
-    AncestralSampler,
-    Config,
-    Schedule,
-    ancestral,
-    bound_terms,
-    cosine_betas,
-    discretised_gaussian,
-    gaussian_kl,
-    linear_betas,
-    prior_kl,
-    q_sample,
-    target,
-    x_0_factors,
-)
+from zoo.ddpm import DDPM, AncestralSampler, Config, ancestral, bound_terms, discretised_gaussian, gaussian_kl, prior_kl
+from zoo.denoising import PREDICTIONS, Schedule, cosine_betas, linear_betas, q_sample
 from zoo.nets import require_sizes
 
 LINEAR = Schedule(linear_betas(1000, 1e-4, 0.02))
@@ -97,22 +83,24 @@ def test_q_sample_has_one_step_of_noise_at_t_0_and_keeps_variance():
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-def test_x_0_is_recovered_from_each_kind_of_prediction(kind):
+def test_x_0_and_noise_are_recovered_from_each_kind_of_prediction(kind):
     x_0, noise = torch.randn(2, 1000, generator=seeded(0), dtype=torch.float64)
     scales = (LINEAR.signal, LINEAR.spread)
-    of_x_t, of_prediction = x_0_factors(kind, *scales)
-    x_t, prediction = q_sample(x_0, noise, *scales), target(kind, x_0, noise, *scales)
+    of_x_t, of_prediction = PREDICTIONS[kind].x_0(*scales)
+    x_t, prediction = q_sample(x_0, noise, *scales), PREDICTIONS[kind].target(x_0, noise, *scales)
     assert torch.allclose(of_x_t * x_t + of_prediction * prediction, x_0, atol=1e-11)
+    of_x_t, of_prediction = PREDICTIONS[kind].noise(*scales)
+    assert torch.allclose(of_x_t * x_t + of_prediction * prediction, noise, atol=1e-11)
 
 
 def test_v_has_a_constant_size_and_is_the_noise_at_first_and_minus_the_image_at_last():
     """|v|^2 + |x_t|^2 = |x_0|^2 + |eps|^2: (x_t, v) is (x_0, eps) turned by the angle of the time."""
     x_0, noise = torch.randn(2, 1000, generator=seeded(0), dtype=torch.float64)
     scales = (LINEAR.signal, LINEAR.spread)
-    x_t, v = q_sample(x_0, noise, *scales), target("v", x_0, noise, *scales)
+    x_t, v = q_sample(x_0, noise, *scales), PREDICTIONS["v"].target(x_0, noise, *scales)
     assert torch.allclose(v**2 + x_t**2, x_0**2 + noise**2)
     ends = [torch.tensor(values) for values in ([1.0, 0.0], [0.0, 1.0])]  # signal, spread of no noise and of no signal
-    assert target("v", torch.full((2,), 2.0), torch.full((2,), 3.0), *ends).tolist() == [3, -2]
+    assert PREDICTIONS["v"].target(torch.full((2,), 2.0), torch.full((2,), 3.0), *ends).tolist() == [3, -2]
 
 
 def test_first_noise_keeps_its_digits_in_float32():
@@ -180,7 +168,7 @@ def test_prior_kl_of_the_linear_schedule(second_moment, bits):
 def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, std, variance, expected):
     noise = Impulses()
     monkeypatch.setattr(ddpm, "gaussian_noise", noise)
-    x = ancestral(ExactDenoiser(LINEAR, [std]), LINEAR, pixel(0, (1, 1000)), sampler(variance), seeded(0))
+    x = ancestral(denoiser(ExactDenoiser(LINEAR, [std]), LINEAR), pixel(0, (1, 1000)), sampler(variance), seeded(0))
     assert float(x.square().sum().sqrt()) == pytest.approx(expected, abs=1e-8)
     assert noise.draws == 999  # none in the last step
 
@@ -192,13 +180,13 @@ def test_chain_with_the_exact_denoiser_has_the_known_spread(monkeypatch, std, va
 def test_samples_have_the_datas_directions_and_the_known_spread_in_each(monkeypatch, variance, stds):
     monkeypatch.setattr(ddpm, "gaussian_noise", Impulses(unit_rows))
     eps = ExactCovarianceDenoiser(LINEAR, turned([1.0, 0.25, 4.0]))
-    x = ancestral(eps, LINEAR, unit_rows(0, (3000, 3)), sampler(variance), seeded(0))
+    x = ancestral(denoiser(eps, LINEAR), unit_rows(0, (3000, 3)), sampler(variance), seeded(0))
     assert torch.allclose(x.T @ x, turned([s**2 for s in stds]), rtol=0, atol=1e-7)
 
 
 def test_chain_with_the_exact_denoiser_finds_both_modes():
     eps = ExactDenoiser(LINEAR, [0.05, 0.1], [-0.6, 0.5], [0.3, 0.7])
-    x = ancestral(eps, LINEAR, torch.randn(4000, generator=seeded(0)), sampler("small"), seeded(1))
+    x = ancestral(denoiser(eps, LINEAR), torch.randn(4000, generator=seeded(0)), sampler("small"), seeded(1))
     left = x < 0
     assert float(left.float().mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 4000))
     assert (float(x[left].mean()), float(x[~left].mean())) == (
@@ -221,7 +209,7 @@ def test_clipping_moves_the_mean_and_not_only_the_prediction(monkeypatch, clip, 
         return (x - a.sqrt() * 3) / (1 - a).sqrt()
 
     start = torch.full((1,), 0.7)
-    end = ancestral(eps, schedule, start.clone(), AncestralSampler("small", clip), seeded(0))
+    end = ancestral(denoiser(eps, schedule), start.clone(), AncestralSampler("small", clip), seeded(0))
     of_x_0, of_x_t = schedule.posterior_mean
     assert float(seen[1]) == pytest.approx(float(of_x_0[1] * x_0 + of_x_t[1] * 0.7), rel=1e-5)
     assert float(end) == pytest.approx(x_0, rel=1e-5)
@@ -229,7 +217,7 @@ def test_clipping_moves_the_mean_and_not_only_the_prediction(monkeypatch, clip, 
 
 def test_chain_goes_through_every_step_once():
     eps = ExactDenoiser(LINEAR, [1.0])
-    ancestral(eps, LINEAR, torch.zeros(2), sampler("large"), seeded(0))
+    ancestral(denoiser(eps, LINEAR), torch.zeros(2), sampler("large"), seeded(0))
     assert [t.tolist() for _, t in eps.seen] == [[t, t] for t in reversed(range(1000))]
 
 
@@ -252,7 +240,7 @@ def test_bound_of_the_exact_denoiser_is_known(monkeypatch, std, sizes, variance,
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat(len(sizes)).view(count, 1, 1, 1)
     monkeypatch.setattr(ddpm, "gaussian_noise", lambda shape, gen: signs.expand(shape))
     x_0 = torch.tensor([[size, size, -size, -size] for size in sizes]).view(count, 1, 1, 1)
-    terms = bound_terms(ExactDenoiser(LINEAR, [std]), LINEAR, x_0, levels, sampler(variance), seeded(0))
+    terms = bound_terms(denoiser(ExactDenoiser(LINEAR, [std]), LINEAR), x_0, levels, sampler(variance), seeded(0))
     assert terms.shape == (1001, count)
     nats = float(terms.sum(0).mean()) + math.log(2 / (levels - 1))
     assert nats / LN2 == pytest.approx(bits, abs=2e-5)
@@ -266,7 +254,7 @@ def test_bound_is_above_the_entropy_and_needs_the_prior():
     x = to_unit_range(torch.arange(5), 5).double()
     eps = ExactDenoiser(schedule, [1e-6] * 5, x.tolist(), p.tolist())
     x_0 = x.float().repeat_interleave(1000).view(-1, 1, 1, 1)
-    terms = bound_terms(eps, schedule, x_0, 5, sampler("small"), seeded(0)).view(-1, 5, 1000).mean(2) @ p
+    terms = bound_terms(denoiser(eps, schedule), x_0, 5, sampler("small"), seeded(0)).view(-1, 5, 1000).mean(2) @ p
     assert entropy < float(terms.sum()) < entropy + 0.05
     assert float(terms[:-1].sum()) < entropy
     assert float(terms.min()) >= 0

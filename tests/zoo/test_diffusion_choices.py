@@ -6,15 +6,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusion_worlds import ExactDenoiser, Impulses, pixel
+from diffusion_worlds import ExactDenoiser, Impulses, denoiser, pixel
 
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.space import seeded
 from zoo import ddpm
 from zoo.ddim import DDIM, ImplicitSampler, implicit, inverted, timesteps
-from zoo.ddpm import DDPM, AncestralSampler, Config, Schedule, ancestral, bound_terms, cosine_betas, linear_betas
-from zoo.probability_flow import flow_log_density
+from zoo.ddpm import DDPM, AncestralSampler, Config, ancestral, bound_terms
+from zoo.denoising import Schedule, cosine_betas, linear_betas
+from zoo.probability_flow import flow_log_density, schedule_nodes
 
 LINEAR = Schedule(linear_betas(1000, 1e-4, 0.02))
 SHORT = Schedule(cosine_betas(50))
@@ -71,11 +72,13 @@ def chains(schedule, kind, x):
     bare = AncestralSampler("small", clip=False)
     levels = torch.randint(0, 17, x.shape, generator=seeded(5)).double() / 8 - 1
     return {
-        "ancestral": ancestral(said, schedule, x.clone(), bare, seeded(1), kind),
-        "implicit": implicit(said, schedule, x.clone(), times, ImplicitSampler(eta=0.5, clip=False), seeded(1), kind),
-        "inverted": inverted(said, schedule, x.clone(), times[1:], kind),
-        "bound": bound_terms(said, schedule, levels, 17, bare, seeded(1), kind),
-        "flow": flow_log_density(said, schedule, x, 4, torch.ones_like(x), kind),
+        "ancestral": ancestral(denoiser(said, schedule, kind), x.clone(), bare, seeded(1)),
+        "implicit": implicit(
+            denoiser(said, schedule, kind), x.clone(), times, ImplicitSampler(eta=0.5, clip=False), seeded(1)
+        ),
+        "inverted": inverted(denoiser(said, schedule, kind), x.clone(), times[1:]),
+        "bound": bound_terms(denoiser(said, schedule, kind), levels, 17, bare, seeded(1)),
+        "flow": flow_log_density(denoiser(said, schedule, kind), x, schedule_nodes(schedule, 4), torch.ones_like(x)),
     }
 
 
@@ -120,7 +123,7 @@ def test_models_draw_invert_and_weigh_by_their_prediction(kind):
 
 def inverse(model, x):
     """The inversion but for its first step."""
-    return inverted(model.predict, model.schedule, x, model.times[1:], model.config.prediction)
+    return inverted(model.denoising, x, model.times[1:])
 
 
 # ---- learned variances ------------------------------------------------------------------------------------------
@@ -145,10 +148,13 @@ def test_ends_of_the_range_are_the_fixed_variances(place, kind):
         return torch.cat([eps(x, t), torch.full_like(x, place)], dim=1)
 
     fixed = AncestralSampler(kind, clip=False)
-    one, other = ancestral(both, SHORT, x.clone(), LEARNED, seeded(1)), ancestral(eps, SHORT, x, fixed, seeded(1))
+    one, other = (
+        ancestral(denoiser(both, SHORT), x.clone(), LEARNED, seeded(1)),
+        ancestral(denoiser(eps, SHORT), x, fixed, seeded(1)),
+    )
     assert torch.allclose(one, other, atol=1e-12)
     levels = torch.randint(0, 17, x.shape, generator=seeded(2)).double() / 8 - 1
-    rows = [bound_terms(said, SHORT, levels, 17, s, seeded(1)) for said, s in ((both, LEARNED), (eps, fixed))]
+    rows = [bound_terms(denoiser(said, SHORT), levels, 17, s, seeded(1)) for said, s in ((both, LEARNED), (eps, fixed))]
     assert torch.allclose(rows[0][1:], rows[1][1:], rtol=1e-9)  # row 0: a fixed "large" variance is beta_tilde_1 there
 
 
@@ -156,7 +162,7 @@ def test_ends_of_the_range_are_the_fixed_variances(place, kind):
 def test_chain_with_the_exact_variance_has_the_spread_of_the_data(monkeypatch, std):
     """Every step then draws from the true p(x_{t-1} | x_t); the last, without noise, leaves out Var(x_0 | x_1)."""
     monkeypatch.setattr(ddpm, "gaussian_noise", Impulses())
-    x = ancestral(WithVariance(LINEAR, std), LINEAR, pixel(0, (1, 1, 1000)), LEARNED, seeded(0))
+    x = ancestral(denoiser(WithVariance(LINEAR, std), LINEAR), pixel(0, (1, 1, 1000)), LEARNED, seeded(0))
     rest = std**2 * 1e-4 / (0.9999 * std**2 + 1e-4)
     assert float(x.square().sum()) == pytest.approx(std**2 - rest, rel=1e-6)
 
@@ -167,7 +173,7 @@ def test_bound_with_the_exact_variance_is_the_entropy(monkeypatch):
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
     monkeypatch.setattr(ddpm, "gaussian_noise", lambda shape, gen: signs.expand(shape))
     x_0 = torch.tensor([0.5, 0.5, -0.5, -0.5]).view(4, 1, 1, 1)
-    terms = bound_terms(WithVariance(LINEAR, 0.5), LINEAR, x_0, levels, LEARNED, seeded(0))
+    terms = bound_terms(denoiser(WithVariance(LINEAR, 0.5), LINEAR), x_0, levels, LEARNED, seeded(0))
     nats = float(terms.sum(0).mean()) + math.log(2 / (levels - 1))
     entropy = 0.5 * math.log(2 * math.pi * math.e / 4)
     assert nats == pytest.approx(entropy, abs=2e-5)
@@ -190,7 +196,7 @@ def test_loss_of_the_variance_is_the_bound(monkeypatch, kind):
     """The mean of L_vlb over t = 0 .. T-1 on the bound's own x_t is the sum of its rows, without L_T, in bits/dim."""
     model, x_0 = learning(prediction=kind)
     monkeypatch.setattr(ddpm, "gaussian_noise", lambda shape, gen: torch.full(shape, 0.5))
-    rows = bound_terms(model.network, model.schedule, x_0, 17, LEARNED, seeded(0), kind)
+    rows = bound_terms(denoiser(model.network, model.schedule, kind), x_0, 17, LEARNED, seeded(0))
     t = torch.arange(10).repeat_interleave(3)
     x = x_0.repeat(10, 1, 1, 1)
     signal, spread = model.constants[:2, t, None, None, None]
@@ -293,7 +299,7 @@ def test_a_network_that_learns_its_variance_draws_with_it_unless_told_otherwise(
     assert torch.equal(drawn[None], drawn["learned"])
     assert not torch.equal(drawn["small"], drawn["learned"])
     small = DDPM(DATA, TINY, AncestralSampler("small"))
-    small.network.forward = models["small"].predict
+    small.network.forward = lambda x, t: models["small"].denoising.predict(x, t)[0]
     assert torch.equal(drawn["small"], small.sample(2, seeded(0)))
     assert DDPM(DATA, TINY).sampler.variance == "large"
 
@@ -304,7 +310,7 @@ def test_ddim_draws_from_the_weights_of_a_ddpm_that_learned_its_variance(kind):
     model = DDIM(DATA, source.config, ImplicitSampler(steps=5)).eval()
     model.load_state_dict(source.state_dict())
     x, t = torch.randn(2, *DATA.shape, generator=seeded(0)), torch.tensor([3, 9])
-    assert torch.equal(model.predict(x, t), source.network(x, t)[:, :1])
+    assert torch.equal(model.denoising.predict(x, t)[0], source.network(x, t)[:, :1])
     assert model.sample(2, seeded(0)).shape == model.invert(x).shape == x.shape
     assert math.isfinite(float(source.log_prob_bound((4 * x).clamp(0, 16).to(torch.uint8)).sum()))
 
@@ -332,7 +338,7 @@ def test_inversion_finds_the_noise_that_the_gaussians_flow_knows():
         schedule = Schedule(linear_betas(steps, 0.1 / steps, 20 / steps))  # one process, told ever more finely
         a = schedule.alpha_bar[-1]
         true = a.sqrt() * mean + (a * std**2 + 1 - a).sqrt() * (x - mean) / std
-        found = inverted(ExactDenoiser(schedule, [std], [mean]), schedule, x, list(range(steps)))
+        found = inverted(denoiser(ExactDenoiser(schedule, [std], [mean]), schedule), x, list(range(steps)))
         errors.append(float((found - true).abs().max()))
     assert errors[-1] < 0.01
     assert [before / after for before, after in pairwise(errors)] == pytest.approx([2] * 3, abs=0.2)

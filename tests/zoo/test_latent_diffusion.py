@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusion_worlds import ExactDenoiser, pixel
+from diffusion_worlds import ExactDenoiser, denoiser, pixel
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -19,8 +19,8 @@ from genbench.sources.build import load_model
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.loop import FitOptions, Training, fit
-from zoo import ddim, ddpm, latent_diffusion
-from zoo.ddpm import AncestralSampler, Schedule, ancestral, linear_betas
+from zoo.ddim import ImplicitSampler, implicit, timesteps
+from zoo.denoising import PREDICTIONS, Schedule, linear_betas
 from zoo.latent_diffusion import (
     GuidedSampler,
     LatentDiffusion,
@@ -29,15 +29,11 @@ from zoo.latent_diffusion import (
     feature_distance,
     guided,
     hinge,
-    implicit,
     kl_to_prior,
     make_schedule,
     posterior_draw,
     scaled_linear_betas,
-    timesteps,
-    velocity,
     without_signal,
-    z_0_and_noise,
 )
 
 SMALL = DataSpec(1, 8, 8, 17, 10)
@@ -116,84 +112,38 @@ def test_without_signal_the_root_is_shifted_and_scaled():
     assert torch.allclose(slope, slope[:1])
 
 
-def test_predictions_of_v_and_of_eps_say_the_same():
-    z_0, noise, a = numbers(500), numbers(500, seed=1), torch.rand(500, generator=seeded(2), dtype=torch.float64)
-    signal, spread = a.sqrt(), (1 - a).sqrt()
-    z_t = signal * z_0 + spread * noise
-    for kind, said in (("v", velocity(z_0, noise, signal, spread)), ("eps", noise)):
-        found = z_0_and_noise(said, z_t, signal, spread, kind)
-        assert torch.allclose(found[0], z_0, atol=1e-9)
-        assert torch.allclose(found[1], noise, atol=1e-12)
-
-
 def test_without_signal_v_is_minus_the_image():
     z_0, noise = numbers(5), numbers(5, seed=1)
-    v = velocity(z_0, noise, torch.zeros(()), torch.ones(()))
+    v = PREDICTIONS["v"].target(z_0, noise, torch.zeros(()), torch.ones(()))
     assert torch.equal(v, -z_0)
-    found = z_0_and_noise(v, noise, 0.0, 1.0, "v")
-    assert torch.equal(found[0], z_0)
-    assert torch.equal(found[1], noise)
+    schedule = Schedule(without_signal(scaled_linear_betas(1000, 0.00085, 0.012)))
+    found = denoiser(lambda z, t: v, schedule, "v")(noise, 999)
+    assert torch.equal(found.x_0, z_0)
+    assert torch.equal(found.noise, noise)
 
 
 # ---- the chain --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("steps", "std"), [(10, 0.82937), (20, 0.91129), (50, 0.96355), (100, 0.98158), (1000, 0.99812)]
-)
-def test_chain_with_the_exact_denoiser_has_the_known_spread(steps, std):
-    eps, sampler = ExactDenoiser(LINEAR, [1.0]), GuidedSampler(steps)
-    z = implicit(eps, LINEAR, torch.ones(1, 1, dtype=torch.float64), sampler, "eps", seeded(0))
-    assert float(z) == pytest.approx(std, abs=1e-5)
-    assert eps.seen[0][1].tolist() == [999]
-
-
-def test_chain_is_the_same_whatever_is_predicted():
-    eps = ExactDenoiser(LINEAR, [0.5], [0.3])
-
-    def v(z, t):
-        a = LINEAR.alpha_bar[t][:, None]
-        noise = eps(z, t)
-        return velocity((z - (1 - a).sqrt() * noise) / a.sqrt(), noise, a.sqrt(), (1 - a).sqrt())
-
-    z, sampler = numbers(3, 4), GuidedSampler(25)
-    ends = [implicit(f, LINEAR, z.clone(), sampler, kind, seeded(0)) for f, kind in ((eps, "eps"), (v, "v"))]
-    assert torch.allclose(*ends, atol=1e-9)
-
-
-def test_chain_with_all_steps_and_noise_is_ddpms():
-    noise = numbers(1000, 1, 3, seed=3)
-    ends = []
-    for run in (
-        lambda z, gen: implicit(ExactDenoiser(LINEAR, [0.5]), LINEAR, z, GuidedSampler(1000, 1.0), "eps", gen),
-        lambda z, gen: ancestral(ExactDenoiser(LINEAR, [0.5]), LINEAR, z, AncestralSampler("small", False), gen),
-    ):
-        ends.append(run_with(noise, run))
-    assert torch.allclose(*ends, atol=1e-6)
-
-
-def run_with(noise, run):
-    """A chain from 1 with noise that is given: draw number k is noise[k]."""
-    draws = iter(noise)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (latent_diffusion, ddpm):
-            patch.setattr(module, "gaussian_noise", lambda shape, gen: next(draws).expand(shape))
-        return run(torch.ones(1, 3, dtype=torch.float64), seeded(0))
+@pytest.mark.parametrize("steps", [1, 10, 1000])
+def test_samples_end_a_chain_without_clipping_that_starts_at_the_last_time(steps):
+    """Latents of N(0, 1): each step multiplies by the cosine of its change of angle, cos(angle) = signal."""
+    model = make(GuidedSampler(steps, guidance=1.0))
+    model.network.forward = lambda z, t, text: ExactDenoiser(model.schedule, [1.0])(z, t)
+    model.decode = lambda z: z
+    signal = model.schedule.signal[timesteps(1000, steps, "trailing")]
+    expected = torch.cat([torch.zeros(1), signal.acos()]).diff().cos().prod()
+    drawn, noise = model.sample(2, seeded(0)), torch.randn(2, *model.shape, generator=seeded(0))
+    assert torch.allclose(drawn, noise * float(expected), atol=1e-4)
 
 
 def test_chain_starts_from_pure_noise_when_no_signal_is_left():
     """E[v | z_t] of z_0 ~ N(0, 1) is 0, at signal 0 too: the spread is the product of cosines of the angles."""
     schedule = Schedule(without_signal(scaled_linear_betas(1000, 0.00085, 0.012)))
-    z = implicit(lambda z, t: torch.zeros_like(z), schedule, pixel(0, (1, 2)), GuidedSampler(10), "v", seeded(0))
-    angles = torch.cat([schedule.alpha_bar[timesteps(1000, 10)].sqrt().acos().flip(0), torch.zeros(1)])
+    times, nothing = timesteps(1000, 10, "trailing"), denoiser(lambda z, t: torch.zeros_like(z), schedule, "v")
+    z = implicit(nothing, pixel(0, (1, 2)), times, ImplicitSampler(clip=False), seeded(0))
+    angles = torch.cat([schedule.alpha_bar[times].sqrt().acos().flip(0), torch.zeros(1)])
     assert float(z[0, 0]) == pytest.approx(float((angles[:-1] - angles[1:]).cos().prod()), abs=1e-9)
-
-
-def test_times_end_with_the_last_and_there_are_as_many_as_asked_for():
-    for total, steps in ((1000, 7), (1000, 300), (10, 10), (5, 1)):
-        times = timesteps(total, steps)
-        assert (len(set(times)), times[-1]) == (steps, total - 1)
-        assert times == sorted(times)
 
 
 # ---- guidance ---------------------------------------------------------------------------------------------------
@@ -207,10 +157,10 @@ def test_guidance_is_affine_between_without_and_with_text(guidance):
 
 def test_guiding_v_guides_eps():
     z_t, a, b = numbers(5), numbers(5, seed=1), numbers(5, seed=2)
-    whole = z_0_and_noise(guided(lambda: a, lambda: b, 3.0), z_t, 0.6, 0.8, "v")
-    parts = [z_0_and_noise(v, z_t, 0.6, 0.8, "v") for v in (a, b)]
-    for k in range(2):
-        assert torch.allclose(whole[k], guided(lambda k=k: parts[0][k], lambda k=k: parts[1][k], 3.0), atol=1e-12)
+    whole, with_text, without = (
+        denoiser(lambda z, t, v=v: v, STABLE, "v")(z_t, 500).noise for v in (guided(lambda: a, lambda: b, 3.0), a, b)
+    )
+    assert torch.allclose(whole, guided(lambda: with_text, lambda: without, 3.0), atol=1e-12)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5, 7.5])
@@ -221,12 +171,9 @@ def test_guidance_between_gaussians_moves_the_mean(guidance):
     def eps(z, t):
         return guided(lambda: with_text(z, t), lambda: without(z, t), guidance)
 
-    start, unclipped = LINEAR.signal[-1:] * guidance * 0.4, ddim.ImplicitSampler(clip=False)
-    for end in (
-        implicit(eps, LINEAR, start, GuidedSampler(10), "eps", seeded(0)),
-        ddim.implicit(eps, LINEAR, start, timesteps(1000, 10), unclipped, seeded(0)),
-    ):
-        assert float(end) == pytest.approx(0.4 * guidance, abs=1e-12)
+    start, times = LINEAR.signal[-1:] * guidance * 0.4, timesteps(1000, 10, "trailing")
+    end = implicit(denoiser(eps, LINEAR), start, times, ImplicitSampler(clip=False), seeded(0))
+    assert float(end) == pytest.approx(0.4 * guidance, abs=1e-12)
 
 
 def sampled(texts, seed=0, **options):

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusion_worlds import denoiser
 from torch import nn
 
 from genbench.space import seeded
 from zoo.attention import ConditionalUNet, ConvolutionBlock, Decoder, Encoder
-from zoo.latent_diffusion import GuidedSampler, LatentDiffusionConfig, implicit, make_schedule
+from zoo.ddim import ImplicitSampler, implicit, timesteps
+from zoo.latent_diffusion import LatentDiffusionConfig, make_schedule
 from zoo.nets import Attention, ResidualBlock
 
 diffusers = pytest.importorskip("diffusers", reason="an optional peer")
@@ -179,7 +181,8 @@ def test_chain_is_diffusers_step_for_step(kind):
         return says(z, t)
 
     z = numbers(3, 5)
-    end = implicit(watched, make_schedule(LatentDiffusionConfig()), z.clone(), GuidedSampler(25), kind, seeded(0))
+    mine, times = denoiser(watched, make_schedule(LatentDiffusionConfig()), kind), timesteps(1000, 25, "trailing")
+    end = implicit(mine, z.clone(), times, ImplicitSampler(clip=False), seeded(0))
     for t, (ours, time) in zip(scheduler.timesteps.tolist(), seen, strict=True):
         assert t == time
         assert torch.allclose(ours, z, atol=1e-4)

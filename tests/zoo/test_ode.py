@@ -4,22 +4,16 @@ import math
 
 import pytest
 import torch
-from diffusion_worlds import ExactDenoiser
+from diffusion_worlds import ExactDenoiser, denoiser
 from torch.autograd.functional import jacobian
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from genbench.contract import DataSpec
 from genbench.space import seeded
 from zoo.ddim import DDIM, ImplicitSampler
-from zoo.ddpm import (
-    DDPM,
-    AncestralSampler,
-    Config,
-    Schedule,
-    cosine_betas,
-    linear_betas,
-)
-from zoo.probability_flow import flow_estimate, flow_grid, flow_log_density, flow_slope
+from zoo.ddpm import DDPM, AncestralSampler, Config
+from zoo.denoising import Schedule, cosine_betas, linear_betas
+from zoo.probability_flow import angle_node, flow_estimate, flow_grid, flow_log_density, flow_slope, schedule_nodes
 
 LINEAR = Schedule(linear_betas(1000, 1e-4, 0.02))
 COSINE = Schedule(cosine_betas(100))
@@ -78,14 +72,18 @@ def test_density_of_a_gaussian_is_known(variance, known):
     """At x = 0.7; the known values are off the exact ones only by starting at 1e-5 and taking x_T as N(0, 1)."""
     schedule, x = continuous(), column([0.7])
     assert float(schedule.signal[-1]) == pytest.approx(0.0065715865, abs=1e-9)
-    found = flow_log_density(exact(schedule, [variance**0.5]), schedule, x, 64, signs(x.shape))
+    found = flow_log_density(
+        denoiser(exact(schedule, [variance**0.5]), schedule), x, schedule_nodes(schedule, 64), signs(x.shape)
+    )
     assert float(found) == pytest.approx(known, abs=2e-6)
     assert float(found) == pytest.approx(float(Normal(0.0, variance**0.5).log_prob(torch.tensor(0.7))), abs=6e-5)
 
 
 def test_error_falls_with_the_fourth_power_of_the_steps():
     eps, x = exact(LINEAR, [0.3]), column([0.2, -0.5])
-    found = {n: flow_log_density(eps, LINEAR, x, n, signs(x.shape)) for n in (4, 8, 64)}
+    found = {
+        n: flow_log_density(denoiser(eps, LINEAR), x, schedule_nodes(LINEAR, n), signs(x.shape)) for n in (4, 8, 64)
+    }
     errors = [float((found[n] - found[64]).abs().max()) for n in (4, 8)]
     assert 10 < errors[0] / errors[1] < 30
 
@@ -98,7 +96,9 @@ def test_density_of_a_mixture_is_its_own(schedule, left):
     """
     means, stds, weights = [-0.6, 0.5], [0.1, 0.2], [0.3, 0.7]
     x = torch.rand(3, 1, 2, 2, generator=seeded(0), dtype=torch.float64) * 2 - 1
-    found = flow_log_density(exact(schedule, stds, means, weights), schedule, x, 32, signs(x.shape))
+    found = flow_log_density(
+        denoiser(exact(schedule, stds, means, weights), schedule), x, schedule_nodes(schedule, 32), signs(x.shape)
+    )
     a = float(schedule.alpha_bar[0])
     at_first = (
         a**0.5 * torch.tensor(means).double(),
@@ -116,12 +116,16 @@ def test_trace_of_a_diagonal_jacobian_is_exact_whatever_the_signs():
     angle, time = (float(v[5]) for v in flow_grid(LINEAR, 16))
 
     def slope(v):
-        return flow_slope(eps, v.view(1, 1, 2, 3), angle, time, signs((1, 1, 2, 3)))[0].flatten()
+        return flow_slope(denoiser(eps, None), v.view(1, 1, 2, 3), angle_node(angle, time), signs((1, 1, 2, 3)))[
+            0
+        ].flatten()
 
     step = 1e-5 * torch.eye(6, dtype=torch.float64)
     true = sum(float(slope(x + h) @ h - slope(x - h) @ h) / 2e-10 for h in step)
     for seed in range(3):
-        found = flow_slope(eps, x.view(1, 1, 2, 3), angle, time, signs((1, 1, 2, 3), seed))[1]
+        found = flow_slope(denoiser(eps, None), x.view(1, 1, 2, 3), angle_node(angle, time), signs((1, 1, 2, 3), seed))[
+            1
+        ]
         assert float(found) == pytest.approx(true, rel=1e-6)
 
 
@@ -133,7 +137,7 @@ def test_trace_of_a_full_jacobian_is_right_on_average():
         return (x.flatten(1) @ matrix.T).view_as(x).tanh()
 
     x = torch.full((20_000, 1, 1, 5), 0.1, dtype=torch.float64)
-    slope, trace = flow_slope(eps, x, 0.4, 3.0, signs(x.shape))
+    slope, trace = flow_slope(denoiser(eps, None), x, angle_node(0.4, 3.0), signs(x.shape))
     full = jacobian(lambda v: eps(v.view(1, 1, 1, 5), None).flatten(), x[0].flatten())
     expected = (float(full.trace()) - 5 * math.sin(0.4)) / math.cos(0.4)
     assert torch.allclose(slope[0], (eps(x[:1], None)[0] - math.sin(0.4) * x[0]) / math.cos(0.4))
@@ -153,7 +157,12 @@ def test_discretised_gaussian_costs_its_entropy(levels, tolerance, std):
     What the uniform dequantisation of 17 coarse levels costs, the density not being flat on a cell, is the tolerance.
     """
     pixels = torch.arange(levels, dtype=torch.uint8).repeat(20).view(-1, 1, 1, 1)
-    found = flow_estimate(exact(LINEAR, [std]), LINEAR, pixels, levels, 16, seeded(0)).double().view(20, levels).mean(0)
+    found = (
+        flow_estimate(denoiser(exact(LINEAR, [std]), LINEAR), pixels, levels, schedule_nodes(LINEAR, 16), seeded(0))
+        .double()
+        .view(20, levels)
+        .mean(0)
+    )
     edges = (torch.arange(levels + 1, dtype=torch.float64) * 2 - levels) / (levels - 1)
     spread = math.sqrt(std**2 + float(LINEAR.spread[0] / LINEAR.signal[0]) ** 2)
     mass = torch.diff(torch.special.ndtr(edges / spread))
@@ -208,8 +217,10 @@ def test_density_of_an_image_does_not_depend_on_its_batch():
     model = tiny()
     x = torch.randn(3, 1, 4, 4, generator=seeded(0))
     probe = signs(x.shape).float()
-    together = flow_log_density(model.network, model.schedule, x, 3, probe)
-    alone = flow_log_density(model.network, model.schedule, x[:1], 3, probe[:1])
+    together = flow_log_density(denoiser(model.network, model.schedule), x, schedule_nodes(model.schedule, 3), probe)
+    alone = flow_log_density(
+        denoiser(model.network, model.schedule), x[:1], schedule_nodes(model.schedule, 3), probe[:1]
+    )
     assert float(alone) == pytest.approx(float(together[0]), rel=1e-5)
 
 
@@ -221,7 +232,7 @@ def test_trace_is_that_of_the_networks_whole_jacobian():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=seeded(parameter.numel())))
     x = torch.randn(1, 1, 2, 2, generator=seeded(0))
     every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).view(16, 1, 2, 2)
-    _, traces = flow_slope(model.network, x.expand(16, -1, -1, -1), 0.0, 2.5, every)
+    _, traces = flow_slope(denoiser(model.network, None), x.expand(16, -1, -1, -1), angle_node(0.0, 2.5), every)
     time = torch.full((1,), 2.5)
     full = jacobian(lambda v: model.network(v.view(1, 1, 2, 2), time).flatten(), x.flatten())
     assert float(traces.mean()) == pytest.approx(float(full.trace()), rel=1e-4)
