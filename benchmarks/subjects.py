@@ -36,7 +36,9 @@ def batches(name: str) -> Batches:
     """The stream of training images."""
     found = dataset(name)
     source = None if found.source is None else found.source.train.pixels
-    return Batches(found.train.pixels, found.train.labels, found.spec.levels, 0, False, found.captions, source)
+    return Batches(
+        found.train.pixels, found.train.labels, found.spec.levels, 0, False, found.texts(found.train), source
+    )
 
 
 def condition(name: str, model: Model, block: int) -> Condition | None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Predicate
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from genbench.options import NoOptions
 
@@ -22,6 +22,8 @@ def is_path(text: str) -> bool:
     return bool(text) and NO_PATH.search(text) is None
 
 
+Side = Annotated[int, Ge(1)]
+Size = Annotated[Side | tuple[Side, Side] | None, "a side in pixels, or [height, width]"]
 Location = Annotated[str, Predicate(is_path), "a path"]
 
 
@@ -50,10 +52,23 @@ class EdgesOptions:
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """path: a folder of images. size: side length in pixels to which every image is resized (default: no resizing)."""
+    """path: a folder of pictures, an archive (.zip, .tar, .tar.gz), or a folder of archives.
+
+    size: a side in pixels, or [height, width], to which every picture is brought (default: as they are). fit: how:
+    crop (the shorter side is resized and the middle kept), stretch, or pad. labels: auto (a label column, a .cls file
+    beside each picture, or folders with names), folders, or none. captions: a .csv, .jsonl or .txt below path (default:
+    metadata.csv, metadata.jsonl, or a .txt beside each picture). split: auto (folders train and test where there are
+    any, else hash), folders, hash (a tenth by the hash of the pixels), or share (test_share, drawn with split_seed).
+    """
 
     path: Location
-    size: Annotated[int, Ge(1)] | None = None
+    size: Size = None
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    labels: Literal["auto", "folders", "none"] = "auto"
+    captions: Location | None = None
+    split: Literal["auto", "folders", "hash", "share"] = "auto"
+    test_share: Annotated[float, Gt(0), Lt(1)] = 0.1
+    split_seed: Annotated[int, Ge(0)] = 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from genbench.keys import file_hash
 class Kind(StrEnum):
     """The kinds of artefacts."""
 
+    DATA = "data"
     WEIGHTS = "weights"
     SAMPLES = "samples"
     FEATURES = "features"

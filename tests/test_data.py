@@ -12,7 +12,8 @@ from PIL import Image
 
 from genbench import data
 from genbench.contract import DataSpec
-from genbench.data import digits, fashion_mnist, files
+from genbench.data import digits, fashion_mnist
+from genbench.data.images import Pictures, Sizing
 from genbench.errors import DataError
 
 needs_fashion = pytest.mark.skipif(
@@ -287,9 +288,9 @@ def test_every_kind_of_picture_is_read(suffix: str, tmp_path: Path) -> None:
 def test_size_resizes_and_keeps_the_middle_square(tmp_path: Path) -> None:
     wide = random_images(2, 10, 30)
     write_pictures(tmp_path / "x", wide)
-    assert np.array_equal(files.read_folder(tmp_path / "x", size=10).pixels[:, 0], wide[:, :, 10:20])
+    assert np.array_equal(Pictures(tmp_path / "x", Sizing(10)).load()[:, 0], wide[:, :, 10:20])
     write_pictures(tmp_path / "plain", np.full((2, 12, 20), 77, np.uint8))
-    assert (files.read_folder(tmp_path / "plain", size=5).pixels == torch.full((2, 1, 5, 5), 77)).all()
+    assert (Pictures(tmp_path / "plain", Sizing(5)).load() == torch.full((2, 1, 5, 5), 77)).all()
 
 
 def test_pictures_saved_in_colour_stand_beside_a_grey_dataset(tmp_path: Path) -> None:

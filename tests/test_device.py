@@ -23,7 +23,7 @@ STEPS = 2
 def batches(found: data.Dataset, device: str) -> Batches:
     source = None if found.source is None else found.source.train.pixels.to(device)
     labels = None if found.train.labels is None else found.train.labels.to(device)
-    return Batches(found.train.pixels.to(device), labels, found.spec.levels, 0, False, found.captions, source)
+    return Batches(found.train.pixels.to(device), labels, found.spec.levels, 0, False, found.texts(found.train), source)
 
 
 def condition(found: data.Dataset, kind: type, device: str) -> Condition | None:

@@ -54,7 +54,7 @@ def test_texts_name_the_labels_and_the_other_domain_is_unpaired():
     pixels = torch.zeros(6, 1, 2, 2, dtype=torch.uint8)
     source = torch.full((3, 1, 2, 2), 16, dtype=torch.uint8)
     captions = tuple("abcdef")
-    batch = Batches(pixels, torch.arange(6), 17, 0, captions=captions, source=source).next(5, seeded(0))
+    batch = Batches(pixels, torch.arange(6), 17, 0, texts=captions, source=source).next(5, seeded(0))
     assert batch.texts == tuple(captions[k] for k in batch.labels.tolist())
     assert batch.source.shape == (5, 1, 2, 2)
     assert batch.source.eq(1).all()

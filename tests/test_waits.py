@@ -35,9 +35,9 @@ def fused(monkeypatch):
 
 def stream(name: str) -> Batches:
     pixels, source = (torch.randint(17, (IMAGES, *SPEC.shape), generator=seeded(i)).to(torch.uint8) for i in (0, 1))
-    captions = tuple(f"digit {k}" for k in range(10)) if name == "latent_diffusion" else ()
+    texts = tuple(f"digit {i % 10}" for i in range(IMAGES)) if name == "latent_diffusion" else None
     other = source.to(DEVICE) if name == "cyclegan" else None
-    return Batches(pixels.to(DEVICE), torch.arange(IMAGES) % 10, 17, 0, True, captions, other)
+    return Batches(pixels.to(DEVICE), torch.arange(IMAGES) % 10, 17, 0, True, texts, other)
 
 
 def training(name: str, config: dict | None = None, **changes) -> Training:

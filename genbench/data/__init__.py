@@ -4,7 +4,7 @@ load({"name": "digits"})                                   scikit-learn's digits
 load({"name": "fashion-mnist", "download": True})          $GENBENCH_DATA, Debian's package, or a download
 load({"name": "cifar10"})                                  the published archive, or a part of it by its path
 load({"name": "edges", "of": "fashion-mnist"})             a translation task between images and their edges
-load({"name": "folder", "path": "images", "size": 32})     a folder of images
+load({"name": "folder", "path": "images", "size": 32})     pictures in a folder or in archives
 load({"name": "npz", "path": "x.npz", "levels": 17})       an array of images
 load({"name": "my_data.py:SHAPES"})                        a dataset of your own: see genbench.data.base
 """
@@ -92,9 +92,13 @@ def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:
     return dataset_source(entry).captions
 
 
-def has_captions(entry: dict[str, Any]) -> bool:
-    """Whether the dataset of this entry has a caption for each class."""
-    return bool(captions_of(entry))
+def has_captions(entry: dict[str, Any], folder: Path | None = None) -> bool:
+    """Whether the dataset of this entry has a caption for each class or for each image."""
+    declared = dataset_source(entry, folder)
+    if declared.captioned is None:
+        return bool(declared.captions)
+    options = _options(entry, declared)
+    return declared.captioned(options, _path(options, folder))
 
 
 def is_translation(entry: dict[str, Any]) -> bool:

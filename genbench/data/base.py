@@ -19,6 +19,7 @@ A dataset of your own is a `DatasetSource`, in a file that a suite names or offe
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,10 +35,14 @@ from genbench.options import NoOptions
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split: pixels (N, C, H, W) uint8 grey-level indices, labels (N,) int64 or None."""
+    """Images of one split: pixels (N, C, H, W) uint8 grey-level indices, labels (N,) int64 or None.
+
+    texts: the caption of each image, None where images have none of their own.
+    """
 
     pixels: Tensor
     labels: Tensor | None = None
+    texts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -67,6 +72,12 @@ class Dataset:
     captions: tuple[str, ...] = ()
     source: Domain | None = None
 
+    def texts(self, split: Split) -> tuple[str, ...] | None:
+        """The caption of each image of a split: its own, else that of its class; None where there are none."""
+        if split.texts is not None or split.labels is None or not self.captions:
+            return split.texts
+        return tuple(self.captions[k] for k in split.labels.tolist())
+
 
 @dataclass(frozen=True)
 class DatasetSource:
@@ -80,6 +91,7 @@ class DatasetSource:
     sizes(entry, path): the numbers of train and of test images, where they are known without loading; the planner then
         knows which metrics they are too few for.
     captions: one text per class. translation: whether it is a translation task, whose Dataset has a source domain.
+    captioned(entry, path): whether images have captions of their own; None for never.
     imports: slow modules that load needs; worker processes then share one import of them.
     The functions raise DataError for data that is missing or not as declared.
     """
@@ -92,16 +104,19 @@ class DatasetSource:
     translation: bool = False
     imports: tuple[str, ...] = ()
     sizes: Callable[[dict[str, Any], Path], tuple[int, int]] | None = None
+    captioned: Callable[[dict[str, Any], Path], bool] | None = None
 
 
 def fingerprint(*splits: Split) -> str:
-    """SHA-256 (hex) of the shapes, pixels and labels of the splits, in order; the same on every machine."""
+    """SHA-256 (hex) of the shapes, pixels, labels and captions of the splits, in order; the same on every machine."""
     state = hashlib.sha256()
     for split in splits:
         state.update(f"{tuple(split.pixels.shape)} {split.labels is not None};".encode())
         state.update(split.pixels.contiguous().numpy().data)
         if split.labels is not None:
             state.update(split.labels.numpy().astype("<i8").data)
+        if split.texts is not None:
+            state.update(json.dumps(split.texts).encode())
     return state.hexdigest()
 
 

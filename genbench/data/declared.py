@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genbench import builtin
-from genbench.data import cifar10, digits, edges, fashion_mnist, files
+from genbench.data import cifar10, digits, edges, fashion_mnist, files, folder
 from genbench.data.base import DatasetSource
 from genbench.data.captions import CAPTIONS
 
@@ -23,6 +23,7 @@ EDGES = DatasetSource(
     LINES["edges"], edges.load, edges.describe, builtin.EdgesOptions, translation=True, imports=("sklearn.datasets",)
 )  # fmt: skip
 FOLDER = DatasetSource(
-    LINES["folder"], files.load_folder, files.describe_folder, builtin.FolderOptions, sizes=files.sizes
+    LINES["folder"], folder.load_folder, folder.describe_folder, builtin.FolderOptions, sizes=folder.sizes,
+    captioned=folder.has_captions,
 )  # fmt: skip
 NPZ = DatasetSource(LINES["npz"], files.load_npz, files.describe_npz, builtin.ArrayOptions, sizes=files.sizes)

@@ -1,13 +1,10 @@
-"""Datasets in the user's own files: a folder of pictures, or an array in .npz or .npy.
+"""Images in the user's own files: the dataset `npz`, and images made elsewhere in arrays or folders.
 
-Split: images are ordered by the SHA-256 of their pixels and the first tenth (rounded down, at least one) is the test
-split, the rest the train split; each keeps the order of the files. So the split depends neither on file names nor on a
-random number generator. Labels are read from .npz alone.
+The tenth of an array with the smallest hashes of pixels is held out (genbench.data.partition).
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +15,11 @@ from genbench.data.base import Dataset, Split, fingerprint
 from genbench.data.image_set import Found, ImageSet
 from genbench.data.images import open_images
 from genbench.data.labels import Labels, as_classes, classes_of_dataset
+from genbench.data.partition import by_hash, held_out, refuse_single
 from genbench.data.pictures import Pictures
-from genbench.data.resizing import Sizing
 from genbench.errors import DataError
 
 NOT_LABELLED = "its samples were not asked for classes"
-
-
-def load_folder(entry: dict[str, Any], place: Path) -> Dataset:
-    """{name: folder, path, size}: every picture under path. Raises DataError as `read_folder` does."""
-    return _dataset("folder", read_folder(place, size=entry.get("size")), 256, place)
 
 
 def load_npz(entry: dict[str, Any], place: Path) -> Dataset:
@@ -38,20 +30,16 @@ def load_npz(entry: dict[str, Any], place: Path) -> Dataset:
     return _dataset("npz", split, levels, place)
 
 
-def describe_folder(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
-    """Shape and fingerprint, from the pictures."""
-    return _described(load_folder(entry, place))
-
-
 def describe_npz(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     """Shape and fingerprint, from the array."""
-    return _described(load_npz(entry, place))
+    dataset = load_npz(entry, place)
+    return dataset.spec, dataset.fingerprint
 
 
 def sizes(entry: dict[str, Any], place: Path) -> tuple[int, int]:
     """How many images are trained on and held out."""
     count = open_images(place).count
-    return count - _held_out(count), _held_out(count)
+    return count - held_out(count), held_out(count)
 
 
 def read_images(path: Path, spec: DataSpec | None = None) -> Split:
@@ -101,15 +89,6 @@ def _array_labels(images: ImageSet) -> Labels | None:
     return None if isinstance(images, Pictures) else images.given_labels
 
 
-def read_folder(path: Path, size: int | None = None) -> Split:
-    """Every picture under path, nested, in the order of their relative names.
-
-    size: the shorter side is resized to it (Lanczos, antialiased) and the middle square kept; None: as they are.
-    Raises DataError as `Pictures` does.
-    """
-    return Split(Pictures(path, Sizing(size) if size else None).load())
-
-
 def check_levels(pixels: Tensor, levels: int, path: Path | str) -> None:
     """Raises DataError for a value that is no grey-level index."""
     highest = int(pixels.max())
@@ -124,24 +103,12 @@ def _in_memory(images: ImageSet) -> Split:
 
 
 def _dataset(name: str, images: Split, levels: int, path: Path) -> Dataset:
-    if len(images) < 2:
-        raise DataError(f"{path}: 1 image, allowed: at least 2, one to train on and one to hold out")
-    hashes = [hashlib.sha256(image.numpy().data).digest() for image in images.pixels]
-    order = sorted(range(len(images)), key=lambda i: (hashes[i], i))
-    held_out = _held_out(len(images))
-    train, test = (_part(images, sorted(numbers)) for numbers in (order[held_out:], order[:held_out]))
+    refuse_single(len(images), path)
+    train, test = (_part(images, numbers) for numbers in by_hash(images.pixels))
     classes = 0 if images.labels is None else int(images.labels.max()) + 1
     _, channels, height, width = images.pixels.shape
     spec = DataSpec(channels, height, width, levels, classes)
     return Dataset(name, spec, train, test, fingerprint(train, test))
-
-
-def _held_out(count: int) -> int:
-    return max(1, count // 10)
-
-
-def _described(dataset: Dataset) -> tuple[DataSpec, str]:
-    return dataset.spec, dataset.fingerprint
 
 
 def _part(images: Split, numbers: list[int]) -> Split:

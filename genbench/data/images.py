@@ -33,4 +33,4 @@ def open_images(path: Path, fit: Sizing | None = None) -> ImageSet:
 
 def to_size(images: ImageSet, fit: Sizing | None) -> ImageSet:
     """The same images brought to a size, None for as they are."""
-    return images if fit is None or images.shape[1:] == (fit.size, fit.size) else Resized(images, fit)
+    return images if fit is None or images.shape[1:] == fit.shape else Resized(images, fit)

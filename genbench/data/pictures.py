@@ -65,7 +65,7 @@ class Pictures(ImageSet):
 
     def _size(self) -> tuple[int, int]:
         if self.fit is not None:
-            return self.fit.size, self.fit.size
+            return self.fit.shape[1], self.fit.shape[0]
         first = self.heads[0].size
         for file, head in zip(self.files, self.heads, strict=True):
             if head.size != first:

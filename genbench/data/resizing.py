@@ -1,4 +1,4 @@
-"""Images of different sizes brought to one square size, in one of three ways, with Pillow's antialiased Lanczos filter.
+"""Images of different sizes brought to one size, in one of three ways, with Pillow's antialiased Lanczos filter.
 
 crop: the shorter side is resized and the middle kept. stretch: both sides are resized, whatever the proportions.
 pad: the longer side is resized and the rest is black.
@@ -25,12 +25,12 @@ FILTER = Image.Resampling.LANCZOS
 
 @dataclass(frozen=True)
 class Sizing:
-    """A square size in pixels, and how images are brought to it: crop, stretch or pad.
+    """A side in pixels, or (height, width), and how images are brought to it: crop, stretch or pad.
 
     levels: grey levels; no resized value of an image passes the highest, where the image does not.
     """
 
-    size: int
+    size: int | tuple[int, int]
     how: str = "crop"
     levels: int = 256
 
@@ -38,8 +38,13 @@ class Sizing:
         """Raises DataError for a size below 1 or an unknown way."""
         if self.how not in WAYS:
             raise DataError(f"--fit: found '{self.how}', allowed: {', '.join(WAYS)}")
-        if self.size < 1:
+        if min(self.shape) < 1:
             raise DataError(f"--size: found {self.size}, allowed: at least 1 pixel")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -48,7 +53,7 @@ class Sizing:
 
     def apply(self, image: Image.Image) -> Image.Image:
         """The picture in the size; unchanged when it has it."""
-        wanted = (self.size, self.size)
+        wanted = (self.shape[1], self.shape[0])
         if image.size == wanted:
             return image
         top = self.levels - 1
@@ -67,7 +72,7 @@ class Resized(ImageSet):
 
     def __init__(self, images: ImageSet, fit: Sizing) -> None:
         self.images, self.fit, self.name = images, fit, images.name
-        self.count, self.shape = images.count, (images.shape[0], fit.size, fit.size)
+        self.count, self.shape = images.count, (images.shape[0], *fit.shape)
         self.given_labels, self.folders = images.given_labels, images.folders
 
     @property

@@ -45,19 +45,24 @@ class Conditions:
     """What each sample is requested to show, block by block; no condition where every field is None.
 
     labels (N,): each sample gets one of them at random, so that classes are as frequent as here. captions: a text for
-    each class; if there are any, the condition is the text. images (M, C, H, W) in [-1, 1]: sample i is made from image
-    i mod M.
+    each class; if there are any, the condition is the text. texts: sample i is requested to show text i mod M. images
+    (M, C, H, W) in [-1, 1]: sample i is made from image i mod M.
     """
 
     labels: Tensor | None = None
     captions: tuple[str, ...] = ()
     images: Tensor | None = None
+    texts: tuple[str, ...] = ()
 
     def block(self, index: int, seed: int, size: int) -> Condition | None:
         """The condition of block number `index` of `size` samples."""
         if self.images is not None:
             numbers = torch.arange(index * size, (index + 1) * size) % len(self.images)
             return Condition(images=self.images[numbers])
+        if self.texts:
+            return Condition(
+                texts=tuple(self.texts[i % len(self.texts)] for i in range(index * size, (index + 1) * size))
+            )
         labels = self.block_labels(index, seed, size)
         if labels is None or not self.captions:
             return None if labels is None else Condition(labels)

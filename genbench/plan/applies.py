@@ -27,6 +27,8 @@ def lacking(kind: type[Draws], plan: DataPlan) -> str:
         return f"translates; found dataset {name}, allowed: {{name: edges, of: ...}}"
     if issubclass(kind, ClassConditional) and not plan.spec.classes:
         return f"is conditioned on classes; found dataset {name} without labels"
-    if issubclass(kind, TextConditional) and not (data.has_captions(plan.entry) or issubclass(kind, ClassConditional)):
+    if issubclass(kind, TextConditional) and not (
+        data.has_captions(plan.entry, plan.folder) or issubclass(kind, ClassConditional)
+    ):
         return f"is conditioned on text; found dataset {name} without captions"
     return ""

@@ -211,7 +211,8 @@ def conditions_of(opened: Opened) -> Conditions:
     if isinstance(model, ClassConditional):
         return Conditions(dataset.train.labels)
     if isinstance(model, TextConditional):
-        return Conditions(dataset.train.labels, dataset.captions)
+        own = dataset.test.texts
+        return Conditions(texts=own) if own else Conditions(dataset.train.labels, dataset.captions)
     return UNCONDITIONAL
 
 

@@ -81,10 +81,9 @@ class Fit:
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:
         train, source = dataset.train, dataset.source
-        labels = None if train.labels is None else train.labels.to(device)
-        other = None if source is None else source.train.pixels.to(device)
+        other = None if source is None else source.train.pixels
         levels, flip = dataset.spec.levels, self.recipe.flip
-        return Batches(train.pixels.to(device), labels, levels, self.seed, flip, dataset.captions, other)
+        return Batches(train.pixels, train.labels, levels, self.seed, flip, dataset.texts(train), other, device)
 
 
 def write_curves(path: Path, points: list[CurvePoint]) -> None:

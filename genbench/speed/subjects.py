@@ -69,7 +69,10 @@ def subjects(
 def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> TimedModel:
     assert isinstance(cell.source, NetworkSource)
     network = cell.source.network
-    captions = data.captions_of(cell.data.entry)
+    entry, folder = cell.data.entry, cell.data.folder
+    captions = data.captions_of(entry)
+    if not captions and data.has_captions(entry, folder):
+        captions = data.load(entry, folder).test.texts or ()
     weights = None if random_weights else _weights(cell, suite, store)
     return TimedModel(
         cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would follow a link out of the repository

@@ -1,7 +1,8 @@
-"""Batches of real images from a whole dataset that stays on the training device as uint8.
+"""Batches of real images from a whole dataset, which is on the training device as uint8 where it fits there.
 
-No step waits for the device: the numbers of the next images and their captions are computed on the CPU, and the order
-of an epoch is copied to the device once.
+A larger one stays where it is, in the CPU's memory or mapped from a file, and each batch is copied. No step waits for
+the device: the numbers of the next images and their captions are computed on the CPU, and the order of an epoch is
+copied to the device once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from genbench.space import seeded, to_device, to_unit_range
 class Batches:
     """An endless shuffled stream: each epoch is a permutation that depends on (seed, epoch) alone.
 
-    pixels (N, C, H, W) uint8 on the training device, labels (N,) on any device or None. captions: a text for each
-    label. source (M, C, H, W) uint8: the domain to translate from, drawn with replacement. taken: number of images
+    pixels (N, C, H, W) uint8 on any device, labels (N,) on any device or None. device: of the batches, where both are
+    moved if they fit. texts: a caption for each
+    image. source (M, C, H, W) uint8: the domain to translate from, drawn with replacement. taken: number of images
     returned so far; setting it moves to that position of the stream, and a checkpoint needs nothing else.
     """
 
@@ -29,13 +31,14 @@ class Batches:
         levels: int,
         seed: int,
         flip: bool = False,
-        captions: tuple[str, ...] = (),
+        texts: tuple[str, ...] | None = None,
         source: Tensor | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
-        self.pixels, self.levels, self.seed, self.flip = pixels, levels, seed, flip
-        self.labels = None if labels is None else labels.to(pixels.device)
-        self.captions, self.source = captions, source
-        self.texts = None if labels is None or not captions else [captions[k] for k in labels.tolist()]
+        self.device = torch.device(device or pixels.device)
+        self.pixels, self.levels, self.seed, self.flip = resident(pixels, self.device), levels, seed, flip
+        self.labels = None if labels is None else labels.to(self.device)
+        self.texts, self.source = texts, None if source is None else resident(source, self.device)
         self.taken = 0
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._order_there = self._order
@@ -43,7 +46,8 @@ class Batches:
     def next(self, size: int, gen: Generator) -> Batch:
         """The next `size` images; gen decides which are mirrored when flip is on."""
         here, index = self._indices(size)
-        pixels = self._mirrored(self.pixels[index], gen)
+        chosen = self.pixels[index if self.pixels.device == self.device else here]
+        pixels = self._mirrored(to_device(chosen, self.device), gen)
         labels = None if self.labels is None else self.labels[index]
         texts = None if self.texts is None else tuple(self.texts[i] for i in here.tolist())
         return Batch(to_unit_range(pixels, self.levels), pixels, labels, texts, self._sources(size, gen))
@@ -58,7 +62,7 @@ class Batches:
         if self.source is None:
             return None
         index = torch.randint(len(self.source), (size,), generator=gen, device=gen.device)
-        chosen = self.source[index.to(self.source.device)]
+        chosen = to_device(self.source[index.to(self.source.device)], self.device)
         return to_unit_range(self._mirrored(chosen, gen), self.levels)
 
     def _indices(self, size: int) -> tuple[Tensor, Tensor]:
@@ -78,4 +82,11 @@ class Batches:
         if epoch != self._epoch:
             gen = seeded(stream_seed(self.seed, "epoch", epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.pixels), generator=gen)
-            self._order_there = to_device(self._order, self.pixels.device)
+            self._order_there = to_device(self._order, self.device)
+
+
+def resident(pixels: Tensor, device: torch.device) -> Tensor:
+    """Images on the device where they fill at most half of its free memory; else as they are."""
+    if device.type == "cuda" and 2 * pixels.nbytes > torch.cuda.mem_get_info(device)[0]:
+        return pixels
+    return pixels.to(device)

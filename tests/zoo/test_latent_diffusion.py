@@ -442,7 +442,7 @@ def test_training_cut_in_two_between_the_stages_is_the_same(tmp_path):
     recipe = replace(LatentDiffusion.recipe(SMALL), batch=8, warmup=2)
 
     def batches():
-        return Batches(pixels, torch.arange(40) % 2, 17, 0, captions=("one", "two"))
+        return Batches(pixels, torch.arange(40) % 2, 17, 0, texts=("one", "two") * 20)
 
     whole, first = make(), make()
     fit(whole, batches(), recipe, FitOptions(96, 0))
@@ -487,7 +487,7 @@ def test_impossible_choices_are_refused(make_it, message):
 def test_prompts_are_obeyed_on_digits():
     digits = data.load({"name": "digits"})
     model = load_model("latent_diffusion", source="zoo.latent_diffusion:LatentDiffusion", data=digits.spec)
-    stream = Batches(digits.train.pixels, digits.train.labels, digits.spec.levels, 0, captions=digits.captions)
+    stream = Batches(digits.train.pixels, digits.train.labels, digits.spec.levels, 0, texts=digits.texts(digits.train))
     recipe = model.recipe(digits.spec)
     fit(model, stream, recipe, FitOptions(recipe.images, 0))
     drawn = draw(model, 1000, 0, block=500, conditions=Conditions(digits.train.labels, digits.captions))

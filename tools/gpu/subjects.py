@@ -87,4 +87,6 @@ def random_batches(spec: DataSpec, model: Model, device: torch.device) -> Batche
     )
     labels = torch.randint(0, spec.classes, (IMAGES,), generator=seeded(2)).to(device) if spec.classes else None
     source = other if isinstance(model, Translates) else None
-    return Batches(pixels, labels, spec.levels, 0, False, captions(spec), source)
+    named = captions(spec)
+    texts = tuple(named[k] for k in labels.tolist()) if named and labels is not None else None
+    return Batches(pixels, labels, spec.levels, 0, False, texts, source)

@@ -1,0 +1,143 @@
+"""Captions and labels of pictures, from a table or from files beside the pictures.
+
+A table is a .csv or .jsonl with a column `file_name` (or `file`, `image`, `path`; relative to the table), `text` (or
+`caption`, `prompt`) and `label`, as metadata.csv and metadata.jsonl of Hugging Face's imagefolder are; or a .txt with
+lines `file<TAB>caption`, or with one caption in a line in the order of the files. Beside a picture x.png, x.txt or
+x.caption is its caption, x.cls its label, and x.json both, as in webdataset's shards.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import DataError
+
+TABLES = ("metadata.csv", "metadata.jsonl")
+FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
+TEXT_ENDS, LABEL_END, BOTH_END = (".txt", ".caption"), ".cls", ".json"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """texts: of each picture, None for none. labels: their names, None for none."""
+
+    texts: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def read_annotations(root: Path, pictures: Sequence[Path], table: str | None = None) -> Annotations:
+    """What is known of the pictures below root, in their order.
+
+    table: of captions, relative to root; None: metadata.csv or metadata.jsonl in root or in a folder of it, else files
+    beside the pictures. Raises DataError for a table without one of the pictures, or with one that does not exist.
+    """
+    if table is not None:
+        return _of_tables([root / table], pictures)
+    folders = dict.fromkeys([root, *(root / path.relative_to(root).parts[0] for path in pictures)])
+    tables = [folder / name for folder in folders for name in TABLES if (folder / name).is_file()]
+    return _of_tables(tables, pictures) if tables else _beside(pictures)
+
+
+def _of_tables(tables: list[Path], pictures: Sequence[Path]) -> Annotations:
+    rows: dict[Path, Row] = {}
+    for table in tables:
+        rows |= _rows_of(table, pictures)
+    known = set(pictures)
+    strange, absent = [p for p in rows if p not in known], [p for p in pictures if p not in rows]
+    where = ", ".join(map(str, tables))
+    if strange:
+        raise DataError(f"{where}: {len(strange)} rows name no picture, the first {strange[0]}")
+    if absent:
+        raise DataError(f"{where}: {len(absent)} of {len(pictures)} pictures have no row, the first {absent[0]}")
+    return _columns([rows[path] for path in pictures], where)
+
+
+def _columns(rows: Sequence[Row], where: str) -> Annotations:
+    texts = _column(rows, "text", where)
+    labels = _column(rows, "label", where)
+    if texts is None and labels is None:
+        raise DataError(f"{where}: found no column for captions or labels, allowed: {', '.join(TEXT_COLUMNS)}, label")
+    return Annotations(texts, labels)
+
+
+def _column(rows: Sequence[Row], name: str, where: str) -> tuple[str, ...] | None:
+    values = [row.get(name) for row in rows]
+    if all(value is None for value in values):
+        return None
+    if any(value is None for value in values):
+        raise DataError(f"{where}: {sum(v is None for v in values)} of {len(values)} pictures have no {name}")
+    return tuple(map(str, values))
+
+
+def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
+    """The rows of a table by picture, with the columns text and label."""
+    try:
+        content = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+    if table.suffix == ".txt":
+        return _of_lines(content.splitlines(), table, pictures)
+    rows = _of_csv(content) if table.suffix == ".csv" else _of_jsonl(content, table)
+    found: dict[Path, Row] = {}
+    for number, row in enumerate(rows, 1):
+        name = next((row[c] for c in FILE_COLUMNS if row.get(c)), None)
+        if not isinstance(name, str):
+            raise DataError(f"{table}: row {number}: found no file name, allowed: a column {' or '.join(FILE_COLUMNS)}")
+        found[table.parent / name] = _plain(row)
+    return found
+
+
+def _plain(row: Row) -> Row:
+    return {"text": next((row[c] for c in TEXT_COLUMNS if row.get(c) is not None), None), "label": row.get("label")}
+
+
+def _of_csv(content: str) -> Iterable[Row]:
+    return csv.DictReader(content.splitlines())
+
+
+def _of_jsonl(content: str, table: Path) -> Iterable[Row]:
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            yield _object(line, f"{table}:{number}")
+
+
+def _object(text: str, where: str) -> Row:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: found {type(row).__name__}, allowed: a JSON object")
+    return row
+
+
+def _of_lines(lines: list[str], table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
+    if all("\t" in line for line in lines):
+        pairs = (line.split("\t", 1) for line in lines)
+        return {table.parent / name: {"text": text.strip()} for name, text in pairs}
+    if len(lines) != len(pictures):
+        allowed = "one line for each picture in the order of the files, or lines of file, tab, caption"
+        raise DataError(f"{table}: found {len(lines)} lines for {len(pictures)} pictures, allowed: {allowed}")
+    return {path: {"text": line.strip()} for path, line in zip(pictures, lines, strict=True)}
+
+
+def _beside(pictures: Sequence[Path]) -> Annotations:
+    """From files beside the pictures, where there are any."""
+    rows = [_row_beside(path) for path in pictures]
+    return _columns(rows, str(pictures[0].parent)) if any(rows) else Annotations()
+
+
+def _row_beside(picture: Path) -> Row:
+    both = picture.with_suffix(BOTH_END)
+    row = dict(_plain(_object(both.read_text(encoding="utf-8"), str(both)))) if both.is_file() else {}
+    for key, ends in (("text", TEXT_ENDS), ("label", (LABEL_END,))):
+        for path in map(picture.with_suffix, ends):
+            if path.is_file():
+                row[key] = path.read_text(encoding="utf-8").strip()
+    return {key: value for key, value in row.items() if value is not None}
