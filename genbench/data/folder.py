@@ -21,7 +21,7 @@ from genbench.data.partition import Parts as Numbers
 from genbench.data.partition import by_folder, by_hash, by_share, refuse_single, split_folders
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
-from genbench.data.stored import Part, Parts, decoded, describe_stored, read_stored, stored
+from genbench.data.stored import StoredPart, Parts, decoded, describe_stored, read_stored, stored
 from genbench.data.unpack import remove, shards_of, unpack
 from genbench.errors import DataError
 
@@ -91,7 +91,7 @@ def collect(entry: dict[str, Any], root: Path, scratch: Path, in_shards: bool) -
     pixels = decoded(pictures, scratch / "all.npy")
     (scratch / "all.npy").unlink()  # it stays mapped until the parts are written
     train, test = _numbers(entry, pixels, tops, folders)
-    parts = {key: Part(pixels, part, labels, notes.texts) for key, part in (("train", train), ("test", test))}
+    parts = {key: StoredPart(pixels, part, labels, notes.texts) for key, part in (("train", train), ("test", test))}
     return parts, len(classes)
 
 

@@ -30,7 +30,7 @@ INFO = "info.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredPart:
     """A split to be written: images, the numbers of those that belong to it, and what is known of all of them."""
 
     images: Tensor
@@ -39,7 +39,7 @@ class Part:
     texts: Sequence[str] | None = None
 
 
-Parts = dict[str, Part]  # "train", "test", and in a translation task "source_train", "source_test"
+Parts = dict[str, StoredPart]  # "train", "test", and in a translation task "source_train", "source_test"
 
 
 def stored(name: str, options: dict[str, Any], path: Path, make: Callable[[Path], tuple[Parts, int]]) -> Path:
@@ -71,7 +71,7 @@ def _write(folder: Path, name: str, parts: Parts, classes: int) -> None:
     (folder / INFO).write_text(json.dumps(info))
 
 
-def _write_part(folder: Path, key: str, part: Part) -> None:
+def _write_part(folder: Path, key: str, part: StoredPart) -> None:
     target = open_memmap(folder / f"{key}.npy", "w+", np.uint8, (len(part.numbers), *part.images.shape[1:]))
     size = batch_size((part.images.shape[1], part.images.shape[2], part.images.shape[3]))
     for start in range(0, len(part.numbers), size):
