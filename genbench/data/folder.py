@@ -21,7 +21,7 @@ from genbench.data.partition import Parts as Numbers
 from genbench.data.partition import by_folder, by_hash, by_share, refuse_single, split_folders
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
-from genbench.data.stored import StoredPart, Parts, decoded, describe_stored, read_stored, stored
+from genbench.data.stored import Parts, StoredPart, decoded, describe_stored, read_stored, stored
 from genbench.data.unpack import remove, shards_of, unpack
 from genbench.errors import DataError
 
