@@ -66,6 +66,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """The images start..stop of the batch, with what belongs to them."""
+        parts: dict[str, Any] = {name: part if part is None else part[start:stop] for name, part in vars(self).items()}
+        return Batch(**parts)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -74,6 +79,11 @@ class Condition:
     labels: Tensor | None = None
     texts: tuple[str, ...] | None = None
     images: Tensor | None = None
+
+    def rows(self, start: int, stop: int) -> Condition:
+        """What the samples start..stop must show."""
+        parts: dict[str, Any] = {name: part if part is None else part[start:stop] for name, part in vars(self).items()}
+        return Condition(**parts)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 LONGEST_REASON = 300  # characters
+# Words of the allocators' errors: CUDA's and MPS's; torch's and Python's on a CPU; cuBLAS's and cuDNN's.
+ALLOCATORS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 PINNED = {
     "dtype": "float32", "deterministic": False, "cudnn_benchmark": False, "cudnn_deterministic": False,
     "matmul": "highest", "gradients": True,
@@ -166,14 +168,26 @@ def use_threads(count: int) -> None:
 
 def explain(error: BaseException) -> str:
     """An exception as one sentence for a record."""
-    import torch
-
-    text = printable(" ".join(str(error).split())[:LONGEST_REASON])
+    text = _one_line(error)
     if isinstance(error, CellFailure | GenbenchError):
         return text
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower():
+    return out_of_memory(error) or f"{type(error).__name__}: {text}{_raised_at(error)}"
+
+
+def out_of_memory(error: BaseException) -> str:
+    """A sentence for an error of an allocator, of torch or of Python; "" for another error."""
+    import torch
+
+    text = _one_line(error)
+    if isinstance(error, CellFailure | GenbenchError):
+        return ""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text.lower() for w in ALLOCATORS):
         return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}{_raised_at(error)}"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    return printable(" ".join(str(error).split())[:LONGEST_REASON])
 
 
 def _raised_at(error: BaseException) -> str:

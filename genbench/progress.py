@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """done of total units of a phase ("train", "draw", ...); rate in units/s; terms: losses to show."""
+    """done of total units of a phase ("train", "draw", ...); rate in units/s; terms: losses to show.
+
+    note: a line to print, "" for none.
+    """
 
     phase: str
     done: int
@@ -18,9 +21,15 @@ class Progress:
     unit: str = "images"
     rate: float = 0.0
     terms: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 Report = Callable[[Progress], None]
+
+
+def noting(report: Report, phase: str) -> Callable[[str], None]:
+    """A function that reports a line about a phase."""
+    return lambda text: report(Progress(phase, 0, 0, note=text))
 
 
 def silent(_: Progress) -> None:

@@ -50,7 +50,10 @@ class Screen:
         self.console.print(Text(printable(text), style=style))
 
     def progress(self, name: str, progress: Progress) -> None:
-        """Shows the progress of a task."""
+        """Shows the progress of a task, and prints its note."""
+        if progress.note:
+            self.say(f"{name} · {progress.phase}: {progress.note}", "yellow")
+            return
         if not self.live:
             self._plain(name, progress)
             return

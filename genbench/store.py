@@ -128,11 +128,18 @@ class Store:
             self.discard(kind, key)
         return read(self.kept(kind, key, make))
 
-    def kept_arrays(self, kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Named arrays, made and stored if they are absent."""
+    def kept_arrays(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], dict[str, np.ndarray]],
+        facts: Callable[[], dict[str, Any]] = dict,
+    ) -> dict[str, np.ndarray]:
+        """Named arrays, made and stored if they are absent, with what facts() then returns as their meta data."""
 
-        def write(folder: Path) -> None:
+        def write(folder: Path) -> dict[str, Any]:
             np.savez(folder / "arrays.npz", allow_pickle=False, **make())
+            return facts()
 
         def read(folder: Path) -> dict[str, np.ndarray]:
             with (folder / "arrays.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -59,7 +59,7 @@ def images_are_independent(subject: Subject) -> str:
     together, alone = NoiseOfEachImage(DRAWN, device=device), NoiseOfEachImage(1, TESTED, device)
     whole = subject.condition(DRAWN)
     drawn = drawn_images(subject, together, whole)
-    single = drawn_images(subject, alone, None if whole is None else tested_condition(whole))
+    single = drawn_images(subject, alone, None if whole is None else whole.rows(TESTED, TESTED + 1))
     sound = drawn.shape == (DRAWN, *subject.data.shape) and single.shape == (1, *subject.data.shape)
     if together.shared or alone.shared or subject.repeat_gap > 0 or not sound or not torch.isfinite(drawn).all():
         return ""
@@ -70,13 +70,6 @@ def images_are_independent(subject: Subject) -> str:
         f"an image drawn alone differs by {gap:.3g} from the same image drawn with {DRAWN - 1} others; expected the "
         "same: is batch norm not in eval mode, or is the label or text of another image used?"
     )
-
-
-def tested_condition(whole: Condition) -> Condition:
-    """The condition of the tested image."""
-    one = slice(TESTED, TESTED + 1)
-    labels, images = (None if t is None else t[one] for t in (whole.labels, whole.images))
-    return Condition(labels, None if whole.texts is None else whole.texts[one], images)
 
 
 def drawn_images(subject: Subject, noise: NoiseOfEachImage, condition: Condition | None) -> Tensor:

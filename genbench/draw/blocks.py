@@ -7,18 +7,20 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from genbench import returned
 from genbench.contract import Condition, Draws
 from genbench.draw.counting import EvaluationCount
 from genbench.files import UNREADABLE, whole
+from genbench.halving import FEW, AtOnce, in_parts, tolerance
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
-from genbench.progress import Progress, Report, silent
+from genbench.progress import Progress, Report, noting, silent
 from genbench.space import seeded, to_pixels
 
 DRAW_VERSION = 2
@@ -30,7 +32,8 @@ class Drawn:
 
     pixels: grey levels (n, C, H, W) uint8 on the CPU. evaluations: network evaluations of one image. non_finite: number
     of images with a value that is not finite (such a pixel becomes level 0). seconds: duration of drawing. labels (n,):
-    the requested classes, None where there were none.
+    the requested classes, None where there were none. at_once: the most images computed at once after memory did not
+    suffice for a block, else None.
     """
 
     pixels: Tensor
@@ -38,6 +41,17 @@ class Drawn:
     non_finite: int
     seconds: float
     labels: Tensor | None = None
+    at_once: int | None = None
+
+
+class Block(NamedTuple):
+    """Grey levels (n, C, H, W) uint8 in the CPU's memory, the number of images with a non-finite value, and the network
+    evaluations of one image.
+    """
+
+    pixels: Tensor
+    non_finite: int
+    evaluations: float
 
 
 @dataclass(frozen=True)
@@ -101,39 +115,42 @@ def draw(
     Raises CellFailure for samples of another shape or type, and when most images are not finite.
     """
     model.eval()
-    parts, bad, total, start = [], 0, 0.0, time.perf_counter()
+    blocks: list[Block] = []
+    at_once, start = AtOnce(noting(report, "draw")), time.perf_counter()
     for index in range(-(-n // block)):
-        pixels, wrong, evaluations = _kept_block(model, index, seed, block, precision, conditions, scratch)
-        parts.append(pixels)
-        bad, total = bad + wrong, total + evaluations
+        blocks.append(_kept_block(model, index, seed, block, precision, conditions, scratch, at_once))
         done, seconds = min(n, (index + 1) * block), time.perf_counter() - start
         report(Progress("draw", done, n, "images", done / seconds))
-    returned.check_non_finite(model, bad, len(parts) * block)
+    bad = sum(b.non_finite for b in blocks)
+    returned.check_non_finite(model, bad, len(blocks) * block)
+    pixels, evaluations = torch.cat([b.pixels for b in blocks])[:n], sum(b.evaluations for b in blocks) / len(blocks)
     labels = conditions.first_labels(n, seed, block)
-    return Drawn(torch.cat(parts)[:n], total / len(parts), bad, time.perf_counter() - start, labels)
+    return Drawn(pixels, evaluations, bad, time.perf_counter() - start, labels, at_once.size)
 
 
 def _kept_block(
-    model: Draws, index: int, seed: int, block: int, precision: str, conditions: Conditions, scratch: Path | None
-) -> tuple[Tensor, int, float]:
+    model: Draws, index: int, seed: int, block: int, precision: str, conditions: Conditions, scratch: Path | None,
+    at_once: AtOnce,
+) -> Block:  # fmt: skip
     condition = on_device(conditions.block(index, seed, block), model.device)
-    if scratch is None:
-        return draw_block(model, index, seed, block, precision, condition)
-    path = scratch / f"block-{index}.npz"
-    kept = _read_block(path)
+    path = None if scratch is None else scratch / f"block-{index}.npz"
+    kept = None if path is None else _read_block(path, at_once)
     if kept is not None:
         return kept
-    pixels, bad, evaluations = draw_block(model, index, seed, block, precision, condition)
-    with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, pixels=pixels.numpy(), bad=bad, evaluations=evaluations)
-    return pixels, bad, evaluations
+    drawn = draw_block(model, index, seed, block, precision, condition, at_once)
+    if path is not None:
+        with whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, **drawn._asdict() | {"pixels": drawn.pixels.numpy(), "at_once": at_once.size or 0})
+    return drawn
 
 
-def _read_block(path: Path) -> tuple[Tensor, int, float] | None:
+def _read_block(path: Path, at_once: AtOnce) -> Block | None:
     """A block that an earlier run drew; None where it is absent or damaged (the archive has checksums)."""
     try:
         with path.open("rb") as file, np.load(file) as kept:
-            return torch.from_numpy(kept["pixels"]), int(kept["bad"]), float(kept["evaluations"])
+            block = Block(torch.from_numpy(kept["pixels"]), int(kept["non_finite"]), float(kept["evaluations"]))
+            at_once.size = int(kept["at_once"]) or at_once.size
+            return block
     except UNREADABLE:
         return None
 
@@ -149,19 +166,57 @@ def on_device(condition: Condition | None, device: torch.device) -> Condition | 
 @pinned_globals()
 @torch.inference_mode()
 def draw_block(
-    model: Draws, index: int, seed: int, block: int, precision: str = "fp32", condition: Condition | None = None
-) -> tuple[Tensor, int, float]:
-    """Draws block number `index` of `block` images.
+    model: Draws,
+    index: int,
+    seed: int,
+    block: int,
+    precision: str = "fp32",
+    condition: Condition | None = None,
+    at_once: AtOnce | None = None,
+) -> Block:
+    """Draws block number `index` of `block` images, at once.
 
-    Returns grey levels (block, C, H, W) uint8 in the CPU's memory, the number of images with a non-finite value, and
-    the network evaluations of one image.
+    at_once: how many images to compute at once, fewer where memory does not suffice. None: running out of it raises.
     """
-    device = model.device
-    gen = seeded(stream_seed(seed, "draw", index), device)
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    gen = seeded(stream_seed(seed, "draw", index), model.device)
+
+    def part(start: int, stop: int) -> Block:
+        x, evaluations = _sampled(model, start, stop, gen, condition, precision)
+        return Block(to_pixels(x, model.data.levels).cpu(), non_finite_images(x), evaluations)
+
+    if at_once is None:
+        return part(0, block)
+    parts = at_once.run(
+        block,
+        lambda size: in_parts(part, block, size, gen),
+        lambda: _divisible(model, seed, min(FEW, block), condition, precision),
+        gen,
+    )
+    evaluations = sum(p.evaluations * len(p.pixels) for p in parts) / block
+    return Block(torch.cat([p.pixels for p in parts]), sum(p.non_finite for p in parts), evaluations)
+
+
+def _sampled(
+    model: Draws, start: int, stop: int, gen: Generator, condition: Condition | None, precision: str
+) -> tuple[Tensor, float]:
+    """Images start..stop of a block (n, C, H, W), and the network evaluations of one of them."""
+    n, wanted = stop - start, None if condition is None else condition.rows(start, stop)
+    autocast = torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     with autocast, EvaluationCount(model) as count:
-        x = returned.checked_images(model, model.sample(block, gen, condition), block)
-    return to_pixels(x, model.data.levels).cpu(), non_finite_images(x), count.per_image(block)
+        x = returned.checked_images(model, model.sample(n, gen, wanted), n)
+    return x, count.per_image(n)
+
+
+def _divisible(model: Draws, seed: int, few: int, condition: Condition | None, precision: str) -> bool:
+    """Whether a few images are the same when they are drawn at once and in parts."""
+
+    def images(size: int) -> Tensor:
+        gen = seeded(stream_seed(seed, "draw", 0), model.device)
+        parts = in_parts(lambda a, b: _sampled(model, a, b, gen, condition, precision)[0], few, size, gen)
+        return torch.cat(parts).float()
+
+    allowed = tolerance(model.device, precision)
+    return torch.allclose(images(few), images(few - 1), rtol=0, atol=allowed, equal_nan=True)
 
 
 def non_finite_images(x: Tensor) -> int:

@@ -21,6 +21,7 @@ from genbench.draw.cost import measure_cost
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
+from genbench.halving import AtOnce
 from genbench.keys import features_key, split_key
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Images
@@ -28,7 +29,7 @@ from genbench.metrics.paths import path_distances
 from genbench.metrics.readings.images import unit_images
 from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.cells import Cell, MetricPlan
-from genbench.progress import Progress, Report
+from genbench.progress import Progress, Report, noting
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
 from genbench.sources.network import conditions_of
@@ -120,6 +121,16 @@ class CellInputs(Inputs):
         branch |= {"non_finite_samples": bad} if bad else {}
         return branch | ({"drawn_with": drawn} if drawn else {})
 
+    def at_once(self, metric: Metric) -> dict[str, int]:
+        """As Inputs, from the meta data of the artefacts that the metric was measured from."""
+        reads, samples = metric.reads, self.cell.samples_key
+        used = {"train": (Kind.WEIGHTS, self.cell.source.weights_key)}
+        used |= {"draw": (Kind.SAMPLES, samples)} if reads.of_samples else {}
+        used |= {"features": (Kind.FEATURES, self._features_key(samples))} if reads.through_extractor else {}
+        metas = {phase: self.store.meta(*of) for phase, of in used.items() if of[1] and self.store.has(*of)}
+        found = {phase: meta["at_once"] for phase, meta in metas.items() if "at_once" in meta}
+        return found | (self.opened.at_once if "images" in reads.depends_on else {})
+
     @property
     def reference(self) -> Images:
         """The reference split."""
@@ -166,7 +177,9 @@ class CellInputs(Inputs):
         return self._features(self._split_key(split), lambda: getattr(self.dataset, split).pixels)
 
     def _features(self, key: str, pixels: Callable[[], Tensor]) -> features.Features:
-        return kept_features(self.store, self._features_key(key), lambda: self.extractor(pixels(), self.levels))
+        at_once = AtOnce(noting(self.report, "features"))
+        make = lambda: features.extract(self.extractor, pixels(), self.levels, at_once)  # noqa: E731
+        return kept_features(self.store, self._features_key(key), make, lambda: at_once.facts)
 
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """Log-probabilities of held-out images in nats (N,), and the kind of likelihood."""

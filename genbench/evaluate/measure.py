@@ -51,7 +51,9 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
         _refuse_non_finite(value)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
-        outer = {"model": inputs.model_protocol, "machine": metric.reads.machine(metric, inputs)}
+        at_once = inputs.at_once(metric)
+        model = inputs.model_protocol | ({"images_at_once": at_once} if at_once else {})
+        outer = {"model": model, "machine": metric.reads.machine(metric, inputs)}
         returned.check_plain(outer, "protocol")
     except Undefined as error:
         return Measured(NOT_APPLICABLE, explain(error), device=device_name(device))

@@ -13,13 +13,15 @@ from genbench.metrics.base import OfReference
 from genbench.store import Kind, Store
 
 
-def kept_features(store: Store, key: str, make: Callable[[], Features]) -> Features:
-    """Features under this key, extracted and stored if they are absent."""
+def kept_features(
+    store: Store, key: str, make: Callable[[], Features], facts: Callable[[], dict[str, Any]] = dict
+) -> Features:
+    """Features under this key, extracted and stored if they are absent, with facts() as their meta data."""
 
     def arrays() -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(make()).items() if value is not None}
 
-    stored: dict[str, Any] = store.kept_arrays(Kind.FEATURES, key, arrays)
+    stored: dict[str, Any] = store.kept_arrays(Kind.FEATURES, key, arrays, facts)
     return Features(stored["vectors"], stored.get("probabilities"), stored.get("spatial"))
 
 

@@ -13,18 +13,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from genbench.code_hash import plugin_hash
 from genbench.errors import DataError, SuiteError
 from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureOptions, Features
+from genbench.halving import COARSE, FEW, AtOnce
 from genbench.registry import EXTRACTORS, short_name
+
+BATCH = 500  # images that an extractor is given at most
 
 __all__ = [
     "Extractor",
     "ExtractorSource",
     "FeatureOptions",
     "Features",
+    "extract",
     "extractor_names",
     "extractor_source",
     "has_probabilities",
@@ -75,6 +81,16 @@ def load_extractor(
 ) -> Extractor:
     """The extractor `name` for a dataset, weights verified; raises as `protocol_fields`."""
     return extractor_source(name).load(dataset, device, _checked(name, options))
+
+
+def extract(extractor: Extractor, pixels: Tensor, levels: int, at_once: AtOnce) -> Features:
+    """Features of grey levels (N, C, H, W) uint8, in smaller batches where memory does not suffice."""
+
+    def divisible() -> bool:
+        whole, parts = (extractor(pixels[:FEW], levels, size).vectors for size in (FEW, 1))
+        return np.allclose(whole, parts, rtol=COARSE, atol=COARSE * float(np.abs(whole).max()))
+
+    return at_once.run(min(BATCH, len(pixels)), lambda size: extractor(pixels, levels, size), divisible)
 
 
 def _checked(name: str, options: FeatureOptions) -> FeatureOptions:

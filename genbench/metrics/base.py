@@ -184,6 +184,10 @@ class Inputs:
         """The branch `model` of a record's protocol."""
         return {}
 
+    def at_once(self, metric: Metric) -> dict[str, int]:
+        """How many images were computed at once in the phases that ran out of memory with more; {} for none."""
+        return {}
+
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """The arguments log_probs, dims and kind of a likelihood metric."""
         raise NotImplementedError

@@ -71,13 +71,17 @@ class Samples:
 
 
 class Opened:
-    """A source opened in a worker: its dataset and its model are loaded when they are first used, and then kept."""
+    """A source opened in a worker: its dataset and its model are loaded when they are first used, and then kept.
+
+    at_once: how many images were computed at once in a phase ("likelihood") that ran out of memory with more.
+    """
 
     def __init__(
         self, source: Source, plan: DataPlan, drawing: Drawing, store: Store, device: str, report: Report
     ) -> None:
         self.source, self.plan, self.drawing = source, plan, drawing
         self.store, self.device, self.report = store, device, report
+        self.at_once: dict[str, int] = {}
 
     @cached_property
     def dataset(self) -> data.Dataset:

@@ -29,12 +29,13 @@ from genbench.contract import (
 )
 from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
 from genbench.errors import CellFailure
+from genbench.halving import FEW, AtOnce, in_parts, tolerance
 from genbench.keys import likelihoods_key, samples_key, stream_seed
 from genbench.machine import device_name, pinned_globals
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.metrics.translation import there_and_back
-from genbench.progress import Progress
+from genbench.progress import Progress, noting
 from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
@@ -141,6 +142,7 @@ class NetworkSource(Source):
         drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
                      conditions=conditions_of(opened), scratch=scratch, report=opened.report)  # fmt: skip
         meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
+        meta |= {"at_once": drawn.at_once} if drawn.at_once else {}
         shown = translated_rows(opened) if self.translates else None
         return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
 
@@ -159,10 +161,15 @@ class NetworkSource(Source):
         kind, log_prob = likelihood_of(opened.model, metric)
         key = likelihoods_key(self._likelihood_source(opened, kind), kind, len(pixels), metric.protocol)
 
-        def make() -> dict[str, np.ndarray]:
-            return {"log_probs": compute_log_probs(opened, pixels, log_prob)}
+        at_once = AtOnce(noting(opened.report, "likelihood"))
 
-        return kind, opened.store.kept_arrays(Kind.LIKELIHOODS, key, make)["log_probs"]
+        def make() -> dict[str, np.ndarray]:
+            return {"log_probs": compute_log_probs(opened, pixels, log_prob, at_once)}
+
+        arrays = opened.store.kept_arrays(Kind.LIKELIHOODS, key, make, lambda: at_once.facts)
+        made = opened.store.meta(Kind.LIKELIHOODS, key)
+        opened.at_once |= {"likelihood": made["at_once"]} if "at_once" in made else {}
+        return kind, arrays["log_probs"]
 
     def _likelihood_source(self, opened: Opened, kind: str) -> str:
         """An estimate depends on the weights and not on the sampler: rows that share weights share it."""
@@ -189,17 +196,34 @@ def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
 
 @pinned_globals()
 @torch.no_grad()
-def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb) -> np.ndarray:
+def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb, at_once: AtOnce) -> np.ndarray:
     """Log-probabilities in nats (N,) float64 of images (N, C, H, W) uint8, a batch at a time."""
     gen, parts = seeded(stream_seed(opened.drawing.seed, "likelihood"), opened.device), []
     start = time.perf_counter()
-    for i, part in enumerate(pixels.split(LIKELIHOOD_BATCH)):
-        values = returned.log_probs(opened.model, log_prob(part.to(opened.device), gen), len(part), "log-likelihood")
-        parts.append(values.cpu().double())
+    for i, batch in enumerate(pixels.split(LIKELIHOOD_BATCH)):
+        parts.append(_batch_log_probs(opened, batch.to(opened.device), log_prob, at_once, gen))
         done = min(len(pixels), (i + 1) * LIKELIHOOD_BATCH)
         opened.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
-    whole: np.ndarray = torch.cat(parts).numpy()
-    return whole
+    result: np.ndarray = torch.cat(parts).numpy()
+    return result
+
+
+def _batch_log_probs(opened: Opened, batch: Tensor, log_prob: LogProb, at_once: AtOnce, gen: torch.Generator) -> Tensor:
+    def values(start: int, stop: int) -> Tensor:
+        found = log_prob(batch[start:stop], gen)
+        return returned.log_probs(opened.model, found, stop - start, "log-likelihood").cpu().double()
+
+    def in_batches(n: int, size: int) -> Tensor:
+        return torch.cat(in_parts(values, n, size, gen))
+
+    def divisible() -> bool:
+        few, state = min(FEW, len(batch)), gen.get_state()
+        whole = in_batches(few, few)
+        gen.set_state(state)
+        allowed = tolerance(batch.device, "fp32")
+        return torch.allclose(whole, in_batches(few, few - 1), rtol=allowed, atol=allowed)
+
+    return at_once.run(len(batch), lambda size: in_batches(len(batch), size), divisible, gen)
 
 
 def conditions_of(opened: Opened) -> Conditions:

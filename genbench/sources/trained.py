@@ -77,6 +77,7 @@ class Fit:
         meta["threads"] = torch.get_num_threads()
         meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
         meta |= {"note": fitted.note} if fitted.note else {}
+        meta |= {"at_once": fitted.at_once} if fitted.at_once else {}
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:

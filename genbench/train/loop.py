@@ -24,11 +24,12 @@ from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure, Stopped
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
-from genbench.progress import Progress, Report, Throttle, silent, stop_requested
+from genbench.progress import Progress, Report, Throttle, noting, silent, stop_requested
 from genbench.space import seeded
 from genbench.train.batches import Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
+from genbench.train.gradients import Gradients
 
 TRAIN_VERSION = 1
 CURVE_POINTS = 200
@@ -63,7 +64,8 @@ class CurvePoint:
 class Fitted:
     """The result of a training: steps, images seen, working seconds (of all parts of a continued run), loss curves.
 
-    note: what a reader should know about this training, "" for nothing.
+    note: what a reader should know about this training, "" for nothing. at_once: images at once in a step after memory
+    did not suffice for a batch, else None.
     """
 
     steps: int = 0
@@ -71,6 +73,7 @@ class Fitted:
     seconds: float = 0.0
     curves: list[CurvePoint] = field(default_factory=list)
     note: str = ""
+    at_once: int | None = None
 
 
 @pinned_globals()
@@ -101,6 +104,7 @@ def fit(
     model.settle(seeded(stream_seed(options.seed, "settle"), model.device))
     returned.weights(model, "after settle()")
     model.eval()
+    training.fitted.at_once = training.gradients.at_once
     return training.fitted
 
 
@@ -157,6 +161,7 @@ class Training:
         self.total_images = recipe.batch * sum(k * s.batches for k, s in zip(lengths, model.stages, strict=True))
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.gradients = Gradients(model, self.players, self.gen, options.precision)
 
     @property
     def total_steps(self) -> int:
@@ -166,7 +171,7 @@ class Training:
     def run(self, scratch: Path | None, report: Report) -> None:
         """Steps until the budget is spent; keeps checkpoints in scratch."""
         show, keep = Throttle(REPORT_SECONDS), Throttle(CHECKPOINT_SECONDS)
-        every = max(1, self.total_steps // CURVE_POINTS)
+        every, self.gradients.tell = max(1, self.total_steps // CURVE_POINTS), noting(report, "train")
         self.model.train()
         clock = time.perf_counter()
         while self.fitted.steps < self.total_steps:
@@ -200,7 +205,7 @@ class Training:
         for player in self.model.stages[stage_index].turns:
             batch = self.next_batch() if player in moved else batch
             moved.add(player)
-            self.turn(batch, player, stage_step)
+            self.turn(batch, player, self.model.stages[stage_index].name, stage_step)
         self.average.update(self.model, self.fitted.steps)
         self.fitted.steps += 1
 
@@ -212,27 +217,16 @@ class Training:
         source = None if source is None else source.contiguous(memory_format=torch.channels_last)
         return replace(batch, x=x.contiguous(memory_format=torch.channels_last), source=source)
 
-    def turn(self, batch: Batch, player: str, step: int) -> None:
+    def turn(self, batch: Batch, player: str, stage: str, step: int) -> None:
         """One update of one player."""
         optimiser, parameters = self.optimisers[player], self.players[player]
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate(player)
-        loss = returned.loss(self.model, self.loss(batch, player, step), player)
-        if not loss.total.requires_grad:
-            raise CellFailure(f"the loss of player '{player}' depends on no parameter, required: on its own")
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward(inputs=parameters)
+        loss = self.gradients.compute(batch, player, stage, step)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
         optimiser.step()
         self._log(player, loss)
-
-    def loss(self, batch: Batch, player: str, step: int) -> Loss:
-        """The player's loss in the requested precision."""
-        if self.options.precision == "fp32":
-            return self.model.loss(batch, player, step, self.gen)
-        with torch.autocast(self.model.device.type, torch.bfloat16):
-            return self.model.loss(batch, player, step, self.gen)
 
     def learning_rate(self, player: str) -> float:
         """The step size now: linear warm-up, then the recipe's decay."""
@@ -281,6 +275,7 @@ class Training:
         self.gen.set_state(state["gen"].cpu())
         points = [CurvePoint(*point) for point in state["curves"]]
         self.fitted = Fitted(state["steps"], state["images"], state["seconds"], points)
+        self.gradients.load(state.get("at_once", {}))
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and plain data."""
@@ -294,6 +289,7 @@ class Training:
             "steps": fitted.steps,
             "images": fitted.images,
             "seconds": fitted.seconds,
+            "at_once": self.gradients.state(),
             "curves": [(p.stage, p.step, p.images, p.seconds, p.name, p.value) for p in fitted.curves],
         }
 

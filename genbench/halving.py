@@ -1,0 +1,159 @@
+"""Work on a batch of images that is repeated in smaller parts when it runs out of memory.
+
+A part receives the rows of the random numbers that the whole batch would have received, so that the result is the same
+up to rounding, as long as each image is computed from its own row. Before a batch is halved for the first time, this is
+tested with FEW images; where it does not hold (batch statistics, losses that couple images, random numbers of the whole
+batch), the work fails.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genbench.errors import CellFailure
+from genbench.machine import out_of_memory
+
+NO_ROWS = "out of memory, and the batch cannot be divided: its random numbers are not a row for each image"
+FEW = 3  # images of the test, as one batch and as parts of 2 and 1
+TOLERANCE, COARSE = 1e-4, 2e-2  # of float32 on a CPU, and of TF32 and bfloat16
+Result = TypeVar("Result")
+
+
+@dataclass
+class AtOnce:
+    """How many images are computed at once: all of a batch, until that needs more memory than there is.
+
+    size: the most that fitted after a failure; None while nothing has failed. tell: is told what was halved.
+    """
+
+    tell: Callable[[str], None] = lambda text: None
+    size: int | None = None
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """For the meta data of what was computed: {} where nothing was halved."""
+        return {} if self.size is None else {"at_once": self.size}
+
+    def run(
+        self, n: int, attempt: Callable[[int], Result], divisible: Callable[[], bool], gen: Generator | None = None
+    ) -> Result:
+        """attempt(size), which computes n images and at most `size` at once, with the largest size that fits.
+
+        divisible(): whether parts give what the whole gives; asked before the first halving. gen is set back before an
+        attempt is repeated. Raises CellFailure when parts differ and when a single image does not fit.
+        """
+        state = gen.get_state() if gen is not None else torch.empty(0)
+        while True:
+            size = min(n, self.size or n)
+            try:
+                return attempt(size)
+            except Exception as error:
+                reason = out_of_memory(error)
+                if not reason:
+                    raise
+            self._halve(size, reason, divisible)  # here the frames of the attempt, and their tensors, are gone
+            if gen is not None:
+                gen.set_state(state)
+
+    def _halve(self, size: int, reason: str, divisible: Callable[[], bool]) -> None:
+        _free()
+        if size == 1:
+            raise CellFailure(f"{reason}; with a single image at once")
+        if self.size is None and not holds(divisible):
+            raise CellFailure(
+                f"{reason}; the batch of {size} cannot be divided, because its images depend on each other"
+            )
+        self.size = -(-size // 2)
+        self.tell(f"out of memory with {size:,} images at once; continues with {self.size:,}")
+
+
+def in_parts(compute: Callable[[int, int], Result], n: int, size: int, gen: Generator) -> list[Result]:
+    """compute(start, stop) of each part of n images, at most `size` in a part; afterwards gen is as after the whole."""
+    if size >= n:
+        return [compute(0, n)]
+    state, results, draws = gen.get_state(), [], list[int | None]()
+    for start in range(0, n, size):
+        gen.set_state(state)
+        with _RowsOfNoise(start, min(n, start + size), n, draws):
+            results.append(compute(start, min(n, start + size)))
+    return results
+
+
+def tolerance(device: torch.device, precision: str) -> float:
+    """By how much results of parts and of the whole may differ from rounding, relative to their size."""
+    return TOLERANCE if device.type == "cpu" and precision == "fp32" else COARSE
+
+
+class _RowsOfNoise(TorchDispatchMode):
+    """Operations with a generator whose first axis has the length of the part draw for all n images; rows are kept.
+
+    draws: what the first part finds of each such operation in turn: None for numbers of the part's images, else the
+    first axis of numbers that all images share. Raises CellFailure where a later part finds something else.
+    """
+
+    def __init__(self, start: int, stop: int, n: int, draws: list[int | None]) -> None:
+        super().__init__()
+        self.start, self.stop, self.n, self.draws = start, stop, n, draws
+        self.first, self.count = start == 0, 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The rows start..stop of what the operation gives for n images."""
+        kwargs = kwargs or {}
+        if not isinstance(kwargs.get("generator"), Generator):
+            return op(*args, **kwargs)
+        sized = next((i for i, a in enumerate(args) if isinstance(a, Tensor | list | tuple)), None)
+        if not self._are_of_images(args[0] if sized is None else _first_axis(args[sized])):
+            return op(*args, **kwargs)
+        if sized is None:
+            raise CellFailure(NO_ROWS)
+        enlarged = [self._enlarged(a) if i == sized or isinstance(a, Tensor) else a for i, a in enumerate(args)]
+        rows = op(*enlarged, **kwargs)[self.start : self.stop]
+        return args[sized].copy_(rows) if op._schema.name.endswith("_") else rows.clone()
+
+    def _are_of_images(self, axis: int) -> bool:
+        length = self.stop - self.start
+        if self.first:
+            self.draws.append(None if axis == length else axis)
+        known = self.draws[self.count : self.count + 1]  # [] for more numbers than in the first part
+        self.count += 1
+        if known not in ([None], [axis]) or (known == [None] and axis != length):
+            raise CellFailure(NO_ROWS)
+        return known == [None]
+
+    def _enlarged(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return [self.n, *value[1:]]
+        if value.shape[:1] != (self.stop - self.start,):
+            return value
+        whole = value[:1].repeat(self.n, *[1] * (value.ndim - 1))
+        whole[self.start : self.stop] = value
+        return whole
+
+
+def _first_axis(value: Tensor | Sequence[int]) -> int:
+    shape = value.shape if isinstance(value, Tensor) else value
+    return shape[0] if shape else 0
+
+
+def holds(divisible: Callable[[], bool]) -> bool:
+    """Whether a test with few images succeeds; False where it raises. CellFailure where memory does not suffice."""
+    try:
+        return divisible()
+    except Exception as error:
+        if reason := out_of_memory(error):
+            raise CellFailure(f"{reason}; with {FEW} images at once") from None
+        return False
+
+
+def _free() -> None:
+    """Gives freed memory back, so that smaller blocks can be allocated from it."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

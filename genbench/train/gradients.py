@@ -1,0 +1,115 @@
+"""Gradients of the players' losses, for a whole batch or, where memory does not suffice for it, for its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench import returned
+from genbench.contract import Batch, Loss, Model
+from genbench.errors import CellFailure
+from genbench.halving import FEW, AtOnce, holds, in_parts, tolerance
+
+
+class Gradients:
+    """Computes gradients, and remembers for each stage and player how many images fit into memory at once.
+
+    A batch is divided only where the gradient is a mean over its images: that is tested with a few of them, again
+    whenever the loss has other terms, and in every step where it names no terms. tell: is told what was halved.
+    """
+
+    def __init__(self, model: Model, players: dict[str, list[nn.Parameter]], gen: Generator, precision: str) -> None:
+        self.model, self.players, self.gen, self.precision = model, players, gen, precision
+        self.tell: Callable[[str], None] = lambda text: None
+        self._sizes: dict[str, AtOnce] = {}
+        self._tested: set[tuple[str, ...]] = set()
+
+    @property
+    def at_once(self) -> int | None:
+        """The fewest images that were computed at once; None where no batch was divided."""
+        return min(self.state().values(), default=None)
+
+    def state(self) -> dict[str, int]:
+        """What fits into memory, by stage and player, for a checkpoint."""
+        return {name: sizes.size for name, sizes in self._sizes.items() if sizes.size is not None}
+
+    def load(self, state: dict[str, int]) -> None:
+        """Continues with what `state` returned."""
+        self._sizes = {name: AtOnce(self._told, size) for name, size in state.items()}
+
+    def compute(self, batch: Batch, player: str, stage: str, step: int) -> Loss:
+        """Puts the gradient of the player's loss into its parameters. Raises CellFailure as halving.AtOnce.run."""
+        turn = f"{stage}/{player}"
+        sizes = self._sizes.setdefault(turn, AtOnce(self._told))
+        loss = sizes.run(
+            len(batch), lambda size: self._differentiate(batch, player, step, size), lambda: True, self.gen
+        )
+        if sizes.size is not None and (not loss.terms or (turn, *loss.terms) not in self._tested):
+            self._require_a_mean(batch.rows(0, min(FEW, len(batch))), player, step, len(batch))
+            self._tested.add((turn, *loss.terms))
+        return loss
+
+    def _told(self, text: str) -> None:
+        self.tell(text)
+
+    def _differentiate(self, batch: Batch, player: str, step: int, size: int) -> Loss:
+        for parameter in self.players[player]:
+            parameter.grad = None
+
+        def part(start: int, stop: int) -> Loss:
+            images = batch if stop - start == len(batch) else batch.rows(start, stop)
+            loss = returned.loss(self.model, self._loss(images, player, step), player)
+            if not loss.total.requires_grad:
+                raise CellFailure(f"the loss of player '{player}' depends on no parameter, required: on its own")
+            share = (stop - start) / len(batch)
+            if share == 1:
+                loss.total.backward(inputs=self.players[player])
+                return loss
+            (loss.total * share).backward(inputs=self.players[player])
+            return Loss(loss.total.detach() * share, {name: term * share for name, term in loss.terms.items()})
+
+        return _summed(in_parts(part, len(batch), size, self.gen))
+
+    def _loss(self, batch: Batch, player: str, step: int) -> Loss:
+        """The player's loss in the requested precision."""
+        if self.precision == "fp32":
+            return self.model.loss(batch, player, step, self.gen)
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            return self.model.loss(batch, player, step, self.gen)
+
+    def _require_a_mean(self, few: Batch, player: str, step: int, size: int) -> None:
+        """Raises CellFailure where parts have another gradient than the whole, or computing it changes the model."""
+        kept, state = [p.grad for p in self.players[player]], self.gen.get_state()
+        divisible = holds(lambda: self._is_a_mean(few, player, step))
+        self.gen.set_state(state)
+        for parameter, gradient in zip(self.players[player], kept, strict=True):
+            parameter.grad = gradient
+        if not divisible:
+            raise CellFailure(
+                f"out of memory with {size} images at once, and the batch cannot be divided: the gradient of player "
+                f"'{player}' is no mean over images, or computing it changes the model's state (as batch norm does)"
+            )
+
+    def _is_a_mean(self, few: Batch, player: str, step: int) -> bool:
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        state = self.gen.get_state()
+        whole = self._gradient(few, player, step, len(few))
+        self.gen.set_state(state)
+        parts = self._gradient(few, player, step, len(few) - 1)
+        allowed = tolerance(self.model.device, self.precision) * whole.norm()
+        same_state = all(torch.equal(value, before[name]) for name, value in self.model.state_dict().items())
+        return same_state and whole.shape == parts.shape and bool((whole - parts).norm() <= allowed)
+
+    def _gradient(self, few: Batch, player: str, step: int, size: int) -> Tensor:
+        self._differentiate(few, player, step, size)
+        return torch.cat([p.grad.flatten().float() for p in self.players[player] if p.grad is not None])
+
+
+def _summed(parts: list[Loss]) -> Loss:
+    """The loss of a batch from its parts, each multiplied by its share of the images."""
+    if len(parts) == 1:
+        return parts[0]
+    terms = {name: torch.stack([part.terms[name] for part in parts]).sum() for name in parts[0].terms}
+    return Loss(torch.stack([part.total for part in parts]).sum(), terms)
