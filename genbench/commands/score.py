@@ -29,7 +29,7 @@ def _reporter(screen: Screen) -> Report:
     log = Throttle(PLAIN_SECONDS)  # a file or a pipe gets one line for each interval, and none for a short run
 
     def report(progress: Progress) -> None:
-        if screen.live or log.due():
+        if progress.note or screen.live or log.due():
             screen.progress("score", progress)
 
     return report

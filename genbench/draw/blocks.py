@@ -44,7 +44,7 @@ class Drawn:
     at_once: int | None = None
 
 
-class Block(NamedTuple):
+class DrawnBlock(NamedTuple):
     """Grey levels (n, C, H, W) uint8 in the CPU's memory, the number of images with a non-finite value, and the network
     evaluations of one image.
     """
@@ -115,7 +115,7 @@ def draw(
     Raises CellFailure for samples of another shape or type, and when most images are not finite.
     """
     model.eval()
-    blocks: list[Block] = []
+    blocks: list[DrawnBlock] = []
     at_once, start = AtOnce(noting(report, "draw")), time.perf_counter()
     for index in range(-(-n // block)):
         blocks.append(_kept_block(model, index, seed, block, precision, conditions, scratch, at_once))
@@ -131,7 +131,7 @@ def draw(
 def _kept_block(
     model: Draws, index: int, seed: int, block: int, precision: str, conditions: Conditions, scratch: Path | None,
     at_once: AtOnce,
-) -> Block:  # fmt: skip
+) -> DrawnBlock:  # fmt: skip
     condition = on_device(conditions.block(index, seed, block), model.device)
     path = None if scratch is None else scratch / f"block-{index}.npz"
     kept = None if path is None else _read_block(path, at_once)
@@ -144,11 +144,11 @@ def _kept_block(
     return drawn
 
 
-def _read_block(path: Path, at_once: AtOnce) -> Block | None:
+def _read_block(path: Path, at_once: AtOnce) -> DrawnBlock | None:
     """A block that an earlier run drew; None where it is absent or damaged (the archive has checksums)."""
     try:
         with path.open("rb") as file, np.load(file) as kept:
-            block = Block(torch.from_numpy(kept["pixels"]), int(kept["non_finite"]), float(kept["evaluations"]))
+            block = DrawnBlock(torch.from_numpy(kept["pixels"]), int(kept["non_finite"]), float(kept["evaluations"]))
             at_once.size = int(kept["at_once"]) or at_once.size
             return block
     except UNREADABLE:
@@ -173,16 +173,16 @@ def draw_block(
     precision: str = "fp32",
     condition: Condition | None = None,
     at_once: AtOnce | None = None,
-) -> Block:
+) -> DrawnBlock:
     """Draws block number `index` of `block` images, at once.
 
     at_once: how many images to compute at once, fewer where memory does not suffice. None: running out of it raises.
     """
     gen = seeded(stream_seed(seed, "draw", index), model.device)
 
-    def part(start: int, stop: int) -> Block:
+    def part(start: int, stop: int) -> DrawnBlock:
         x, evaluations = _sampled(model, start, stop, gen, condition, precision)
-        return Block(to_pixels(x, model.data.levels).cpu(), non_finite_images(x), evaluations)
+        return DrawnBlock(to_pixels(x, model.data.levels).cpu(), non_finite_images(x), evaluations)
 
     if at_once is None:
         return part(0, block)
@@ -193,7 +193,7 @@ def draw_block(
         gen,
     )
     evaluations = sum(p.evaluations * len(p.pixels) for p in parts) / block
-    return Block(torch.cat([p.pixels for p in parts]), sum(p.non_finite for p in parts), evaluations)
+    return DrawnBlock(torch.cat([p.pixels for p in parts]), sum(p.non_finite for p in parts), evaluations)
 
 
 def _sampled(

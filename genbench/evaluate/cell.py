@@ -220,7 +220,9 @@ class CellInputs(Inputs):
         source, target = source[: self.cell.drawing.n], target[: self.cell.drawing.n]
         translated, back = there_and_back(self.opened.model, source, name)
         start, shown, again, wanted = (unit_images(p, self.levels) for p in (source, translated, back, target))
-        fakes, reals = (self.extractor(pixels, self.levels).vectors for pixels in (translated, real))
+        at_once = AtOnce(noting(self.report, "features"))
+        sets = (translated, real)
+        fakes, reals = (features.extract(self.extractor, pixels, self.levels, at_once).vectors for pixels in sets)
         return Direction(start, shown, again, fakes, reals, wanted)
 
     @cached_property

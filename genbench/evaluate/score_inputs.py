@@ -22,11 +22,12 @@ from genbench.errors import DataError
 from genbench.evaluate.sides import Side, in_same_channels, labels_as, split_of
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import Features
+from genbench.halving import AtOnce
 from genbench.keys import features_key, summary_key
 from genbench.lint import Case, Finding, Gather, Summary
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Capabilities, Facts, Images, Setting
-from genbench.progress import Progress, Report
+from genbench.progress import Progress, Report, noting
 from genbench.provenance import provenance
 from genbench.sources.files import NO_NETWORK
 from genbench.store import Kind, Store
@@ -252,11 +253,12 @@ class ScoreInputs(Inputs):
         return Extracted(Features(vectors.vectors, None, spatial), summary)
 
     def _read(self, images: ImageSet, keep: Collection[str]) -> Extracted:
+        at_once = AtOnce(noting(self.report, f"features of {images.name}"))
         gather, rows, start = Gather(images.count, images.shape), _Rows(images.count, keep), time.perf_counter()
         for part in images.batches():
             check_levels(part, self.levels, images.name)
             gather.add(part)
-            rows.add(self.extractor(part, self.levels))
+            rows.add(features.extract(self.extractor, part, self.levels, at_once))
             rate = rows.filled / (time.perf_counter() - start)
             self.report(Progress(f"features of {images.name}", rows.filled, images.count, "images", rate))
         return Extracted(Features(**rows.arrays), gather.summary())
