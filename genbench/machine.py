@@ -60,6 +60,18 @@ def device_name(device: str | torch.device) -> str:
     return f"{processor_name()} (mps)" if kind == "mps" else processor_name()
 
 
+def made_with(device: str | torch.device) -> dict[str, str]:
+    """What an artefact is made with that its key does not contain: the hardware and the version of torch."""
+    import torch
+
+    return {"device": device_name(device), "torch": torch.__version__}
+
+
+def only_made_with(meta: dict[str, Any]) -> dict[str, str]:
+    """The fields of `made_with` among the meta data of an artefact."""
+    return {name: meta[name] for name in ("device", "torch") if name in meta}
+
+
 def processor_name() -> str:
     """The processor's marketing name where the system reports it."""
     info = Path("/proc/cpuinfo")

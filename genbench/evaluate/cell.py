@@ -23,6 +23,7 @@ from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
 from genbench.halving import AtOnce
 from genbench.keys import features_key, split_key
+from genbench.machine import only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Images
 from genbench.metrics.paths import path_distances
@@ -45,6 +46,7 @@ class CellInputs(Inputs):
     def __init__(self, cell: Cell, store: Store, device: str, report: Report) -> None:
         self.cell, self.store, self.device, self.report = cell, store, device, report
         self.levels = cell.data.spec.levels
+        self._likelihoods_with: dict[str, dict[str, str]] = {}
         self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, report)
 
     @property
@@ -117,7 +119,7 @@ class CellInputs(Inputs):
         """The source's branch, with how many samples were not finite and what the samples were drawn with."""
         branch = self.cell.source.protocol(self.opened)
         bad = self.samples_meta.get("non_finite", 0)
-        drawn = {k: self.samples_meta[k] for k in ("device", "torch") if k in self.samples_meta}
+        drawn = only_made_with(self.samples_meta)
         branch |= {"non_finite_samples": bad} if bad else {}
         return branch | ({"drawn_with": drawn} if drawn else {})
 
@@ -130,6 +132,18 @@ class CellInputs(Inputs):
         metas = {phase: self.store.meta(*of) for phase, of in used.items() if of[1] and self.store.has(*of)}
         found = {phase: meta["at_once"] for phase, meta in metas.items() if "at_once" in meta}
         return found | (self.opened.at_once if "images" in reads.depends_on else {})
+
+    def made_with(self, metric: Metric) -> dict[str, Any]:
+        """As Inputs: of the features of the samples and of the reference, and of the likelihoods."""
+        reads, made = metric.reads, {"likelihoods_with": self._likelihoods_with.get(metric.name, {})}
+        reference = self._split_key(self.cell.data.reference)
+        sets = {"features_with": reads.of_samples and self.cell.samples_key,
+                "reference_with": reads.against_reference and reference}  # fmt: skip
+        for name, pixels in sets.items():
+            key = self._features_key(pixels) if pixels and reads.through_extractor else ""
+            if key and self.store.has(Kind.FEATURES, key):
+                made[name] = only_made_with(self.store.meta(Kind.FEATURES, key))
+        return {name: with_what for name, with_what in made.items() if with_what}
 
     @property
     def reference(self) -> Images:
@@ -179,14 +193,15 @@ class CellInputs(Inputs):
     def _features(self, key: str, pixels: Callable[[], Tensor]) -> features.Features:
         at_once = AtOnce(noting(self.report, "features"))
         make = lambda: features.extract(self.extractor, pixels(), self.levels, at_once)  # noqa: E731
-        return kept_features(self.store, self._features_key(key), make, lambda: at_once.facts)
+        return kept_features(self.store, self._features_key(key), make, self.device, lambda: at_once.facts)
 
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """Log-probabilities of held-out images in nats (N,), and the kind of likelihood."""
         cell = self.cell
         pixels = self.dataset.test.pixels[: cell.facts.images]
-        kind, values = cell.source.log_probs(self.opened, metric, pixels)
-        return {"log_probs": values, "dims": cell.data.spec.dims, "kind": kind}
+        found = cell.source.log_probs(self.opened, metric, pixels)
+        self._likelihoods_with[metric.name] = found.made_with
+        return {"log_probs": found.values, "dims": cell.data.spec.dims, "kind": found.kind}
 
     def _similarity(self, metric: Metric) -> similarity.Similarity:
         name = metric.similarity_for(self.cell.extractor)

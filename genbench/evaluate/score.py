@@ -80,7 +80,18 @@ class Scores:
         """Warnings, a row for each metric, and the protocol, as text."""
         why = [f"{r.status}: {r.metric}: {r.reason}" for r in self.records if r.status != OK]
         warnings = [f"warning: {text}" for text in self.warnings]
-        return "\n".join([*warnings, _rendered(self.records), *why, self.protocol])
+        return "\n".join([*warnings, _rendered(self.records), *why, *self._made_differently, self.protocol])
+
+    @property
+    def _made_differently(self) -> list[str]:
+        """That features of the reference were kept from another version of torch or another device."""
+        made = [r.protocol.get("model", {}) for r in self.records if r.protocol]
+        pairs = [(m["features_with"], m["reference_with"]) for m in made if "reference_with" in m]
+        texts = [[f"{m['device']} with torch {m['torch']}" for m in pair] for pair in pairs]
+        return list(dict.fromkeys(
+            f"features of the reference were extracted on {real}, those of the images on {fake}"
+            for fake, real in texts if fake != real
+        ))  # fmt: skip
 
     @property
     def protocol(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +26,7 @@ from genbench.features import Features
 from genbench.halving import AtOnce
 from genbench.keys import features_key, summary_key
 from genbench.lint import Case, Finding, Gather, Summary
+from genbench.machine import made_with, only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Capabilities, Facts, Images, Setting
 from genbench.progress import Progress, Report, noting
@@ -196,6 +198,15 @@ class ScoreInputs(Inputs):
         check_levels(pixels, self.levels, images.name)
         return Images(pixels, labels)
 
+    def made_with(self, metric: Metric) -> dict[str, Any]:
+        """As Inputs: of the features of both sets; those of the reference may be older than this version of torch."""
+        if not metric.reads.through_extractor:
+            return {}
+        made = {"features_with": made_with(self.device)}
+        key = self._features_key(self.real_side.images)
+        known = metric.reads.against_reference and self.store.has(Kind.FEATURES, key)
+        return made | ({"reference_with": only_made_with(self.store.meta(Kind.FEATURES, key))} if known else {})
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the reference: its dataset's, or over its pixels."""
@@ -246,7 +257,7 @@ class ScoreInputs(Inputs):
         def write_summary(folder: Path) -> None:
             extracted().summary.save(folder / "summary.npz")
 
-        vectors = kept_features(self.store, self._features_key(images), lambda: extracted().features)
+        vectors = kept_features(self.store, self._features_key(images), lambda: extracted().features, self.device)
         key = summary_key(images.source_hash, lint.SUMMARY_VERSION)
         summary = lint.load_summary(self.store.kept(Kind.FEATURES, key, write_summary) / "summary.npz")
         spatial = vectors.spatial if self.spatial_wanted else None

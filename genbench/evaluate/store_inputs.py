@@ -9,19 +9,24 @@ import numpy as np
 
 from genbench.features import Features
 from genbench.keys import reference_key
+from genbench.machine import made_with
 from genbench.metrics.base import OfReference
 from genbench.store import Kind, Store
 
 
 def kept_features(
-    store: Store, key: str, make: Callable[[], Features], facts: Callable[[], dict[str, Any]] = dict
+    store: Store, key: str, make: Callable[[], Features], device: str, facts: Callable[[], dict[str, Any]] = dict
 ) -> Features:
-    """Features under this key, extracted and stored if they are absent, with facts() as their meta data."""
+    """Features under this key, extracted on the device and stored if they are absent.
+
+    Their meta data are the hardware and the version of torch, and facts().
+    """
 
     def arrays() -> dict[str, np.ndarray]:
         return {name: value for name, value in vars(make()).items() if value is not None}
 
-    stored: dict[str, Any] = store.kept_arrays(Kind.FEATURES, key, arrays, facts)
+    meta = lambda: made_with(device) | facts()  # noqa: E731
+    stored: dict[str, Any] = store.kept_arrays(Kind.FEATURES, key, arrays, meta)
     return Features(stored["vectors"], stored.get("probabilities"), stored.get("spatial"))
 
 

@@ -188,6 +188,10 @@ class Inputs:
         """How many images were computed at once in the phases that ran out of memory with more; {} for none."""
         return {}
 
+    def made_with(self, metric: Metric) -> dict[str, Any]:
+        """For that branch: the hardware and the version of torch behind what the metric has just read."""
+        return {}
+
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """The arguments log_probs, dims and kind of a likelihood metric."""
         raise NotImplementedError

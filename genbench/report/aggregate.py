@@ -20,7 +20,12 @@ from genbench.report.poor import no_better_than_noise
 from genbench.report.ranks import ranks
 
 LEVEL = 0.95
-MADE_WITH = {"trained_with": "trained", "drawn_with": "drawn"}  # fields of the branch `model`, and their verbs
+# Fields of the branch `model` with the hardware and the version of torch behind a row, and what was done with them.
+MADE_WITH = {
+    "trained_with": "Rows were trained", "drawn_with": "Rows were drawn",
+    "features_with": "Features of the samples were extracted",
+    "reference_with": "Features of the reference were extracted", "likelihoods_with": "Likelihoods were computed",
+}  # fmt: skip
 ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 
 
@@ -86,8 +91,8 @@ class Entry:
 class Row:
     """A model (or a scale row) on one dataset; entries by metric.
 
-    made_with: by field of the protocol's branch `model` (`trained_with`, `drawn_with`), each device and torch version
-    that the row's weights or samples were made with, with the seeds that it holds for.
+    made_with: by field of the protocol's branch `model` (MADE_WITH), each device and torch version that the row's
+    weights, samples, features or likelihoods were made with, with the seeds that it holds for.
     """
 
     model: str

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from genbench.errors import GenbenchError
@@ -23,7 +23,7 @@ from genbench.metrics.readings import COST
 from genbench.options import nearest
 from genbench.records import Record, read_records
 from genbench.registry import METRICS
-from genbench.report.aggregate import Entry, Row, boards
+from genbench.report.aggregate import MADE_WITH, Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
 from genbench.text import aligned
 
@@ -35,7 +35,8 @@ class Difference:
     """One metric of one model in both results.
 
     a, b: the values; change: b - a with lo..hi; least: the smallest change that would have been detected. reason: why
-    it was not compared, or what is missing; gone: it is missing in B.
+    it was not compared, or what is missing; gone: it is missing in B. note: what the row was made with, where that
+    differs between A and B.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Difference:
     better: str = "lower"
     reason: str = ""
     gone: bool = False
+    note: str = ""
 
     @property
     def is_speed(self) -> bool:
@@ -72,12 +74,24 @@ def metric_differences(a: Path, b: Path) -> list[Difference]:
             reason = f"only in {a if other is None else b}"
             compared.append(Difference(*key, metric="", verdict=MISSING, reason=reason, gone=other is None))
         else:
-            compared += [_difference(one, other, metric) for metric in dict.fromkeys([*one.entries, *other.entries])]
+            note = _made_differently(one, other)
+            both = (_difference(one, other, metric) for metric in dict.fromkeys([*one.entries, *other.entries]))
+            compared += [replace(difference, note=note) for difference in both]
     return compared
 
 
 def _rows(records: Sequence[Record]) -> dict[tuple[str, str], Row]:
     return {(row.model, row.dataset): row for board in boards(list(records)) for row in board.models}
+
+
+def _made_differently(one: Row, other: Row) -> str:
+    """What the row of A and that of B were made with, where that is not the same, as sentences."""
+    texts = []
+    for name, done in MADE_WITH.items():
+        a, b = (sorted(row.made_with.get(name, {})) for row in (one, other))
+        if a and b and a != b:
+            texts.append(f"{done} on {listed(a)} for A, on {listed(b)} for B.")
+    return " ".join(texts)
 
 
 def _difference(one: Row, other: Row, metric: str) -> Difference:
@@ -208,4 +222,8 @@ def difference_table(compared: Sequence[Difference]) -> str:
             continue
         numbers = f"{d.change:+.4g} ({d.lo:+.4g} to {d.hi:+.4g})"
         lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"detectable from {d.least:.3g}"))
-    return aligned(lines)
+    notes: dict[str, list[str]] = {}
+    for d in compared:
+        if d.note and d.model not in notes.setdefault(d.note, []):
+            notes[d.note].append(d.model)
+    return "\n".join([aligned(lines), *(f"{listed(models)}: {note}" for note, models in notes.items())])

@@ -113,8 +113,8 @@ def _protocol_notes(board: Board) -> Iterator[str]:
 
 
 def _made_with_notes(board: Board) -> Iterator[str]:
-    """Which rows were trained or drawn on other devices or versions of torch, which both change the numbers."""
-    for name, verb in MADE_WITH.items():
+    """Which rows were made on other devices or with other versions of torch, which both change the numbers."""
+    for name, done in MADE_WITH.items():
         rows: dict[str, list[str]] = {}
         for row in board.rows:
             made = row.made_with.get(name, {})
@@ -123,7 +123,7 @@ def _made_with_notes(board: Board) -> Iterator[str]:
                 rows.setdefault(text, []).append(f"{row.model}{which}")
         if len(rows) > 1:
             groups = "; ".join(f"{text}: {listed(labels)}" for text, labels in rows.items())
-            yield f"Rows were {verb} with different torch versions or devices: {groups}."
+            yield f"{done} with different torch versions or devices: {groups}."
 
 
 def _interval_notes(board: Board) -> Iterator[str]:

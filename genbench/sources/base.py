@@ -70,6 +70,15 @@ class Samples:
     shown: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LogProbs:
+    """Log-probabilities in nats (N,), their kind, and the hardware and version of torch that computed them, if any."""
+
+    kind: str
+    values: np.ndarray
+    made_with: dict[str, str] = field(default_factory=dict)
+
+
 class Opened:
     """A source opened in a worker: its dataset and its model are loaded when they are first used, and then kept.
 
@@ -145,6 +154,6 @@ class Source(ABC):
         """The model with its weights. Raises CellFailure for a source without one."""
         raise CellFailure(self.capabilities.no_network)
 
-    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
-        """The kind of likelihood, and log-probabilities in nats (N,) of images (N, C, H, W) uint8."""
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> LogProbs:
+        """Log-probabilities of images (N, C, H, W) uint8."""
         raise CellFailure(self.capabilities.no_network)

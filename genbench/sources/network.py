@@ -31,14 +31,14 @@ from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
 from genbench.errors import CellFailure
 from genbench.halving import FEW, AtOnce, in_parts, tolerance
 from genbench.keys import likelihoods_key, samples_key, stream_seed
-from genbench.machine import device_name, pinned_globals
+from genbench.machine import made_with, only_made_with, pinned_globals
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.metrics.translation import there_and_back
 from genbench.progress import Progress, noting
 from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
 from genbench.registry import resolve_model
-from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
+from genbench.sources.base import DataPlan, Drawing, LogProbs, Opened, Samples, Source
 from genbench.sources.build import build
 from genbench.sources.read_files import ReadFile, hashes, refuse_changed
 from genbench.space import seeded, to_unit_range
@@ -156,7 +156,7 @@ class NetworkSource(Source):
         branch |= hashes(self.network.files)
         return branch | ({"caveat": model.caveat} if model.caveat else {})
 
-    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> LogProbs:
         """By the model, kept in the store."""
         kind, log_prob = likelihood_of(opened.model, metric)
         key = likelihoods_key(self._likelihood_source(opened, kind), kind, len(pixels), metric.protocol)
@@ -166,10 +166,11 @@ class NetworkSource(Source):
         def make() -> dict[str, np.ndarray]:
             return {"log_probs": compute_log_probs(opened, pixels, log_prob, at_once)}
 
-        arrays = opened.store.kept_arrays(Kind.LIKELIHOODS, key, make, lambda: at_once.facts)
+        meta = lambda: made_with(opened.device) | at_once.facts  # noqa: E731
+        arrays = opened.store.kept_arrays(Kind.LIKELIHOODS, key, make, meta)
         made = opened.store.meta(Kind.LIKELIHOODS, key)
         opened.at_once |= {"likelihood": made["at_once"]} if "at_once" in made else {}
-        return kind, arrays["log_probs"]
+        return LogProbs(kind, arrays["log_probs"], only_made_with(made))
 
     def _likelihood_source(self, opened: Opened, kind: str) -> str:
         """An estimate depends on the weights and not on the sampler: rows that share weights share it."""
@@ -246,8 +247,3 @@ def translated_rows(opened: Opened) -> Tensor:
     source = opened.dataset.source.test.pixels[:SHOWN]
     rows = [images.split(ROW) for images in (source, *there_and_back(opened.model, source, "a_to_b"))]
     return torch.cat([row for group in zip(*rows, strict=True) for row in group])
-
-
-def made_with(device: str) -> dict[str, str]:
-    """The hardware and the version of torch that made an artefact."""
-    return {"device": device_name(device), "torch": torch.__version__}

@@ -12,7 +12,7 @@ from genbench.keys import samples_key
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.records import DENSITY, MASS
-from genbench.sources.base import DataPlan, Drawing, Opened, Samples, Source
+from genbench.sources.base import DataPlan, Drawing, LogProbs, Opened, Samples, Source
 from genbench.sources.scale import SCALE_ROWS, SCALE_VERSION
 
 
@@ -48,9 +48,10 @@ class ScaleRow(Source):
         drawing = opened.drawing
         return Samples(Images(SCALE_ROWS[self.label].samples(opened.dataset, drawing.n, drawing.seed)))
 
-    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> tuple[str, np.ndarray]:
+    def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> LogProbs:
         """In closed form, where the row has a likelihood."""
         log_prob = SCALE_ROWS[self.label].log_prob
         if log_prob is None:
             raise CellFailure(f"{self.label} has no likelihood")
-        return SCALE_ROWS[self.label].kind, np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))
+        values = np.asarray(log_prob(opened.dataset, pixels, opened.drawing.seed))
+        return LogProbs(SCALE_ROWS[self.label].kind, values)

@@ -13,10 +13,11 @@ from genbench import data
 from genbench.contract import Draws, Model, Recipe
 from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
+from genbench.machine import made_with
 from genbench.progress import Report
 from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
-from genbench.sources.network import Network, NetworkSource, made_with
+from genbench.sources.network import Network, NetworkSource
 from genbench.sources.read_files import hashes
 from genbench.sources.tryout import try_out
 from genbench.store import Kind, Store

@@ -162,6 +162,21 @@ def test_rows_made_differently_are_named_in_every_format(record, tmp_path):
         assert line in (tmp_path / f"leaderboard.{name}").read_text(encoding="utf-8")
 
 
+def test_features_and_likelihoods_made_differently_are_named(record):
+    rows = []
+    for model, version in (("gan", "2.15.0"), ("vae", "2.16.0")):
+        made_with = {"device": "cpu", "torch": version}
+        fields = dict.fromkeys(("features_with", "reference_with"), made_with)
+        rows.append(record(model, "fid", 1.0, protocol=FEATURES | {"model": fields}))
+        rows.append(record(model, "bits_per_dim", 1.0, protocol={"model": {"likelihoods_with": made_with}}))
+    ends = "with different torch versions or devices: cpu with torch 2.15.0: gan; cpu with torch 2.16.0: vae."
+    found = [text for text in notes(boards(rows)[0]) if text.endswith(ends)]
+    assert [text.removesuffix(f" {ends}") for text in found] == [
+        "Features of the samples were extracted", "Features of the reference were extracted",
+        "Likelihoods were computed",
+    ]  # fmt: skip
+
+
 def test_rows_made_alike_get_no_note(record):
     records = [record(m, "fid", 1.0, protocol=FEATURES | made("a cpu", "2.15.0")) for m in ("gan", "vae")]
     assert not [n for n in notes(boards([*records, record("files", "fid", 2.0)])[0]) if "trained" in n]
