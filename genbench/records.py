@@ -5,6 +5,7 @@ Its protocol is a tree (genbench.protocol). Numbers whose protocols agree except
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -89,8 +90,14 @@ class Record:
 
 
 def slug(label: str) -> str:
-    """A label as part of a file name: letters, digits, dot, dash and underscore are kept."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-") or "unnamed"
+    """A label as part of a file name or anchor: letters, digits, dot, dash and underscore stay, a space becomes a dash.
+
+    Where anything else is replaced, eight digits of the label's hash follow, so that no two such labels share a name.
+    """
+    shown = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")
+    if shown == label.replace(" ", "-"):
+        return shown
+    return f"{shown or 'unnamed'}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

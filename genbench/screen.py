@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from genbench.progress import Progress
-from genbench.text import printable
+from genbench.text import duration, printable
 
 PLAIN_SECONDS = 10.0
 
@@ -89,14 +89,3 @@ def numbers(progress: Progress) -> str:
         parts = [f"{progress.rate:,.0f} {progress.unit}/s", f"{duration(left)} left"]
     parts += [f"{name} {value:.3g}" for name, value in list(progress.terms.items())[-4:]]
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 3:05 min or 2:10 h."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 100:
-        return f"{minutes}:{rest:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -36,3 +36,14 @@ def without_folders(text: str, *roots: Path) -> str:
     ]:
         text = text.replace(f"{root}/", "") if root != "/" else text
     return re.sub(r"(?<![\w./~-])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\"<>:/\\]+[/\\])+(?=[^\s/\\])", "", text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 3:05 min or 2:10 h."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 100:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"

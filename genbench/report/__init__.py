@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
-from genbench.files import refuse_links, write_text
-from genbench.records import Record, read_records
+from genbench.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +32,8 @@ def inputs_hash(directory: Path) -> str:
         directory / "records.jsonl",
         directory / "suite.yaml",
         *sorted(directory.glob("figures/samples-*.png")),
+        *sorted(directory.glob("figures/neighbours-*.png")),
+        *sorted(directory.glob("curves/*.csv")),
     ):
         state.update(path.name.encode() + (path.read_bytes() if path.is_file() else b""))
     return state.hexdigest()
@@ -46,37 +47,22 @@ def outdated(directory: Path) -> bool:
     return inputs_hash(directory) not in page or not page.rstrip().endswith("</html>")
 
 
-def render(directory: Path) -> list[Path]:
+def render(directories: Path | Sequence[Path], out: Path | None = None) -> list[Path]:
     """Writes leaderboard.csv, .parquet, .md, .tex, .html and figures/ into DIR; returns the files written.
 
-    Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and
-    figures/samples-*.png. Raises StoreError when there are no records, when two runs of one cell are mixed, or when a
-    file cannot be written.
+    directories: one result, or several that are shown together; out: where to, by default the one result's own folder.
+    Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and figures/*.png. Raises
+    StoreError when there are no records, when two runs of one cell are mixed, or when a file cannot be written.
     """
     from genbench.report.aggregate import boards
-    from genbench.report.cards import sample_grids
-    from genbench.report.claims import read_claims
-    from genbench.report.figures import loss_curves, quality_speed, read_curves
-    from genbench.report.html import PageImages, page
-    from genbench.report.tables import latex, markdown, write_frame
+    from genbench.report.folders import read_folders
+    from genbench.report.writing import write_report
 
-    refuse_links(directory, "figures", "curves")
-    records = read_records(directory / "records.jsonl")
-    if not records:
-        raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")
-    datasets, claims = boards(records), read_claims(directory / "suite.yaml")
+    results = [directories] if isinstance(directories, Path) else list(directories)
+    target = out or results[0]
+    folders = read_folders(results)
+    datasets = boards(record for folder in folders for record in folder.measured)
     try:
-        names = {b.dataset: "quality-speed" if len(datasets) == 1 else f"quality-speed-{b.dataset}" for b in datasets}
-        speed = {b.dataset: quality_speed(directory, names[b.dataset], b) for b in datasets}
-        pictures = PageImages(sample_grids(directory), loss_curves(directory, read_curves(directory)), speed)
-        written = write_frame(directory, leaderboard(records))
-        for name, text in (
-            ("leaderboard.md", markdown(datasets, claims)),
-            ("leaderboard.tex", latex(datasets)),
-            ("leaderboard.html", page(directory, records, datasets, pictures, claims, inputs_hash(directory))),
-        ):
-            write_text(directory / name, text)
-            written.append(directory / name)
+        return write_report(target, folders, datasets, inputs_hash(target))
     except OSError as error:
-        raise StoreError(f"{error.filename or directory}: cannot be written: {error.strerror or error}") from error
-    return written + pictures.drawn()
+        raise StoreError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from error

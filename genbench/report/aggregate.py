@@ -165,7 +165,11 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     for other metrics) and `<metric>_rank` (whole, NA where not ranked). `busy`, the last: the metrics that were timed
     on a busy machine, NA where none was.
     """
-    datasets = boards(records)
+    return flat(boards(records))
+
+
+def flat(datasets: Sequence[Board]) -> pd.DataFrame:
+    """The boards as one table, see `leaderboard`."""
     metrics = metric_order(c.metric for board in datasets for c in board.columns)
     data = [_flat(row, metrics, board) for board in datasets for row in board.rows]
     columns = ["model", "dataset", "role", "family", "seeds"]

@@ -1,97 +1,119 @@
-"""Sample grids for the page, each with the name of its model and facts about it."""
+"""Model cards: what a row is, what it cost, how it was configured, and its pictures."""
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from genbench.records import FAILED, slug
+from genbench.records import FAILED
+from genbench.report.about import About
 from genbench.report.aggregate import Row
-from genbench.report.guard import listed
+from genbench.report.board_view import SCALE_LINES
+from genbench.report.claims import Verdict
+from genbench.report.curves import Panel
+from genbench.report.finding import given
+from genbench.report.metric_help import plain
+from genbench.report.training import TRAINING_TIME
+from genbench.text import duration
 
 MILLION = 1_000_000
-PNG = "image/png"
+GIVEN = {
+    "the class": "the class of each image that it draws",
+    "a caption": "a caption of each image that it draws",
+    "an image": "an image to translate",
+}
+SCALE_ROWS_SHOWN = 3  # rows of a scale row's grid
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grid of images: a data: address, its width in CSS pixels, a legend, and words for who cannot see it."""
+
+    source: str
+    width: int
+    legend: str
+    words: str
 
 
 @dataclass(frozen=True)
 class Card:
-    """A sample grid with a name and its facts."""
+    """One row. facts: (word, text)."""
 
+    anchor: str
     name: str
     role: str
-    facts: list[str]
-    image: str
-    seed: int
-    caveat: str = ""
+    what: str
+    facts: tuple[tuple[str, str], ...]
+    picture: Picture | None
+    neighbours: Picture | None
+    panels: tuple[Panel, ...]
+    verdicts: tuple[Verdict, ...]
+    papers: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
     failed: str = ""
     warnings: tuple[str, ...] = ()
 
 
-def sample_grids(directory: Path) -> dict[str, tuple[int, Path]]:
-    """The first seed's grid of each figures/samples-<slug>-s<seed>.png: slug to (seed, path)."""
-    grids: dict[str, tuple[int, Path]] = {}
-    for path in sorted((directory / "figures").glob("samples-*.png")):
-        match = re.fullmatch(r"samples-(.+)-s(\d+)", path.stem)
-        if match and (match[1] not in grids or int(match[2]) < grids[match[1]][0]):
-            grids[match[1]] = (int(match[2]), path)
-    return grids
-
-
-def cards(rows: Sequence[Row], grids: Mapping[str, tuple[int, Path]]) -> list[Card]:
-    """Real data first, then models in the table's order, then other scale rows and grids without a row."""
-    known = {slug(row.model): row for row in rows}
-    shown = [_card(row, grids.get(slug(row.model))) for row in rows if row.is_model or slug(row.model) in grids]
-    shown += [Card(name, "scale", [], data_uri(p, PNG), seed) for name, (seed, p) in grids.items() if name not in known]
-    return sorted(shown, key=lambda c: (c.role != "model" and "real" not in c.name.lower(), c.role == "model"))
-
-
-def _card(row: Row, grid: tuple[int, Path] | None) -> Card:
-    seed, image = (grid[0], data_uri(grid[1], PNG)) if grid else (0, "")
+def card(
+    row: Row, anchor: str, about: About | None, pictures: Mapping[str, Picture], panels: Sequence[Panel],
+    verdicts: Sequence[Verdict],
+) -> Card:  # fmt: skip
+    """The card of a row. pictures: `samples` and `neighbours`, where there are any."""
     failed = next((e.reason for e in row.entries.values() if e.status == FAILED), "")
-    caveat = str(row.model_fact("caveat") or "")
     warnings = tuple(dict.fromkeys(w for e in row.entries.values() for w in e.record.warnings))
-    return Card(row.model, row.role, list(_facts(row)), image, seed, caveat, failed, warnings)
+    what = about.what if about else SCALE_LINES.get(row.model, "")
+    return Card(
+        anchor, row.model, row.role, what, tuple(_facts(row, panels)), pictures.get("samples"),
+        pictures.get("neighbours"), tuple(panels), tuple(verdicts), about.papers if about else (),
+        about.deviations if about else (), failed, warnings,
+    )  # fmt: skip
 
 
-def _facts(row: Row) -> Iterator[str]:
-    """One line about a model: family, cost of a sample, training, size."""
+def _facts(row: Row, panels: Sequence[Panel]) -> Iterator[tuple[str, str]]:
     if row.family not in ("", row.model):
-        yield row.family
-    evaluations, parameters = _fact(row, "evaluations"), _fact(row, "parameters")
-    if evaluations:
-        yield f"{evaluations:,.0f} network evaluation{'' if evaluations == 1 else 's'} an image"
-    if images := _fact(row, "images_seen"):
-        yield f"{images:,.0f} images seen in training"
-    if parameters:
-        yield (
-            f"{parameters / MILLION:.2f} M parameters"
-            if parameters >= MILLION / 10
-            else f"{parameters:,.0f} parameters"
-        )
+        yield "Family", row.family
+    if row.is_model and given(row):
+        yield "Given", GIVEN[given(row)]
+    if caveat := row.model_fact("caveat"):
+        yield "Caveat", str(caveat)
+    yield from _costs(row)
+    terms = ", ".join(panel.term for panel in panels)
+    if terms:
+        yield "Loss terms", terms
     if sampler := row.model_fact("sampler"):
-        yield f"sampler {value_text(sampler)}"
+        yield "Sampler", plain(sampler)
+    if config := row.model_fact("config"):
+        yield "Configuration", plain(config)
     if ema := row.model_fact("ema"):
-        yield f"EMA {ema}"
+        yield "Averaged weights", f"decay {ema}"
 
 
-def _fact(row: Row, name: str) -> float | None:
+def _costs(row: Row) -> Iterator[tuple[str, str]]:
+    if parameters := _number(row, "parameters"):
+        small = parameters < MILLION / 10
+        yield "Parameters", f"{parameters:,.0f}" if small else f"{parameters / MILLION:.2f} M"
+    images, seconds = _number(row, "images_seen"), _number(row, TRAINING_TIME)
+    training = [f"{images:,.0f} images seen"] if images else []
+    training += [duration(seconds)] if seconds else []
+    if training:
+        yield "Training", " in ".join(training)
+    if evaluations := _number(row, "evaluations"):
+        plural = "" if evaluations == 1 else "s"
+        yield "Drawing", f"{evaluations:,.0f} network evaluation{plural} an image"
+
+
+def _number(row: Row, name: str) -> float | None:
     """A number about the model: a field of the protocol, or a metric of that name."""
     entry = row.entries.get(name)
     value = row.model_fact(name) if entry is None or not entry.ok else entry.value
     return float(value) if isinstance(value, int | float) else None
 
 
-def data_uri(path: Path, kind: str) -> str:
-    """A file as a data: address."""
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def value_text(value: Any) -> str:
-    """A value of a protocol as text without brackets."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {value_text(v)}" for k, v in value.items())
-    return listed([str(v) for v in value]) if isinstance(value, list) and value else str(value)
+def legend(row: Row, rows: int, seed: int) -> str:
+    """What a grid shows."""
+    kind = given(row)
+    if kind == "an image":
+        return "Rows in turn: input, output, and the output translated back."
+    if kind:
+        return f"One row for each class, in the order of the classes; seed {seed}."
+    return f"The first {10 * rows} images of seed {seed}, not selected." if row.is_model else ""

@@ -72,7 +72,7 @@ def _fixed(number: float, decimals: int) -> str:
 
 def name_of(metric: str) -> str:
     """The metric's name for a reader."""
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ").capitalize()
 
 
 def title(column: Column) -> str:
@@ -82,16 +82,21 @@ def title(column: Column) -> str:
     return f"{name} ({beside})" if beside else name
 
 
-def notes(board: Board) -> Iterator[str]:
-    """What a reader of the table must know, one sentence each."""
+def general_notes(board: Board) -> Iterator[str]:
+    """What a reader must know of the table as a whole, one sentence each."""
     yield (
         "Rank 1 is bold unless every ranked model has it. A rank, in brackets, is one more than the number of models "
         "that are better by more than the 95 % interval of the difference, with the two values taken as independent; "
         "scale rows are not ranked."
     )
     yield from _extractor_notes(board)
-    yield from _protocol_notes(board)
     yield from _made_with_notes(board)
+
+
+def notes(board: Board) -> Iterator[str]:
+    """The general notes, then what a reader must know of single metrics."""
+    yield from general_notes(board)
+    yield from _protocol_notes(board)
     for column in board.columns:
         name = name_of(column.metric)
         entries = [e for r in board.rows if (e := r.entries.get(column.metric)) is not None and e.ok]

@@ -30,10 +30,11 @@ from genbench.report.result import Result
 from genbench.runner.folder import ResultFolder
 from genbench.runner.pool import Outcome, Pool, Task, worker_count
 from genbench.runner.tasks import evaluate_task, train_task
-from genbench.screen import Screen, duration
+from genbench.screen import Screen
 from genbench.sources.trained import Fit
 from genbench.store import Kind, Store, make_folder
 from genbench.suite.schema import Suite, read_suite
+from genbench.text import duration
 
 
 def run(

@@ -8,10 +8,10 @@ from genbench.evaluate.cell import evaluate
 from genbench.plan.cells import Cell
 from genbench.progress import Report
 from genbench.records import Record
-from genbench.screen import duration
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
 from genbench.store import Store
+from genbench.text import duration
 
 
 def train_task(fit: Fit, plan: DataPlan, root: Path, device: str, report: Report) -> str:

@@ -11,6 +11,7 @@ from genbench.records import write_records
 from genbench.report import difference, leaderboard, render
 from genbench.report.aggregate import boards, over_seeds
 from genbench.report.claims import NOT_COMPARABLE, Claim, judge_claim
+from genbench.report.plot import quality_cost
 from genbench.report.tables import latex, markdown
 
 WHY = "other processes took 1.0 of 2 cores"
@@ -45,18 +46,16 @@ def test_the_mark_is_in_every_file(records, tmp_path):
     assert r"52{,}000 \pm 900$ busy" in latex(boards(records))
     write_records(tmp_path / "records.jsonl", records)
     render(tmp_path)
-    assert '<span class="rank">busy</span>' in (tmp_path / "leaderboard.html").read_text()
+    assert '<span class="mark-word">busy</span>' in (tmp_path / "leaderboard.html").read_text()
     assert (tmp_path / "leaderboard.csv").read_text().count(f",{SPEED}\n") == 1
 
 
-def test_it_is_on_no_pareto_front(records, digits, tmp_path, monkeypatch):
-    from genbench.report import figures
-
-    drawn = []
-    monkeypatch.setattr(figures, "_save", lambda directory, name, figure: drawn.append(figure.points))
+def test_it_is_on_no_pareto_front(records, digits):
+    fronts = []
     for found in (digits, records):
-        figures.quality_speed(tmp_path, "f", boards(found)[0])
-    assert [{row.model for row, *_ in points} for points in drawn] == [{"gan", "flow", "vae"}, {"flow", "vae"}]
+        plot = quality_cost(boards(found)[0], None)
+        fronts.append({mark.model for mark in plot.marks if mark.on_front})
+    assert fronts == [{"gan"}, {"flow", "vae"}]
 
 
 def test_nothing_is_concluded_from_it(record, tmp_path):

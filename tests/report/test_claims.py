@@ -164,7 +164,7 @@ def test_the_page_and_the_markdown_show_claim_measurement_verdict_and_source(res
     ) in text
     assert "| ddpm | Bits/dim | ≤ 3.75 | ≤ 3.80 ± 0.10 | reproduced | \\<b\\>Ho\\</b\\> et al. 2020 |" in text
     html = (result / "leaderboard.html").read_text()
-    assert '<span class="verdict best">reproduced</span>' in html
+    assert '<span class="verdict good">reproduced</span>' in html
     assert "n_fake is 10, published with 50000" in html
     assert "<b>Ho</b>" not in html
 

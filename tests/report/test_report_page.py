@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from genbench.errors import StoreError
-from genbench.records import write_records
+from genbench.records import slug, write_records
 from genbench.report import render
 from genbench.report.grids import save_grid
 
-VOID = {"meta", "img", "source", "br"}
+VOID = {"meta", "img", "source", "br", "input", "path", "line"}
 
 
 class Page(HTMLParser):
@@ -30,6 +30,9 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -63,7 +66,7 @@ def html(result):
 def test_render_writes_everything_it_returns(result):
     names = {str(p.relative_to(result)) for p in render(result)}
     assert names >= {f"leaderboard.{end}" for end in ("csv", "parquet", "md", "tex", "html")}
-    assert names >= {"figures/loss-vae.png", "figures/loss-vae-dark.png", "figures/quality-speed.png"}
+    assert "figures/quality-cost.svg" in names
     assert all((result / name).stat().st_size for name in names)
 
 
@@ -72,9 +75,10 @@ def test_the_page_is_well_formed_and_fetches_nothing(html):
     assert page.open == []
     addresses = [a[k] for _, a in page.tags for k in ("src", "srcset", "href") if k in a]
     assert addresses
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert all(address.startswith(("data:", "#", "https://arxiv.org/abs/")) for address in addresses)
     assert "http://" not in html
-    assert "https://" not in html
+    assert html.count("https://") == sum(address.startswith("https://") for address in addresses)
+    assert len({a["id"] for _, a in page.tags if "id" in a}) == sum("id" in a for _, a in page.tags)
 
 
 def test_nothing_from_the_records_becomes_markup(html):
@@ -96,41 +100,86 @@ def test_the_security_policy_allows_just_this_style_and_script(html):
     assert "default-src 'none'" in policy
 
 
-def test_links_to_reasons_have_their_targets(html):
+def test_links_have_their_targets(html):
     page = Page(html)
     ids = {a["id"] for _, a in page.tags if "id" in a}
-    links = [a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")]
-    assert len(links) == 6
-    assert set(links) <= ids
+    links = {a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")}
+    assert links >= {"model-1-flow", "metric-1-fid", "scores-1", "failed-1"}
+    assert links <= ids
 
 
 def test_the_table_is_sorted_by_fid_with_best_marked_and_scale_rows_apart(html):
-    names = re.findall(r'<th scope="row" data-order="([^"]*)"', html)
+    table = html[html.index('<table class="board" data-first') :].partition("</table>")[0]
+    names = re.findall(r'<th scope="row" data-order="([^"]*)"', table)
     assert names[:3] == ["flow", "gan", "vae"]
     assert names[-2:] == ["real", "noise"]
-    assert html.index('<tbody class="scale">') < html.index('data-order="real"')
-    assert html.count('<td class="best"') == 6
-    assert 'aria-sort="ascending" data-better="lower"' in html
+    assert table.index('<tbody class="scale">') < table.index('data-order="real"')
+    assert table.count('<td class="best"') == 4  # two share FID; KID and images/s; bits/dim of two kinds all tie
+    assert 'aria-sort="ascending" data-better="lower"' in table
+
+
+def test_held_out_images_are_pinned_and_conditional_models_marked(digits, record, tmp_path):
+    more = [
+        record("held-out real", "fid", 0.5, half=0.1, role="scale"),
+        record("gan", "class_accuracy", 0.9, half=0.05),
+    ]
+    write_records(tmp_path / "records.jsonl", [*digits, *more])
+    render(tmp_path)
+    html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert html.index('<tbody class="pinned">') < html.index('data-order="held-out real"') < html.index('"models"')
+    assert re.search(r'data-order="gan".*?<small>given the class</small>', html)
+
+
+def test_the_first_sentence_is_the_finding(html):
+    text = " ".join(" ".join(Page(html).text).split())
+    assert "flow and gan share the lowest FID (digits-classifier), from 29.5 ± 1.2 on" in text
+    assert "Next is vae with 118.0 ± 2.0." in text
+    assert "1 seed: intervals do not include retraining." in text
+    assert re.search(r'<meta property="og:description" content="flow and gan share', html)
 
 
 def test_the_page_says_what_a_reader_must_know(html):
     text = " ".join(" ".join(Page(html).text).split())
-    assert "(digits-classifier)" in text
     assert "cannot be compared with an Inception FID" in text
-    assert "gan , Bits/dim: n/a , gan has no likelihood" in text
+    assert "Not available gan: it has no likelihood" in text
+    assert "Failed <script>alert('x')</script>|_: loss is NaN" in text
+    assert "Scale here real 6.20 ± 0.10; noise 421.0 ± 3.0" in text
+    assert "Does not detect differences beyond mean and covariance" in text
     assert "ab" * 32 in text
-    assert "1 network evaluation an image · 0.41 M parameters" in text
+    assert "1 network evaluation an image" in text
     assert "1 cell failed" in text
+    assert "@misc{genbench-digits-1," in text
 
 
-def test_columns_that_may_not_be_ranked_cannot_be_sorted(digits, record, tmp_path):
+def test_plot_and_table_agree(html):
+    """Flow and gan tie in FID and gan is faster; vae is worse in both."""
+    marks = re.findall(r'class="mark f-other( front)?" data-model="([^"]*)"', html)
+    assert sorted(marks) == [("", "flow"), ("", "vae"), (" front", "gan")]
+    data = next(a["data-plot"] for t, a in Page(html).tags if t == "svg" and "data-plot" in a)
+    assert json.loads(data)["metrics"]["fid"]["ranked"] == ["flow", "gan", "vae"]
+
+
+def test_columns_that_may_not_be_ranked_cannot_be_sorted_and_have_no_front(digits, record, tmp_path):
     other = record("vae", "fid", 118.0, protocol={"features": {"extractor": "digits-classifier", "resize": "32"}})
     write_records(tmp_path / "records.jsonl", [*(r for r in digits if (r.model, r.metric) != ("vae", "fid")), other])
     render(tmp_path)
     html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert len(re.findall("<th[^>]*><button", html)) == 4
+    assert html.count('<button type="button" class="sort">') == 4
     assert "resize is none for gan and flow, 32 for vae" in html
-    assert "Not drawn: FID cannot be ranked here." in html
+    assert "No front is drawn, because FID is not ranked here." in html
+
+
+@pytest.mark.parametrize("pair", [("a/b", "a?b"), ("\u5f62", "\u5f63"), ("\U0001f600", "\U0001f601"), ("a", "a!")])
+def test_two_names_never_share_a_picture_or_an_anchor(record, tmp_path, pair):
+    write_records(tmp_path / "records.jsonl", [record(m, "fid", 1.0 + i, half=0.1) for i, m in enumerate(pair)])
+    for level, name in zip((0, 16), pair, strict=True):
+        pixels = np.full((4, 1, 8, 8), level, dtype=np.uint8)
+        save_grid(pixels, 17, tmp_path / "figures" / f"samples-{slug(name)}-s0.png")
+    render(tmp_path)
+    page = Page((tmp_path / "leaderboard.html").read_text(encoding="utf-8"))
+    pictures = [a["src"] for t, a in page.tags if t == "img" and a["alt"].startswith("samples of") and "width" in a]
+    assert len(set(pictures)) == 2
+    assert len({a["id"] for t, a in page.tags if t == "article" and a["class"] == "card"}) == 2
 
 
 def test_records_alone_are_enough(digits, tmp_path):
@@ -161,8 +210,8 @@ def test_a_broken_environment_is_named(digits, tmp_path):
         render(tmp_path)
 
 
-def test_rendering_imports_neither_torch_nor_pyplot():
-    code = "import sys, genbench.report.html, genbench.report.figures as f; f._figure(1, 1);"
-    code += "print(sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+def test_rendering_does_not_import_torch(result):
+    code = f"import sys, pathlib, genbench.report as r; r.render(pathlib.Path({str(result)!r}));"
+    code += "print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

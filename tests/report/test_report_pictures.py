@@ -1,11 +1,17 @@
+import math
+from itertools import pairwise
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from genbench.errors import StoreError
 from genbench.report.aggregate import boards
-from genbench.report.figures import front, quality_speed, read_curves
+from genbench.report.curves import panels
 from genbench.report.grids import rows_by_class, save_grid
+from genbench.report.pictures import Tiles, fitted, read_tiles
+from genbench.report.training import read_curves, training_records
 
 HEADER = "step,images,seconds,name,value\n"
 
@@ -32,18 +38,70 @@ def test_grid_refuses_other_shapes(tmp_path, shape):
         save_grid(np.zeros(shape, dtype=np.uint8), 17, tmp_path / "g.png")
 
 
-def test_front_keeps_what_no_other_beats():
-    points = [("slow-good", 20, 60), ("fast-fair", 30, 5e4), ("beaten", 100, 1e4), ("twin", 30, 5e4)]
-    assert front(points) == {"slow-good", "fast-fair", "twin"}
+@pytest.mark.parametrize(
+    ("shape", "columns", "rows"),
+    [((100, 1, 8, 8), 10, 10), ((25, 3, 28, 28), 5, 5), ((12, 1, 8, 8), 4, 3), ((4, 1, 16, 12), 10, 1)],
+)
+def test_images_of_a_grid_are_found_again(tmp_path, shape, columns, rows):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    save_grid(pixels, 256, tmp_path / "g.png", columns=columns)
+    images = read_tiles(tmp_path / "g.png").images
+    assert images.shape[:4] == (rows, min(columns, shape[0]), *shape[2:])
+    flat = images.reshape(-1, *images.shape[2:])
+    assert np.array_equal(
+        flat if shape[1] == 1 else flat.transpose(0, 3, 1, 2), pixels[:, 0] if shape[1] == 1 else pixels
+    )
 
 
-def test_quality_speed_is_drawn_only_for_comparable_models(digits, record, tmp_path):
-    picture = quality_speed(tmp_path, "quality-speed", boards(digits)[0])
-    assert picture is not None
-    assert picture.light.read_bytes()[:4] == picture.dark.read_bytes()[:4] == b"\x89PNG"
-    other = record("flow", "fid", 29.5, protocol={"extractor": "other"})
-    mixed = [other if (r.model, r.metric) == ("flow", "fid") else r for r in digits]
-    assert quality_speed(tmp_path, "mixed", boards(mixed)[0]) is None
+def test_a_picture_that_is_no_grid_is_one_image(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 47), dtype=np.uint8)).save(tmp_path / "g.png")
+    assert read_tiles(tmp_path / "g.png").images.shape == (1, 1, 30, 47)
+
+
+def test_grids_that_are_too_large_together_show_fewer_rows():
+    noise = np.random.default_rng(0).integers(0, 256, (10, 10, 28, 28), dtype=np.uint8)
+    grids = {f"m{i}": Tiles(noise) for i in range(3)}
+    whole, cut = fitted(grids), fitted(grids, budget=120_000)
+    assert sum(map(len, whole.values())) > 300_000
+    assert sum(map(len, cut.values())) <= 120_000
+    assert cut["m0"].startswith("data:image/png;base64,")
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    (tmp_path / "g.png").write_bytes(b"no picture")
+    with pytest.raises(StoreError, match=r"g\.png: cannot be read as a picture"):
+        read_tiles(tmp_path / "g.png")
+
+
+def test_a_loss_curve_keeps_its_course_and_its_ends():
+    images = np.arange(1000) * 100.0
+    frame = pd.DataFrame({"images": images, "name": "mse", "value": 1 - images / images.max()})
+    (panel,) = panels({0: frame})
+    assert (panel.term, panel.images) == ("mse", "100k")
+    points = [tuple(map(float, p.split())) for p in panel.lines[0][1].removeprefix("M").split("L")]
+    assert len(points) == 64
+    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(points))
+    assert float(panel.high) == pytest.approx(0.99, abs=0.02)
+    assert float(panel.low) == pytest.approx(0.01, abs=0.02)
+
+
+def test_a_curve_without_a_finite_value_is_left_out():
+    frame = pd.DataFrame({"images": [1.0, 2.0], "name": "nan", "value": [math.nan, math.nan]})
+    assert panels({0: frame}) == []
+
+
+def test_training_time_is_a_metric_with_seeds(record):
+    records = [record(m, "fid", 1.0, seed=s) for m in ("a", "b", "shares a") for s in (0, 1)]
+    frame = pd.DataFrame({"images": [1.0, 2.0], "seconds": [3.0, 7.0], "name": "mse", "value": [1.0, 1.0]})
+    slow = frame.assign(seconds=frame["seconds"] * 20)
+    made = training_records(records, {"a": {0: frame, 1: frame}, "b": {0: slow, 1: slow}}, {"shares a": "a"})
+    assert [(r.model, r.seed, r.value, r.unit) for r in made][:3] == [
+        ("a", 0, 7.0, "s"),
+        ("a", 1, 7.0, "s"),
+        ("b", 0, 140.0, "s"),
+    ]
+    column = boards([*records, *made])[0].columns[-1]
+    assert (column.metric, column.ranks) == ("training_time", {"a": 1, "b": 3, "shares a": 1})
 
 
 def test_curves_are_read_by_label_and_seed_and_empty_files_left_out(tmp_path):

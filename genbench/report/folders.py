@@ -1,0 +1,154 @@
+"""The folders that a page is made from: their records, suites, machines, training curves and sample grids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import StoreError
+from genbench.files import refuse_links
+from genbench.records import Record, read_records
+from genbench.report.claims import Claim, read_claims
+from genbench.report.pictures import Tiles, read_tiles, sample_grids
+from genbench.report.training import Curves, read_curves, training_records
+from genbench.suite.yaml_source import read_source
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One result. renamed: by (label, dataset), the names of rows that another folder has too."""
+
+    directory: Path
+    records: tuple[Record, ...]
+    renamed: Mapping[tuple[str, str], str]
+
+    @cached_property
+    def curves(self) -> Curves:
+        """The training curves, by slug of the row and seed."""
+        return read_curves(self.directory)
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The suite's entries of models by label; none where the folder has no readable suite."""
+        return suite_entries(self.directory / "suite.yaml")
+
+    @cached_property
+    def weights_of(self) -> dict[str, str]:
+        """By label, the label of the row whose weights it draws with."""
+        return {label: str(e["weights_of"]) for label, e in self.entries.items() if e.get("weights_of")}
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """The published figures, under the names of the rows on the page."""
+        claims = read_claims(self.directory / "suite.yaml")
+        return [replace(claim, model=shown) for claim in claims for shown in self._shown(claim.model)]
+
+    def _shown(self, label: str) -> set[str]:
+        return {self.renamed.get((label, r.dataset), label) for r in self.records if r.model == label} or {label}
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """environment.json, or nothing when there is no such file. Raises StoreError when it is not a JSON object."""
+        return _json_object(self.directory / "environment.json")
+
+    @property
+    def suite_text(self) -> str:
+        """The text of suite.yaml, "" without one."""
+        path = self.directory / "suite.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def grids(self, kind: str = "samples") -> dict[str, Tiles]:
+        """The sample grids by slug of the row."""
+        return {name: read_tiles(path) for name, (_, path) in sample_grids(self.directory, kind).items()}
+
+    @cached_property
+    def measured(self) -> list[Record]:
+        """Its records, and the times of its trainings, under the names of the rows on the page."""
+        records = [*self.records, *training_records(self.records, self.curves, self.weights_of)]
+        return [replace(r, model=self.renamed.get((r.model, r.dataset), r.model)) for r in records]
+
+    def label(self, shown: str, dataset: str) -> str | None:
+        """The folder's own label of a row of the page; None where the row is not from here."""
+        labels = dict.fromkeys(r.model for r in self.records if r.dataset == dataset)
+        return next((label for label in labels if self.renamed.get((label, dataset), label) == shown), None)
+
+
+def read_folders(directories: Sequence[Path]) -> list[Folder]:
+    """The folders with their records.
+
+    Rows with the same label and dataset in several folders are seeds of one model where they were configured alike and
+    no seed is in two of them with other values; otherwise each gets the name of its folder in brackets. Raises
+    StoreError for a folder without records, with links, or with two runs of one cell.
+    """
+    found = [(directory, _records(directory)) for directory in directories]
+    clashing = _clashes([records for _, records in found])
+    names = _names(directories)
+    return [
+        Folder(directory, tuple(records), {key: f"{key[0]} ({name})" for key in clashing})
+        for (directory, records), name in zip(found, names, strict=True)
+    ]
+
+
+def _records(directory: Path) -> list[Record]:
+    refuse_links(directory, "figures", "curves")
+    records = read_records(directory / "records.jsonl")
+    if not records:
+        raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")
+    return records
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    """Each folder's own name, or its path where two have the same name."""
+    own = [d.resolve().name for d in directories]
+    return [name if own.count(name) == 1 else str(d) for name, d in zip(own, directories, strict=True)]
+
+
+def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:
+    """(label, dataset) of rows that are in several results and not the same model."""
+    values: dict[tuple[str, str], dict[tuple[int, str], Record]] = {}
+    models: dict[tuple[str, str], str] = {}
+    clashing = set()
+    for records in results:
+        for record in records:
+            key = (record.model, record.dataset)
+            earlier = values.setdefault(key, {}).setdefault((record.seed, record.metric), record)
+            config = record.protocol.get("model", {}).get("config")
+            made = models.setdefault(key, json.dumps(config, sort_keys=True)) if config is not None else ""
+            if (earlier.value, earlier.status) != (record.value, record.status) or (
+                made and made != json.dumps(config, sort_keys=True)
+            ):
+                clashing.add(key)
+    return clashing
+
+
+def suite_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """The models of a suite by label; {} where there is no such file or it is no suite."""
+    from genbench.errors import SuiteError
+    from genbench.registry import short_name
+
+    try:
+        models = (read_source(path).data or {}).get("models", []) if path.is_file() else []
+        return {str(m.get("label") or short_name(m["name"])): m for m in models}
+    except (SuiteError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path}: found {type(data).__name__}, allowed: a JSON object")
+    return data
+
+
+def all_claims(folders: Iterable[Folder]) -> list[Claim]:
+    """The published figures of all folders."""
+    return [claim for folder in folders for claim in folder.claims]
