@@ -27,7 +27,7 @@ class Champion:
     cells: tuple[tuple[str, str], ...]
 
 
-def held_out(board: Board) -> Row | None:
+def held_out_row(board: Board) -> Row | None:
     """The row of held-out real images."""
     return next((row for row in board.scale if row.model == HELD_OUT), None)
 
@@ -126,7 +126,7 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _real(board: Board) -> str:
-    column, row = main_column(board), held_out(board)
+    column, row = main_column(board), held_out_row(board)
     entry = row.entries.get(column.metric) if column and row else None
     return f"Held-out real images have {value_text(entry)}." if entry is not None and entry.ok else ""
 

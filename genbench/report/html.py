@@ -21,7 +21,7 @@ from genbench.report.cards import SCALE_ROWS_SHOWN, Card, Picture, card, legend
 from genbench.report.citation import bibtex
 from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Verdict, verdicts
 from genbench.report.curves import panels
-from genbench.report.finding import HELD_OUT, champions, finding, held_out, strip_heads
+from genbench.report.finding import HELD_OUT, champions, finding, held_out_row, strip_heads
 from genbench.report.folders import Folder, all_claims
 from genbench.report.groups import grouped
 from genbench.report.guard import listed
@@ -107,7 +107,7 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
         "finding": finding(board),
         "champions": [(c, thumbnails.get(c.row.model, ""), anchor("model", number, c.row.model)) for c in found],
         "strip": strip_heads(found),
-        "plot": quality_cost(board, held_out(board)),
+        "plot": quality_cost(board, held_out_row(board)),
         "family_class": family_class,
         "shape": family_shape,
         "links": {row.model: anchor("model", number, row.model) for row in board.models},

@@ -8,7 +8,7 @@ from pathlib import Path
 from genbench.files import write_text
 from genbench.records import slug
 from genbench.report.aggregate import Board, flat
-from genbench.report.finding import held_out
+from genbench.report.finding import held_out_row
 from genbench.report.folders import Folder, all_claims
 from genbench.report.html import page, plot_file
 from genbench.report.plot import quality_cost
@@ -34,7 +34,7 @@ def write_report(target: Path, folders: Sequence[Folder], boards: Sequence[Board
 
 def _plots(boards: Sequence[Board]) -> dict[str, str]:
     """The plots of quality against cost as SVG files, by name."""
-    drawn = {board.dataset: quality_cost(board, held_out(board)) for board in boards}
+    drawn = {board.dataset: quality_cost(board, held_out_row(board)) for board in boards}
     several = len(boards) > 1
     return {
         f"figures/quality-cost{f'-{slug(dataset)}' if several else ''}.svg": plot_file(plot)
