@@ -72,6 +72,55 @@ class FolderOptions:
 
 
 @dataclass(frozen=True)
+class FacesOptions:
+    """size: a side in pixels, or [height, width]. fit: as of `folder`."""
+
+    size: Side | tuple[Side, Side] = 64
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+
+
+@dataclass(frozen=True)
+class PhotosOptions:
+    """path: a folder with train and val, below which each class has a folder. size, fit: as of `folder`."""
+
+    path: Location
+    size: Side | tuple[Side, Side] = 64
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+
+
+@dataclass(frozen=True)
+class DomainsOptions:
+    """path: a folder with trainA, trainB, testA, testB; or with train and test (or val) of two pictures side by side.
+
+    size, fit: as of `folder`. direction: a_to_b translates A, or the left picture, into B.
+    """
+
+    path: Location
+    size: Size = None
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    direction: Literal["a_to_b", "b_to_a"] = "a_to_b"
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """path: a folder that `Dataset.save_to_disk` wrote, a .parquet file, or a folder of them.
+
+    image, text, label: names of columns (default: those of these types or names). The others: as of `folder`.
+    """
+
+    path: Location
+    image: str = ""
+    text: str = ""
+    label: str = ""
+    size: Size = None
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    labels: Literal["auto", "none"] = "auto"
+    split: Literal["auto", "folders", "hash", "share"] = "auto"
+    test_share: Annotated[float, Gt(0), Lt(1)] = 0.1
+    split_seed: Annotated[int, Ge(0)] = 0
+
+
+@dataclass(frozen=True)
 class ArrayOptions:
     """path: an .npz or .npy file. levels: number of grey levels of its values."""
 
@@ -113,12 +162,26 @@ DATASET_TABLE = {
     "cifar10": BuiltIn(
         "genbench.data.declared:CIFAR10", "60,000 colour photographs of ten things, 32x32, 256 levels", ArchiveOptions
     ),
+    "mnist": BuiltIn(
+        "genbench.data.declared:MNIST", "70,000 grey images of handwritten digits, 28x28", DownloadOptions
+    ),
+    "cifar100": BuiltIn(
+        "genbench.data.declared:CIFAR100", "60,000 colour photographs of a hundred things, 32x32", DownloadOptions
+    ),
+    "svhn": BuiltIn("genbench.data.declared:SVHN", "99,289 photographs of house numbers, 32x32", DownloadOptions),
+    "stl10": BuiltIn("genbench.data.declared:STL10", "13,000 colour photographs of ten things, 96x96", DownloadOptions),
+    "celeba": BuiltIn("genbench.data.declared:CELEBA", "182,637 colour photographs of faces, any size", FacesOptions),
+    "imagenet": BuiltIn("genbench.data.declared:IMAGENET", "ImageNet's folders train and val, any size", PhotosOptions),
     "edges": BuiltIn(
         "genbench.data.declared:EDGES",
         "translation task between images and their edges, unpaired, of digits or fashion-mnist",
         EdgesOptions,
     ),
-    "folder": BuiltIn("genbench.data.declared:FOLDER", "your own images in one folder", FolderOptions),
+    "folder": BuiltIn("genbench.data.declared:FOLDER", "your own images in a folder or in archives", FolderOptions),
+    "domains": BuiltIn(
+        "genbench.data.declared:DOMAINS", "translation task between your own images, paired or not", DomainsOptions
+    ),
+    "hf": BuiltIn("genbench.data.declared:HF", "a dataset in Hugging Face's format on this machine", HubOptions),
     "npz": BuiltIn("genbench.data.declared:NPZ", "your own array of images", ArrayOptions),
 }
 

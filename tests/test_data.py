@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from PIL import Image
 from genbench import data
 from genbench.contract import DataSpec
 from genbench.data import digits, fashion_mnist
+from genbench.data.idx import read_idx
 from genbench.data.images import Pictures, Sizing
 from genbench.errors import DataError
 
 needs_fashion = pytest.mark.skipif(
-    not any((place / name).is_file() for place in fashion_mnist.places() for name in fashion_mnist.FILES),
+    not any((place / name).is_file() for place in fashion_mnist.PUBLISHED.places() for name in fashion_mnist.FILES),
     reason="fashion-mnist is not on this machine",
 )
 
@@ -115,12 +117,12 @@ def test_missing_fashion_mnist_says_where_it_was_looked_for_and_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("GENBENCH_DATA", str(tmp_path))
     monkeypatch.delenv("GENBENCH_DOWNLOAD", raising=False)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
-    expected = (
-        "fashion-mnist: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
-        f"t10k-labels-idx1-ubyte.gz: not found in any of {tmp_path}/fashion-mnist, {tmp_path}, "
-        f"{tmp_path}/FashionMNIST/raw, {tmp_path}/debian; set GENBENCH_DATA to their folder, "
-        "install Debian's dataset-fashion-mnist, or allow a download with `download: true` or GENBENCH_DOWNLOAD=1"
+    elsewhere = replace(fashion_mnist.PUBLISHED, layouts=("FashionMNIST/raw",))
+    monkeypatch.setattr(fashion_mnist, "PUBLISHED", elsewhere)
+    expected = elsewhere.missing()
+    assert expected.startswith(
+        f"fashion-mnist: not found in any of {tmp_path}/fashion-mnist, {tmp_path}, {tmp_path}/FashionMNIST/raw: "
+        "train-images-idx3-ubyte.gz (26.4 MB, MD5 8d4fb7e6c68d591d4c3dfef9ec88bf0d),"
     )
     assert message({"name": "fashion-mnist"}) == expected
     assert message({"name": "fashion-mnist", "download": False}) == expected
@@ -130,7 +132,7 @@ def test_missing_fashion_mnist_says_where_it_was_looked_for_and_how_to_get_it(
 
 def test_a_download_is_tried_only_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENBENCH_DATA", str(tmp_path))
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "PUBLISHED", replace(fashion_mnist.PUBLISHED, layouts=()))
     assert data.describe({"name": "fashion-mnist", "download": True})[0] == fashion_mnist.SPEC
     monkeypatch.setenv("GENBENCH_DOWNLOAD", "1")
     assert data.describe({"name": "fashion-mnist"})[0] == fashion_mnist.SPEC
@@ -157,11 +159,11 @@ def test_idx_is_read_by_its_header(tmp_path: Path) -> None:
     content = bytes([0, 0, 8, 3]) + struct.pack(">3i", 5, 3, 2) + values.tobytes()
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(content))
-    read = fashion_mnist.read_idx(path, hashlib.sha256(content).hexdigest())
+    read = read_idx(path, hashlib.sha256(content).hexdigest())
     assert np.array_equal(read.numpy(), values)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"x\.gz: cannot be read"):
-        fashion_mnist.read_idx(path, "")
+        read_idx(path, "")
 
 
 # --- npz and npy
@@ -327,7 +329,10 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_keys_are_refused_with_the_nearest() -> None:
-    every = "digits, fashion-mnist, cifar10, edges, folder, npz"
+    every = (
+        "digits, fashion-mnist, cifar10, mnist, cifar100, svhn, stl10, celeba, imagenet, edges, folder, domains, hf, "
+        "npz"
+    )
     assert data.names() == tuple(every.split(", "))
     assert (
         message({"name": "digit"})

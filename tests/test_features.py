@@ -17,7 +17,7 @@ from genbench.features import classifier
 from genbench.features.classifier import ClassifierExtractor, ConvNet
 
 needs_fashion = pytest.mark.skipif(
-    not any((place / name).is_file() for place in fashion_mnist.places() for name in fashion_mnist.FILES),
+    not any((place / name).is_file() for place in fashion_mnist.PUBLISHED.places() for name in fashion_mnist.FILES),
     reason="fashion-mnist is not on this machine",
 )
 SERVED = ("digits", "fashion-mnist")

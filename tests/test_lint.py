@@ -21,7 +21,7 @@ from genbench.lint.checks import neighbours
 from genbench.lint.summary import high_share, step_excess
 
 needs_fashion = pytest.mark.skipif(
-    not any((place / name).is_file() for place in fashion_mnist.places() for name in fashion_mnist.FILES),
+    not any((place / name).is_file() for place in fashion_mnist.PUBLISHED.places() for name in fashion_mnist.FILES),
     reason="fashion-mnist is not on this machine",
 )
 

@@ -50,10 +50,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The source domain of a translation task: image i of its test split shows image i of the dataset's test split."""
+    """The source domain of a translation task.
+
+    paired: whether image i of its test split shows image i of the dataset's test split.
+    """
 
     train: Split
     test: Split
+    paired: bool = True
 
 
 @dataclass(frozen=True, eq=False)

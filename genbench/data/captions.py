@@ -10,10 +10,28 @@ THINGS = (
     "an airplane", "an automobile", "a bird", "a cat", "a deer", "a dog", "a frog", "a horse", "a ship", "a truck",
 )  # fmt: skip
 
+OBJECTS = (
+    "an airplane", "a bird", "a car", "a cat", "a deer", "a dog", "a horse", "a monkey", "a ship", "a truck",
+)  # fmt: skip
+HUNDRED = tuple(
+    """apple, aquarium fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy, bridge, bus, butterfly,
+    camel, can, castle, caterpillar, cattle, chair, chimpanzee, clock, cloud, cockroach, couch, crab, crocodile, cup,
+    dinosaur, dolphin, elephant, flatfish, forest, fox, girl, hamster, house, kangaroo, keyboard, lamp, lawn mower,
+    leopard, lion, lizard, lobster, man, maple tree, motorcycle, mountain, mouse, mushroom, oak tree, orange, orchid,
+    otter, palm tree, pear, pickup truck, pine tree, plain, plate, poppy, porcupine, possum, rabbit, raccoon, ray, road,
+    rocket, rose, sea, seal, shark, shrew, skunk, skyscraper, snail, snake, spider, squirrel, streetcar, sunflower,
+    sweet pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip, turtle, wardrobe, whale,
+    willow tree, wolf, woman, worm""".replace("\n", " ").split(", ")
+)
+
 CAPTIONS = {
     "digits": tuple(f"the handwritten digit {name}" for name in DIGITS),
     "fashion-mnist": tuple(f"a picture of a {name}" for name in CLOTHES),
     "cifar10": tuple(f"a photo of {name}" for name in THINGS),
+    "mnist": tuple(f"the handwritten digit {name}" for name in DIGITS),
+    "svhn": tuple(f"a photo of the house number {name}" for name in DIGITS),
+    "stl10": tuple(f"a photo of {name}" for name in OBJECTS),
+    "cifar100": tuple(f"a photo of one {' '.join(name.split())}" for name in HUNDRED),
 }
 
 # The names by which labels may call a class, the first as messages show it.
@@ -28,4 +46,10 @@ CLASS_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("airplane", "aeroplane", "plane"), ("automobile", "car"), ("bird",), ("cat",), ("deer",), ("dog",),
         ("frog",), ("horse",), ("ship",), ("truck",),
     ),
+    "stl10": (
+        ("airplane", "aeroplane", "plane"), ("bird",), ("car", "automobile"), ("cat",), ("deer",), ("dog",),
+        ("horse",), ("monkey",), ("ship",), ("truck",),
+    ),
+    "cifar100": tuple((" ".join(name.split()),) for name in HUNDRED),
+    **dict.fromkeys(("mnist", "svhn"), tuple((str(number), name) for number, name in enumerate(DIGITS))),
 }  # fmt: skip

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from genbench import builtin
-from genbench.data import cifar10, digits, edges, fashion_mnist, files, folder
+from genbench.data import (
+    celeba,
+    cifar10,
+    cifar100,
+    digits,
+    domains,
+    edges,
+    fashion_mnist,
+    files,
+    folder,
+    hf,
+    imagenet,
+    mnist,
+    stl10,
+    svhn,
+)
 from genbench.data.base import DatasetSource
 from genbench.data.captions import CAPTIONS
 
@@ -19,6 +34,22 @@ FASHION_MNIST = DatasetSource(
 CIFAR10 = DatasetSource(
     LINES["cifar10"], cifar10.load, cifar10.describe, builtin.ArchiveOptions, captions=CAPTIONS["cifar10"]
 )  # fmt: skip
+MNIST = DatasetSource(
+    LINES["mnist"], mnist.load, mnist.describe, builtin.DownloadOptions, captions=CAPTIONS["mnist"]
+)  # fmt: skip
+CIFAR100 = DatasetSource(
+    LINES["cifar100"], cifar100.load, cifar100.describe, builtin.DownloadOptions, captions=CAPTIONS["cifar100"]
+)  # fmt: skip
+SVHN = DatasetSource(
+    LINES["svhn"], svhn.load, svhn.describe, builtin.DownloadOptions, captions=CAPTIONS["svhn"], imports=("scipy.io",)
+)  # fmt: skip
+STL10 = DatasetSource(
+    LINES["stl10"], stl10.load, stl10.describe, builtin.DownloadOptions, captions=CAPTIONS["stl10"]
+)  # fmt: skip
+CELEBA = DatasetSource(LINES["celeba"], celeba.load, celeba.describe, builtin.FacesOptions, sizes=celeba.sizes)
+IMAGENET = DatasetSource(
+    LINES["imagenet"], imagenet.load, imagenet.describe, builtin.PhotosOptions, sizes=imagenet.sizes
+)
 EDGES = DatasetSource(
     LINES["edges"], edges.load, edges.describe, builtin.EdgesOptions, translation=True, imports=("sklearn.datasets",)
 )  # fmt: skip
@@ -27,3 +58,5 @@ FOLDER = DatasetSource(
     captioned=folder.has_captions,
 )  # fmt: skip
 NPZ = DatasetSource(LINES["npz"], files.load_npz, files.describe_npz, builtin.ArrayOptions, sizes=files.sizes)
+DOMAINS = DatasetSource(LINES["domains"], domains.load, domains.describe, builtin.DomainsOptions, translation=True)
+HF = DatasetSource(LINES["hf"], hf.load, hf.describe, builtin.HubOptions, sizes=hf.sizes, captioned=hf.has_captions)

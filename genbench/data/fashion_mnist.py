@@ -1,27 +1,19 @@
 """`fashion-mnist`: 70,000 grey images of clothes, 28x28, 256 levels, ten classes (Xiao et al. 2017, arXiv:1708.07747).
 
-Its four files are looked for in $GENBENCH_DATA and where Debian's package dataset-fashion-mnist puts them; they are
-downloaded (through torchvision) only when the user asks for it. The split is the source's: 60,000 train, 10,000 test.
+Its four files are also looked for where Debian's package dataset-fashion-mnist puts them, compressed anew; so the
+content of each is checked. The split is the source's: 60,000 train, 10,000 test.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import math
-import os
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from genbench.contract import DataSpec
-from genbench.data.base import Dataset, Split, download_allowed, download_folder
+from genbench.data.base import Dataset, Split
 from genbench.data.captions import CAPTIONS
-from genbench.errors import DataError
+from genbench.data.idx import read_idx
+from genbench.data.published import PublishedFile, PublishedSet
 
 SPEC = DataSpec(channels=1, height=28, width=28, levels=256, classes=10)
 FINGERPRINT = "efb2e23bd1b4ba720c4d5f84419a708c9ae8f8e12b01e1cb05b810795b78977e"
@@ -35,64 +27,29 @@ FILES = {
 }
 
 
+MD5 = (
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe", "bef4ecab320f06d8554ea6380940ec79",
+    "bb300cfdad3c16e7a12a480ee83cd310",
+)  # fmt: skip
+SIZES = (26_421_880, 29_515, 4_422_102, 5_148)
+URL = "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+PUBLISHED = PublishedSet(
+    "fashion-mnist",
+    tuple(PublishedFile(name, f"{URL}{name}", size, md5) for name, size, md5 in zip(FILES, SIZES, MD5, strict=True)),
+    layouts=("FashionMNIST/raw", str(DEBIAN)),
+)
+
+
 def load(entry: dict[str, Any], place: Path) -> Dataset:
     """The images with the source's split. Raises DataError when files are missing or not the published ones."""
-    home = find(entry) or download()
+    home = PUBLISHED.find(entry) or PUBLISHED.download()
     train_x, train_y, test_x, test_y = (read_idx(home / name, expected) for name, expected in FILES.items())
     train = Split(train_x[:, None], train_y.long())
     test = Split(test_x[:, None], test_y.long())
     return Dataset("fashion-mnist", SPEC, train, test, FINGERPRINT, CAPTIONS["fashion-mnist"])
 
 
-def find(entry: dict[str, Any]) -> Path | None:
-    """The first folder that has the four files; None when there is none and a download is allowed, else DataError."""
-    for place in places():
-        if all((place / name).is_file() for name in FILES):
-            return place
-    if download_allowed(bool(entry.get("download"))):
-        return None
-    looked = ", ".join(str(place) for place in places())
-    raise DataError(
-        f"fashion-mnist: {', '.join(FILES)}: not found in any of {looked}; set GENBENCH_DATA to their folder, "
-        "install Debian's dataset-fashion-mnist, or allow a download with `download: true` or GENBENCH_DOWNLOAD=1"
-    )
-
-
 def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     """Shape and fingerprint, declared (`load` verifies them), once the files are known to be there or allowed."""
-    find(entry)
+    PUBLISHED.find(entry)
     return SPEC, FINGERPRINT
-
-
-def places() -> list[Path]:
-    """Folders to look in, in order; `FashionMNIST/raw` is torchvision's layout."""
-    home = download_folder()
-    named = [home / "fashion-mnist", home] if os.environ.get("GENBENCH_DATA") else []
-    return [*named, home / "FashionMNIST" / "raw", DEBIAN]
-
-
-def download() -> Path:
-    """Fetches the four files through torchvision; returns their folder."""
-    from torchvision.datasets import FashionMNIST  # 4 s to import: only for a download
-
-    home = download_folder()
-    try:
-        FashionMNIST(str(home), download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"fashion-mnist: download to {home} failed: {error}") from error
-    return home / "FashionMNIST" / "raw"
-
-
-def read_idx(path: Path, expected: str) -> Tensor:
-    """The uint8 array of a gzipped IDX file whose decompressed content has the expected SHA-256."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise DataError(f"{path}: found content of SHA-256 {found}, allowed: {expected}")
-    axes = content[3]  # magic number: 0, 0, type (8 = uint8), number of axes; then each length as big-endian int32
-    shape = np.frombuffer(content, ">i4", count=axes, offset=4).tolist()
-    values = np.frombuffer(content, np.uint8, count=math.prod(shape), offset=4 + 4 * axes)
-    return torch.from_numpy(values.reshape(shape).copy())

@@ -39,6 +39,10 @@ class StoredPart:
     texts: Sequence[str] | None = None
 
 
+class Unpaired(dict[str, "StoredPart"]):
+    """The parts of a translation task whose test splits are not pairs."""
+
+
 Parts = dict[str, StoredPart]  # "train", "test", and in a translation task "source_train", "source_test"
 
 
@@ -67,7 +71,13 @@ def _write(folder: Path, name: str, parts: Parts, classes: int) -> None:
     for key, part in parts.items():
         _write_part(folder, key, part)
     splits = _splits(folder, list(parts))
-    info = {"name": name, "spec": vars(spec), "parts": list(parts), "fingerprint": fingerprint(*splits.values())}
+    info = {
+        "name": name,
+        "spec": vars(spec),
+        "parts": list(parts),
+        "paired": not isinstance(parts, Unpaired),
+        "fingerprint": fingerprint(*splits.values()),
+    }
     (folder / INFO).write_text(json.dumps(info))
 
 
@@ -87,7 +97,7 @@ def read_stored(folder: Path) -> Dataset:
     """The dataset of such a folder."""
     info = json.loads((folder / INFO).read_text())
     splits = _splits(folder, info["parts"])
-    source = Domain(splits["source_train"], splits["source_test"]) if "source_train" in splits else None
+    source = Domain(splits["source_train"], splits["source_test"], info["paired"]) if "source_train" in splits else None
     spec = DataSpec(**info["spec"])
     return Dataset(info["name"], spec, splits["train"], splits["test"], info["fingerprint"], source=source)
 

@@ -216,7 +216,7 @@ class CellInputs(Inputs):
 
     def translation(self, metric: Metric) -> dict[str, Any]:
         """Both directions, on held-out pairs."""
-        if not metric.similarity:
+        if not metric.similarity or any(d.target is None for d in self._directions.values()):
             return self._directions
         distance = self._similarity(metric).of_unit
         pairs = {n: (torch.from_numpy(d.translated), torch.from_numpy(d.target)) for n, d in self._directions.items()}
@@ -234,7 +234,9 @@ class CellInputs(Inputs):
     def _direction(self, name: str, source: Tensor, target: Tensor, real: Tensor) -> Direction:
         source, target = source[: self.cell.drawing.n], target[: self.cell.drawing.n]
         translated, back = there_and_back(self.opened.model, source, name)
-        start, shown, again, wanted = (unit_images(p, self.levels) for p in (source, translated, back, target))
+        start, shown, again = (unit_images(p, self.levels) for p in (source, translated, back))
+        assert self.dataset.source is not None
+        wanted = unit_images(target, self.levels) if self.dataset.source.paired else None
         at_once = AtOnce(noting(self.report, "features"))
         sets = (translated, real)
         fakes, reals = (features.extract(self.extractor, pixels, self.levels, at_once).vectors for pixels in sets)

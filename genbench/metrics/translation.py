@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, GenbenchError, Undefined
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.frechet import fid
@@ -160,15 +160,16 @@ def both(scores: tuple[Array, Array], least: float = -np.inf) -> Value:
 
 
 def target(direction: Direction) -> Any:
-    """The counterparts; raises CellFailure where there are none."""
+    """The counterparts; raises Undefined where there are none."""
     if direction.target is None:
-        raise CellFailure("the dataset's images have no counterparts in the other domain")
+        raise Undefined("the dataset's images have no counterparts in the other domain")
     return direction.target
 
 
 def distances(direction: Direction) -> Array:
     """The perceptual distances (N,); raises CellFailure where there are none or one is not finite."""
     if direction.perceptual is None:
+        target(direction)
         raise CellFailure("paired_lpips: no perceptual distance was computed: it needs counterparts and its weights")
     values = np.asarray(direction.perceptual, dtype=np.float64)
     if values.ndim != 1 or not len(values):
