@@ -19,7 +19,7 @@ from genbench.contract import DataSpec
 from genbench.data.base import Dataset
 from genbench.data.captions import CAPTIONS
 from genbench.data.cifar_records import Records, read_archive
-from genbench.data.published import PublishedFile, PublishedSet, content_hash
+from genbench.data.published import PublishedFile, PublishedSet, published_hash
 from genbench.errors import DataError
 
 SPEC = DataSpec(channels=3, height=32, width=32, levels=256, classes=10)
@@ -33,7 +33,7 @@ RECORDS = Records(SPEC, train="data_batch_", test="test_batch")
 def load(entry: dict[str, Any], place: Path) -> Dataset:
     """The images with the source's split. Raises DataError for an archive that is missing, another one, or broken."""
     archive = place if entry.get("path") else PUBLISHED.folder(entry) / NAME
-    expected = content_hash(archive, "sha256")
+    expected = published_hash(archive, "sha256")
     train, test = read_archive(read(archive), place if entry.get("path") else NAME, RECORDS)
     return Dataset("cifar10", SPEC, train, test, expected, CAPTIONS["cifar10"])
 
@@ -44,7 +44,7 @@ def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     Raises DataError when the archive is not there and may not be downloaded.
     """
     if entry.get("path"):
-        return SPEC, content_hash(place, "sha256")
+        return SPEC, published_hash(place, "sha256")
     PUBLISHED.find(entry)
     return SPEC, PUBLISHED.files[0].sha256
 

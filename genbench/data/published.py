@@ -42,7 +42,7 @@ class PublishedFile:
 
     def check(self, path: Path) -> None:
         """Raises DataError for a file that is not the published one."""
-        found = content_hash(path, self.algorithm)
+        found = published_hash(path, self.algorithm)
         if found != self.hash:
             kind = NAMES[self.algorithm]
             raise DataError(f"{path}: found a file of {kind} {found}, allowed: {self.hash} (from {self.url})")
@@ -123,7 +123,7 @@ def shown_size(size: int) -> str:
     return f"{size} bytes"
 
 
-def content_hash(path: Path, algorithm: str) -> str:
+def published_hash(path: Path, algorithm: str) -> str:
     """The hash (hex) of a file, computed once a process while the file stays as it is."""
     try:
         state = path.stat()
