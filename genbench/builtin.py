@@ -129,8 +129,26 @@ class ArrayOptions:
 
 
 @dataclass(frozen=True)
+class TorchScriptOptions:
+    """How the input of a TorchScript network is made from pixels.
+
+    scaling: unit is [0, 1], symmetric [-1, 1], bytes 0..255, imagenet the mean and standard deviation of ImageNet,
+    given those in mean and std, which are for pixels in [0, 1]. size: side length in pixels (default: no resizing).
+    channels: of its input.
+    """
+
+    scaling: Literal["unit", "symmetric", "bytes", "imagenet", "given"]
+    size: Annotated[int, Ge(1)] | None = None
+    channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class BuiltIn:
-    """target: `module:Object`, where Object may be a mapping from names to objects. options: of a dataset."""
+    """target: `module:Object`, where Object may be a mapping from names to objects. options: of a dataset or an
+    extractor.
+    """
 
     target: str
     about: str
@@ -245,6 +263,11 @@ EXTRACTOR_TABLE = {
         "the small classifier shipped for the dataset; its numbers compare only with each other",
     ),
     "pixels": BuiltIn("genbench.features.declared:PIXELS_SOURCE", "raw pixels in [0, 1]; no class probabilities"),
+    "torchscript": BuiltIn(
+        "genbench.features.declared:TORCHSCRIPT_SOURCE",
+        "a network of your own in a TorchScript file, named by `weights`",
+        TorchScriptOptions,
+    ),
     **{
         name: BuiltIn("genbench.features.declared:PRETRAINED_SOURCES", about)
         for name, about in PRETRAINED_LINES.items()

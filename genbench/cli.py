@@ -109,6 +109,9 @@ def score(
         Path | None, typer.Option("--json", help="Write JSON to this file; - prints JSON and no table.")
     ] = None,
     resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
+    extraction: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option that the extractor declares; repeatable.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of the extractor: fp32 or bf16.")] = "fp32",
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
     size: Annotated[int | None, typer.Option(help="Bring both sets to this size in pixels first.")] = None,
@@ -127,6 +130,7 @@ def score(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
         reference_extractor=reference_extractor, reference_count=reference_count,
+        extraction=scoring.extraction_options(extraction or ()),
     )  # fmt: skip
     _echo(scores.to_json() if str(json_file) == "-" else scores.table())
     raise typer.Exit(1 if scores.failed else 0)
@@ -142,12 +146,17 @@ def stats(
     weights: Annotated[Path | None, typer.Option(help="Folder or file of the extractor's weights.")] = None,
     device: DeviceName = "auto",
     resize: Annotated[str, typer.Option(help="How images are resized for the extractor.")] = "",
+    extraction: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option that the extractor declares; repeatable.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
 ) -> None:
     """Write mean and covariance of the features of IMAGES, for `genbench score --reference` and other tools."""
+    from genbench.commands.score import extraction_options
     from genbench.commands.stats import write_reference
 
-    typer.echo(write_reference(images, out, features, weights, device, resize, download))
+    own = extraction_options(extraction or ())
+    typer.echo(write_reference(images, out, features, weights, device, resize, download, own))
 
 
 @app.command()

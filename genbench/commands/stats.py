@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from genbench.errors import DataError
 from genbench.evaluate.score import default_features
@@ -16,13 +19,14 @@ from genbench.store import make_folder
 
 
 def write_reference(
-    images: str, out: Path, features: str | None, weights: Path | None, device: str, resize: str, download: bool
-) -> str:
+    images: str, out: Path, features: str | None, weights: Path | None, device: str, resize: str, download: bool,
+    own: Mapping[str, Any] = MappingProxyType({}),
+) -> str:  # fmt: skip
     """Writes the statistics of images; returns a line for the screen. Raises GenbenchError as `score`."""
     if out.suffix != ".npz":
         raise DataError(f"--out: found '{out}', allowed: an .npz file")
     side = open_side(images, "images", download)
-    options = FeatureOptions(weights, resize, "fp32", download)
+    options = FeatureOptions(weights, resize, "fp32", download, own)
     name = features or default_features(side, side, options)
     inputs = ScoreInputs(side, side, name, options, choose_device(device), silent)
     inputs.spatial_wanted = inputs.setting.spatial

@@ -8,10 +8,11 @@ Records are those of `genbench run`: where the protocol is the same, so is its h
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -155,6 +156,7 @@ def score(
     fit: str = "crop",
     reference_extractor: str | None = None,
     reference_count: int | None = None,
+    extraction: Mapping[str, Any] = MappingProxyType({}),
     report: Report = silent,
 ) -> Scores:
     """Measures how images compare with a reference.
@@ -165,7 +167,7 @@ def score(
     features: an extractor; default the dataset's classifier where there is one that fits, else Inception.
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
     resize, precision, download: the extractor's options. size: a side in pixels that both sets are brought to before
-    anything else, as fit says: "crop", "stretch" or "pad".
+    anything else, as fit says: "crop", "stretch" or "pad". extraction: options that the extractor declares.
     Raises GenbenchError for sets that cannot be read or compared and for unknown names; a metric that fails becomes a
     record.
 
@@ -173,7 +175,7 @@ def score(
         scores.values  # {"fid": ..., "precision": ...}
         print(scores.table())
     """
-    options = FeatureOptions(Path(weights) if weights else None, resize, precision, download)
+    options = FeatureOptions(Path(weights) if weights else None, resize, precision, download, extraction)
     wanted = [_metric(name) for name in metrics or ()]
     sizing = None if size is None else Sizing(size, fit)
     statistics = read_statistics(Path(reference).expanduser()) if isinstance(reference, str | Path) else None

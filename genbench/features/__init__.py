@@ -90,7 +90,19 @@ def extract(extractor: Extractor, pixels: Tensor, levels: int, at_once: AtOnce) 
         whole, parts = (extractor(pixels[:FEW], levels, size).vectors for size in (FEW, 1))
         return np.allclose(whole, parts, rtol=COARSE, atol=COARSE * float(np.abs(whole).max()))
 
-    return at_once.run(min(BATCH, len(pixels)), lambda size: extractor(pixels, levels, size), divisible)
+    found = at_once.run(min(BATCH, len(pixels)), lambda size: extractor(pixels, levels, size), divisible)
+    return _checked_features(extractor, found, len(pixels))
+
+
+def _checked_features(extractor: Extractor, found: Any, n: int) -> Features:
+    """What an extractor of the user's may return instead of rows for n images is refused. Raises DataError."""
+    name, vectors = type(extractor).__name__, getattr(found, "vectors", None)
+    if not isinstance(found, Features) or not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or len(vectors) != n:
+        shape = f"vectors of shape {vectors.shape}" if isinstance(vectors, np.ndarray) else type(found).__name__
+        raise DataError(f"{name}: returned {shape} for {n} images, allowed: Features with an array ({n}, D)")
+    if vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
+        raise DataError(f"{name}: returned {vectors.dtype} vectors with NaN or infinity, or no floats, allowed: finite")
+    return found
 
 
 def _checked(name: str, options: FeatureOptions) -> FeatureOptions:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.builtin import EXTRACTOR_TABLE
+from genbench.builtin import EXTRACTOR_TABLE, TorchScriptOptions
 from genbench.errors import DataError
-from genbench.features import pretrained
+from genbench.features import pretrained, torchscript
 from genbench.features.base import Extractor, ExtractorSource, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 
@@ -70,4 +70,8 @@ CLASSIFIER_SOURCE = ExtractorSource(
     has_probabilities=True, has_spatial=True,
 )  # fmt: skip
 PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
+TORCHSCRIPT_SOURCE = ExtractorSource(
+    EXTRACTOR_TABLE["torchscript"].about, torchscript.TorchScriptExtractor, torchscript.protocol_fields,
+    options=TorchScriptOptions, reads=("weights", "resize"),
+)  # fmt: skip
 PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.PRETRAINED_NETWORKS}

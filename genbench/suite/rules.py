@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from genbench.records import LIKELIHOOD_KINDS, slug
@@ -75,9 +76,15 @@ def _dataset(suite: SuiteFields) -> Iterator[Problem]:
 
 
 def _extraction(suite: SuiteFields) -> Iterator[Problem]:
-    if EXTRACTORS.is_built_in(suite.features):
-        for key in suite.extraction.own:
-            yield ("extraction", key), f"unknown key{choice(key, ExtractionEntry.model_fields)}"
+    if not EXTRACTORS.is_built_in(suite.features):
+        return
+    kind, own = EXTRACTORS.built_in[suite.features].options, suite.extraction.own
+    declared = [field.name for field in fields(kind)]
+    unknown = [key for key in own if key not in declared]
+    for key in unknown:
+        yield ("extraction", key), f"unknown key{choice(key, [*ExtractionEntry.model_fields, *declared])}"
+    if not unknown:
+        yield from entry_problems(kind, own, source=suite.source, loc=("extraction",), name=suite.features)
 
 
 def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
