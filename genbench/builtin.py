@@ -161,6 +161,9 @@ MODEL_TABLE = {
     "dcgan": BuiltIn("zoo.dcgan:DCGAN", "convolutional GAN (Radford et al. 2016)"),
     "ddim": BuiltIn("zoo.ddim:DDIM", "DDPM's network, sampled in few steps (Song et al. 2021)"),
     "ddpm": BuiltIn("zoo.ddpm:DDPM", "denoising diffusion model (Ho et al. 2020)"),
+    "flow_matching": BuiltIn(
+        "zoo.flow_matching:FlowMatching", "flow from noise to images on straight paths (Lipman et al. 2023)"
+    ),
     "gan": BuiltIn("zoo.gan:GAN", "generative adversarial network of fully connected layers (Goodfellow et al. 2014)"),
     "glow": BuiltIn("zoo.glow:Glow", "normalizing flow with invertible 1x1 convolutions (Kingma and Dhariwal 2018)"),
     "latent_diffusion": BuiltIn(

@@ -24,6 +24,7 @@ ZOO_SIBLINGS = {
     "ddim": {"nets", "ddpm", "denoising"},
     "cgan": {"nets", "gan", "dcgan"},
     "ddpm": {"nets", "denoising", "probability_flow"},
+    "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
     "stylegan": {"gan", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "probability_flow": {"denoising"},

@@ -699,7 +699,7 @@ def test_checking_leaves_global_randomness_alone():
 
 # ---- the zoo ----------------------------------------------------------------------------------------------------
 
-DIFFUSION = {"steps": 4, "channels": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4, "attention": []}
+NETWORK = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4, "attention": []}
 TINY = {
     "gan": {"latent": 8, "widths": [16]},
     "cgan": {"latent": 8, "label": 4, "width": 4, "critic_width": 4},
@@ -712,10 +712,11 @@ TINY = {
     "vae": {"channels": 4, "hidden": 16, "latent": 4},
     "dcgan": {"width": 4, "critic_width": 4, "latent": 8},
     "realnvp": {"channels": 4, "blocks": 1, "couplings": 2, "final": 2},
-    "ddpm": DIFFUSION,
-    "ddim": DIFFUSION,
+    "ddpm": {"steps": 4, **NETWORK},
+    "ddim": {"steps": 4, **NETWORK},
+    "flow_matching": NETWORK,
 }  # fmt: skip
-TINY_SAMPLER = {"ddim": {"steps": 2}, "latent_diffusion": {"steps": 2}}
+TINY_SAMPLER = {"ddim": {"steps": 2}, "flow_matching": {"steps": 2}, "latent_diffusion": {"steps": 2}}
 DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 
 

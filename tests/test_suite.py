@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench import data, features, metrics
+from genbench.builtin import MODEL_TABLE
 from genbench.contract import Recipe, override
 from genbench.errors import SuiteError
 from genbench.sources.scale import SCALE_ROWS
@@ -46,7 +47,7 @@ TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, fli
 METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
 FEATURES = ", ".join(features.extractor_names()) + ", or file.py:Object"
 DATASETS = "digits, fashion-mnist, cifar10, edges, folder, npz, or file.py:Object"
-ZOO = "cgan, cyclegan, dcgan, ddim, ddpm, gan, glow, latent_diffusion, realnvp, stylegan, vae, or file.py:Object"
+ZOO = ", ".join(sorted(MODEL_TABLE)) + ", or file.py:Object"
 
 
 @pytest.fixture(autouse=True)

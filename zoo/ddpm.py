@@ -45,7 +45,6 @@ from torch import Generator, Tensor, nn
 from genbench.contract import (
     Batch,
     Condition,
-    Count,
     DataSpec,
     LikelihoodBound,
     LikelihoodEstimate,
@@ -67,7 +66,7 @@ from zoo.denoising import (
     q_sample,
     run,
 )
-from zoo.nets import UNet, halvings
+from zoo.nets import UNetSizes, short_recipe, usual_sizes
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
 Beta = Annotated[float, Gt(0), Lt(1)]
@@ -76,16 +75,14 @@ EMBEDDED_STEPS = 1000  # the time embedding's input is always within 0 .. 1000
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(UNetSizes):
     """Sizes and constants; the paper's CIFAR-10 values are the defaults.
 
     steps: T. schedule: "linear" (paper) or "cosine". beta_first, beta_last: ends of the linear schedule. prediction:
     the network's target, "eps" (paper), "x0" or "v". error: the loss is the squared error of the prediction ("own") or
     of the noise that it implies ("eps"). variance: of the reverse steps, "fixed" (paper) or "learned". bound_weight:
     lambda of L_hybrid, used if the variance is learned.
-    channels: width of the U-Net at full resolution. multipliers: of the width at each resolution. blocks: residual
-    blocks per resolution. attention: heights with self-attention. dropout: probability. groups: largest number of
-    groups of a normalisation. padding: of a halving, as in zoo.nets.UNet.
+    The other fields: zoo.nets.UNetSizes.
     """
 
     steps: Annotated[int, Ge(2)] = 1000
@@ -96,13 +93,6 @@ class Config:
     error: Literal["own", "eps"] = "own"
     variance: Literal["fixed", "learned"] = "fixed"
     bound_weight: Weight = 1e-3
-    channels: Count = 128
-    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
-    blocks: Count = 2
-    attention: tuple[Count, ...] = (16,)
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
-    groups: Count = 32
-    padding: Literal["after", "around"] = "after"
 
 
 @dataclass(frozen=True)
@@ -116,13 +106,6 @@ class AncestralSampler:
 
     variance: Literal["large", "small", "learned"] | None = None
     clip: bool = True
-
-
-# Few groups: on a CPU the time of a group normalisation grows with their number.
-SMALL = Config(
-    100, "cosine", prediction="v", error="eps", variance="learned", channels=24, multipliers=(1, 2), blocks=1,
-    attention=(), dropout=0.0, groups=3, padding="around",
-)  # fmt: skip
 
 
 # ---- process --------------------------------------------------------------------------------------------
@@ -256,29 +239,29 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         factor = q.signal / q.spread * of_x_0 if c.error == "eps" else torch.ones_like(q.signal)  # eq. 4 solved for eps
         rows = (q.signal, q.spread, factor, *q.learned_range, q.log_variance("small"), q.posterior_mean[0])
         self.register_buffer("constants", torch.stack(rows).float(), persistent=False)
-        self.network = UNet(
-            data.shape, c.channels, c.multipliers, c.blocks, c.attention, c.dropout, c.groups, EMBEDDED_STEPS / c.steps,
-            padding=c.padding, outputs=(2 if c.variance == "learned" else 1) * data.channels,
-        )  # fmt: skip
+        outputs = (2 if c.variance == "learned" else 1) * data.channels
+        self.network = c.network(data, EMBEDDED_STEPS / c.steps, outputs)
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The paper's sizes from 32x32, smaller ones for a CPU below; fewer resolutions if the sides become odd."""
-        depth = 1 + halvings(data.height, data.width)
-        side = min(data.height, data.width)
-        if side >= 32:
-            return Config(multipliers=Config.multipliers[:depth], attention=(data.height // 2,))
-        if side >= 16:
-            return replace(SMALL, channels=16, multipliers=(1, 2, 4)[:depth])
-        return replace(SMALL, multipliers=SMALL.multipliers[:depth])
+        """The paper's choices from 32x32; below, those that a CPU trains and samples within minutes."""
+        sizes = usual_sizes(data)
+        if min(data.height, data.width) >= 32:
+            return Config(**sizes)
+        return Config(steps=100, schedule="cosine", prediction="v", error="eps", variance="learned", **sizes)
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the paper's recipe (appendix B, 800,000 steps); below, a short training for a CPU."""
-        if min(data.height, data.width) >= 32:
+        """The paper's recipes (appendix B): CIFAR-10's 800,000 steps from 32x32, CelebA-HQ's 500,000 from 256x256.
+
+        Below 32x32 a short training for a CPU.
+        """
+        side = min(data.height, data.width)
+        if side >= 256:
+            return Recipe(lr=2e-5, batch=64, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=32_000_000)
+        if side >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=102_400_000)
-        batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
-        return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
+        return short_recipe(data)
 
     @property
     def denoiser(self) -> nn.Module:

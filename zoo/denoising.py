@@ -100,6 +100,31 @@ class Rotation:
         return spread, signal
 
 
+@dataclass(frozen=True)
+class Velocity:
+    """The network predicts the slope signal' x_0 + spread' eps of x_t in a process that is linear in time.
+
+    signal_slope, spread_slope: signal' and spread'.
+    """
+
+    signal_slope: float
+    spread_slope: float
+
+    def target(self, x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
+        """The exact value of the prediction."""
+        return self.signal_slope * x_0 + self.spread_slope * noise
+
+    def x_0(self, signal: Number, spread: Number) -> tuple[Number, Number]:
+        """Factors of x_t and of the prediction in x_0."""
+        determinant = signal * self.spread_slope - spread * self.signal_slope
+        return self.spread_slope / determinant, -spread / determinant
+
+    def noise(self, signal: Number, spread: Number) -> tuple[Number, Number]:
+        """Factors of x_t and of the prediction in the noise."""
+        determinant = signal * self.spread_slope - spread * self.signal_slope
+        return -self.signal_slope / determinant, signal / determinant
+
+
 PREDICTIONS: dict[str, Prediction] = {"eps": Noise(), "x0": Image(), "v": Rotation()}
 
 
@@ -119,6 +144,30 @@ class Process(Protocol):
 
     def level(self, t: float) -> Level:
         """The level at time t."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A process in continuous time from 0 to 1 whose signal and spread are linear: at time 0, and their slopes."""
+
+    signal: float
+    spread: float
+    signal_slope: float
+    spread_slope: float
+
+    def level(self, t: float) -> Level:
+        """Signal and spread at time t."""
+        return Level(float(t), self.signal + t * self.signal_slope, self.spread + t * self.spread_slope)
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and spread at times (B,), to broadcast with images: two (B, 1, 1, 1)."""
+        t = t.view(-1, 1, 1, 1)
+        return self.signal + t * self.signal_slope, self.spread + t * self.spread_slope
+
+    @property
+    def kind(self) -> Velocity:
+        """The prediction of the slope."""
+        return Velocity(self.signal_slope, self.spread_slope)
 
 
 def linear_betas(steps: int, first: float, last: float) -> Tensor:
@@ -241,6 +290,10 @@ class Denoiser(Generic[ProcessT]):
         """The network's x_0 and noise for x (B, ...) at time t of the process: one evaluation."""
         level = self.process.level(t)
         return Denoised(x, level, self.kind, *self.predict(x, times_like(x, level.time)))
+
+    def at(self, x: Tensor, t: float) -> Tensor:
+        """The network's prediction (B, ...) for x at time t of the process."""
+        return self.predict(x, times_like(x, self.process.level(t).time))[0]
 
     def predict(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """The prediction, of the shape of x (B, C, ...), and the output's additional channels, possibly none."""

@@ -17,13 +17,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Generator, Tensor, nn
 
+from genbench.contract import Count, DataSpec, Recipe
 from genbench.errors import ModelError
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -242,6 +245,54 @@ class UNet(nn.Module):
         for level in self.up:
             h = level(h, skips, emb, gen)
         return self.last(F.silu(self.norm(h)))
+
+
+@dataclass(frozen=True)
+class UNetSizes:
+    """Sizes of a U-Net, for the Config of a model to inherit; the defaults are Ho et al.'s for CIFAR-10.
+
+    channels: width at full resolution. multipliers: of the width at each resolution. blocks: residual blocks per
+    resolution. attention: heights with self-attention. dropout: probability. groups: largest number of groups of a
+    normalisation. padding: of a halving, as in UNet.
+    """
+
+    channels: Count = 128
+    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = (16,)
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    groups: Count = 32
+    padding: Literal["after", "around"] = "after"
+
+    def network(self, data: DataSpec, time_scale: float, outputs: int | None = None) -> UNet:
+        """The U-Net for images of this shape."""
+        return UNet(
+            data.shape, self.channels, self.multipliers, self.blocks, self.attention, self.dropout, self.groups,
+            time_scale, self.padding, outputs,
+        )  # fmt: skip
+
+
+def usual_sizes(data: DataSpec) -> dict[str, Any]:
+    """Sizes of a U-Net for images of this shape, with fewer resolutions where the sides become odd.
+
+    From 256 pixels those of Ho et al. 2020 for LSUN and CelebA-HQ, from 32 those for CIFAR-10 (appendix B), attention
+    at a height of 16 or the next below. Smaller ones for a CPU below; they have few groups, because on a CPU the time
+    of a group normalisation grows with their number.
+    """
+    depth, side = 1 + halvings(data.height, data.width), min(data.height, data.width)
+    if side < 32:
+        small = {"channels": 24 if side < 16 else 16, "blocks": 1, "attention": (), "dropout": 0.0}
+        multipliers = ((1, 2) if side < 16 else (1, 2, 4))[:depth]
+        return small | {"multipliers": multipliers, "groups": 3, "padding": "around"}
+    multipliers = ((1, 1, 2, 2, 4, 4) if side >= 256 else (1, 2, 2, 2))[:depth]
+    low = [data.height >> i for i in range(len(multipliers)) if data.height >> i <= 16]
+    return {"multipliers": multipliers, "attention": tuple(low[:1]), "dropout": 0.0 if side >= 256 else 0.1}
+
+
+def short_recipe(data: DataSpec) -> Recipe:
+    """A training of these U-Nets that takes minutes on a CPU, for images below 32x32."""
+    batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
+    return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
 
 
 def halving(channels: int, padding: str) -> nn.Conv2d:

@@ -29,15 +29,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from genbench.space import density_to_mass, dequantise
-from zoo.denoising import Denoiser, Level, Schedule, times_like
+from zoo.denoising import Denoiser, Level, Line, Schedule, times_like
 
 SMALLEST_ALPHA_BAR = 1e-5  # the flow divides by its root; at this value x_t is within 1e-5 nats per pixel of noise
+FIRST_TIME = 0.01  # distance from the image at which flows in continuous time start: DDPM's first step has this spread
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ def schedule_nodes(schedule: Schedule, steps: int) -> list[Node]:
     return [angle_node(*pair) for pair in zip(angles, times, strict=True)]
 
 
+def line_nodes(line: Line, image: float, noise: float, steps: int) -> list[Node]:
+    """Nodes of a process that is linear in time, from near the image's time to the noise's: 2 steps + 1.
+
+    The distance from the image's time starts at FIRST_TIME and grows with the square of the step number.
+    """
+    ends = [FIRST_TIME + (1 - FIRST_TIME) * (i / steps) ** 2 for i in range(steps + 1)]
+    halves = [(before + after) / 2 for before, after in pairwise(ends)]
+    distances = sorted([*ends, *halves])
+    times = [image + (noise - image) * distance for distance in distances]
+    return [Node(t, line.level(t), line.signal_slope, line.spread_slope) for t in times]
+
+
 def flow_slope(denoiser: Denoiser[Any], x: Tensor, node: Node, probe: Tensor) -> tuple[Tensor, Tensor]:
     """Slope dx / dplace of the probability flow at x (B, ...), and its divergence by Hutchinson's estimator, (B,).
 
@@ -94,10 +108,12 @@ def flow_slope(denoiser: Denoiser[Any], x: Tensor, node: Node, probe: Tensor) ->
 
 @torch.inference_mode(False)  # inference mode does not allow gradients
 @torch.no_grad()
-def flow_log_density(denoiser: Denoiser[Any], x: Tensor, nodes: Sequence[Node], probe: Tensor) -> Tensor:
+def flow_log_density(
+    denoiser: Denoiser[Any], x: Tensor, nodes: Sequence[Node], probe: Tensor, prior: float = 1.0
+) -> Tensor:
     """Log density in nats of x (B, ...) at the first node (appendix D.2): (B,). 4 evaluations a step of two nodes.
 
-    Integrates x along the flow to the last node; the result is the log density there under N(0, spread^2 I) plus the
+    Integrates x along the flow to the last node; the result is the log density there under N(0, prior^2 I) plus the
     integral of the divergence. nodes: ends and middles of the steps, an odd number.
     """
     integral = x.new_zeros(len(x))
@@ -109,11 +125,11 @@ def flow_log_density(denoiser: Denoiser[Any], x: Tensor, nodes: Sequence[Node], 
         slope_4, div_4 = flow_slope(denoiser, x + h * slope_3, end, probe)
         x = x + h / 6 * (slope_1 + 2 * slope_2 + 2 * slope_3 + slope_4)
         integral = integral + h / 6 * (div_1 + 2 * div_2 + 2 * div_3 + div_4)
-    return integral - 0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+    return integral - 0.5 * ((x / prior).square() + math.log(2 * math.pi * prior**2)).flatten(1).sum(1)
 
 
 def flow_estimate(
-    denoiser: Denoiser[Any], pixels: Tensor, levels: int, nodes: Sequence[Node], gen: Generator
+    denoiser: Denoiser[Any], pixels: Tensor, levels: int, nodes: Sequence[Node], gen: Generator, prior: float = 1.0
 ) -> Tensor:
     """Log P in nats of grey levels (B, C, H, W) by the flow, with uniform dequantisation: (B,) float64 on the CPU.
 
@@ -124,6 +140,6 @@ def flow_estimate(
     scale, shift = signal * 2 * levels / (levels - 1), signal * levels / (levels - 1)
     x = scale * dequantise(pixels, levels, gen) - shift
     probe = 2 * torch.randint(2, x.shape, generator=gen, device=gen.device).to(x) - 1
-    log_density = flow_log_density(denoiser, x, nodes, probe)
+    log_density = flow_log_density(denoiser, x, nodes, probe, prior)
     dims = x[0].numel()
     return density_to_mass(log_density + dims * math.log(scale), dims, levels).to("cpu", torch.float64)

@@ -81,3 +81,31 @@ def turned(values):
 def denoiser(network, process, kind="eps"):
     """A zoo denoiser from a function of (x, t) that predicts "eps", "x0" or "v"."""
     return Denoiser(network, process, PREDICTIONS[kind])
+
+
+def best_of_points(process, x, t, points, weights, width=0.0):
+    """The best prediction of `process.kind` at x (B, ...) and one time t for a mixture of N(point, width^2)."""
+    signal, spread = (float(value) for value in process.level(float(t[0]))[1:])
+    y, places = x.double()[..., None], torch.tensor(points, dtype=torch.float64)
+    variance = (signal * width) ** 2 + spread**2
+    if variance == 0:
+        variance = 1e-12
+    nearness = torch.tensor(weights, dtype=torch.float64).log() - (y - signal * places) ** 2 / (2 * variance)
+    x_0 = places + signal * width**2 / variance * (y - signal * places)
+    x_0 = (nearness.softmax(-1) * x_0).sum(-1)
+    noise = (x - signal * x_0) / max(spread, 1e-6)
+    return process.kind.target(x_0, noise, signal, spread).to(x.dtype)
+
+
+def best_of_gaussian(process, x, t, mean, std):
+    """The best prediction of `process.kind` at x (B, ...) and times t (B,) for N(mean, std^2) on every pixel."""
+    signal, spread = (v.view(-1, *[1] * (x.dim() - 1)) for v in zip_levels(process, t))
+    variance = (signal * std) ** 2 + spread**2
+    rest = (x - signal * mean) / variance
+    return process.kind.target(mean + signal * std**2 * rest, spread * rest, signal, spread).to(x.dtype)
+
+
+def zip_levels(process, t):
+    """Signal and spread at times t (B,), float64: two (B,)."""
+    levels = [process.level(float(time)) for time in t]
+    return torch.tensor([[level.signal for level in levels], [level.spread for level in levels]], dtype=torch.float64)

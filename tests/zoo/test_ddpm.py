@@ -355,6 +355,19 @@ def test_at_32_pixels_config_and_recipe_are_the_papers():
     assert recipe.images == 800_000 * 128
 
 
+def test_at_256_pixels_config_and_recipe_are_the_papers_for_celeba_hq():
+    """Appendix B: six resolutions with attention at 16x16, no dropout, half the batch and a tenth of the step size."""
+    data = DataSpec(3, 256, 256)
+    config, recipe = DDPM.preset(data), DDPM.recipe(data)
+    assert (config.multipliers, config.attention, config.dropout) == ((1, 1, 2, 2, 4, 4), (16,), 0.0)
+    assert (recipe.lr, recipe.batch, recipe.images) == (2e-5, 64, 500_000 * 64)
+
+
+@pytest.mark.parametrize(("height", "attention"), [(32, (16,)), (64, (16,)), (36, (9,)), (48, (12,)), (33, ())])
+def test_attention_is_where_few_tokens_are(height, attention):
+    assert DDPM.preset(DataSpec(3, height, height)).attention == attention
+
+
 def test_a_learned_variance_cannot_be_sampled_from_a_fixed_one():
     with pytest.raises(ModelError, match=r"DDPM: sampler.variance: found 'learned', allowed: large, small with"):
         tiny(AncestralSampler("learned"))
