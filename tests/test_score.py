@@ -477,7 +477,7 @@ def test_sets_that_cannot_be_compared_are_one_line(digits, tmp_path):
         "fake: images of (channels, height, width) (3,"
     )
     assert message(by_pixels, random_images(9, 8, 8), "digits").endswith("allowed: grey-level indices 0 to 16")
-    assert message(by_pixels, small, small, metrics=["fdi"]).startswith("unknown metric 'fdi'; did you mean 'fid'?")
+    assert message(by_pixels, small, small, metrics=["fidd"]).startswith("unknown metric 'fidd'; did you mean 'fid'?")
     assert message(by_pixels, small, small, metrics=["is", "bits_per_dim"]) == (
         "--metrics: none of them is available: is: features 'pixels' give no class probabilities; "
         "bits_per_dim: samples only: there is no network"

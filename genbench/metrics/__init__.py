@@ -14,17 +14,21 @@ from pathlib import Path
 from genbench.code_hash import plugin_hash
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.classes import CLASSES
+from genbench.metrics.cmmd import CMMD, clip_kernel_distance
 from genbench.metrics.conditional import CONDITIONAL
 from genbench.metrics.cost import COSTS
 from genbench.metrics.fd_infinity import FD_INFINITY, frechet_distance_infinity
+from genbench.metrics.fld import FLD, feature_likelihood_divergence
 from genbench.metrics.frechet import FID, frechet_distance
 from genbench.metrics.inception_score import IS, inception_score
 from genbench.metrics.kernel import KID, KID_SUBSETS, kernel_distance
 from genbench.metrics.likelihood import LIKELIHOOD_METRICS
 from genbench.metrics.manifold import MANIFOLD, ManifoldScores, precision_recall
 from genbench.metrics.memorisation import MEMORISATION, authenticity_share, ct_score, memorised_share
+from genbench.metrics.mind import MIND, monge_inception_distance
 from genbench.metrics.paths import PPL, perceptual_path_length
 from genbench.metrics.per_class import PER_CLASS_FID, per_class_frechet_distance
+from genbench.metrics.rke import RKE, renyi_kernel_entropy
 from genbench.metrics.spatial import SFID, spatial_frechet_distance
 from genbench.metrics.trained_classifier import CAS, classification_accuracy_score
 from genbench.metrics.translation import TRANSLATIONS
@@ -38,7 +42,9 @@ __all__ = [
     "Value",
     "authenticity_share",
     "classification_accuracy_score",
+    "clip_kernel_distance",
     "ct_score",
+    "feature_likelihood_divergence",
     "frechet_distance",
     "frechet_distance_infinity",
     "get",
@@ -46,18 +52,21 @@ __all__ = [
     "kernel_distance",
     "memorised_share",
     "metric_names",
+    "monge_inception_distance",
     "per_class_frechet_distance",
     "perceptual_path_length",
     "precision_recall",
+    "renyi_kernel_entropy",
     "sliced_wasserstein_distance",
     "spatial_frechet_distance",
     "vendi_score",
 ]
 
-OF_SAMPLES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, IS, *MANIFOLD, VENDI, SLICED_WASSERSTEIN, *CLASSES)
+DISTANCES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, CMMD, MIND)
+OF_SAMPLES = (*DISTANCES, IS, *MANIFOLD, VENDI, RKE, SLICED_WASSERSTEIN, *CLASSES)
 OF_CLASSES = (*CONDITIONAL, PER_CLASS_FID, CAS)
 BUILT_IN: dict[str, Metric] = {
-    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)
+    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, FLD, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)
 }
 
 

@@ -45,7 +45,7 @@ UNIT_BOUNDS: dict[str, tuple[float, float]] = {
     "similarity": (-1, 1),
     **dict.fromkeys(
         ("feature^2", "balls / k", "pixel range", "grey range", "distance", "distance / step^2", "bits/dim", "images/s",
-         "ms", "evaluations/image", "parameters", "MiB"),
+         "1000 MMD^2", "ms", "evaluations/image", "parameters", "MiB"),
         (0, math.inf),
     ),
 }  # fmt: skip

@@ -8,65 +8,129 @@ distributions agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import Z95, Array, Known, matrix, normal_interval, pair, with_normal_interval
+from genbench.metrics.arrays import (
+    Z95,
+    Array,
+    Known,
+    checked_pair,
+    checked_rows,
+    normal_interval,
+    with_normal_interval,
+)
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, first_order_variance
 from genbench.metrics.degenerate import refuse_equal_rows
+from genbench.metrics.gram import (
+    Kernel,
+    PairSums,
+    Rows,
+    across_member_sums,
+    across_sums,
+    members,
+    own_member_sums,
+    own_sums,
+    single,
+)
 from genbench.metrics.readings import FEATURES
 
-_BLOCK = 1024  # rows of the kernel matrix in memory at a time
 _SUBSETS, _SUBSET_SIZE, _SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's
 
 
-def kernel(x: Array, y: Array) -> Array:
-    """(x'y / D + 1)^3 of rows x (N, D) and y (M, D): (N, M)."""
-    k = x @ y.T / x.shape[1] + 1.0
-    return k * k * k
+def cubic(features: int) -> Kernel:
+    """(g / D + 1)^3 - 1 of inner products g (B, M) of rows of D features.
+
+    The constant cancels in the distance; without it there are more digits for the differences.
+    """
+
+    def kernel(g: Rows) -> Rows:
+        g *= np.float32(1 / features)
+        factor = g + np.float32(3)
+        factor *= g
+        factor += np.float32(3)
+        return np.multiply(factor, g, out=g)
+
+    return kernel
 
 
-def row_sums(x: Array, y: Array) -> Array:
-    """Sums over y (M, D) of k(x_i, y_j): (N,), without the whole matrix in memory."""
-    return np.concatenate([kernel(x[i : i + _BLOCK], y).sum(axis=1) for i in range(0, len(x), _BLOCK)])
-
-
-def other_means(x: Array) -> Array:
-    """Means over the other rows of k(x_i, x_j), j != i: (N,)."""
-    own = (np.square(x).sum(axis=1) / x.shape[1] + 1.0) ** 3
-    return (row_sums(x, x) - own) / (len(x) - 1)
+def other_means(x: Rows) -> PairSums:
+    """Means over the other rows of k(x_i, x_j), j != i: (N,), and the sum of squares over pairs."""
+    sums = own_sums(x, cubic(x.shape[1]))
+    return sums._replace(rows=sums.rows / (len(x) - 1))
 
 
 def reference_similarity(real: Any) -> dict[str, Array]:
-    """Mean of k(r_i, r_j), i != j, over a reference (M, D), which `kid` takes as `known`: ().
+    """Mean of k(r_i, r_j) - 1, i != j, over a reference (M, D), which `kid` takes as `known`: ().
 
     Quadratic in M. Raises as `arrays.matrix`.
     """
-    return {"mean": np.asarray(other_means(matrix("real", real, least=2)).mean())}
+    return {"mean": np.asarray(other_means(single(checked_rows("real", real, least=2))).rows.mean())}
 
 
-def unbiased(fake: Array, real: Array, known: Known = None) -> tuple[float, Array]:
-    """The unbiased estimate, and (N,) the first-order effect of each fake row up to a constant.
+class Estimate(NamedTuple):
+    """The unbiased estimate, and of the fake rows (N,): means of the kernel over fake and real, sum of squares."""
 
-    known: reference_similarity of real, where it is known.
-    """
-    within, across = other_means(fake), row_sums(fake, real) / len(real)
-    among_real = known["mean"] if known else other_means(real).mean()
-    return float(within.mean() + among_real - 2 * across.mean()), 2 * (within - across)
+    value: float
+    within: PairSums
+    across: Array
+
+    @property
+    def effects(self) -> Array:
+        """The first-order effect of each fake row (N,) up to a constant."""
+        return 2 * (self.within.rows - self.across)
 
 
-def subset_estimates(
-    fake: Array, real: Array, subsets: int, subset_size: int, seed: int
-) -> Iterator[tuple[float, Array]]:
-    """`unbiased` of pairs of subsets that are drawn as torch-fidelity draws them."""
+def unbiased(fake: Rows, real: Rows, known: Known = None) -> Estimate:
+    """The estimate over all pairs; known: reference_similarity of real, where it is known."""
+    within, across = other_means(fake), across_sums(fake, real, cubic(fake.shape[1])).rows / len(real)
+    among_real = known["mean"] if known else other_means(real).rows.mean()
+    return Estimate(float(within.rows.mean() + among_real - 2 * across.mean()), within, across)
+
+
+class Subsets(NamedTuple):
+    """Row numbers of subsets: fake (S, size), real (S, size)."""
+
+    fake: NDArray[np.int64]
+    real: NDArray[np.int64]
+
+
+class SubsetEstimates(NamedTuple):
+    """Of each subset `unbiased` (S,) and the first-order effects of its fake rows (S, size)."""
+
+    values: Array
+    effects: Array
+
+
+def draw(n: int, m: int, subsets: int, size: int, seed: int) -> Subsets:
+    """Subsets of n fake and m real rows as torch-fidelity draws them."""
     rng = np.random.RandomState(seed)  # the legacy generator, to draw torch-fidelity's subsets
-    for _ in range(subsets):
-        rows = rng.choice(len(fake), subset_size, replace=False), rng.choice(len(real), subset_size, replace=False)
-        yield unbiased(fake[rows[0]], real[rows[1]])
+    pairs = [(rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)) for _ in range(subsets)]
+    return Subsets(*(np.array(rows) for rows in zip(*pairs, strict=True)))
+
+
+def subset_estimates(fake: Rows, real: Rows, drawn: Subsets) -> SubsetEstimates:
+    """The estimates of pairs of subsets, by the products of each subset or of all rows, whichever are fewer."""
+    count, size = drawn.fake.shape
+    n, m = len(fake), len(real)
+    if count * 2 * size**2 > n**2 / 2 + m**2 / 2 + n * m:
+        return _estimates_of_all_products(fake, real, drawn)
+    each = [unbiased(fake[a], real[b]) for a, b in zip(*drawn, strict=True)]
+    return SubsetEstimates(np.array([e.value for e in each]), np.array([e.effects for e in each]))
+
+
+def _estimates_of_all_products(fake: Rows, real: Rows, drawn: Subsets) -> SubsetEstimates:
+    size, kernel = drawn.fake.shape[1], cubic(fake.shape[1])
+    in_fake, in_real = members(drawn.fake, len(fake)), members(drawn.real, len(real))
+    within = np.take_along_axis(own_member_sums(fake, in_fake, kernel).T, drawn.fake, axis=1) / (size - 1)
+    among_real = np.take_along_axis(own_member_sums(real, in_real, kernel).T, drawn.real, axis=1) / (size - 1)
+    across = np.take_along_axis(across_member_sums(fake, real, in_real, kernel).T, drawn.fake, axis=1) / size
+    values = within.mean(axis=1) + among_real.mean(axis=1) - 2 * across.mean(axis=1)
+    return SubsetEstimates(values, 2 * (within - across))
 
 
 def kernel_distance(
@@ -84,31 +148,28 @@ def kernel_distance(
         metrics.kernel_distance(fake=fake, real=real)  # 0.90
         metrics.kernel_distance(fake=fake, real=real, subsets=10, subset_size=100)  # 0.91
     """
-    fake, real = pair(fake, real)
+    fake, real = map(single, checked_pair(fake, real))
     refuse_equal_rows("kernel_distance", "reference", real)
     if subsets is None:
-        return unbiased(fake, real)[0]
+        return unbiased(fake, real).value
     most = min(len(fake), len(real))
     if subsets < 1 or not 2 <= subset_size <= most:
         raise GenbenchError(
             f"kernel_distance: found subsets={subsets}, subset_size={subset_size}; "
             f"allowed: subsets of at least 1, subset_size 2..{most} (the smaller set)"
         )
-    return float(np.mean([estimate for estimate, _ in subset_estimates(fake, real, subsets, subset_size, seed)]))
+    return float(subset_estimates(fake, real, draw(len(fake), len(real), subsets, subset_size, seed)).values.mean())
 
 
-def interaction(x: Array) -> float:
-    """Variance of the second-order term of the mean of k(x_i, x_j), i != j, over draws of N >= 4 rows x (N, D).
+def interaction(within: PairSums) -> float:
+    """Variance of the second-order term of the mean of k(x_i, x_j), i != j, over draws of N >= 4 rows.
 
-    It is 2 E h^2 / (N (N - 1)), h the kernel less the means of its row and column, estimated from the pairs.
+    It is 2 E h^2 / (N (N - 1)), h the kernel less the means of its row and column. within: of the rows, the means a_i.
+    With their mean m, the sum of h^2 over pairs is that of k^2 less N (N - 1) m^2 less 2 N times that of (a_i - m)^2.
     """
-    n, means, total = len(x), other_means(x), 0.0
-    for start in range(0, n, _BLOCK):
-        rest = kernel(x[start : start + _BLOCK], x) - means[start : start + _BLOCK, None] - means + means.mean()
-        local = np.arange(len(rest))
-        rest[local, start + local] = 0.0
-        total += float(np.square(rest).sum())
-    return 2 * total / (n * (n - 3)) / (n * (n - 1))
+    n, mean = len(within.rows), float(within.rows.mean())
+    total = within.squares - n * (n - 1) * mean**2 - 2 * n * float(np.square(within.rows - mean).sum())
+    return 2 * max(total, 0.0) / (n * (n - 3)) / (n * (n - 1))
 
 
 def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
@@ -119,30 +180,36 @@ def kid(*, fake: Any, real: Any, known: Known = None) -> Value:
     but the interval would then contain the truth too rarely where the sets agree, because low values come with low
     variances.
     """
-    fake, real = pair(fake, real)
+    fake, real = map(single, checked_pair(fake, real))
     refuse_equal_rows("kid", "reference", real)
-    value, effects = unbiased(fake, real, known)
-    if len(fake) < FEW:
+    return with_second_order(unbiased(fake, real, known))
+
+
+def with_second_order(estimate: Estimate, scale: float = 1.0, least: float = -np.inf) -> Value:
+    """The estimate times `scale` with the interval that `kid` describes, cut at `least`."""
+    value, effects = scale * estimate.value, scale * estimate.effects
+    if len(effects) < FEW:
         how = "of the first-order effect of each generated sample, the reference fixed"
-        return with_normal_interval(value, effects, how)
+        return with_normal_interval(value, effects, how, least=least)
     first = first_order_variance([effects])
     how = "normal 95 %: +- 1.96 standard errors, first and second order in the generated samples, the reference fixed"
-    return normal_interval(value, max(first - interaction(fake) / 2, first / 2), how)
+    return normal_interval(value, max(first - scale**2 * interaction(estimate.within) / 2, first / 2), how, least=least)
 
 
+_ARITHMETIC = "float32 products, float64 sums"
 _CANNOT_DETECT = "Does not detect differences beyond the first three moments of features, nor copies of train images."
 
 KID = Metric(
     name="kid",
     title="KID",
-    version=2,
+    version=3,
     better="lower",
     unit="MMD^2",
     reads=FEATURES,
     compute=kid,
     least={"fake": 2, "real": 2},
-    protocol={"kernel": "(x'y / D + 1)^3", "estimator": "unbiased, all pairs", "arithmetic": "float64"},
-    of_reference=OfReference("mean of (x'y / D + 1)^3 over pairs", reference_similarity),
+    protocol={"kernel": "(x'y / D + 1)^3", "estimator": "unbiased, all pairs", "arithmetic": _ARITHMETIC},
+    of_reference=OfReference("mean of (x'y / D + 1)^3 - 1 over pairs, float32 products", reference_similarity),
     cannot_detect=_CANNOT_DETECT,
 )
 
@@ -153,13 +220,12 @@ def kid_subsets(*, fake: Any, real: Any) -> Value:
     A subset's estimate is that of all pairs plus the noise of drawing it. The standard error of the first part follows
     from the first-order effects of the samples within subsets; that of the second is of a mean over subsets.
     """
-    fake, real = pair(fake, real)
+    fake, real = map(single, checked_pair(fake, real))
     refuse_equal_rows("kid_subsets", "reference", real)
     size = min(_SUBSET_SIZE, len(fake), len(real))
-    drawn = list(subset_estimates(fake, real, _SUBSETS, size, _SUBSET_SEED))
-    estimates = np.array([estimate for estimate, _ in drawn])
-    value, spread = float(estimates.mean()), float(estimates.std())
-    variance = np.mean([effects.var(ddof=1) for _, effects in drawn]) / len(fake) + spread**2 / _SUBSETS
+    estimates = subset_estimates(fake, real, draw(len(fake), len(real), _SUBSETS, size, _SUBSET_SEED))
+    value, spread = float(estimates.values.mean()), float(estimates.values.std())
+    variance = estimates.effects.var(axis=1, ddof=1).mean() / len(fake) + spread**2 / _SUBSETS
     half = Z95 * float(np.sqrt(variance))
     how = (
         "normal 95 %: +- 1.96 standard errors of the first-order effect of each generated sample and of the draw of "
@@ -172,7 +238,7 @@ def kid_subsets(*, fake: Any, real: Any) -> Value:
 KID_SUBSETS = Metric(
     name="kid_subsets",
     title="KID (subsets)",
-    version=1,
+    version=2,
     better="lower",
     unit="MMD^2",
     reads=FEATURES,
@@ -184,7 +250,7 @@ KID_SUBSETS = Metric(
         "subsets": _SUBSETS,
         "subset_size": f"min({_SUBSET_SIZE}, N, M)",
         "subset_seed": _SUBSET_SEED,
-        "arithmetic": "float64",
+        "arithmetic": _ARITHMETIC,
     },
     cannot_detect=_CANNOT_DETECT,
 )

@@ -21,13 +21,13 @@ from genbench.metrics.readings import GENERATED
 _TINY = np.finfo(np.float64).tiny
 
 
-def directions(fake: Any) -> Array:
+def directions(metric: str, fake: Any) -> Array:
     """Rows (N, D) divided by their norms; Degenerate when one is all zero."""
     rows = matrix("fake", fake, least=1)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     zero = int((norms == 0).sum())
     if zero:
-        raise Degenerate(f"vendi: {zero} of {len(rows)} rows are all zero and have no direction")
+        raise Degenerate(f"{metric}: {zero} of {len(rows)} rows are all zero and have no direction")
     return rows / norms
 
 
@@ -54,14 +54,14 @@ def vendi_score(*, fake: Any) -> float:
 
         metrics.vendi_score(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
     """
-    return float(np.exp(entropies(directions(fake)).mean()))
+    return float(np.exp(entropies(directions("vendi", fake)).mean()))
 
 
 def vendi(*, fake: Any) -> Value:
     """vendi_score with an interval over the fake samples; TooFewSamples for a single one."""
     if len(fake) < 2:
         raise TooFewSamples("vendi: 1 generated sample; needs at least 2")
-    shares = entropies(directions(fake))
+    shares = entropies(directions("vendi", fake))
     value = float(np.exp(shares.mean()))
     how = "of the first-order effect of each generated sample; small-sample bias not included"
     return with_normal_interval(value, value * shares, how, least=1.0)

@@ -97,13 +97,17 @@ def squared_distance(fake: Any, real: Any, projections: int, seed: int) -> tuple
     if projections < 1:
         raise GenbenchError(f"projections: found {projections}, allowed: at least 1")
     refuse_equal_rows("sliced_wasserstein", "reference", real)
+    return mean_squared_distance(fake, real, directions(fake.shape[1], projections, seed))
+
+
+def mean_squared_distance(fake: np.ndarray, real: np.ndarray, along: Array) -> tuple[float, Array]:
+    """Mean of W2^2 along directions (L, P), and the first-order effect (N,) of each fake row on it up to a constant."""
     cut, total, effects = quantile_steps(len(fake), len(real)), 0.0, np.zeros(len(fake))
-    along = directions(fake.shape[1], projections, seed)
-    for start in range(0, projections, _DIRECTION_BLOCK):
+    for start in range(0, len(along), _DIRECTION_BLOCK):
         t = along[start : start + _DIRECTION_BLOCK]
         squared, more = transport(project(fake, t), project(real, t), cut)
         total, effects = total + float(squared.sum()), effects + more
-    return total / projections, effects / projections
+    return total / len(along), effects / len(along)
 
 
 def sliced_wasserstein_distance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from genbench.metrics.readings.images import (
     BY_CLASS,
+    CLIP,
     CONDITION,
     FEATURES,
     GENERATED,
@@ -16,6 +17,6 @@ from genbench.metrics.readings.images import (
 from genbench.metrics.readings.network import COST, LIKELIHOOD, PATHS, TRANSLATION
 
 __all__ = [
-    "BY_CLASS", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "PATHS", "PIXELS",
-    "PROBABILITIES", "SPATIAL", "TRANSLATION",
+    "BY_CLASS", "CLIP", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "PATHS",
+    "PIXELS", "PROBABILITIES", "SPATIAL", "TRANSLATION",
 ]  # fmt: skip

@@ -51,6 +51,17 @@ class _Features(_Generated):
         return Arguments({"fake": fake, "real": real, **known}, len(fake), len(real))
 
 
+class _Clip(_Features):
+    """Features of CLIP's image encoder: as `features`."""
+
+    name = "clip"
+
+    def missing(self, setting: Setting) -> str:
+        if setting.extractor.startswith("clip-"):
+            return ""
+        return f"features '{setting.extractor}' are not CLIP's; allowed: clip-vit-l-14-336px (as published), clip-..."
+
+
 class _Spatial(_Features):
     """Features that keep positions in the image: fake (N, S), real (M, S)."""
 
@@ -198,3 +209,4 @@ def labels_of(images: Any) -> np.ndarray:
 
 FEATURES, GENERATED, SPATIAL, PROBABILITIES = _Features(), _Generated(), _Spatial(), _Probabilities()
 MEMORY, PIXELS, BY_CLASS, CONDITION, LABELLED = _Memory(), _Pixels(), _ByClass(), _Condition(), _Labelled()
+CLIP = _Clip()

@@ -1,0 +1,63 @@
+"""RKE: the Renyi kernel entropy of order 2 as a number of samples (Jalali et al. 2023; Ospanov and Farnia 2024).
+
+    RKE = 1 / |K / n|_F^2 = n^2 / sum_{i, j} k(x_i, x_j)^2,   k: cosine of the angle between features i and j
+
+It is the Vendi score of order 2, with the same kernel as `vendi`: n identical samples score 1, n orthogonal ones n.
+Its value settles with far fewer samples than that of order 1, because rare samples hardly count in a sum of squares.
+With X the features divided by their norms, |K|_F is also |X' X|_F: the smaller matrix is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genbench.errors import TooFewSamples
+from genbench.metrics.arrays import Array, with_normal_interval
+from genbench.metrics.base import Metric, Value
+from genbench.metrics.readings import GENERATED
+from genbench.metrics.vendi import directions
+
+
+def mean_squares(x: Array) -> Array:
+    """Means over all j of (x_i' x_j)^2 of rows x (N, D): (N,)."""
+    n, d = x.shape
+    if d < n:
+        return np.asarray(np.einsum("nd,nd->n", x @ (x.T @ x / n), x))
+    return np.asarray(np.square(x @ x.T).mean(axis=1))
+
+
+def renyi_kernel_entropy(*, fake: Any) -> float:
+    """Effective number of different samples, of order 2, among features fake (N, D): 1 to min(N, D).
+
+    Higher is more diverse. Raises GenbenchError for another shape or no rows; Degenerate for a row of zeros,
+    CellFailure for values that are not finite.
+
+        metrics.renyi_kernel_entropy(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
+    """
+    return float(1 / mean_squares(directions("rke", fake)).mean())
+
+
+def rke(*, fake: Any) -> Value:
+    """renyi_kernel_entropy with an interval over the fake samples; TooFewSamples for a single one."""
+    if len(fake) < 2:
+        raise TooFewSamples("rke: 1 generated sample; needs at least 2")
+    squares = mean_squares(directions("rke", fake))
+    value = float(1 / squares.mean())
+    how = "of the first-order effect of each generated sample; small-sample bias not included"
+    return with_normal_interval(value, -2 * value**2 * squares, how, least=1.0)
+
+
+RKE = Metric(
+    name="rke",
+    title="RKE",
+    version=1,
+    better="higher",
+    unit="samples",
+    reads=GENERATED,
+    compute=rke,
+    least={"fake": 2},
+    protocol={"kernel": "cosine of features", "order": 2, "arithmetic": "float64"},
+    cannot_detect="Does not detect unrealistic samples, nor missing rare modes: they hardly count in the value.",
+)
