@@ -106,7 +106,7 @@ class SubsetEstimates(NamedTuple):
     effects: Array
 
 
-def draw(n: int, m: int, subsets: int, size: int, seed: int) -> Subsets:
+def subset_rows(n: int, m: int, subsets: int, size: int, seed: int) -> Subsets:
     """Subsets of n fake and m real rows as torch-fidelity draws them."""
     rng = np.random.RandomState(seed)  # the legacy generator, to draw torch-fidelity's subsets
     pairs = [(rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)) for _ in range(subsets)]
@@ -158,7 +158,9 @@ def kernel_distance(
             f"kernel_distance: found subsets={subsets}, subset_size={subset_size}; "
             f"allowed: subsets of at least 1, subset_size 2..{most} (the smaller set)"
         )
-    return float(subset_estimates(fake, real, draw(len(fake), len(real), subsets, subset_size, seed)).values.mean())
+    return float(
+        subset_estimates(fake, real, subset_rows(len(fake), len(real), subsets, subset_size, seed)).values.mean()
+    )
 
 
 def interaction(within: PairSums) -> float:
@@ -223,7 +225,7 @@ def kid_subsets(*, fake: Any, real: Any) -> Value:
     fake, real = map(single, checked_pair(fake, real))
     refuse_equal_rows("kid_subsets", "reference", real)
     size = min(_SUBSET_SIZE, len(fake), len(real))
-    estimates = subset_estimates(fake, real, draw(len(fake), len(real), _SUBSETS, size, _SUBSET_SEED))
+    estimates = subset_estimates(fake, real, subset_rows(len(fake), len(real), _SUBSETS, size, _SUBSET_SEED))
     value, spread = float(estimates.values.mean()), float(estimates.values.std())
     variance = estimates.effects.var(axis=1, ddof=1).mean() / len(fake) + spread**2 / _SUBSETS
     half = Z95 * float(np.sqrt(variance))

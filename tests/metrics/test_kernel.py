@@ -59,7 +59,7 @@ def test_equals_the_double_sum_for_any_block_size(monkeypatch):
 
 def test_subsets_by_the_products_of_all_rows_are_those_by_the_products_of_each(monkeypatch):
     fake, real = normal(0, 90, 5).astype("f4"), normal(1, 70, 5).astype("f4") + 0.5
-    drawn = kernel.draw(90, 70, 40, 30, seed=1)
+    drawn = kernel.subset_rows(90, 70, 40, 30, seed=1)
     monkeypatch.setattr(gram, "BLOCK", 32)
     by_all = kernel.subset_estimates(fake, real, drawn)
     each = [kernel.unbiased(fake[a], real[b]) for a, b in zip(*drawn, strict=True)]
