@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import bdtr
 
 from genbench.errors import CellFailure, Undefined
 from genbench.metrics.base import Metric, Value
@@ -50,6 +49,8 @@ def latency(*, cost: Cost) -> Value:
 
 def median_interval(times: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % interval of the median of the repeats, divided and multiplied by BETWEEN_PROCESSES; None below 6."""
+    from scipy.special import bdtr  # late: reading a suite names metrics and must be fast
+
     count = len(times)
     outside = int((bdtr(np.arange(count // 2), count, 0.5) <= (1 - LEVEL) / 2).sum())
     if outside == 0:
