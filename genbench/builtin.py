@@ -219,6 +219,8 @@ METRIC_LINES = {
     "recall": "share of real images that lie near sample features",
     "density": "how many neighbourhoods of real features contain a sample",
     "coverage": "share of real neighbourhoods that contain a sample",
+    "clipped_density": "share of samples near real ones, not fooled by outliers: falls linearly with bad samples",
+    "clipped_coverage": "share of real neighbourhoods filled, on the scale of the share of good samples",
     "vendi": "effective number of different samples",
     "rke": "effective number of different samples, rare ones counting little (Renyi entropy of order 2)",
     "sliced_wasserstein": "Wasserstein-2 distance of pixels, averaged over projections",

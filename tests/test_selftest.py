@@ -102,8 +102,12 @@ def without_shuffling(random_state):
     return InOrder
 
 
-def itself_a_neighbour(squared_radii):
-    return lambda rows, k: np.full(len(rows), 1e-3) if k == 1 else squared_radii(rows, k - 1)
+def itself_a_neighbour(others):
+    def wrong(rows, k):
+        found = others(rows, k)
+        return found._replace(squared=np.concatenate([0 * found.squared[:, :1] + 1e-3, found.squared[:, :-1]], axis=1))
+
+    return wrong
 
 
 def no_log_det(forward):
@@ -139,7 +143,7 @@ FAULTS = {
     "splits not shuffled": ("stored in order", "numpy.random:RandomState", without_shuffling),
     "entropy in bits": ("IS of 10 sure classes", "genbench.metrics.inception_score:divergences",
                         lambda f: lambda p: f(p) / math.log(2)),
-    "self counts as neighbour": ("recall", "genbench.metrics.manifold:squared_radii", itself_a_neighbour),
+    "self counts as neighbour": ("recall", "genbench.metrics.neighbour_pass:others", itself_a_neighbour),
     "directions too long": ("sliced W2", "genbench.metrics.wasserstein:directions", lambda f: lambda *a: 2 * f(*a)),
     "eigenvalues in bits": ("Vendi", "genbench.metrics.vendi:entropies", lambda f: lambda x: f(x) / math.log(2)),
     "loose threshold": ("memorised share of fresh", "genbench.metrics.memorisation:close_to_train",

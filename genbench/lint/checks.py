@@ -24,7 +24,8 @@ ENOUGH = 2_000  # samples below which several numbers still move with how many t
 LEAST = 100  # images that a test by chance needs
 SINGULAR = ("fid", "sfid")  # metrics that read the covariance of all features
 BIASED = (  # other metrics whose expected value depends on the number of samples
-    "is", "per_class_fid", "vendi", "rke", "precision", "recall", "density", "coverage", "sliced_wasserstein", "mind",
+    "is", "per_class_fid", "vendi", "rke", "precision", "recall", "density", "coverage", "clipped_coverage",
+    "sliced_wasserstein", "mind",
     "cmmd", "fld",
 )  # fmt: skip
 

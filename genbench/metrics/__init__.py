@@ -14,6 +14,7 @@ from pathlib import Path
 from genbench.code_hash import plugin_hash
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.classes import CLASSES
+from genbench.metrics.clipped import CLIPPED
 from genbench.metrics.cmmd import CMMD, clip_kernel_distance
 from genbench.metrics.conditional import CONDITIONAL
 from genbench.metrics.cost import COSTS
@@ -63,7 +64,7 @@ __all__ = [
 ]
 
 DISTANCES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, CMMD, MIND)
-OF_SAMPLES = (*DISTANCES, IS, *MANIFOLD, VENDI, RKE, SLICED_WASSERSTEIN, *CLASSES)
+OF_SAMPLES = (*DISTANCES, IS, *MANIFOLD, *CLIPPED, VENDI, RKE, SLICED_WASSERSTEIN, *CLASSES)
 OF_CLASSES = (*CONDITIONAL, PER_CLASS_FID, CAS)
 BUILT_IN: dict[str, Metric] = {
     m.name: m for m in (*OF_SAMPLES, *MEMORISATION, FLD, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)

@@ -141,6 +141,13 @@ class Inputs:
         """Features of the reference images."""
         raise NotImplementedError
 
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What several metrics of a row share: made at the first request under this name."""
+        shared = self.__dict__.setdefault("_shared", {})
+        if name not in shared:
+            shared[name] = make()
+        return shared[name]
+
     def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
         """What a metric needs of the reference's features alone."""
         return part.compute(self.real.vectors)

@@ -23,6 +23,7 @@ from genbench.errors import Degenerate, TooFewSamples
 from genbench.metrics.arrays import Array, matrix
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
+from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import MEMORY
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def feature_likelihood_divergence(*, fake: Any, train: Any, held_out: Any) -> fl
     return float(divergences(fake, train, held_out).mean())
 
 
-def fld(*, fake: Any, train: Any, held_out: Any) -> Value:
-    """feature_likelihood_divergence with an interval over the held-out samples, both mixtures fixed."""
+def fld(*, fake: Any, train: Any, held_out: Any, near: NeighbourPass | None = None) -> Value:
+    """feature_likelihood_divergence with an interval over the held-out samples; near is not used."""
     return mean_interval(divergences(fake, train, held_out), "held-out samples, both mixtures fixed")
 
 

@@ -27,21 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError, TooFewSamples
-from genbench.metrics.arrays import Z95, Array, matrix
+from genbench.metrics.arrays import Z95, Array, checked_rows
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.degenerate import refuse_equal_rows
-from genbench.metrics.manifold import DISTANCE_BLOCK, share, squared_distances
+from genbench.metrics.manifold import share
+from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import MEMORY
 
 MEMORISED_ALPHA = 0.01
 _LEAST_IN_CELL = 20  # the paper's tau, in generated samples
-
-
-class Nearest(NamedTuple):
-    """Of each row: which train row is nearest (N,) and how far it is (N,)."""
-
-    which: NDArray[np.intp]
-    distance: Array
 
 
 class Separation(NamedTuple):
@@ -52,38 +46,20 @@ class Separation(NamedTuple):
     error: float
 
 
-def nearest_train_rows(rows: Array, train: Array, own: NDArray[np.intp] | None = None) -> Nearest:
-    """The nearest train row (M, D) of each row (N, D); own (N,): the train row that a row itself is, not counted.
-
-    Inner products find the row; its distance is then computed from the difference, so that a copy has exactly 0.
-    """
-    origin = train.mean(axis=0)
-    rows, train = rows - origin, train - origin
-    index = np.zeros(len(rows), dtype=np.intp)
-    for start in range(0, len(rows), DISTANCE_BLOCK):
-        block = squared_distances(rows[start : start + DISTANCE_BLOCK], train)
-        if own is not None:
-            block[np.arange(len(block)), own[start : start + DISTANCE_BLOCK]] = np.inf
-        index[start : start + DISTANCE_BLOCK] = block.argmin(axis=1)
-    distance = np.empty(len(rows))
-    for start in range(0, len(rows), DISTANCE_BLOCK):
-        part = slice(start, start + DISTANCE_BLOCK)
-        distance[part] = np.linalg.norm(rows[part] - train[index[part]], axis=1)
-    return Nearest(index, distance)
-
-
-def _checked(train: Any, **others: Any) -> list[Array]:
-    """Train and the others as float64, in order; raises as `arrays.matrix`, and GenbenchError when D differs."""
-    train = matrix("train", train, 2)
-    matrices = {name: matrix(name, rows, 1) for name, rows in others.items()}
-    for name, rows in matrices.items():
+def _checked(train: Any, **others: Any) -> list[NDArray[Any]]:
+    """Train and the others, in order; raises as `arrays.checked_rows`, and GenbenchError when D differs."""
+    train = checked_rows("train", train, 2)
+    checked = {name: checked_rows(name, rows, 1) for name, rows in others.items()}
+    for name, rows in checked.items():
         if rows.shape[1] != train.shape[1]:
             raise GenbenchError(f"{name} has {rows.shape[1]} features a row and train {train.shape[1]}; must agree")
-    return [train, *matrices.values()]
+    return [train, *checked.values()]
 
 
-def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArray[np.bool_]:
-    """Which fake rows (N,) are at most as far from train as the threshold."""
+def close_to_train(
+    fake: Any, train: Any, held_out: Any, alpha: float, near: NeighbourPass | None = None
+) -> NDArray[np.bool_]:
+    """Which fake rows (N,) are at most as far from train as the threshold; near: of fake and train, made if None."""
     if not 0 < alpha < 1:
         raise GenbenchError(f"alpha: found {alpha}, allowed: above 0 and below 1")
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
@@ -92,8 +68,9 @@ def close_to_train(fake: Any, train: Any, held_out: Any, alpha: float) -> NDArra
     if rank < 1:
         least = math.ceil(1 / alpha) - 1
         raise TooFewSamples(f"held_out: found {len(held_out)} rows, allowed: at least {least}")
-    threshold = np.sort(nearest_train_rows(held_out, train).distance)[rank - 1]
-    return nearest_train_rows(fake, train).distance <= threshold
+    near = near or NeighbourPass(fake, train)
+    threshold = np.sort(near.nearest_to(held_out).squared)[rank - 1]
+    return np.asarray(near.nearest.squared <= threshold)
 
 
 def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = MEMORISED_ALPHA) -> float:
@@ -110,18 +87,17 @@ def memorised_share(*, fake: Any, train: Any, held_out: Any, alpha: float = MEMO
     return float(close_to_train(fake, train, held_out, alpha).mean())
 
 
-def memorised(*, fake: Any, train: Any, held_out: Any) -> Value:
-    """memorised_share with Wilson's interval."""
-    return share(close_to_train(fake, train, held_out, MEMORISED_ALPHA), "generated samples, the threshold fixed")
+def memorised(*, fake: Any, train: Any, held_out: Any, near: NeighbourPass | None = None) -> Value:
+    """memorised_share with Wilson's interval; near: the row's pass over fake and train, made if not given."""
+    return share(close_to_train(fake, train, held_out, MEMORISED_ALPHA, near), "generated samples, the threshold fixed")
 
 
-def authentic(fake: Any, train: Any) -> NDArray[np.bool_]:
+def authentic(fake: Any, train: Any, near: NeighbourPass | None = None) -> NDArray[np.bool_]:
     """Which fake rows (N,) are farther from their nearest train row than that row is from its own nearest other."""
     train, fake = _checked(train, fake=fake)
     refuse_equal_rows("authenticity", "train", train)
-    neighbours = nearest_train_rows(fake, train)
-    used, position = np.unique(neighbours.which, return_inverse=True)
-    return neighbours.distance > nearest_train_rows(train[used], train, own=used).distance[position]
+    near = near or NeighbourPass(fake, train, (1,))
+    return np.asarray(near.nearest.squared > near.radii("real", 1)[near.nearest.which])
 
 
 def authenticity_share(*, fake: Any, train: Any) -> float:
@@ -137,9 +113,9 @@ def authenticity_share(*, fake: Any, train: Any) -> float:
     return float(authentic(fake, train).mean())
 
 
-def authenticity(*, fake: Any, train: Any, held_out: Any) -> Value:
-    """authenticity_share with Wilson's interval; held_out is not used."""
-    return share(authentic(fake, train), "generated samples, the train images fixed")
+def authenticity(*, fake: Any, train: Any, held_out: Any, near: NeighbourPass | None = None) -> Value:
+    """authenticity_share with Wilson's interval; held_out is not used; near as in `memorised`."""
+    return share(authentic(fake, train, near), "generated samples, the train images fixed")
 
 
 def separation(fake: Array, held_out: Array) -> Separation:
@@ -172,8 +148,10 @@ def cells_of(train: Array, others: tuple[Array, ...], n_cells: int, seed: int) -
     return [clusters.labels_, *(clusters.predict(rows) for rows in others)]
 
 
-def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) -> tuple[float, float]:
-    """C_T and its standard error for fixed cells."""
+def cell_average(
+    fake: Any, train: Any, held_out: Any, n_cells: int, seed: int, near: NeighbourPass | None = None
+) -> tuple[float, float]:
+    """C_T and its standard error for fixed cells; near: of fake and train, for a single cell."""
     train, fake, held_out = _checked(train, fake=fake, held_out=held_out)
     refuse_equal_rows("ct_score", "train", train)
     if not 1 <= n_cells <= len(train):
@@ -181,12 +159,12 @@ def cell_average(fake: Any, train: Any, held_out: Any, n_cells: int, seed: int) 
     of_train, of_fake, of_held_out = cells_of(train, (fake, held_out), n_cells, seed)
     weights, separations = [], []
     for cell in range(n_cells):
-        mine, theirs, centre = fake[of_fake == cell], held_out[of_held_out == cell], train[of_train == cell]
+        mine, theirs = fake[of_fake == cell], held_out[of_held_out == cell]
         if len(mine) < _LEAST_IN_CELL or not len(theirs):
             continue
         weights.append(len(theirs))
-        distances = (nearest_train_rows(rows, centre).distance for rows in (mine, theirs))
-        separations.append(separation(*distances))
+        here = near or NeighbourPass(mine, train[of_train == cell])
+        separations.append(separation(here.nearest.squared, here.nearest_to(theirs).squared))
     if not separations:
         raise TooFewSamples(f"ct_score: no cell holds {_LEAST_IN_CELL} generated samples and a held-out one")
     w = np.array(weights) / sum(weights)
@@ -209,9 +187,12 @@ def ct_score(*, fake: Any, train: Any, held_out: Any, n_cells: int = 1, seed: in
     return cell_average(fake, train, held_out, n_cells, seed)[0]
 
 
-def copying_side(*, fake: Any, train: Any, held_out: Any) -> Value:
-    """min(C_T, 0) over all rows at once, with an interval over generated and held-out samples, the train rows fixed."""
-    z, error = cell_average(fake, train, held_out, 1, 0)
+def copying_side(*, fake: Any, train: Any, held_out: Any, near: NeighbourPass | None = None) -> Value:
+    """min(C_T, 0) over all rows at once, with an interval over generated and held-out samples, the train rows fixed.
+
+    near: as in `memorised`. TooFewSamples for fewer than 20 generated samples.
+    """
+    z, error = cell_average(fake, train, held_out, 1, 0, near)
     if error == 0.0:  # every sample on the same side of every held-out one: no spread to judge by
         return Value(min(z, 0.0))
     lo, hi = min(z - Z95 * error, 0.0), min(z + Z95 * error, 0.0)
@@ -219,11 +200,11 @@ def copying_side(*, fake: Any, train: Any, held_out: Any) -> Value:
     return Value(min(z, 0.0), lo, hi, how)
 
 
-_PROTOCOL = {"distance": "Euclidean, nearest train row", "arithmetic": "float64"}
+_PROTOCOL = {"distance": "Euclidean, nearest train row", "arithmetic": "decisions as in float64"}
 
 MEMORISATION = (
     Metric(
-        "memorised", "Memorised", 1, "lower", "share", MEMORY, memorised,
+        "memorised", "Memorised", 2, "lower", "share", MEMORY, memorised,
         protocol={
             "alpha": MEMORISED_ALPHA,
             "threshold": "floor(alpha (T + 1))-th smallest of T held-out distances",
@@ -233,12 +214,12 @@ MEMORISATION = (
         cannot_detect="Does not detect copies with other features than the original, nor bad samples: noise scores 0.",
     ),
     Metric(
-        "authenticity", "Authenticity", 1, "higher", "share", MEMORY, authenticity, protocol=_PROTOCOL,
+        "authenticity", "Authenticity", 2, "higher", "share", MEMORY, authenticity, protocol=_PROTOCOL,
         least={"train": 2},
         cannot_detect="Does not detect copies with other features than the original, nor bad samples: noise scores 1.",
     ),
     Metric(
-        "ct_score", "C_T below 0", 1, "higher", "standard score", MEMORY, copying_side,
+        "ct_score", "C_T below 0", 2, "higher", "standard score", MEMORY, copying_side,
         protocol={"cells": 1, "above_0": "shown as 0: underfitting is not copying", **_PROTOCOL},
         least={"train": 2, "held_out": 1, "fake": _LEAST_IN_CELL},
         cannot_detect="Does not detect a few copies among samples that are far from the data.",

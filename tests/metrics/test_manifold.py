@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from genbench.errors import GenbenchError
 from genbench.evaluate.store_inputs import kept_about_reference
-from genbench.metrics import manifold, precision_recall
+from genbench.features import Features
+from genbench.metrics import BUILT_IN, neighbour_pass, precision_recall
+from genbench.metrics.base import Inputs
+from genbench.metrics.clipped import CLIPPED
+from genbench.metrics.manifold import MANIFOLD
+from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.registry import METRICS
 from genbench.store import Store
 
@@ -71,13 +76,6 @@ def test_swapping_sets_swaps_precision_and_recall_and_scale_does_not_matter(seed
     assert precision_recall(fake=scale * fake, real=scale * real, k=k) == there
 
 
-def test_blocks_do_not_matter(monkeypatch):
-    fake, real = normal(0, 90, 5), normal(1, 70, 5) * 1.2
-    whole = precision_recall(fake=fake, real=real)
-    monkeypatch.setattr(manifold, "DISTANCE_BLOCK", 13)
-    assert precision_recall(fake=fake, real=real) == whole
-
-
 @pytest.mark.parametrize("k", [3, 5])
 def test_agrees_with_torch_fidelity(k):
     from torch_fidelity.metric_prc import prc_features_to_metric
@@ -132,18 +130,28 @@ def test_refuses_fewer_than_k_neighbours():
         precision_recall(fake=LINE, real=LINE, k=0)
 
 
-@pytest.mark.parametrize("name", ["precision", "density", "coverage"])
-def test_radii_that_are_known_are_not_computed_and_give_the_same(name, monkeypatch):
-    fake, real = normal(0, 60, 3) + 7, normal(1, 80, 3) + 7
-    metric = METRICS[name]
-    expected, radii = metric.compute(fake=fake, real=real), metric.of_reference.compute(real)
-    monkeypatch.setattr(manifold, "squared_radii", None)
-    assert metric.compute(fake=fake, real=real, known=radii) == expected
+def test_a_row_is_one_pass_and_the_reference_is_compared_with_itself_once(tmp_path, monkeypatch):
+    store, real, calls = Store(tmp_path), normal(0, 60, 3), []
+    rows = [normal(seed, 70, 3) + 0.3 for seed in (1, 2)]
+    alone = [[metric.compute(fake=fake, real=real) for metric in (*MANIFOLD, *CLIPPED)] for fake in rows]
+    for name in ("others", "crossing"):
+        compute = getattr(neighbour_pass, name)
+        monkeypatch.setattr(neighbour_pass, name, lambda *a, n=name, c=compute: calls.append(n) or c(*a))
+    for fake, expected in zip(rows, alone, strict=True):
+        near = NeighbourPass(fake, real, kept=lambda part: kept_about_reference(store, "key", part, lambda: real))
+        assert [metric.compute(fake=fake, real=real, near=near) for metric in (*MANIFOLD, *CLIPPED)] == expected
+        near.nearest_to(real[:5])
+    of_the_reference, of_held_out, of_each_row = ["others"], ["crossing"], ["others", "crossing"]
+    assert sorted(calls) == sorted(of_the_reference + of_held_out + 2 * of_each_row)
 
 
-def test_the_references_radii_are_computed_once(tmp_path):
-    store, rows, calls = Store(tmp_path), normal(0, 20, 3), []
-    for k in (3, 3, 5):
-        made = kept_about_reference(store, "of these features", manifold.radii_for(k), lambda: calls.append(1) or rows)
-        assert np.array_equal(made["squared_radii"], manifold.reference_radii(rows, k)["squared_radii"])
-    assert len(calls) == 2
+def test_metrics_of_a_row_get_one_pass():
+    class Row(Inputs):
+        fake, real = Features(normal(0, 60, 3)), Features(normal(1, 70, 3))
+        train, held_out = Features(real.vectors.copy()), Features(normal(2, 99, 3))
+
+    row, names = Row(), ("precision", "coverage", "clipped_density", "memorised", "ct_score")
+    passes = {id(BUILT_IN[n].reads.read(row, BUILT_IN[n]).values["near"]) for n in names}
+    assert len(passes) == 1
+    Row.train = Features(normal(3, 70, 3))
+    assert id(BUILT_IN["memorised"].reads.read(row, BUILT_IN["memorised"]).values["near"]) not in passes

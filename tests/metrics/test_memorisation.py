@@ -8,15 +8,14 @@ from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu, norm
 
 from genbench.errors import CellFailure, GenbenchError, TooFewSamples
-from genbench.metrics import memorisation
 from genbench.metrics.memorisation import (
     MEMORISATION,
     authenticity_share,
     ct_score,
     memorised_share,
-    nearest_train_rows,
     separation,
 )
+from genbench.metrics.neighbour_pass import NeighbourPass
 
 METRICS = {m.name: m for m in MEMORISATION}
 
@@ -106,18 +105,11 @@ def test_authenticity_by_brute_force():
     assert authenticity_share(fake=sets["fake"], train=sets["train"]) == expected
 
 
-def test_nearest_by_brute_force_in_blocks_and_exactly_zero_for_copies(monkeypatch):
-    monkeypatch.setattr(memorisation, "DISTANCE_BLOCK", 37)
-    rows, train = normal(0, 100, 6) + 1e3, normal(1, 90, 6) + 1e3
-    rows[5] = train[40]
-    found, expected = nearest_train_rows(rows, train), cdist(rows, train)
-    assert found.which.tolist() == expected.argmin(axis=1).tolist()
-    assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-10, abs=0)
-    assert found.distance[5] == 0.0
-    others = nearest_train_rows(train, train, own=np.arange(90))
-    own = cdist(train, train)
-    np.fill_diagonal(own, np.inf)
-    assert others.distance == pytest.approx(own.min(axis=1), rel=1e-10)
+def test_a_pass_that_is_given_is_used_and_gives_the_same():
+    sets = world(3, shift=0.3)
+    near = NeighbourPass(sets["fake"], sets["train"])
+    for metric in MEMORISATION:
+        assert metric.compute(**sets, near=near) == metric.compute(**sets)
 
 
 @pytest.mark.parametrize("shift", [-0.3, 0.0, 0.4])
@@ -169,7 +161,7 @@ def test_cells_find_copying_that_the_whole_hides():
         "held_out": np.concatenate([held_out[0], held_out[1] + away]),
     }
     by_mode = [
-        separation(nearest_train_rows(f, t).distance, nearest_train_rows(h, t).distance).z
+        separation(cdist(f, t).min(axis=1), cdist(h, t).min(axis=1)).z
         for f, t, h in ((copied, train[0], held_out[0]), (poor, train[1], held_out[1]))
     ]
     assert by_mode[0] < -15

@@ -14,7 +14,8 @@ from genbench.errors import GenbenchError
 def test_names():
     assert metrics.metric_names() == (
         "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "cmmd", "mind", "is", "precision", "recall", "density",
-        "coverage", "vendi", "rke", "sliced_wasserstein", "confidence", "rarest_class", "memorised", "authenticity",
+        "coverage", "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "confidence",
+        "rarest_class", "memorised", "authenticity",
         "ct_score", "fld", "class_accuracy", "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1",
         "paired_ssim", "paired_lpips", "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae",
         "bits_per_dim_ode", "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
@@ -32,6 +33,7 @@ def test_every_metric_is_declared_in_full(metric):
     inputs = {
         "features": {"fake", "real"},
         "clip": {"fake", "real"},
+        "neighbours": {"fake", "real"},
         "probabilities": {"probabilities"},
         "likelihood": {"log_probs", "dims", "kind"},
         "cost": {"cost"},

@@ -10,6 +10,7 @@ from genbench.metrics.readings.images import (
     GENERATED,
     LABELLED,
     MEMORY,
+    NEIGHBOURS,
     PIXELS,
     PROBABILITIES,
     SPATIAL,
@@ -17,6 +18,6 @@ from genbench.metrics.readings.images import (
 from genbench.metrics.readings.network import COST, LIKELIHOOD, PATHS, TRANSLATION
 
 __all__ = [
-    "BY_CLASS", "CLIP", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "PATHS",
-    "PIXELS", "PROBABILITIES", "SPATIAL", "TRANSLATION",
+    "BY_CLASS", "CLIP", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "NEIGHBOURS",
+    "PATHS", "PIXELS", "PROBABILITIES", "SPATIAL", "TRANSLATION",
 ]  # fmt: skip

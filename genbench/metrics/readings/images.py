@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.metrics.base import Inputs, Metric, Reading, Tree
 from genbench.metrics.facts import Arguments, Capabilities, Facts, Setting
+from genbench.metrics.neighbour_pass import NeighbourPass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,35 @@ class _Features(_Generated):
         return Arguments({"fake": fake, "real": real, **known}, len(fake), len(real))
 
 
+class _Neighbours(_Features):
+    """Features of both sets, fake (N, D), real (M, D), and the pass over their distances, near."""
+
+    name = "neighbours"
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        fake, real = inputs.fake.vectors, inputs.real.vectors
+        return Arguments({"fake": fake, "real": real, "near": pass_against_reference(inputs)}, len(fake), len(real))
+
+
+def pass_against_reference(inputs: Inputs) -> NeighbourPass:
+    """The pass over distances that all metrics of a row share."""
+
+    def make() -> NeighbourPass:
+        return NeighbourPass(inputs.fake.vectors, inputs.real.vectors, kept=inputs.of_real)
+
+    shared: NeighbourPass = inputs.once("pass against the reference", make)
+    return shared
+
+
+def pass_against_train(inputs: Inputs) -> NeighbourPass:
+    """The same against the train split, which mostly is the reference."""
+    train = inputs.train.vectors
+    if train.shape == inputs.real.vectors.shape and (train == inputs.real.vectors).all():
+        return pass_against_reference(inputs)
+    shared: NeighbourPass = inputs.once("pass against train", lambda: NeighbourPass(inputs.fake.vectors, train))
+    return shared
+
+
 class _Clip(_Features):
     """Features of CLIP's image encoder: as `features`."""
 
@@ -92,7 +122,10 @@ class _Probabilities(_Generated):
 
 
 class _Memory(_Generated):
-    """Features of generated, train and held-out images: fake (N, D), train (M, D), held_out (T, D)."""
+    """Features of generated, train and held-out images: fake (N, D), train (M, D), held_out (T, D).
+
+    near: the pass over the distances of fake and train.
+    """
 
     name = "memory"
 
@@ -106,7 +139,8 @@ class _Memory(_Generated):
 
     def read(self, inputs: Inputs, metric: Metric) -> Arguments:
         fake, train, held_out = inputs.fake.vectors, inputs.train.vectors, inputs.held_out.vectors
-        return Arguments({"fake": fake, "train": train, "held_out": held_out}, len(fake), len(train))
+        near = pass_against_train(inputs)
+        return Arguments({"fake": fake, "train": train, "held_out": held_out, "near": near}, len(fake), len(train))
 
 
 class _Pixels(Reading):
@@ -209,4 +243,4 @@ def labels_of(images: Any) -> np.ndarray:
 
 FEATURES, GENERATED, SPATIAL, PROBABILITIES = _Features(), _Generated(), _Spatial(), _Probabilities()
 MEMORY, PIXELS, BY_CLASS, CONDITION, LABELLED = _Memory(), _Pixels(), _ByClass(), _Condition(), _Labelled()
-CLIP = _Clip()
+CLIP, NEIGHBOURS = _Clip(), _Neighbours()
