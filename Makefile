@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow faults docs bench bench-peers bench-compare bench-save gpu clean
+.PHONY: demo test check slow page-test faults docs bench bench-peers bench-compare bench-save gpu clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,15 @@ check: $(BIN)/.installed         ## what CI runs: lint, types, tests (the import
 
 slow: $(BIN)/.installed          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# axe-core's rules run too where npm is installed; without Chromium every test is skipped.
+AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
+
+$(AXE):
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/axe axe-core@4.14.1 || true
+
+page-test: $(BIN)/.installed $(AXE) ## the page in headless Chromium
+	GENBENCH_AXE="$(wildcard $(AXE))" $(BIN)/python -m pytest -m slow tests/report/test_browser.py
 
 faults: $(BIN)/.installed        ## faulty models, signals, damaged artefacts, mutated inputs (docs/reliability.md)
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow"

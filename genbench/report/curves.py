@@ -55,7 +55,13 @@ def _binned(frame: pd.DataFrame) -> np.ndarray:
     rows = frame[["images", "value"]].to_numpy(dtype=float)
     rows = rows[np.isfinite(rows).all(1)]
     parts = np.array_split(rows, min(BINS, len(rows))) if len(rows) else []
-    return np.array([(p[-1, 0], *np.quantile(p[:, 1], (BAND[0], 0.5, BAND[1]))) for p in parts]).reshape(-1, 4)
+    return np.array([(part[-1, 0], *_spread(part[:, 1])) for part in parts]).reshape(-1, 4)
+
+
+def _spread(values: np.ndarray) -> list[float]:
+    """The order statistics nearest to the ends of the band and to the middle."""
+    ordered = np.sort(values)
+    return [float(ordered[round(share * (len(ordered) - 1))]) for share in (BAND[0], 0.5, BAND[1])]
 
 
 def _paths(rows: np.ndarray, low: float, high: float, last: float) -> tuple[str, str]:

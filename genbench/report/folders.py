@@ -73,8 +73,12 @@ class Folder:
 
     def label(self, shown: str, dataset: str) -> str | None:
         """The folder's own label of a row of the page; None where the row is not from here."""
-        labels = dict.fromkeys(r.model for r in self.records if r.dataset == dataset)
-        return next((label for label in labels if self.renamed.get((label, dataset), label) == shown), None)
+        return self._labels.get((shown, dataset))
+
+    @cached_property
+    def _labels(self) -> dict[tuple[str, str], str]:
+        rows = dict.fromkeys((r.model, r.dataset) for r in self.records)
+        return {(self.renamed.get((label, dataset), label), dataset): label for label, dataset in rows}
 
 
 def read_folders(directories: Sequence[Path]) -> list[Folder]:

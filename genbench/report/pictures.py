@@ -17,7 +17,7 @@ from genbench.report.grids import GREY
 
 PNG = "image/png"
 THUMBNAILS = 4
-BUDGET = 4_500_000  # bytes of all grids of a page together, as base64
+BUDGET = 4_000_000  # bytes of all grids of a page together, as base64
 WIDE = 380  # CSS pixels that a grid is enlarged to, by a whole factor
 
 
@@ -59,7 +59,7 @@ class Tiles:
 def png_uri(pixels: np.ndarray) -> str:
     """Pixels (H, W) or (H, W, 3) uint8 as a PNG in a data: address."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", compress_level=9)
+    Image.fromarray(pixels).save(file, format="PNG", compress_level=6)
     return f"data:{PNG};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -123,9 +123,6 @@ def sample_grids(directory: Path, kind: str = "samples") -> dict[str, tuple[int,
 
 def fitted(tiles: Mapping[str, Tiles], budget: int = BUDGET) -> dict[str, str]:
     """The pictures of the grids; with fewer rows where all of them together would not fit into the budget."""
-    pictures = {name: grid.picture() for name, grid in tiles.items()}
-    total = sum(map(len, pictures.values()))
-    if total <= budget:
-        return pictures
-    share = budget / total
+    expected = sum(len(grid.picture(1)) * len(grid.images) for grid in tiles.values())
+    share = min(1.0, budget / expected) if expected else 1.0
     return {name: grid.picture(max(1, int(share * len(grid.images)))) for name, grid in tiles.items()}

@@ -207,9 +207,7 @@ function plotOf(figure, number) {
       set(mark.querySelector(".across"), { x1: across(mx[1]), x2: across(mx[2]), y1: py, y2: py });
       set(mark.querySelector(".along"), { x1: px, x2: px, y1: down(my[1]), y2: down(my[2]) });
       mark.querySelector("path").setAttribute("transform", `translate(${px} ${py})`);
-      const words = `${mark.dataset.model}: ${my[7]}, ${mx[7]}`;
-      mark.setAttribute("aria-label", words);
-      mark.querySelector("title").textContent = words;
+      mark.setAttribute("aria-label", `${mark.dataset.model}: ${my[7]}, ${mx[7]}`);
       shown.push([mark, px, py]);
     }
     labels(shown, best, real);
