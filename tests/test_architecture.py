@@ -15,8 +15,8 @@ LAYERS = [
     "__main__",
     "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
-    "builtin", "store", "records", "provenance", "halving", "machine", "protocol", "keys", "returned", "contract",
-    "options", "space", "screen", "progress", "text", "files", "errors",
+    "builtin", "store", "records", "provenance", "halving", "machine", "contention", "nvml", "protocol", "keys",
+    "returned", "contract", "options", "space", "screen", "progress", "text", "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {

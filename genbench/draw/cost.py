@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
+from genbench.contention import Meter
 from genbench.contract import Condition, Draws
 from genbench.draw.blocks import draw_block
 from genbench.draw.counting import verify_evaluations
 from genbench.draw.memory import memory_definition, peak_memory
+from genbench.draw.repeats import Clock, time_repeats
 from genbench.machine import device_name
 
-LEAST_REPEATS = 3
 MOST_LATENCIES = 100
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,14 @@ class TimedBatch:
     """Repeated calls of one batch size.
 
     batch: images in a call. seconds: of each call. peak_mib: peak memory of one more call before them
-    (memory.memory_definition), None where the system does not report it.
+    (memory.memory_definition), None where the system does not report it. busy: what disturbed the calls, "" for
+    nothing.
     """
 
     batch: int
     seconds: tuple[float, ...]
     peak_mib: float | None
+    busy: str = ""
 
     @property
     def images_per_second(self) -> float:
@@ -69,10 +70,12 @@ def measure_cost(
     precision: str = "fp32",
     condition: Callable[[int], Condition | None] = lambda n: None,
     clock: Clock = time.perf_counter,
+    meter: Meter | None = None,
 ) -> Cost:
     """Draws batches for about `seconds`, then single images for about `seconds`, and times each call.
 
     One untimed call of each size comes first (compilation, allocation). condition(n): what n samples are asked to show.
+    meter: notices other processes, see repeats.time_repeats; None: nothing does.
     Leaves the model in eval mode. Raises CellFailure when the network evaluations counted are not those declared.
     """
     model.eval()
@@ -82,8 +85,8 @@ def measure_cost(
         _, _, evaluations = draw_block(model, 0, seed, n, precision, conditions[n])
         verify_evaluations(model, evaluations)
 
-    batched = time_batch(draw, batch, model.device, seconds, clock=clock)
-    single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES)
+    batched = time_batch(draw, batch, model.device, seconds, clock=clock, meter=meter)
+    single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES, meter=meter)
     parameters = model.parameter_count
     return Cost(batched, single, float(model.evaluations), parameters, cost_setting(model, batch))
 
@@ -97,35 +100,13 @@ def time_batch(
     clock: Clock = time.perf_counter,
     most: int | None = None,
     longest: float | None = None,
+    meter: Meter | None = None,
 ) -> TimedBatch:
     """Calls draw(batch) once for its peak memory, untimed, and then as time_repeats does."""
     with peak_memory(device) as peak:
         draw(batch)
-    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest)
-    return TimedBatch(batch, times, peak[0])
-
-
-def time_repeats(
-    run: Callable[[], Any],
-    seconds: float,
-    *,
-    clock: Clock = time.perf_counter,
-    most: int | None = None,
-    longest: float | None = None,
-) -> tuple[float, ...]:
-    """Seconds of each call of `run`, repeated until `seconds` are spent.
-
-    Makes at most `most` calls (None: no limit), and at least 3 unless one call takes longer than `longest` seconds
-    (None: longer than `seconds`).
-    """
-    times: list[float] = []
-    while most is None or len(times) < most:
-        start = clock()
-        run()
-        times.append(clock() - start)
-        if sum(times) >= seconds and (len(times) >= LEAST_REPEATS or max(times) > (longest or seconds)):
-            break
-    return tuple(times)
+    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest, meter=meter)
+    return TimedBatch(batch, times.seconds, peak[0], times.busy)
 
 
 def cost_setting(model: Draws, batch: int) -> dict[str, Any]:

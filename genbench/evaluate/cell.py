@@ -18,6 +18,7 @@ from genbench.contract import Condition
 from genbench.data.image_set import found_from
 from genbench.draw.blocks import on_device
 from genbench.draw.cost import measure_cost
+from genbench.draw.repeats import meter_for
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
@@ -38,6 +39,7 @@ from genbench.store import Kind, Store, default_root
 from genbench.text import without_folders
 
 VALUE_FILE = "value.json"
+PATIENCE = 4.0  # times the seconds of a timing: how long it waits for other processes at most
 
 
 class CellInputs(Inputs):
@@ -245,9 +247,10 @@ class CellInputs(Inputs):
     @cached_property
     def cost(self) -> Any:
         """Throughput, latency and memory of sampling."""
-        drawing, speed = self.cell.drawing, self.cell.facts.speed
+        drawing, speed, model = self.cell.drawing, self.cell.facts.speed, self.opened.model
+        meter = meter_for(model.device, PATIENCE * speed["seconds"], torch.get_num_threads())
         return measure_cost(
-            self.opened.model, seed=drawing.seed, precision=drawing.precision, condition=self._condition, **speed
+            model, seed=drawing.seed, precision=drawing.precision, condition=self._condition, meter=meter, **speed
         )
 
     def _condition(self, n: int) -> Condition | None:

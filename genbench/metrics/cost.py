@@ -36,15 +36,18 @@ def images_per_second(*, cost: Cost) -> Value:
     batch, times = cost.batched.batch, cost.batched.seconds
     ends = median_interval(times)
     if ends is None:
-        return Value(cost.batched.images_per_second)
-    return Value(cost.batched.images_per_second, batch / ends[1], batch / ends[0], _how(times))
+        return Value(cost.batched.images_per_second, busy=cost.batched.busy)
+    lo, hi = batch / ends[1], batch / ends[0]
+    return Value(cost.batched.images_per_second, lo, hi, _how(times), busy=cost.batched.busy)
 
 
 def latency(*, cost: Cost) -> Value:
     """Median milliseconds of a call for one image."""
     times = cost.single.seconds
-    ends, value = median_interval(times), 1e3 * float(np.median(times))
-    return Value(value) if ends is None else Value(value, 1e3 * ends[0], 1e3 * ends[1], _how(times))
+    ends, value, busy = median_interval(times), 1e3 * float(np.median(times)), cost.single.busy
+    if ends is None:
+        return Value(value, busy=busy)
+    return Value(value, 1e3 * ends[0], 1e3 * ends[1], _how(times), busy=busy)
 
 
 def median_interval(times: Sequence[float]) -> tuple[float, float] | None:

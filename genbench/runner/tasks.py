@@ -17,8 +17,9 @@ from genbench.text import duration
 def train_task(fit: Fit, plan: DataPlan, root: Path, device: str, report: Report) -> str:
     """Trains; returns a line for the screen. root: the store's folder."""
     meta = fit.run(plan, Store(root), device, report)
-    note = f"; {meta['note']}" if "note" in meta else ""
-    return f"{meta['images']:,} images in {duration(meta['seconds'])}{note}"
+    time = f"{meta['images']:,} images in {duration(meta['seconds'])}"
+    busy = f"busy: {meta['busy']}" if meta.get("busy") else ""
+    return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
 
 
 def evaluate_task(cell: Cell, alone: bool, root: Path, device: str, report: Report) -> list[Record]:

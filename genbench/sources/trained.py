@@ -11,6 +11,7 @@ import torch
 
 from genbench import data
 from genbench.contract import Draws, Model, Recipe
+from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
 from genbench.machine import made_with
@@ -71,11 +72,12 @@ class Fit:
         assert isinstance(model, Model)
         batches = self._batches(data.load(plan.entry, plan.folder), device)
         options = FitOptions(self.images, self.seed, self.precision, self.compile)
+        meter = meter_for(model.device, 0.0, torch.get_num_threads())
         fitted = fit(model, batches, self.recipe, options, store.scratch(Kind.WEIGHTS, self.key), report)
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
-        meta["threads"] = torch.get_num_threads()
+        meta["threads"], meta["busy"] = torch.get_num_threads(), meter.found()
         meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
         meta |= {"note": fitted.note} if fitted.note else {}
         meta |= {"at_once": fitted.at_once} if fitted.at_once else {}

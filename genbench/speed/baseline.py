@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from genbench.contention import Meter
+from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, GenbenchError, StoreError
 from genbench.machine import device_name, processor_name
 from genbench.speed.client import Worker
@@ -30,6 +32,7 @@ from genbench.store import make_folder
 SCHEMA = 1
 PROCESSES = 5
 SLICE_SECONDS = 1.0
+PATIENCE = 30.0  # seconds for all models: slices that are repeated, and waiting for other processes
 HARDWARE = ("processor", "cores", "system", "device", "threads")
 
 
@@ -38,11 +41,13 @@ class Timing:
     """Times of one model.
 
     key: TimedModel.key of what is drawn. batch: images in a call. processes: the seconds of the calls of each process.
+    busy: what disturbed them, "" for nothing.
     """
 
     key: str
     batch: int
     processes: tuple[tuple[float, ...], ...]
+    busy: str = ""
 
     @property
     def times(self) -> list[float]:
@@ -78,14 +83,17 @@ def measure(
     processes = processes or PROCESSES
     slices: dict[str, list[tuple[float, ...]]] = {s.label: [] for s in subjects}
     failed: dict[str, str] = {}
+    busy: dict[str, str] = {}
+    meter = meter_for(torch.device(device), PATIENCE, threads)
     for number in range(processes):
         announce(f"process {number + 1} of {processes}")
         waiting = [s for s in subjects if s.label not in failed]
         while waiting:
             with Worker(device, threads) as worker:
-                _time_each(worker, waiting, batch, slices, failed)
+                _time_each(worker, waiting, batch, slices, failed, meter, busy)
     keys = {s.label: s.key for s in subjects}
-    return {k: Timing(keys[k], batch, tuple(v)) for k, v in slices.items() if k not in failed}, failed
+    timings = {k: Timing(keys[k], batch, tuple(v), busy.get(k, "")) for k, v in slices.items() if k not in failed}
+    return timings, failed
 
 
 def _time_each(
@@ -94,20 +102,29 @@ def _time_each(
     batch: int,
     slices: dict[str, list[tuple[float, ...]]],
     failed: dict[str, str],
+    meter: Meter,
+    busy: dict[str, str],
 ) -> None:
     """Times the waiting subjects in this process up to the first failure, which may have ended the process."""
     while waiting:
         subject = waiting.pop(0)
         try:
-            slices[subject.label].append(_slice(worker, subject, batch))
+            seconds, disturbed = _slice(worker, subject, batch, meter)
+            slices[subject.label].append(seconds)
+            busy.update({subject.label: disturbed} if disturbed else {})
         except CellFailure as error:
             failed[subject.label] = str(error)
             return
 
 
-def _slice(worker: Worker, subject: TimedModel, batch: int) -> tuple[float, ...]:
-    each = prepare(worker, subject, batch)
-    return tuple(time_slice(worker, batch, max(3, calls_in(SLICE_SECONDS, each))))
+def _slice(worker: Worker, subject: TimedModel, batch: int, meter: Meter) -> tuple[tuple[float, ...], str]:
+    calls = max(3, calls_in(SLICE_SECONDS, prepare(worker, subject, batch)))
+    while True:
+        meter.start()
+        seconds = tuple(time_slice(worker, batch, calls))
+        busy = meter.found()
+        if not busy or not meter.again(sum(seconds)):
+            return seconds, busy
 
 
 def write(path: Path, baseline: Baseline) -> None:
@@ -137,7 +154,7 @@ def read_baseline(path: Path) -> Baseline:
         if data["schema"] != SCHEMA:
             raise StoreError(f"{path}: schema: found {data['schema']}, allowed: {SCHEMA}")
         timings = {
-            label: Timing(m["key"], m["batch"], tuple(map(tuple, m["processes"])))
+            label: Timing(m["key"], m["batch"], tuple(map(tuple, m["processes"])), m.get("busy", ""))
             for label, m in data["models"].items()
         }
         return Baseline(data["suite"], data["machine"], timings)
@@ -173,9 +190,9 @@ def _compared(
         return Comparison(label, batch, reason=reason, failed=label in failed)
     a, b = (geometric_mean(t.times) for t in (then, now))
     note = f"noise {100 * noise(then.times):.1f} % in the baseline, {100 * noise(now.times):.1f} % now"
-    return Comparison(
-        label, batch, a, b, unpaired(then.times, now.times, alpha), note=note, raw=(then.times, now.times)
-    )
+    busy = "; ".join(f"{t.busy} ({when})" for t, when in ((then, "baseline"), (now, "now")) if t.busy)
+    ratio = unpaired(then.times, now.times, alpha)
+    return Comparison(label, batch, a, b, ratio, busy=busy, note=note, raw=(then.times, now.times))
 
 
 def _why_not(then: Timing | None, now: Timing | None) -> str:

@@ -13,7 +13,7 @@ from genbench.errors import CellFailure, GenbenchError
 from genbench.machine import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
-from genbench.speed.comparison import Comparison, read_tolerance, shown_rate, summary
+from genbench.speed.comparison import BUSY, Comparison, read_tolerance, shown_rate, summary
 from genbench.speed.profile import Profile, read_profile
 from genbench.speed.slices import Announce
 from genbench.speed.subjects import TimedModel, subjects
@@ -90,12 +90,13 @@ def _save(request: Request, suite: Suite, timed: Sequence[TimedModel], device: s
     measured = baseline.Baseline(suite.suite, baseline.machine(device, request.threads), timings)
     baseline.write(request.save, measured)
     rows = [
-        (k, shown_rate(t.batch / geometric_mean(t.times)), f"{100 * baseline.noise(t.times):.1f} %", "")
+        (k, shown_rate(t.batch / geometric_mean(t.times)), f"{100 * baseline.noise(t.times):.1f} %", _mark(t.busy))
         for k, t in timings.items()
     ]
     rows += [(k, "", "", f"failed: {why}") for k, why in failed.items()]
     text = aligned([("model", "images/s", "noise", ""), *rows])
-    return Output(f"{text}\n\nwritten: {request.save}", measured.machine, not failed)
+    quiet = not any(t.busy for t in timings.values())
+    return Output(f"{text}\n\nwritten: {request.save}", measured.machine, quiet and not failed)
 
 
 def _against(request: Request, suite: Suite, timed: Sequence[TimedModel], device: str, announce: Announce) -> Output:
@@ -128,7 +129,7 @@ def _base(request: Request, suite: Suite, timed: Sequence[TimedModel], device: s
 
 
 def _judged(comparisons: Sequence[Comparison], tolerance: float) -> Output:
-    passed = not any(c.failed or c.closes(tolerance) for c in comparisons)
+    passed = not any(c.failed or c.busy or c.closes(tolerance) for c in comparisons)
     data = {"tolerance": tolerance, "open": passed, "comparisons": [c.plain() for c in comparisons]}
     return Output(summary(comparisons, tolerance), data, passed)
 
@@ -174,8 +175,12 @@ def _row(label: str, profile: Profile) -> tuple[str, ...]:
         label, f"{profile.first_seconds:.2f} s", compiling, f"{' / '.join(shown)} ms", str(best.batch),
         shown_rate(best.images_per_second), f"{profile.evaluations:g}", _or_dash(profile.network_share, "{:.1%}"),
         f"{profile.flops / 1e6:,.4g}", _or_dash(best.peak_mib, "{:,.0f}"), _or_dash(profile.joules, "{:.3g}"),
-        f"{profile.parameters:,}", "",
+        f"{profile.parameters:,}", _mark(profile.busy),
     )  # fmt: skip
+
+
+def _mark(busy: str) -> str:
+    return f"{BUSY}: {busy}" if busy else ""
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -187,5 +192,7 @@ def _or_dash(value: float | None, form: str) -> str:
 
 
 def _sweep(profile: Profile) -> str:
-    points = ", ".join(f"{p.batch}: {shown_rate(p.images_per_second)}" for p in profile.sweep)
+    points = ", ".join(
+        f"{p.batch}: {shown_rate(p.images_per_second)}{f' {BUSY}' if p.busy else ''}" for p in profile.sweep
+    )
     return f"{points} ({profile.ended})"

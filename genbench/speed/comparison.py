@@ -11,7 +11,7 @@ from genbench.errors import GenbenchError
 from genbench.speed.judge import Ratio
 from genbench.text import aligned
 
-NOT_COMPARED = "not compared"
+NOT_COMPARED, BUSY = "not compared", "busy"
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Comparison:
     """One model timed on two sides, A and B.
 
     batch: images in a call. a, b: seconds of one call. ratio: time of B divided by time of A; None where nothing was
-    compared, with the reason in `reason`. failed: the model could not be timed, which closes the gate. note: more
-    information for the reader. raw: the times from which the ratio was computed.
+    compared, with the reason in `reason`. failed: the model could not be timed, which closes the gate. busy: what
+    disturbed the timing; the ratio then counts for nothing. note: more information for the reader. raw: the times from
+    which the ratio was computed.
     """
 
     label: str
@@ -30,17 +31,20 @@ class Comparison:
     ratio: Ratio | None = None
     reason: str = ""
     failed: bool = False
+    busy: str = ""
     note: str = ""
     raw: tuple[Any, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """`faster`, `slower`, `cannot tell` or `not compared`."""
+        """`faster`, `slower`, `cannot tell`, `busy` or `not compared`."""
+        if self.busy:
+            return BUSY
         return self.ratio.verdict if self.ratio else NOT_COMPARED
 
     def closes(self, tolerance: float) -> bool:
         """Whether the model closes the gate because it is slower by more than the tolerance."""
-        return self.ratio is not None and self.ratio.beyond(tolerance)
+        return self.ratio is not None and not self.busy and self.ratio.beyond(tolerance)
 
     def table_row(self) -> tuple[str, ...]:
         """Texts of the columns named in HEAD."""
@@ -50,7 +54,7 @@ class Comparison:
         rates = tuple(shown_rate(self.batch / t) for t in (self.a, self.b))
         shown = f"{r.value:.3f} ({r.lo:.3f} to {r.hi:.3f})"
         least = "more rounds needed" if math.isinf(r.least) else f"detectable from {100 * r.least:.1f} %"
-        return (self.label, *rates, shown, self.verdict, "; ".join(filter(None, [least, self.note])))
+        return (self.label, *rates, shown, self.verdict, "; ".join(filter(None, [self.busy or least, self.note])))
 
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON; an infinite end of the interval becomes null."""
@@ -72,12 +76,15 @@ def summary(comparisons: Sequence[Comparison], tolerance: float) -> str:
     """The table of comparisons, and a sentence about the gate."""
     slower = [o.label for o in comparisons if o.closes(tolerance)]
     failed = [o.label for o in comparisons if o.failed]
+    busy = [o.label for o in comparisons if o.busy]
     compared = [o for o in comparisons if o.ratio is not None]
     lines = [aligned([HEAD, *(o.table_row() for o in comparisons)]), ""]
     if slower:
         lines.append(f"gate closed: slower by more than {100 * tolerance:g} %: {', '.join(slower)}")
     elif failed:
         lines.append(f"gate closed: could not be timed: {', '.join(failed)}")
+    elif busy:
+        lines.append(f"gate refused: timed on a busy machine: {', '.join(busy)}; run it again when nothing else runs")
     elif not compared:
         lines.append("nothing was compared")
     else:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from genbench.nvml import open_gpu
+
 RAPL = Path("/sys/class/powercap")
-MICRO, MILLI = 1e-6, 1e-3
+MICRO = 1e-6
 
 
 @contextmanager
@@ -49,15 +51,11 @@ def _reader(path: Path) -> Callable[[], float]:
 
 
 def _nvml(device: torch.device) -> list[Callable[[], float]]:
-    try:
-        import pynvml
-    except ImportError:
+    gpu = open_gpu(device)
+    if gpu is None:
         return []
     try:
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
+        gpu.joules()
+    except gpu.nvml.NVMLError:
         return []
-    return [lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * MILLI]
+    return [gpu.joules]

@@ -5,7 +5,8 @@ quad is four short slices of work in the order A B B A or B A A B, chosen at ran
 neither side has an advantage. A round is half a second of quads; its result is the centre of their ratios. After 12
 rounds, and then at growing intervals, the verdict is computed; a model is finished as soon as its interval lies on one
 side of the tolerance. Every four rounds use new processes, because processes that run the same code differ by their
-memory layout.
+memory layout. A round during which other processes took a core is measured again (genbench.contention); if the machine
+stays busy, the comparison is marked and answers nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import geometric_mean, median
 
+import torch
+
+from genbench.contention import Meter
+from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, GenbenchError
 from genbench.speed.client import Worker
 from genbench.speed.comparison import Comparison
@@ -33,6 +38,7 @@ SLICE_SECONDS, ROUND_SECONDS = 0.004, 0.5  # a quad must end before the load of 
 SHORT_CALL = 0.002  # seconds; two calls fill a slice, and only the first has cold caches
 LEAST_BATCH = 8
 ROUNDS_A_PAIR = 4  # of processes
+PATIENCE = 30.0  # seconds for a model, at most half of its time: disturbed rounds, and waiting for other processes
 
 
 class NotInBase(CellFailure):
@@ -60,7 +66,7 @@ class Options:
 class Pair:
     """Side A and side B of one subject in two warm processes.
 
-    batch: images in a call. calls: calls in a slice. quads: quads in a round.
+    batch: images in a call. calls: calls in a slice. quads: quads in a round. cores: that both are bound to.
     """
 
     a: Worker
@@ -68,6 +74,7 @@ class Pair:
     batch: int
     calls: int = 1
     quads: int = 1
+    cores: tuple[int, ...] = ()
 
     def prepare(self, subject: TimedModel, other: TimedModel, options: Options) -> None:
         """Builds the subject on both sides and chooses the size of a slice and of a round.
@@ -101,6 +108,14 @@ class Pair:
         quads = [self.quad(rng) for _ in range(self.quads)]
         a = median(a for a, _ in quads)
         return a, a * math.exp(centre([math.log(b / a) for a, b in quads]))
+
+    def quiet_round(self, rng: random.Random, meter: Meter) -> tuple[tuple[float, float], str]:
+        """A round that nothing disturbed, or the last one that the meter's patience allows and what disturbed it."""
+        while True:
+            start = time.monotonic()
+            found, busy = self.round(rng), meter.found()
+            if not busy or not meter.again(time.monotonic() - start):
+                return found, busy
 
     def quad(self, rng: random.Random) -> tuple[float, float]:
         """Seconds of a call of A and of B, each the mean of two slices, in random order A B B A or B A A B."""
@@ -137,6 +152,9 @@ def compare_one(
     rng = random.Random(f"{options.seed} {subject.label}")
     rounds: list[tuple[float, float]] = []
     same: list[bool] = []
+    busy: list[str] = []
+    patience = min(PATIENCE, max(0.0, deadline - time.monotonic()) / 2)
+    meter = meter_for(torch.device(options.device), patience, options.threads)
     chosen = options  # the first pair may reduce the batch
 
     def rounds_of_a_pair(most: int) -> None:
@@ -145,7 +163,11 @@ def compare_one(
             pair.prepare(subject, subject.within(trees[1], trees[0]), chosen)
             chosen = replace(chosen, batch=pair.batch, shorten=False)
             same.append(pair.same_pixels())
-            rounds.extend(pair.round(rng) for _ in range(most))
+            meter.watch(pair.cores)
+            for _ in range(most):
+                found, disturbed = pair.quiet_round(rng, meter)
+                rounds.append(found)
+                busy.extend([disturbed] if disturbed else [])
         announce(f"{subject.label}: {len(rounds)} rounds")
 
     def more(count: int) -> list[float]:
@@ -155,7 +177,8 @@ def compare_one(
         return [math.log(b / a) for a, b in rounds[start:]]
 
     ratio = sequential(more, options.tolerance, models)
-    return comparison_of(subject, chosen.batch, rounds, ratio, all(same))
+    comparison = comparison_of(subject, chosen.batch, rounds, ratio, all(same))
+    return replace(comparison, busy=busy[0] if busy else "")
 
 
 def comparison_of(
@@ -186,7 +209,7 @@ def open_pair(trees: tuple[Path, Path], options: Options, rng: random.Random) ->
         cores = some_cores(options.threads, rng)
         for worker in opened.values():
             worker.request("bind", cores=cores)
-        yield Pair(opened[0], opened[1], options.batch)
+        yield Pair(opened[0], opened[1], options.batch, cores=tuple(cores))
     finally:
         for worker in opened.values():
             worker.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,15 +21,18 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
+from genbench.contention import Meter
 from genbench.contract import Model, Steps
 from genbench.draw.cost import TimedBatch, time_batch
 from genbench.draw.counting import verify_evaluations
 from genbench.draw.memory import MIB, synchronise
+from genbench.draw.repeats import meter_for
 from genbench.speed.energy import energy
 
 Draw = Callable[[int], tuple[Any, int, float]]  # draw_block of n images
 BATCHES = tuple(4**k for k in range(9))  # memory or the length of a call nearly always ends the sweep earlier
 MOST_CALLS, LEAST_CALLS = 200, 3
+PATIENCE = 10.0  # seconds for a model: calls that are repeated, and waiting for other processes
 LONGEST_CALL = 5.0  # seconds; no larger batch is tried once a call takes longer
 MEMORY_SHARE = 0.4  # no batch is tried that would need a larger share of the free memory
 FALLEN = 0.9  # of the highest images/s; a batch below it counts as fallen
@@ -65,7 +68,12 @@ class Profile:
     @property
     def best(self) -> TimedBatch:
         """The batch with the most images per second."""
-        return max(self.sweep, key=lambda timing: timing.images_per_second)
+        return best_of(self.sweep)
+
+    @property
+    def busy(self) -> str:
+        """What disturbed the latencies or the best batch, "" where nothing did."""
+        return self.sweep[0].busy or self.best.busy
 
     def percentile(self, p: float) -> float | None:
         """Seconds within which p percent of single images were drawn; None where the calls are too few for it."""
@@ -87,8 +95,8 @@ def profile(model: Model, draw: Draw, *, first_seconds: float, seconds: float, c
     verify_evaluations(model, evaluations)
     once = min(timed(draw, 1) for _ in range(LEAST_CALLS))
     compiled = _compiled(model, draw) if compile else None
-    sweep, ended = batch_sweep(draw, device, seconds)
-    best = max(sweep, key=lambda timing: timing.images_per_second)
+    sweep, ended = batch_sweep(draw, device, seconds, meter_for(device, PATIENCE, torch.get_num_threads()))
+    best = best_of(sweep)
     return asdict(Profile(
         max(0.0, first_seconds - once), compiled, tuple(sweep), ended, evaluations,
         network_share(draw, best.batch, device), flops.get_total_flops(), _joules(draw, best, device, seconds),
@@ -96,9 +104,15 @@ def profile(model: Model, draw: Draw, *, first_seconds: float, seconds: float, c
     ))  # fmt: skip
 
 
+def best_of(sweep: Sequence[TimedBatch]) -> TimedBatch:
+    """The batch with the most images per second, of those that nothing disturbed where there are any."""
+    quiet = [timing for timing in sweep if not timing.busy]
+    return max(quiet or sweep, key=lambda timing: timing.images_per_second)
+
+
 def read_profile(data: dict[str, Any]) -> Profile:
     """Makes a Profile from the plain data that `profile` returns."""
-    sweep = tuple(TimedBatch(t["batch"], tuple(t["seconds"]), t["peak_mib"]) for t in data["sweep"])
+    sweep = tuple(TimedBatch(**{**t, "seconds": tuple(t["seconds"])}) for t in data["sweep"])
     return Profile(**{**data, "sweep": sweep})
 
 
@@ -116,7 +130,9 @@ def _compiled(model: Model, draw: Draw) -> float:
     return max(0.0, first - min(timed(draw, 1) for _ in range(LEAST_CALLS)))
 
 
-def batch_sweep(draw: Draw, device: torch.device, seconds: float) -> tuple[list[TimedBatch], str]:
+def batch_sweep(
+    draw: Draw, device: torch.device, seconds: float, meter: Meter | None = None
+) -> tuple[list[TimedBatch], str]:
     """Times batches of growing size until memory or the length of a call ends it; returns the reason too."""
     timings: list[TimedBatch] = []
     for batch in BATCHES:
@@ -124,7 +140,7 @@ def batch_sweep(draw: Draw, device: torch.device, seconds: float) -> tuple[list[
         if reason:
             return timings, reason
         try:
-            timings.append(time_batch(draw, batch, device, seconds, most=MOST_CALLS, longest=LONGEST_CALL))
+            timings.append(time_batch(draw, batch, device, seconds, most=MOST_CALLS, longest=LONGEST_CALL, meter=meter))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return timings, f"batch {batch}: out of memory"

@@ -51,3 +51,26 @@ class FakeWorker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class FakeMeter:
+    """Finds what a test lists, then nothing; disturbed work may be repeated `patience` times."""
+
+    def __init__(self, *found: str, patience: int = 0) -> None:
+        self.texts, self.patience = list(found), patience
+
+    def found(self) -> str:
+        return self.texts.pop(0) if self.texts else ""
+
+    def again(self, seconds: float) -> bool:
+        self.patience -= 1
+        return self.patience >= 0
+
+    def start(self) -> None:
+        pass
+
+    def watch(self, cores: object) -> None:
+        pass
+
+    def ripe(self) -> bool:
+        return False
