@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from genbench.errors import Stopped
-from genbench.machine import KEEPING_MEMORY
+from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
 from genbench.progress import Progress, request_stop
 
 MOST_WORKERS = 8
@@ -190,7 +190,7 @@ def _context(preload: tuple[str, ...]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _variables({**KEEPING_MEMORY, **os.environ}), _without_main():
+    with _variables({**KEEPING_MEMORY, **SHORT_SPINS, **os.environ}), _without_main():
         forkserver.ensure_running()
     return context
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from genbench.errors import CellFailure
-from genbench.machine import KEEPING_MEMORY
+from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
 
 WORKER = Path(__file__).with_name("worker.py")
 SHOWN = 300  # characters of a dead worker's error output
@@ -79,7 +79,7 @@ def environment(tree: Path | None) -> dict[str, str]:
     glibc is set to keep freed memory. By default, whether it returns memory after a call depends on what the process
     allocated before. That can make one process a third slower than another one that runs the same code.
     """
-    steady = {**KEEPING_MEMORY, **os.environ}
+    steady = {**KEEPING_MEMORY, **SHORT_SPINS, **os.environ}
     if tree is None:
         return steady
     folders = [str(tree), str(tree / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
