@@ -31,9 +31,10 @@ from genbench.speed.slices import calls_in, prepare
 from genbench.speed.subjects import TimedModel
 
 SPEC = {"channels": 1, "height": 8, "width": 8, "levels": 17, "classes": 10}
-MODELS = {"gan": 64, "vae": 64, "realnvp": 64, "glow": 64, "ddpm": 64, "dcgan": 64}
+BATCH, MODELS = 64, ("dcgan", "vae", "realnvp", "glow", "ddpm")
 SPIN = [sys.executable, "-c", "while True: pass"]
 NEIGHBOURS = (0, 1, 2)
+PLACES = ((1, 1), (2, 2), (2, 1))  # cores and threads
 SPINS = (300_000, 20_000, 1_000, 0)  # the first is libgomp's default, the second genbench's
 
 
@@ -57,23 +58,23 @@ def own_counters(worker: Worker, cores: Sequence[int]) -> Counters:
     return Counters(whole.time, whole.everyone, sum(psutil.Process(worker.process.pid).cpu_times()[:2]), whole.waiting)
 
 
-def measured(model: str, cores: Sequence[int], beside: int, seconds: float, spins: int) -> str:
+def measured(model: str, cores: Sequence[int], threads: int, beside: int, seconds: float, spins: int = SPINS[1]) -> str:
     """Images/s of the median call, with `busy` where genbench marks it and `*` where strangers took a core."""
     os.environ["GOMP_SPINCOUNT"] = str(spins)
-    batch, subject = MODELS[model], TimedModel(model, model, None, ".", {}, {}, "fp32", SPEC)
-    with neighbours(beside, cores) as planted, Worker("cpu", len(cores)) as worker:
+    subject = TimedModel(model, model, None, ".", {}, {}, "fp32", SPEC)
+    with neighbours(beside, cores) as planted, Worker("cpu", threads) as worker:
         worker.request("bind", cores=list(cores))
-        calls = calls_in(seconds, prepare(worker, subject, batch))
+        calls = calls_in(seconds, prepare(worker, subject, BATCH))
         for process in planted:
             process.resume()
-        strangers = Meter(len(cores) if not beside else 0, 0.0, cores)
-        marks = Meter(len(cores), 0.0, cores, read=lambda cores: own_counters(worker, cores))
+        strangers = Meter(len(cores), 0.0, cores)
+        marks = Meter(threads, 0.0, cores, read=lambda cores: own_counters(worker, cores))
         times: list[float] = []
         end = time.monotonic() + seconds
         while time.monotonic() < end or len(times) < 3:
-            times += worker.request("slice", batch=batch, calls=max(1, calls // 10))["seconds"]
+            times += worker.request("slice", batch=BATCH, calls=max(1, calls // 10))["seconds"]
         busy, foreign = marks.found(), strangers.found()
-    return f"{batch / median(times):.0f}{' busy' if busy else ''}{' *' if foreign else ''}"
+    return f"{BATCH / median(times):,.0f}{' busy' if busy else ''}{' *' if foreign else ''}"
 
 
 def heading() -> None:
@@ -85,11 +86,11 @@ def heading() -> None:
 
 def beside_neighbours(models: Sequence[str], cores: Sequence[int], seconds: float) -> None:
     """Prints a row for each model and number of cores."""
-    print("| model | cores, threads | nobody else | one neighbour | two neighbours |\n|---|---:|---:|---:|---:|")
+    print("| model | cores | threads | nobody else | one neighbour | two neighbours |\n|---|---:|---:|---:|---:|---:|")
     for model in models:
-        for count in (1, 2):
-            values = [measured(model, cores[:count], beside, seconds, SPINS[1]) for beside in NEIGHBOURS]
-            print(f"| {model} | {count} | {' | '.join(values)} |", flush=True)
+        for count, threads in PLACES:
+            values = [measured(model, cores[:count], threads, beside, seconds) for beside in NEIGHBOURS]
+            print(f"| {model} | {count} | {threads} | {' | '.join(values)} |", flush=True)
 
 
 def waiting_threads(models: Sequence[str], cores: Sequence[int], seconds: float) -> None:
@@ -97,7 +98,7 @@ def waiting_threads(models: Sequence[str], cores: Sequence[int], seconds: float)
     print("| model | GOMP_SPINCOUNT | nobody else | one neighbour | two neighbours |\n|---|---:|---:|---:|---:|")
     for model in models:
         for spins in SPINS:
-            values = [measured(model, cores, beside, seconds, spins) for beside in NEIGHBOURS]
+            values = [measured(model, cores, len(cores), beside, seconds, spins) for beside in NEIGHBOURS]
             print(f"| {model} | {spins:,} | {' | '.join(values)} |", flush=True)
 
 
