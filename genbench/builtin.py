@@ -206,6 +206,13 @@ DATASET_TABLE = {
     "npz": BuiltIn("genbench.data.declared:NPZ", "your own array of images", ArrayOptions),
 }
 
+ADAPTER_TABLE = {
+    "command": BuiltIn("genbench.adapters.programs:COMMAND", "a program that writes images"),
+    "diffusers": BuiltIn("genbench.adapters.pipelines:DIFFUSERS", "a pipeline of diffusers"),
+    "onnx": BuiltIn("genbench.adapters.onnx_graphs:ONNX", "a generator as an ONNX graph"),
+    "torchscript": BuiltIn("genbench.adapters.torch_graphs:TORCHSCRIPT", "a generator as TorchScript or .pt2"),
+}
+
 METRIC_LINES = {
     "fid": "Fréchet distance of Gaussians fitted to features",
     "fd_infinity": "Fréchet distance extrapolated to infinitely many samples",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from genbench.code_parts import Walk
+from genbench.code_parts import Walk, package_of
 from genbench.registry import Registry, distribution_of, load_module
 
 FOREIGN = {"genbench", "torch", "builtins", "abc", "typing"}
@@ -27,7 +27,7 @@ def code_hash(kind: type) -> str:
     The code is the class's statement, those of its bases, and every top-level statement of their modules that these
     use, directly or indirectly, in modules of their own package and of the zoo. Editing a model's code trains it
     again; editing another class of the same file, genbench or a library does not, but a new version of an installed
-    plug-in does.
+    plug-in does. An adapter counts like a package of its own.
     """
     return _hash(kind.__qualname__, _roots(kind))
 
@@ -56,7 +56,7 @@ def files_of(kind: type) -> set[Path]:
 
 def _roots(kind: type) -> list[Root]:
     """Module and top-level name of a class and its bases."""
-    classes = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in FOREIGN]
+    classes = [c for c in kind.__mro__ if package_of(c.__module__) not in FOREIGN]
     return [(c.__module__, c.__qualname__.partition(".")[0]) for c in classes]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from genbench.neighbours import meant
 
+ADAPTERS = "genbench.adapters"
 DYNAMIC = {"globals", "eval", "exec", "__import__", "import_module", "__subclasses__", "__init_subclass__"}
 # Decorators that only change the function or class that they are on; any other may register it somewhere.
 LOCAL_DECORATORS = {
@@ -223,4 +224,9 @@ def _with_names(node: ast.Import | ast.ImportFrom, names: list[ast.alias]) -> as
 
 def _own(other: str, module: str) -> bool:
     """Whether a module is of the same package, or of the zoo."""
-    return other.partition(".")[0] in {module.partition(".")[0], "zoo"}
+    return package_of(other) in {package_of(module), "zoo"}
+
+
+def package_of(module: str) -> str:
+    """The package whose code counts together; the adapters are one of their own inside of genbench."""
+    return ADAPTERS if module.startswith(ADAPTERS) else module.partition(".")[0]

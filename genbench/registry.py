@@ -12,6 +12,8 @@ An installed package offers names through the entry-point groups `genbench.model
     [project.entry-points."genbench.metrics"]
     sharpness = "my_package.metrics:SHARPNESS"
 
+A model may also be `scheme:artefact`, as "onnx:./generator.onnx": an adapter (genbench.adapters) makes a class of it.
+
 Nothing is imported until `load` is called, and entry points are scanned once in a process.
 """
 
@@ -33,6 +35,7 @@ from genbench.neighbours import import_file
 from genbench.options import nearest
 
 TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
+SCHEME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):(.+)", re.DOTALL)
 SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -142,7 +145,8 @@ METRICS = Registry("metric", "genbench.metrics", builtin.METRIC_TABLE, "genbench
 EXTRACTORS = Registry(
     "features", "genbench.features", builtin.EXTRACTOR_TABLE, "genbench.features.base:ExtractorSource", DataError
 )  # fmt: skip
-REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS)
+ADAPTERS = Registry("scheme", "genbench.adapters", builtin.ADAPTER_TABLE, "genbench.adapters.base:Adapter", ModelError)
+REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS, ADAPTERS)
 
 
 @cache
@@ -188,8 +192,21 @@ def resolve_model(name: str, source: str | None = None, folder: Path | None = No
 
     folder: where a relative file path starts. Raises ModelError when there is no such class or it is not a Model.
     """
-    kind: type = MODELS.load(source or name, folder)
+    scheme, artefact = split_scheme(source or name)
+    kind: type = ADAPTERS[scheme].bind(artefact, folder or Path()) if scheme else MODELS.load(source or name, folder)
     return kind
+
+
+def split_scheme(text: str) -> tuple[str, str]:
+    """Scheme and artefact of `scheme:artefact`; "" and the text for anything else."""
+    parts = SCHEME.fullmatch(text)
+    return (parts[1], parts[2]) if parts is not None and parts[1] in ADAPTERS else ("", text)
+
+
+def pinned(text: str, folder: Path) -> str:
+    """`scheme:artefact` with what may change later fixed, such as the revision of a hub; anything else as it is."""
+    scheme, artefact = split_scheme(text)
+    return f"{scheme}:{ADAPTERS[scheme].pin(artefact, folder)}" if scheme else text
 
 
 def is_target(name: str) -> bool:

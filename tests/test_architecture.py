@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "__main__",
-    "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources", "lint",
+    "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources",
+    "adapters", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "store", "records", "provenance", "halving", "machine", "contention", "nvml", "protocol", "keys",
     "returned", "contract", "options", "space", "screen", "progress", "text", "files", "errors",
@@ -25,6 +26,7 @@ ZOO_SIBLINGS = {
     "cgan": {"nets", "gan", "dcgan"},
     "ddpm": {"nets", "denoising", "probability_flow"},
     "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
+    "discrete": {"ddpm", "denoising", "probability_flow"},
     "stylegan": {"gan", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "probability_flow": {"denoising"},

@@ -312,7 +312,8 @@ def test_reading_a_suite_is_light() -> None:
         (
             "name: vae",
             "name: m, source: flow.py",
-            "5: models[0].source: found 'flow.py', allowed: module:Class or path/to/file.py:Class",
+            "5: models[0].source: found 'flow.py', allowed: module:Class, path/to/file.py:Class, or a file "
+            "after one of command:, diffusers:, onnx:, torchscript:",
         ),
     ],
 )

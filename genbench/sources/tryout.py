@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from genbench.contract import (
     Translates,
 )
 from genbench.draw.blocks import UNCONDITIONAL, Conditions, draw_block, on_device
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, Undefined
 from genbench.machine import pinned_globals
 from genbench.sources.base import DataPlan
 from genbench.space import seeded, to_unit_range
@@ -55,7 +55,7 @@ def try_out(model: Draws, plan: DataPlan, batch: int, precision: str = "fp32", *
         with _for_a_moment(model):
             draw_block(model, 0, 0, DRAWN, precision, images.condition(model))
         for name, log_prob in _likelihoods(model) if likelihoods else ():
-            with pinned_globals(), torch.no_grad(), _for_a_moment(model):
+            with suppress(Undefined), pinned_globals(), torch.no_grad(), _for_a_moment(model):
                 values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
                 returned.log_probs(model, values, DRAWN, f"{name}()")
 

@@ -8,7 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 
 from genbench.records import LIKELIHOOD_KINDS, slug
-from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, is_target, target_file
+from genbench.registry import (
+    ADAPTERS,
+    DATASETS,
+    EXTRACTORS,
+    METRICS,
+    MODELS,
+    Registry,
+    is_target,
+    split_scheme,
+    target_file,
+)
 from genbench.suite.entries import ExtractionEntry
 from genbench.suite.fields import SuiteFields
 from genbench.suite.options import entry_problems
@@ -132,8 +142,9 @@ def _claims(suite: SuiteFields) -> Iterator[Problem]:
 
 def _files(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
-        if entry.source is not None and not is_target(entry.source):
-            yield ("models", i, "source"), f"found '{entry.source}', allowed: module:Class or path/to/file.py:Class"
+        if entry.source is not None and not (is_target(entry.source) or split_scheme(entry.source)[0]):
+            allowed = f"module:Class, path/to/file.py:Class, or a file after one of {':, '.join(ADAPTERS)}:"
+            yield ("models", i, "source"), f"found '{entry.source}', allowed: {allowed}"
         named = (
             ("source", target_file(entry.source or ""), (".py",)),
             ("weights", entry.weights, (".safetensors",)),

@@ -1,0 +1,72 @@
+"""The suites in examples/sources run on artefacts made here with the libraries' own classes and random weights."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from genbench.evaluate.cell import evaluate
+from genbench.plan.planner import make_plan
+from genbench.progress import silent
+from genbench.store import Store
+from genbench.suite.schema import read_suite
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "sources"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the examples, to write artefacts into."""
+    return Path(shutil.copytree(EXAMPLES, tmp_path / "sources"))
+
+
+def records(folder, name, limit):
+    """The records of a suite's models by row and metric, all of one process; every one is ok or does not apply."""
+    plan, store = make_plan(read_suite(folder / f"{name}.yaml"), limit_images=limit), Store()
+    for fit in plan.fits:
+        fit.run(plan.data, store, "cpu", silent)
+    cells = [cell for cell in plan.cells if cell.source.ranked]
+    found = [
+        record for cell in cells for alone in (False, True) for record in evaluate(cell, alone, store, "cpu", silent)
+    ]
+    assert not [record.reason for record in found if record.status == "failed"]
+    return {(record.model, record.metric): record for record in found}
+
+
+def test_exported_graphs(folder):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    runpy.run_path(str(folder / "make_graphs.py"), run_name="make_graphs")["write_graphs"](folder)
+    rows = records(folder, "graphs", limit=64)
+    assert rows["script", "fid"].value == pytest.approx(rows["program", "fid"].value, rel=1e-3)
+    assert {rows[name, "parameters"].value for name in ("script", "program", "graph")} == {5248}
+    assert rows["classes", "class_accuracy"].status == "ok"
+    assert rows["script", "class_accuracy"].status == "n/a"
+    files = rows["graph", "fid"].protocol["model"]["files"]
+    assert set(files) == {"generator.onnx", "generator.onnx.data"}
+
+
+def test_a_program(folder):
+    rows = records(folder, "program", limit=64)
+    assert rows["program", "fid"].value != rows["classes", "fid"].value
+    assert rows["classes", "class_accuracy"].status == "ok"
+    assert "times include its start" in rows["program", "fid"].protocol["model"]["caveat"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
+def test_pipelines(folder):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    with torch.random.fork_rng():
+        runpy.run_path(str(folder / "make_pipelines.py"), run_name="make_pipelines")["write_pipelines"](folder)
+    rows = records(folder, "pipelines", limit=16)
+    assert rows["ddpm", "bits_per_dim"].kind == "bound"
+    assert "bound is of the ancestral chain of all 20 steps" in rows["ddim", "bits_per_dim"].reason
+    assert rows["ddpm", "bits_per_dim_ode"].value == rows["ddim", "bits_per_dim_ode"].value
+    assert [rows[name, "evaluations"].value for name in ("ddpm", "ddim", "dit", "stable")] == [20, 5, 8, 8]
+    assert rows["dit", "class_accuracy"].status == rows["stable", "prompt_agreement"].status == "ok"
+    assert "of diffusers" in rows["stable", "fid"].protocol["model"]["caveat"]
