@@ -161,6 +161,7 @@ MODEL_TABLE = {
     "dcgan": BuiltIn("zoo.dcgan:DCGAN", "convolutional GAN (Radford et al. 2016)"),
     "ddim": BuiltIn("zoo.ddim:DDIM", "DDPM's network, sampled in few steps (Song et al. 2021)"),
     "ddpm": BuiltIn("zoo.ddpm:DDPM", "denoising diffusion model (Ho et al. 2020)"),
+    "edm": BuiltIn("zoo.edm:EDM", "diffusion with preconditioning, sampled by Heun's method (Karras et al. 2022)"),
     "flow_matching": BuiltIn(
         "zoo.flow_matching:FlowMatching", "flow from noise to images on straight paths (Lipman et al. 2023)"
     ),

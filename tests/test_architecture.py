@@ -25,6 +25,7 @@ ZOO_SIBLINGS = {
     "ddim": {"nets", "ddpm", "denoising"},
     "cgan": {"nets", "gan", "dcgan"},
     "ddpm": {"nets", "denoising", "probability_flow"},
+    "edm": {"nets", "denoising", "probability_flow", "solvers"},
     "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
     "discrete": {"ddpm", "denoising", "probability_flow"},
     "stylegan": {"gan", "stylegan_layers"},

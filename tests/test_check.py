@@ -714,9 +714,15 @@ TINY = {
     "realnvp": {"channels": 4, "blocks": 1, "couplings": 2, "final": 2},
     "ddpm": {"steps": 4, **NETWORK},
     "ddim": {"steps": 4, **NETWORK},
+    "edm": NETWORK,
     "flow_matching": NETWORK,
 }  # fmt: skip
-TINY_SAMPLER = {"ddim": {"steps": 2}, "flow_matching": {"steps": 2}, "latent_diffusion": {"steps": 2}}
+TINY_SAMPLER = {
+    "ddim": {"steps": 2},
+    "edm": {"steps": 2},
+    "flow_matching": {"steps": 2},
+    "latent_diffusion": {"steps": 2},
+}
 DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 
 

@@ -84,16 +84,14 @@ def denoiser(network, process, kind="eps"):
 
 
 def best_of_points(process, x, t, points, weights, width=0.0):
-    """The best prediction of `process.kind` at x (B, ...) and one time t for a mixture of N(point, width^2)."""
-    signal, spread = (float(value) for value in process.level(float(t[0]))[1:])
+    """The best prediction of `process.kind` at x (B, ...) and times t (B,) for a mixture of N(point, width^2)."""
+    signal, spread = (v.view(-1, *[1] * x.dim()) for v in zip_levels(process, t))
     y, places = x.double()[..., None], torch.tensor(points, dtype=torch.float64)
-    variance = (signal * width) ** 2 + spread**2
-    if variance == 0:
-        variance = 1e-12
+    variance = ((signal * width) ** 2 + spread**2).clamp_min(1e-12)
     nearness = torch.tensor(weights, dtype=torch.float64).log() - (y - signal * places) ** 2 / (2 * variance)
     x_0 = places + signal * width**2 / variance * (y - signal * places)
-    x_0 = (nearness.softmax(-1) * x_0).sum(-1)
-    noise = (x - signal * x_0) / max(spread, 1e-6)
+    x_0, signal, spread = (nearness.softmax(-1) * x_0).sum(-1), signal[..., 0], spread[..., 0]
+    noise = (x - signal * x_0) / spread.clamp_min(1e-6)
     return process.kind.target(x_0, noise, signal, spread).to(x.dtype)
 
 
