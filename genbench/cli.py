@@ -87,12 +87,17 @@ def plan(
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")]) -> None:
-    """Write tables, figures and the page of DIR again from its records."""
+def report(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; needed for several folders.")] = None,
+    columns: Annotated[str, typer.Option(help="Metrics of the .md and .tex tables, separated by commas.")] = "",
+) -> None:
+    """Write tables, figures and the page of DIR again from its records; several folders become one page."""
     from genbench import report as renderer
 
-    for path in renderer.render(directory):
-        _echo(path)
+    written, findings = renderer.render(directories, out, _list(columns) or ())
+    for text in (*findings, *written):
+        _echo(text)
 
 
 @app.command()

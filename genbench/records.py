@@ -150,12 +150,17 @@ def unique_records(records: Iterable[Record], place: str = "record ") -> list[Re
     for number, record in enumerate(records, start=1):
         key = (record.dataset, record.model, record.seed, record.metric)
         earlier_number, earlier = first.setdefault(key, (number, record))
-        if _measurement(earlier) != _measurement(record):
+        if not same_measurement(earlier, record):
             raise StoreError(
                 f"{place}{number}: {record.cell} {record.metric}: found a record of {_run(record)} that differs from "
                 f"that of {_run(earlier)} at {place}{earlier_number}; allowed: the records of one run for each cell"
             )
     return [record for _, record in first.values()]
+
+
+def same_measurement(one: Record, other: Record) -> bool:
+    """Whether two records agree in all but the run that measured them."""
+    return _measurement(one) == _measurement(other)
 
 
 def _measurement(record: Record) -> Record:

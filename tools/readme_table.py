@@ -38,16 +38,18 @@ def title(metric: str, extractor: str) -> str:
 
 def extractor(records: list[dict[str, Any]]) -> str:
     """The extractor of the result's FID."""
-    return next(r["protocol"]["extractor"] for r in records if r["metric"] == "fid" and r["status"] == "ok")
+    return next(r["protocol"]["features"]["extractor"] for r in records if r["metric"] == "fid" and r["status"] == "ok")
 
 
 def main() -> None:
     """Prints models by FID, or in the suite's order where metrics are given; then the scale rows."""
     folder, chosen = Path(sys.argv[1]), sys.argv[2:]
     table = pd.read_csv(folder / "leaderboard.csv", keep_default_na=True)
-    features = extractor([json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()])
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     models, metrics = table[table.role == "model"], chosen or USUAL
-    models = models if chosen else models.sort_values("fid")
+    order = list(dict.fromkeys(record["model"] for record in records))
+    models = models.sort_values("model", key=lambda names: names.map(order.index)) if chosen else models
+    features = extractor(records)
     print("| model | family | " + " | ".join(title(m, features) for m in metrics) + " |")
     print("|---|---|" + "---:|" * len(metrics))
     for _, row in pd.concat([models, table[table.role != "model"]]).iterrows():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genbench.errors import StoreError
+from genbench.errors import GenbenchError, StoreError
 from genbench.records import Record
 
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["leaderboard", "outdated", "render"]
 
-REPORT_FILES = ("leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.tex", "leaderboard.html")
+REPORT_FILES = (
+    "leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "leaderboard.tex", "scores.csv", "scores.parquet",
+    "leaderboard.html",
+)  # fmt: skip
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
@@ -47,22 +50,30 @@ def outdated(directory: Path) -> bool:
     return inputs_hash(directory) not in page or not page.rstrip().endswith("</html>")
 
 
-def render(directories: Path | Sequence[Path], out: Path | None = None) -> list[Path]:
-    """Writes leaderboard.csv, .parquet, .md, .tex, .html and figures/ into DIR; returns the files written.
+def render(
+    directories: Path | Sequence[Path], out: Path | None = None, columns: Sequence[str] = ()
+) -> tuple[list[Path], list[str]]:
+    """Writes leaderboard.html, .csv, .parquet, .md, .tex, scores.csv, .parquet and figures/ into DIR.
 
     directories: one result, or several that are shown together; out: where to, by default the one result's own folder.
-    Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and figures/*.png. Raises
-    StoreError when there are no records, when two runs of one cell are mixed, or when a file cannot be written.
+    columns: the metrics of the Markdown and LaTeX tables. Returns the files written, the page first, and the finding of
+    each dataset. Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and
+    figures/*.png. Raises StoreError when there are no records, when two runs of one cell are mixed, or when a file
+    cannot be written, and GenbenchError for several results without `out` and for an unknown column.
     """
     from genbench.report.aggregate import boards
+    from genbench.report.finding import finding
     from genbench.report.folders import read_folders
     from genbench.report.writing import write_report
 
     results = [directories] if isinstance(directories, Path) else list(directories)
+    if len(results) > 1 and out is None:
+        raise GenbenchError("several results need --out FOLDER, the folder of the combined report")
     target = out or results[0]
     folders = read_folders(results)
     datasets = boards(record for folder in folders for record in folder.measured)
     try:
-        return write_report(target, folders, datasets, inputs_hash(target))
+        written = write_report(target, folders, datasets, inputs_hash(target), columns)
     except OSError as error:
         raise StoreError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from error
+    return written, [finding(board) for board in datasets]

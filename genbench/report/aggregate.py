@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -140,11 +140,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard of one dataset: model rows in order of appearance, then scale rows."""
+    """The leaderboard of one dataset.
+
+    rows: ranked models by the main metric, other models, scale rows; each in order of appearance where nothing else
+    decides.
+    """
 
     dataset: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
+
+    @property
+    def main(self) -> Column | None:
+        """The main metric: the first one in which models are ranked."""
+        return next((c for c in self.columns if c.ranks), None)
 
     @property
     def models(self) -> tuple[Row, ...]:
@@ -158,7 +167,7 @@ class Board:
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per model and dataset, in order of appearance, scale rows last.
+    """A row per model and dataset, in the page's order: models by the main metric, scale rows last.
 
     Columns: `model`, `dataset`, `role`, `family`, `seeds` (how many), and for each metric `<metric>`, `<metric>_lo`,
     `<metric>_hi` (float, NaN where n/a), `<metric>_kind` ("mass", "density", "bound" or "estimate" of a likelihood, NA
@@ -214,7 +223,16 @@ def _board(dataset: str, records: list[Record]) -> Board:
         by_model.setdefault(record.model, []).append(record)
     rows = sorted((_row(group) for group in by_model.values()), key=lambda r: not r.is_model)
     metrics = metric_order(r.metric for r in records)
-    return Board(dataset, tuple(rows), tuple(_column(metric, rows) for metric in metrics))
+    board = Board(dataset, tuple(rows), tuple(_column(metric, rows) for metric in metrics))
+    return replace(board, rows=tuple(sorted(rows, key=lambda row: _place(row, board.main))))
+
+
+def _place(row: Row, main: Column | None) -> tuple[bool, float]:
+    """Whether it is a scale row, and the distance from the best possible value of the main metric."""
+    if main is None or row.model not in main.ranks:
+        return not row.is_model, math.inf
+    value = row.entries[main.metric].number
+    return not row.is_model, value if main.better == "lower" else -value
 
 
 def metric_order(metrics: Iterable[str]) -> list[str]:

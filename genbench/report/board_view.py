@@ -10,7 +10,7 @@ from genbench.records import FAILED, slug
 from genbench.report import tables
 from genbench.report.aggregate import Board, Column, Entry, Row
 from genbench.report.axes import Axis, axis
-from genbench.report.finding import HELD_OUT, by_value, given, main_column
+from genbench.report.finding import HELD_OUT, given
 from genbench.report.groups import grouped, shown_first
 from genbench.report.kinds import sign
 
@@ -62,22 +62,20 @@ def anchor(kind: str, number: int, name: str) -> str:
 
 def table_view(board: Board, number: int, thumbnails: Mapping[str, str]) -> dict[str, Any]:
     """The table's heads, groups and rows: held-out images, models by the main metric, other scale rows."""
-    main, scales = main_column(board), {c.metric: axis(board, c) for c in board.columns}
+    scales = {c.metric: axis(board, c) for c in board.columns}
     filled = frozenset(m for row in board.models for m, e in row.entries.items() if e.ok)
     first = shown_first(board.columns, filled)
-    models = by_value(board.models, main) if main else []
-    models += [row for row in board.models if row not in models]
     views = {row.model: _row(board, row, number, thumbnails, scales) for row in board.rows}
-    heads = [_head(column, number, main, len(models) > 1) for column in board.columns]
+    heads = [_head(column, number, board.main, len(board.models) > 1) for column in board.columns]
     return {
         "heads": heads,
         "groups": [(group, _names(members)) for group, members in grouped(board.columns).items()],
         "first": " ".join(first),
         "pinned": [views[r.model] for r in board.scale if r.model == HELD_OUT],
-        "models": [views[r.model] for r in models],
+        "models": [views[r.model] for r in board.models],
         "scale": [views[r.model] for r in board.scale if r.model != HELD_OUT],
         "families": list(dict.fromkeys(r.family for r in board.models if r.family)),
-        "paper": _paper(board, [views[r.model] for r in (*board.scale[:1], *models, *board.scale[1:])]),
+        "paper": _paper(board, [views[r.model] for r in (*board.scale[:1], *board.models, *board.scale[1:])]),
     }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genbench.report.aggregate import Board, Column, Entry, Row
@@ -32,19 +32,9 @@ def held_out_row(board: Board) -> Row | None:
     return next((row for row in board.scale if row.model == HELD_OUT), None)
 
 
-def main_column(board: Board) -> Column | None:
-    """The metric of the finding, by which the table is first sorted: the first one in which models are ranked."""
-    return next((c for c in board.columns if c.ranks), None)
-
-
-def by_value(rows: Iterable[Row], column: Column) -> list[Row]:
-    """The ranked rows, the best value first."""
-    ranked = [row for row in rows if row.model in column.ranks]
-    return sorted(ranked, key=lambda r: _order(r.entries[column.metric], column))
-
-
-def _order(entry: Entry, column: Column) -> float:
-    return entry.number if column.better == "lower" else -entry.number
+def ranked_rows(board: Board, column: Column) -> list[Row]:
+    """The ranked models, the best value first."""
+    return [row for row in board.models if row.model in column.ranks]
 
 
 def given(row: Row) -> str:
@@ -72,7 +62,7 @@ def finding(board: Board) -> str:
 
 
 def _who(board: Board) -> str:
-    column = main_column(board)
+    column = board.main
     if column is not None:
         return _winners(board, column)
     good = [row for row in board.models if any(e.ok for e in row.entries.values())]
@@ -91,7 +81,7 @@ def _alone(board: Board, row: Row) -> str:
 
 
 def _winners(board: Board, column: Column) -> str:
-    order = by_value(board.models, column)
+    order = ranked_rows(board, column)
     first = [row for row in order if column.ranks[row.model] == 1]
     best = f"{WORDS[column.better]} {title(column)}"
     if len(first) == 1:
@@ -126,7 +116,7 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _real(board: Board) -> str:
-    column, row = main_column(board), held_out_row(board)
+    column, row = board.main, held_out_row(board)
     entry = row.entries.get(column.metric) if column and row else None
     return f"Held-out real images have {value_text(entry)}." if entry is not None and entry.ok else ""
 
@@ -144,12 +134,12 @@ def _seeds(board: Board) -> str:
 
 def champions(board: Board) -> list[Champion]:
     """The model of each family with the best value, the best family first; [] where models are not ranked."""
-    column = main_column(board)
+    column = board.main
     if column is None:
         return []
     shown = [column, *(c for c in board.columns if c.metric in STRIP and c is not column)]
     families: dict[str, list[Row]] = {}
-    for row in by_value(board.models, column):
+    for row in ranked_rows(board, column):
         families.setdefault(row.family or "other", []).append(row)
     return [_champion(family, rows, column, shown) for family, rows in families.items()]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from genbench.errors import StoreError
 from genbench.files import refuse_links
-from genbench.records import Record, read_records
+from genbench.records import Record, read_records, same_measurement
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
 from genbench.report.training import Curves, read_curves, training_records
@@ -122,9 +122,7 @@ def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:
             earlier = values.setdefault(key, {}).setdefault((record.seed, record.metric), record)
             config = record.protocol.get("model", {}).get("config")
             made = models.setdefault(key, json.dumps(config, sort_keys=True)) if config is not None else ""
-            if (earlier.value, earlier.status) != (record.value, record.status) or (
-                made and made != json.dumps(config, sort_keys=True)
-            ):
+            if not same_measurement(earlier, record) or (made and made != json.dumps(config, sort_keys=True)):
                 clashing.add(key)
     return clashing
 

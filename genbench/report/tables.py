@@ -1,31 +1,22 @@
-"""Leaderboards as files: csv and parquet for programs, Markdown and LaTeX for people; numbers as text."""
+"""What all tables share: numbers as text, titles of columns, notes for the reader, and reasons of missing values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
-
-from genbench.files import whole
 from genbench.records import NOT_APPLICABLE
 from genbench.registry import METRICS
 from genbench.report.aggregate import MADE_WITH, Board, Column, Entry, Row
-from genbench.report.claims import Claim, Verdict, verdicts
+from genbench.report.claims import Verdict
 from genbench.report.guard import listed
 from genbench.report.kinds import legend, sign
-from genbench.text import cell_text
 
 UNITS_SHOWN = {"ms", "s", "MiB", "GiB", "J"}
 INCOMPLETE, BUSY = "incomplete", "busy"
 CLAIM_HEADS = ("model", "metric", "published", "measured", "verdict", "source")
 ARROWS = {"lower": "↓", "higher": "↑"}
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -196,123 +187,3 @@ def without_value(board: Board) -> list[tuple[Row, str, str, list[str]]]:
                 groups.setdefault(key, (row, []))[1].append(column.metric)
     lines = [(row, status, reason, metrics) for (_, status, reason), (row, metrics) in groups.items()]
     return sorted(lines, key=lambda line: line[1] == NOT_APPLICABLE)
-
-
-def write_frame(directory: Path, frame: pd.DataFrame) -> list[Path]:
-    """leaderboard.csv and leaderboard.parquet."""
-    csv, parquet = directory / "leaderboard.csv", directory / "leaderboard.parquet"
-    with whole(csv) as partial:
-        _as_cells(frame).to_csv(partial, index=False)
-    with whole(parquet) as partial:
-        frame.to_parquet(partial, index=False)
-    return [csv, parquet]
-
-
-def _as_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with texts, and names of columns, that no spreadsheet takes for a formula."""
-    safe = frame.copy()
-    names: list[str] = list(frame.select_dtypes("string").columns)
-    for name in names:
-        safe[name] = frame[name].map(cell_text, na_action="ignore")
-    return safe.rename(columns=cell_text)
-
-
-# --- Markdown
-
-
-def markdown(boards: Sequence[Board], claims: Sequence[Claim] = ()) -> str:
-    """The leaderboards as Markdown, each with its published figures; every n/a has a footnote with its reason."""
-    reasons: dict[str, int] = {}
-    parts = []
-    for board in boards:
-        parts += [_markdown_board(board, reasons), *_markdown_claims(verdicts(board, claims))]
-    parts += [f"[^{number}]: {reason}" for reason, number in reasons.items()]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_board(board: Board, reasons: dict[str, int]) -> str:
-    heads = ["model", *(f"{title(c)} {ARROWS[c.better]}" for c in board.columns)]
-    lines = [_markdown_line(_md(h) for h in heads), _markdown_line(["---", *("---:" for _ in board.columns)])]
-    for row in board.rows:
-        name = _md(row.model) if row.is_model else f"*scale: {_md(row.model)}*"
-        lines.append(_markdown_line([name, *(_markdown_cell(board, c, row, reasons) for c in board.columns)]))
-    return "\n".join([f"## {_md(board.dataset)}", "", *lines, "", *(f"- {_md(n)}" for n in notes(board))])
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _markdown_cell(board: Board, column: Column, row: Row, reasons: dict[str, int]) -> str:
-    entry = row.entries.get(column.metric)
-    if entry is None:
-        return "—"
-    if not entry.ok:
-        number = reasons.setdefault(_md(entry.reason), len(reasons) + 1)
-        return f"{entry.status}[^{number}]"
-    text = written(entry)
-    value = signed(entry.kind, text.value)
-    value = f"**{value}**" if row.model in column.best else value
-    rank = f"({column.ranks[row.model]})" if row.model in column.ranks else ""
-    return " ".join(filter(None, (value, text.spread, rank, BUSY if entry.busy else "")))
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def _markdown_claims(judged: Sequence[Verdict]) -> Iterator[str]:
-    if not judged:
-        return
-    lines = [_markdown_line(CLAIM_HEADS), _markdown_line(["---", "---", "---:", "---:", "---", "---"])]
-    lines += [_markdown_line(_md(text) for text in claim_cells(verdict)) for verdict in judged]
-    yield "\n".join(["### Published figures", "", *lines])
-
-
-# --- LaTeX
-
-
-def latex(boards: Sequence[Board]) -> str:
-    """The leaderboards as booktabs tables; notes and reasons are comments above each table."""
-    return "\n\n".join(_latex_board(board) for board in boards) + "\n"
-
-
-def _latex_board(board: Board) -> str:
-    arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
-    heads = ["model", *(f"{_tex(title(c))} {arrows[c.better]}" for c in board.columns)]
-    why = [f"{row.model}, {listed(metrics)}: {status}, {text}" for row, status, text, metrics in without_value(board)]
-    lines = [f"% {' '.join(note.split())}" for note in (board.dataset, *notes(board), *why)]
-    lines += [rf"\begin{{tabular}}{{l{'r' * len(board.columns)}}}", r"\toprule", _latex_line(heads), r"\midrule"]
-    lines += [_latex_row(board, row) for row in board.models]
-    if board.models and board.scale:
-        lines.append(r"\midrule")
-    lines += [_latex_row(board, row) for row in board.scale]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
-
-
-def _latex_row(board: Board, row: Row) -> str:
-    name = _tex(row.model) if row.is_model else rf"\emph{{{_tex(row.model)}}}"
-    return _latex_line([name, *(_latex_cell(board, c, row) for c in board.columns)])
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_cell(board: Board, column: Column, row: Row) -> str:
-    entry = row.entries.get(column.metric)
-    if entry is None:
-        return "---"
-    if not entry.ok:
-        return entry.status
-    text = written(entry)
-    value = text.value.replace(",", "{,}")
-    value = rf"\mathbf{{{value}}}" if row.model in column.best else value
-    spread = text.spread.replace("± ", r" \pm ").replace(" to ", r"\mbox{ to }").replace(",", "{,}")
-    if r"\mbox" in spread:
-        spread = rf"\;({spread})"
-    return f"${f'{sign(entry.kind).tex} '.lstrip()}{value}{spread}${f' {BUSY}' if entry.busy else ''}"
-
-
-def _tex(text: str) -> str:
-    return "".join(TEX.get(c, c) for c in " ".join(text.split()))

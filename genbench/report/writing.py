@@ -8,28 +8,38 @@ from pathlib import Path
 from genbench.files import write_text
 from genbench.records import slug
 from genbench.report.aggregate import Board, flat
+from genbench.report.data_files import scores, write_frame
 from genbench.report.finding import held_out_row
 from genbench.report.folders import Folder, all_claims
 from genbench.report.html import page, plot_file
+from genbench.report.latex import latex
+from genbench.report.markdown import markdown
+from genbench.report.parts import check_columns
 from genbench.report.plot import quality_cost
-from genbench.report.tables import latex, markdown, write_frame
 
 
-def write_report(target: Path, folders: Sequence[Folder], boards: Sequence[Board], inputs: str) -> list[Path]:
-    """Writes tables, plots and the page into `target`; returns the files. inputs: the hash that the page states."""
+def write_report(
+    target: Path, folders: Sequence[Folder], boards: Sequence[Board], inputs: str, columns: Sequence[str] = ()
+) -> list[Path]:
+    """Writes tables, plots and the page into `target`; returns the files, the page first.
+
+    inputs: the hash that the page states. columns: the metrics of the Markdown and LaTeX tables, by default all.
+    """
+    check_columns(boards, columns)
     target.mkdir(parents=True, exist_ok=True)
-    written = write_frame(target, flat(boards))
+    data = write_frame(target, "leaderboard", flat(boards))
+    data += write_frame(target, "scores", scores(r for folder in folders for r in folder.measured))
     texts = {
-        "leaderboard.md": markdown(boards, all_claims(folders)),
-        "leaderboard.tex": latex(boards),
-        "leaderboard.html": page(folders, boards, written[0], inputs),
+        "leaderboard.html": page(folders, boards, data[0], inputs),
+        "leaderboard.md": markdown(boards, all_claims(folders), columns),
+        "leaderboard.tex": latex(boards, columns),
         **_plots(boards),
     }
     for name, text in texts.items():
         (target / name).parent.mkdir(exist_ok=True)
         write_text(target / name, text)
-        written.append(target / name)
-    return written
+    page_file, *others = (target / name for name in texts)
+    return [page_file, *data, *others]
 
 
 def _plots(boards: Sequence[Board]) -> dict[str, str]:

@@ -11,8 +11,9 @@ from genbench.records import write_records
 from genbench.report import difference, leaderboard, render
 from genbench.report.aggregate import boards, over_seeds
 from genbench.report.claims import NOT_COMPARABLE, Claim, judge_claim
+from genbench.report.latex import latex
+from genbench.report.markdown import markdown
 from genbench.report.plot import quality_cost
-from genbench.report.tables import latex, markdown
 
 WHY = "other processes took 1.0 of 2 cores"
 SPEED = "images_per_second"

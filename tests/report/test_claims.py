@@ -11,7 +11,8 @@ from genbench.records import write_records
 from genbench.report import render
 from genbench.report.aggregate import boards, over_seeds
 from genbench.report.claims import Claim, Verdict, judge_claim, read_claims, unlike, verdicts
-from genbench.report.tables import claim_cells, markdown
+from genbench.report.markdown import markdown
+from genbench.report.tables import claim_cells
 from genbench.runner.run import run
 from genbench.suite.schema import ClaimEntry, Suite
 

@@ -6,8 +6,8 @@ import pytest
 
 from genbench.report import leaderboard
 from genbench.report.aggregate import boards
+from genbench.report.markdown import markdown
 from genbench.report.ranks import is_better
-from genbench.report.tables import markdown
 
 
 def column(records, metric="fid"):
