@@ -21,7 +21,9 @@ def folder(path, records):
 
 
 def names(folders):
-    return {board.dataset: sorted(r.model for r in board.rows) for board in boards(r for f in folders for r in f.measured)}
+    return {
+        board.dataset: sorted(r.model for r in board.rows) for board in boards(r for f in folders for r in f.measured)
+    }
 
 
 def config(**values):
