@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+STALL_SECONDS = 300.0  # without progress: the screen and the record name it
+ALIVE_SECONDS = 20.0  # between two messages about work that has no progress to report
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,51 @@ class Throttle:
             return False
         self.last = now
         return True
+
+
+class StallWatch:
+    """A Report that passes on to another, and lists the times of more than STALL_SECONDS without progress.
+
+    The latest one of a process hears `alive` too, from loops that have no Report.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.last, self._stalls = report, time.monotonic(), list[str]()
+        self.latest, self._due = Progress("start", 0, 0), Throttle(ALIVE_SECONDS)
+        _WATCHES[:] = [self]
+
+    def __call__(self, progress: Progress) -> None:
+        """Passes on the progress."""
+        self._look(f"before '{progress.phase}'")
+        self.latest = progress
+        self.report(progress)
+
+    def alive(self) -> None:
+        """Counts as progress."""
+        self._look(f"in '{self.latest.phase}'")
+        if self._due.due():
+            self.report(replace(self.latest, note=""))
+
+    @property
+    def stalls(self) -> tuple[str, ...]:
+        """A warning for each stall until now."""
+        self._look(f"in '{self.latest.phase}'")
+        return tuple(self._stalls)
+
+    def _look(self, where: str) -> None:
+        now = time.monotonic()
+        if now - self.last > STALL_SECONDS:
+            self._stalls.append(f"no progress for {now - self.last:.0f} s {where}")
+        self.last = now
+
+
+_WATCHES: list[StallWatch] = []  # at most one
+
+
+def alive() -> None:
+    """Tells the process's StallWatch that work goes on."""
+    for watch in _WATCHES:
+        watch.alive()
 
 
 _STOP = threading.Event()

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from platformdirs import user_cache_path
 from genbench.errors import StoreError
 from genbench.files import UNREADABLE, flush
 from genbench.keys import file_hash
+from genbench.progress import alive
 
 
 class Kind(StrEnum):
@@ -44,6 +46,7 @@ class Kind(StrEnum):
 Make = Callable[[Path], dict[str, Any] | None]
 Content = TypeVar("Content")
 SMALL = 2**20  # bytes
+WAIT = 20.0  # seconds between two signs of life while another process has a lock
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,24 @@ class Store:
 
     @contextmanager
     def lock(self, kind: str, key: str, seconds: float = -1) -> Iterator[None]:
-        """Only one process at a time works on an artefact; the lock ends with its process."""
-        folder = make_folder(self.root / "locks")
+        """Only one process at a time works on an artefact; the lock ends with its process.
+
+        seconds: the longest to wait, -1 for no limit; StoreError after it.
+        """
+        lock, end = FileLock(make_folder(self.root / "locks") / f"{kind}-{key}"), time.monotonic() + seconds
+        while not lock.is_locked:
+            left = end - time.monotonic() if seconds >= 0 else WAIT
+            try:
+                lock.acquire(timeout=max(0.0, min(left, WAIT)))
+            except Timeout:
+                if left <= 0:
+                    text = f"another process has been writing it for {seconds} s"
+                    raise StoreError(f"{self.path(kind, key)}: {text}") from None
+                alive()  # the other process has a watch of its own
         try:
-            with FileLock(folder / f"{kind}-{key}", timeout=seconds):
-                yield
-        except Timeout:
-            raise StoreError(f"{self.path(kind, key)}: another process has been writing it for {seconds} s") from None
+            yield
+        finally:
+            lock.release()
 
     def entries(self) -> list[Artefact]:
         """Everything in the store, finished or not, largest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import signal
 import sys
@@ -149,3 +150,28 @@ def alive(pid):
         return False
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" not in status.read_text()
+
+
+def hang(report):
+    report(Progress("echo", 1, 9))
+    time.sleep(600)
+
+
+def busy(report):
+    for _ in range(6000):
+        report(Progress("echo", 1, 9))
+        time.sleep(0.1)
+
+
+def test_a_time_limit_ends_what_runs_and_what_hangs():
+    ended, named = {}, []
+    pool = Pool(3, 3, prepare, explain, limit=12.0, quiet=2.0, on_stall=lambda task, _: named.append(task.name))
+    tasks = [Task("hangs", hang, ()), Task("runs", busy, ()), Task("lives", echo, (5,))]
+    pool.run(tasks, lambda task, _: None, lambda task, outcome: ended.update({task.name: outcome}))
+    assert ended["lives"].result[0] == 5
+    assert re.fullmatch(
+        r"it ran for longer than --cell-timeout 12 s, the last \d+ s without progress", ended["hangs"].failure
+    )
+    assert ended["runs"].failure == "it ran for longer than --cell-timeout 12 s"
+    assert len(named) > 1
+    assert named[-1] == "hangs"

@@ -31,7 +31,7 @@ from genbench.metrics.paths import path_distances
 from genbench.metrics.readings.images import unit_images
 from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.cells import Cell, MetricPlan
-from genbench.progress import Progress, Report, noting
+from genbench.progress import Progress, Report, StallWatch, noting
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
 from genbench.sources.network import conditions_of
@@ -46,10 +46,10 @@ class CellInputs(Inputs):
     """The inputs of one cell, computed or loaded when a metric first reads them."""
 
     def __init__(self, cell: Cell, store: Store, device: str, report: Report) -> None:
-        self.cell, self.store, self.device, self.report = cell, store, device, report
+        self.cell, self.store, self.device, self.report = cell, store, device, StallWatch(report)
         self.levels = cell.data.spec.levels
         self._likelihoods_with: dict[str, dict[str, str]] = {}
-        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, report)
+        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, self.report)
 
     @property
     def dataset(self) -> data.Dataset:
@@ -113,8 +113,8 @@ class CellInputs(Inputs):
 
     @property
     def source_warnings(self) -> tuple[str, ...]:
-        """The source's."""
-        return self.cell.source.warnings(self.store)
+        """The source's, and the stalls of this process while it measured the cell."""
+        return (*self.cell.source.warnings(self.store), *self.report.stalls)
 
     @property
     def model_protocol(self) -> dict[str, Any]:

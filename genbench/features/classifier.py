@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from genbench.errors import DataError
 from genbench.features.base import Extractor, Features
+from genbench.progress import alive
 from genbench.space import to_device
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -86,6 +87,7 @@ class ClassifierExtractor(Extractor):
         return Features(*(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)))
 
     def _part(self, pixels: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+        alive()
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # as on the CPU
         with exact, torch.autocast(self.device.type, enabled=False):
             maps = self.net.maps(to_device(pixels, self.device).float() / (levels - 1))

@@ -29,6 +29,7 @@ from genbench.features.seen import Seen
 from genbench.features.threads import map_on_threads
 from genbench.features.weight_files import PUBLISHED_FILES, WeightTensors
 from genbench.options import nearest
+from genbench.progress import alive
 from genbench.space import to_device
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -201,6 +202,7 @@ def _pipelined(see: Callable[[Tensor], Seen], parts: Sequence[Tensor]) -> list[t
     """The fetched features of all parts; a part is fetched after the next one was sent, so the device never idles."""
     fetched, sent = [], see(parts[0])
     for part in parts[1:]:
+        alive()
         earlier, sent = sent, see(part)
         fetched.append(_fetched(earlier))
     return [*fetched, _fetched(sent)]

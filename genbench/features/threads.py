@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from genbench.progress import alive
+
 _Part = TypeVar("_Part")
 _Output = TypeVar("_Output")
 
@@ -22,6 +24,10 @@ def map_on_threads(work: Callable[[_Part], _Output], parts: Iterable[_Part]) -> 
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, parts))
+            outputs = []
+            for output in pool.map(work, parts):
+                alive()
+                outputs.append(output)
+            return outputs
     finally:
         torch.set_num_threads(threads)  # what the workers set is also the default of later threads

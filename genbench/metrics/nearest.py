@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.metrics.arrays import ROW_BLOCK, Array
+from genbench.progress import alive
 
 Numbers = NDArray[np.intp]
 _PAIRS = 2**22  # pairs of a block
@@ -88,6 +89,7 @@ class Bounds:
         step = max(1, _PAIRS // len(self.right))
         whole = self.left @ self.left.T if self.left is self.right and len(self.left) ** 2 <= _KEPT else None
         for start in range(0, len(self.left), step):
+            alive()
             part = slice(start, start + step)
             upper = self.left[part] @ self.right.T if whole is None else whole[part]
             upper += self.halves[0][part, None]

@@ -21,6 +21,7 @@ from genbench.metrics.conditional import class_numbers
 from genbench.metrics.degenerate import refuse_one_class
 from genbench.metrics.manifold import share
 from genbench.metrics.readings import LABELLED
+from genbench.progress import alive
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -67,6 +68,7 @@ def trained(x: Tensor, labels: Tensor, classes: int, steps: int, seed: int) -> C
     optimiser = torch.optim.Adam(net.parameters(), lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
+        alive()
         rows = torch.randint(len(x), (_BATCH,), generator=gen)
         loss = cross_entropy(net(x[rows])[1], labels[rows])
         optimiser.zero_grad()

@@ -24,7 +24,7 @@ from typing import Any
 
 from genbench.errors import Stopped
 from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
-from genbench.progress import Progress, request_stop
+from genbench.progress import STALL_SECONDS, Progress, request_stop
 
 MOST_WORKERS = 8
 GRACE = 1.2  # seconds that workers have to write checkpoints
@@ -60,6 +60,7 @@ class _Running:
     threads: int
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    progressed: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Pool:
     preload: tuple[str, ...] = ()
     threads: int = 1
     limit: float | None = None
-    quiet: float = 300.0
+    quiet: float = STALL_SECONDS
     on_stall: Callable[[Task, float], None] = lambda task, seconds: None
     running: dict[str, _Running] = field(default_factory=dict)
     ended: dict[str, Outcome] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class Pool:
             if self.limit is not None and now - entry.started > self.limit:
                 entry.process.kill()
                 entry.process.join()
-                self._end(entry, Outcome(failure=f"it ran for longer than --cell-timeout {self.limit:g} s"), on_end)
+                self._end(entry, Outcome(failure=_too_long(self.limit, now - entry.progressed)), on_end)
             elif now - entry.heard > self.quiet:
                 entry.heard = now
                 self.on_stall(entry.task, self.quiet)
@@ -159,7 +160,7 @@ class Pool:
         for connection in wait(list(connections), timeout=0.5):
             entry = connections[connection]  # type: ignore[index]
             message = _receive(entry)
-            entry.heard = time.monotonic()
+            entry.heard = entry.progressed = time.monotonic()
             if isinstance(message, Progress):
                 on_progress(entry.task, message)
                 continue
@@ -175,6 +176,11 @@ def _receive(entry: _Running) -> Progress | Outcome:
     if isinstance(message, Outcome):
         entry.process.join()
     return message
+
+
+def _too_long(limit: float, silent: float) -> str:
+    stalled = f", the last {silent:.0f} s without progress" if silent > limit / 2 else ""
+    return f"it ran for longer than --cell-timeout {limit:g} s{stalled}"
 
 
 def _death(code: int | None) -> str:

@@ -15,7 +15,7 @@ from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
 from genbench.machine import made_with
-from genbench.progress import Report
+from genbench.progress import Report, StallWatch
 from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource
@@ -68,17 +68,17 @@ class Fit:
 
     def _train(self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
         try_out(self.network.build(plan, self.seed).to(device), plan, self.recipe.batch, self.precision)
-        model = self.network.build(plan, self.seed).to(device)
+        watch, model = StallWatch(report), self.network.build(plan, self.seed).to(device)
         assert isinstance(model, Model)
         batches = self._batches(data.load(plan.entry, plan.folder), device)
         options = FitOptions(self.images, self.seed, self.precision, self.compile)
         meter = meter_for(model.device, 0.0, torch.get_num_threads())
-        fitted = fit(model, batches, self.recipe, options, store.scratch(Kind.WEIGHTS, self.key), report)
+        fitted = fit(model, batches, self.recipe, options, store.scratch(Kind.WEIGHTS, self.key), watch)
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
         meta["threads"], meta["busy"] = torch.get_num_threads(), meter.found()
-        meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves)]
+        meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves), *watch.stalls]
         meta |= {"note": fitted.note} if fitted.note else {}
         meta |= {"at_once": fitted.at_once} if fitted.at_once else {}
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
