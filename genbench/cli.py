@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -339,11 +339,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            _echo(f"genbench: interrupted; {AGAIN}", err=True)
+            _stop("interrupted", INTERRUPTED)
         raise
     except Terminated:
-        _echo(f"genbench: terminated; {AGAIN}", err=True)
-        sys.exit(TERMINATED)
+        _stop("terminated", TERMINATED)
     except GenbenchError as error:
         _echo(f"genbench: {error}", err=True)
         sys.exit(2)
@@ -356,8 +355,15 @@ def main() -> None:
         _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        _echo(f"genbench: interrupted; {AGAIN}", err=True)
-        sys.exit(INTERRUPTED)
+        _stop("interrupted", INTERRUPTED)
+
+
+def _stop(word: str, code: int) -> NoReturn:
+    """Ends the process at once, as there is nothing left to save; unloading torch would take a second."""
+    _echo(f"genbench: {word}; {AGAIN}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _terminate(number: int, frame: object) -> None:

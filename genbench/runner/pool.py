@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -111,6 +111,8 @@ class Pool:
         for entry in self.running.values():
             entry.process.join(max(0.0, deadline - time.monotonic()))
             entry.process.kill()
+        if self.running:
+            _kill_server()  # it would hold standard output for a while, for which `genbench run | tee` waits
 
     def _watch(self, on_end: Callable[[Task, Outcome], None]) -> None:
         """Names tasks without progress, and ends those that run for longer than the limit."""
@@ -196,9 +198,28 @@ def _context(preload: tuple[str, ...]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _variables({**KEEPING_MEMORY, **SHORT_SPINS, **os.environ}), _without_main():
+    resource_tracker.ensure_running()  # it unblocks SIGINT
+    variables = {**KEEPING_MEMORY, **SHORT_SPINS, **os.environ}
+    with _variables(variables), _without_main(), _without_interrupts():
         forkserver.ensure_running()
     return context
+
+
+def _kill_server() -> None:
+    server = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if server is not None:
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Starts processes that never receive SIGINT, which a terminal sends to all of a command's processes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

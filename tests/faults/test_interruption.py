@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_runner import command, genbench, place, toy, write  # noqa: F401 - place is a fixture
+from test_runner import TOYS, command, genbench, place, toy, write  # noqa: F401 - place is a fixture
 
 from genbench.records import read_records
 from genbench.store import Kind, Store
 from genbench.text import without_folders
 
+MOST_SECONDS = 40  # 2 on a machine that does nothing else: tests/faults/interrupts.py measures it
 SLOW = {"config": {"sleep": 0.05}, "budget": {"images": 64_000}}
 
 
@@ -40,10 +41,41 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_a_message(place, number, code
     checkpoint = next((Store().root / "scratch" / Kind.WEIGHTS).glob("*/checkpoint.pt"))
     checkpoint.unlink()
     run.send_signal(number)
-    _, errors = run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=MOST_SECONDS)
     assert run.returncode == code
     assert errors.strip() == f"genbench: {word}; run the same command to continue"
     assert checkpoint.is_file()
+
+
+@pytest.mark.parametrize("where", ["None", "not None"], ids=["planning", "worker"])
+def test_an_interrupt_while_a_run_plans_or_starts_a_worker(place, where):  # noqa: F811
+    """The file of the model waits while it is imported; SIGINT goes to all processes, as a terminal sends it."""
+    (place / "waits.py").write_text(WAITS.format(where=where, path=str(place / "reached")))
+    path = write(place, [{"name": "m", "source": "waits.py:M"}], metrics=["fid"])
+    run = subprocess.Popen(
+        command(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (place / "reached").exists():
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=MOST_SECONDS)
+    assert run.returncode == 130
+    assert errors.strip() == "genbench: interrupted; run the same command to continue"
+
+
+WAITS = f"""
+import multiprocessing, pathlib, sys, time
+sys.path.append({str(TOYS.parent)!r})
+from toys import Diagonal
+
+class M(Diagonal):
+    pass
+
+if multiprocessing.parent_process() is {{where}}:
+    pathlib.Path({{path!r}}).touch()
+    time.sleep(600)
+"""
 
 
 def test_a_killed_fork_server_is_named_and_a_rerun_recovers(place):  # noqa: F811

@@ -1,0 +1,72 @@
+"""SIGINT and SIGTERM at random times of a run, from its first moment to its end: exit code, message, and how soon.
+
+    python tests/faults/interrupts.py 40
+
+Each try starts a run with an empty store, waits for a random time, sends the signal (SIGINT to all its processes, as a
+terminal does), and expects: exit code 130 or 143, one line on standard error that says how to continue, no traceback,
+and that all its processes have ended within 2 seconds. A run that had ended before counts too. The times are of the
+wall clock: give the machine nothing else to do.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from faults.tiny import command, environment, write_suite
+
+LIMIT = 2.0  # seconds from the signal to the end
+WORDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+
+
+def attempt(folder: Path, number: signal.Signals, delay: float) -> tuple[str, float]:
+    """How one interrupted run ended ("ended", "finished" or "failed: ..."), and the seconds that it took to end."""
+    run = subprocess.Popen(
+        command(folder), env=environment(folder / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, errors = run.communicate(timeout=delay)
+        return ("finished" if run.returncode == 0 else f"failed: {errors[-200:]}"), 0.0
+    except subprocess.TimeoutExpired:
+        start = time.monotonic()
+        (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)  # a terminal sends SIGINT to all processes
+    _, errors = run.communicate(timeout=60)
+    seconds = time.monotonic() - start
+    return judged(run.returncode, errors, seconds, *WORDS[number]), seconds
+
+
+def judged(found: int, errors: str, seconds: float, code: int, word: str) -> str:
+    """Whether an interrupted run ended as it must."""
+    if found != code or errors.strip() != f"genbench: {word}; run the same command to continue":
+        return f"failed: exit code {found}, {errors.strip()[-300:]!r}"
+    return "ended" if seconds <= LIMIT else f"failed: {seconds:.1f} s after the signal"
+
+
+def main(count: str, longest: str = "25") -> int:
+    """Prints the counts and the longest time; exits with 1 when anything failed."""
+    rng, ends, times = random.Random(0), Counter[str](), [0.0]
+    with tempfile.TemporaryDirectory() as name:
+        for i in range(int(count)):
+            folder = write_suite(Path(name) / str(i), images=64_000)
+            delay = rng.uniform(0, float(longest)) if i % 2 else rng.uniform(0, 4)  # half of them while it starts
+            number = rng.choice(list(WORDS))
+            end, seconds = attempt(folder, number, delay)
+            times.append(seconds)
+            ends[end if end in ("ended", "finished") else f"{end} ({number.name} after {delay:.2f} s)"] += 1
+    failures = {text: n for text, n in ends.items() if text.startswith("failed")}
+    done = f"{ends['ended']} ended as they must, {ends['finished']} had finished, {sum(failures.values())} failed"
+    print(f"signals: {count} tried, {done}; longest end {max(times):.2f} s after the signal")
+    print(*failures, sep="\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
