@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from genbench.errors import GenbenchError, Terminated
+from genbench.interruption import INTERRUPTED, TERMINATED, handle_signals, stop
 from genbench.text import printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
-INTERRUPTED, TERMINATED, AGAIN = 130, 143, "run the same command to continue"
 SuitePath = Annotated[
     Path, typer.Argument(metavar="SUITE", help="A file, e.g. suites/digits.yaml, or a shipped suite's name: digits.")
 ]
@@ -334,15 +333,15 @@ def schema() -> None:
 
 def main() -> None:
     """The program. A user's mistake prints one line and exits with 2; an interruption exits with 130."""
-    signal.signal(signal.SIGTERM, _terminate)
+    handle_signals()
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            _stop("interrupted", INTERRUPTED)
+            stop(INTERRUPTED)
         raise
     except Terminated:
-        _stop("terminated", TERMINATED)
+        stop(TERMINATED)
     except GenbenchError as error:
         _echo(f"genbench: {error}", err=True)
         sys.exit(2)
@@ -355,20 +354,7 @@ def main() -> None:
         _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        _stop("interrupted", INTERRUPTED)
-
-
-def _stop(word: str, code: int) -> NoReturn:
-    """Ends the process at once, as there is nothing left to save; unloading torch would take a second."""
-    _echo(f"genbench: {word}; {AGAIN}", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _terminate(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+        stop(INTERRUPTED)
 
 
 def _echo(text: object, err: bool = False) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TaskID, Text
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from genbench.interruption import unwinding
 from genbench.progress import Progress
 from genbench.text import duration, printable
 
@@ -39,11 +40,14 @@ class Screen:
         self.shown: dict[str, tuple[str, float]] = {}
 
     def __enter__(self) -> Screen:
+        self._unwinding = unwinding()  # an interrupt must leave the terminal as it was
+        self._unwinding.__enter__()
         self.bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bars.stop()
+        self._unwinding.__exit__(None, None, None)
 
     def say(self, text: str, style: str = "") -> None:
         """Prints a permanent line."""

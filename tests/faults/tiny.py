@@ -31,7 +31,7 @@ def write_suite(folder: Path, images: int = 640, sleep: float = 0.02) -> Path:
 def command(folder: Path) -> list[str]:
     """The command that runs it into folder/out."""
     suite, out = folder / "tiny.yaml", folder / "out"
-    return [sys.executable, "-m", "genbench.cli", "run", str(suite), "--out", str(out), "--device", "cpu"]
+    return [sys.executable, "-m", "genbench", "run", str(suite), "--out", str(out), "--device", "cpu"]
 
 
 def environment(cache: Path) -> dict[str, str]:
