@@ -47,7 +47,7 @@ def attempt(folder: Path, number: signal.Signals, delay: float) -> tuple[str, fl
 def judged(found: int, errors: str, seconds: float, number: signal.Signals) -> str:
     """Whether an interrupted run ended as it must."""
     code, word = WORDS[number]
-    if found in (-number, 1) and "genbench" not in errors:
+    if found in (-number, 1) and "/genbench/" not in errors:
         return "python"
     if found != code or errors != f"genbench: {word}; run the same command to continue":
         return f"failed: exit code {found}, {errors[-300:]!r}"
