@@ -20,6 +20,9 @@ UNREADABLE = (
     MemoryError, struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
+LARGEST = {".jsonl": 2**31, ".json": 2**20, ".yaml": 2**20, ".png": 2**25, ".csv": 2**25, ".html": 2**29}  # bytes
+MOST_PIXELS = 10**8
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -48,15 +51,35 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def refuse_links(folder: Path, *inside: str) -> None:
-    """Raises StoreError for a link, or anything else that is no file or folder, in a folder and in those `inside` it.
+def refuse_unsafe(folder: Path, *inside: str) -> None:
+    """Raises StoreError for what a result's folder from elsewhere, or a folder `inside` it, must not hold.
 
-    Files of a folder from elsewhere are shown and overwritten; a link could point to any file of the reader's.
+    That is a link (also a hard one) or a device, because files are shown and overwritten and a link could point to any
+    file of the reader's; and files that are read and are larger than LARGEST allows, or PNGs of more than MOST_PIXELS.
     """
     for name in ("", *inside):
         for path in sorted((folder / name).iterdir()) if (folder / name).is_dir() else []:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise StoreError(f"{path}: found a link or device, allowed: files and folders of the result's own")
+            if path.is_file():
+                _refuse_unsafe_file(path)
+
+
+def _refuse_unsafe_file(path: Path) -> None:
+    stat, most = path.stat(), LARGEST.get(path.suffix.lower())
+    if most is None:
+        return
+    if stat.st_nlink > 1:
+        found = f"a file with {stat.st_nlink} names (hard links)"
+        raise StoreError(f"{path}: found {found}, allowed: files of the result's own; copy the folder")
+    if stat.st_size > most:
+        raise StoreError(f"{path}: found {stat.st_size:,} bytes, allowed: at most {most:,}")
+    if path.suffix.lower() == ".png":
+        with path.open("rb") as file:
+            head = file.read(24)
+        width, height = struct.unpack(">II", head[16:]) if len(head) == 24 else (0, 0)
+        if width * height > MOST_PIXELS:
+            raise StoreError(f"{path}: found {width} x {height} pixels, allowed: at most {MOST_PIXELS:,}")
 
 
 def remove_partials(folder: Path, *inside: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 
 GIT_SECONDS = 10
 
@@ -31,6 +32,24 @@ def provenance(folder: Path) -> Provenance:
     """The provenance of a run that starts now, of a suite in this folder."""
     time = datetime.now(UTC).isoformat(timespec="seconds")
     return Provenance(uuid.uuid4().hex[:12], time, metadata.version("genbench"), *repository_state(folder))
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The genbench command of these arguments; "" where another program called genbench, whose arguments are its own.
+
+    A path that is absolute or leads upward tells of the machine: only its last part stays.
+    """
+    program = Path(argv[0])
+    if program.stem not in ("genbench", "cli") and (program.parent.name, program.stem) != ("genbench", "__main__"):
+        return ""
+    return " ".join(["genbench", *(_without_place(argument) for argument in argv[1:])])
+
+
+def _without_place(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    path = PurePath(value)
+    private = path.is_absolute() or ".." in path.parts or "~" in value or PureWindowsPath(value).drive
+    return f"{option}{equals}{path.name if private else value}"
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:

@@ -9,10 +9,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import IO, Any, get_args, get_type_hints
 
 from genbench.errors import StoreError
 from genbench.files import write_text
@@ -21,6 +21,8 @@ from genbench.protocol import Protocol
 from genbench.text import printable
 
 RECORD_SCHEMA = 2
+LONGEST_LINE, MOST_RECORDS, LARGEST_INTEGER = 2**20, 250_000, 2**63  # of a file from elsewhere
+UNREADABLE_RECORD = (TypeError, ValueError, RecursionError, OverflowError)
 OK, NOT_APPLICABLE, FAILED = "ok", "n/a", "failed"
 # Kinds of likelihood, from the strongest statement about the discrete pixels to the weakest.
 MASS, DENSITY, BOUND, ESTIMATE = "mass", "density", "bound", "estimate"
@@ -116,28 +118,44 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")
+    records: list[Record] = []
     try:
-        lines = path.read_bytes().splitlines()
+        with path.open("rb") as file:
+            for number, line, last in _lines(file, path):
+                try:
+                    records.append(_record(line, f"{path}:{number}"))
+                except UNREADABLE_RECORD as error:
+                    if not last:
+                        raise StoreError(f"{path}:{number}: not a record: {error}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
-    known = {f.name for f in fields(Record)}
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-            if not isinstance(data, dict):
-                raise ValueError(f"found {type(data).__name__}, allowed: a JSON object")
-            if data.get("schema") != RECORD_SCHEMA:
-                raise StoreError(f"{path}:{number}: {_other_schema(data.get('schema'), path)}")
-            values = {k: printable(v) if isinstance(v, str) else v for k, v in data.items() if k in known}
-            record = Record(**values | {"warnings": tuple(values.get("warnings", ()))})
-            _check_types(record)
-            records.append(record)
-        except (TypeError, ValueError, RecursionError) as error:
-            if number == len(lines):
-                break
-            raise StoreError(f"{path}:{number}: not a record: {error}") from None
     return unique_records(records, f"{path}:")
+
+
+def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Number (from 1) and content of each line, and whether it is the last. Raises StoreError beyond the bounds."""
+    line, number = file.readline(LONGEST_LINE + 1), 1
+    while line:
+        if len(line) > LONGEST_LINE:
+            raise StoreError(f"{path}:{number}: found a longer line, allowed: at most {LONGEST_LINE:,} bytes")
+        if number > MOST_RECORDS:
+            raise StoreError(f"{path}: found more lines, allowed: at most {MOST_RECORDS:,} records")
+        following = file.readline(LONGEST_LINE + 1)
+        yield number, line, not following
+        line, number = following, number + 1
+
+
+def _record(line: bytes, place: str) -> Record:
+    """The record of a line. Raises UNREADABLE_RECORD for another content, StoreError for another schema."""
+    data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    if not isinstance(data, dict):
+        raise ValueError(f"found {type(data).__name__}, allowed: a JSON object")
+    if data.get("schema") != RECORD_SCHEMA:
+        raise StoreError(f"{place}: {_other_schema(data.get('schema'), Path(place).parent)}")
+    values = {k: printable(v) if isinstance(v, str) else v for k, v in data.items() if k in KNOWN}
+    record = Record(**values | {"warnings": tuple(values.get("warnings", ()))})
+    _check_types(record)
+    return record
 
 
 def unique_records(records: Iterable[Record], place: str = "record ") -> list[Record]:
@@ -180,6 +198,8 @@ def _check_types(record: Record) -> None:
             raise ValueError(f"{name}: found {shown(value)}, allowed: {words(hint)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name}: found {value}, allowed: a finite number")
+        if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+            raise ValueError(f"{name}: found a number of {len(str(abs(value)))} digits, allowed: below 2**63")
     if record.better not in ("lower", "higher") or record.role not in ("model", "scale"):
         raise ValueError(
             f"better, role: found {record.better!r}, {record.role!r}, allowed: lower or higher, model or scale"
@@ -204,11 +224,12 @@ def _types() -> dict[str, Any]:
 
 
 TYPES = _types()
+KNOWN = {f.name for f in fields(Record)}
 
 
-def _other_schema(schema: Any, path: Path) -> str:
+def _other_schema(schema: Any, folder: Path) -> str:
     if schema == RECORD_SCHEMA - 1:
-        return f"schema {schema}, written by an older genbench; `genbench convert {path.parent}` rewrites it"
+        return f"schema {schema}, written by an older genbench; `genbench convert {folder}` rewrites it"
     return f"schema: found {schema!r}, allowed: {RECORD_SCHEMA}"
 
 

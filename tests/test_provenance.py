@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from genbench.provenance import provenance, repository_state
+from genbench.provenance import command_line, provenance, repository_state
 
 
 def git(folder, *command):
@@ -31,3 +31,11 @@ def test_every_run_has_an_id_of_its_own(tmp_path):
     assert one.run != other.run
     assert one.time.endswith("+00:00")
     assert one.genbench
+
+
+def test_the_command_tells_nothing_of_the_machine():
+    options = ["run", "suites/a.yaml", "/home/ann/x/b.yaml", "--out=/data/acme/out", "--out", "../acme/out", "~bob/c"]
+    expected = "genbench run suites/a.yaml b.yaml --out=out --out out c"
+    assert command_line(["/home/ann/bin/genbench", *options]) == expected
+    assert command_line(["/home/ann/genbench/__main__.py", "run", "a.yaml"]) == "genbench run a.yaml"
+    assert command_line(["/home/ann/sweep.py", "--token", "secret"]) == ""

@@ -7,6 +7,7 @@ round(v / 257). Axes: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; a s
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from genbench.data.image_set import MOST, Found, ImageSet, Note
+from genbench.data.image_set import Found, ImageSet, Note, batch_size, refuse_huge
 from genbench.data.labels import array_labels
 from genbench.errors import DataError
 from genbench.files import UNREADABLE
@@ -30,6 +31,7 @@ LABEL_MEMBERS = ("labels", "label", "y", "targets")
 LAYOUTS = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
 WHOLE_IN_MEMORY = 1 << 29  # bytes of an array in Fortran order, which cannot be read image by image
 DEEP = 65535
+MOST_LABEL_BYTES = 1 << 28  # of an array beside the images
 
 
 class ArrayFile(ImageSet):
@@ -46,6 +48,7 @@ class ArrayFile(ImageSet):
             self.stored, self.fortran, self.kind = read_header(file, path)
         self.count, *shape = shape_of(self.stored, path)
         self.shape = (shape[0], shape[1], shape[2])
+        refuse_huge(math.prod(shape), path)
         self.top = self._highest()
         self.given_labels = array_labels(raw_labels, self.count, path)
 
@@ -53,15 +56,22 @@ class ArrayFile(ImageSet):
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self.member = image_member(tuple(arrays), self.path)
+                self._refuse_huge_labels(arrays.zip)
                 return labels_beside(arrays, self.member)
         except UNREADABLE as error:
             raise unreadable(self.path, error) from error
+
+    def _refuse_huge_labels(self, archive: zipfile.ZipFile) -> None:
+        for entry in archive.infolist():
+            if entry.filename != f"{self.member}.npy" and entry.file_size > MOST_LABEL_BYTES:
+                found = f"{entry.filename} of {entry.file_size:,} bytes when unpacked"
+                raise DataError(f"{self.path}: found {found}, allowed: at most {MOST_LABEL_BYTES:,}")
 
     def _highest(self) -> int:
         """The largest value; DataError when the values are no grey levels."""
         if self.kind == np.uint8:
             return 255
-        ranges = [value_range(part) for part in self._parts(MOST)]
+        ranges = [value_range(part) for part in self._parts(batch_size(self.shape))]
         return highest_level(self.kind, merged_ranges(ranges), self.path)
 
     @property

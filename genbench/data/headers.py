@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from genbench.data.colour import GREY_MODES, colour_codes, exponent, has_alpha
 from genbench.data.depth import is_deep
+from genbench.data.image_set import refuse_huge
 from genbench.errors import DataError
 
 BY_CONTENT = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "QOI", "PSD")
@@ -129,6 +130,7 @@ def read_head(path: Path) -> Head | None:
 
 
 def _head(file: Image.Image, path: Path) -> Head:
+    refuse_huge(3 * file.size[0] * file.size[1], path)
     late = file.format == "PNG" and _text_after_pixels(file)
     if late:
         file.load()

@@ -17,13 +17,21 @@ import torch
 from torch import Tensor
 
 from genbench.data.labels import Labels
+from genbench.errors import DataError
 
 MOST, BYTES = 500, 1 << 26  # images and bytes of one batch
+MOST_VALUES = 1 << 27  # of one image, e.g. 6,600 x 6,600 pixels in colour
 
 
 def batch_size(shape: tuple[int, int, int]) -> int:
     """How many images of this shape are held at a time."""
     return max(1, min(MOST, BYTES // int(np.prod(shape))))
+
+
+def refuse_huge(values: int, place: object) -> None:
+    """Raises DataError for an image of more values than are decoded at a time."""
+    if values > MOST_VALUES:
+        raise DataError(f"{place}: found an image of {values:,} values, allowed: at most {MOST_VALUES:,}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
-from genbench.files import refuse_links
+from genbench.files import refuse_unsafe
 from genbench.records import Record, read_records, same_measurement
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
@@ -98,7 +98,7 @@ def read_folders(directories: Sequence[Path]) -> list[Folder]:
 
 
 def _records(directory: Path) -> list[Record]:
-    refuse_links(directory, "figures", "curves")
+    refuse_unsafe(directory, "figures", "curves")
     records = read_records(directory / "records.jsonl")
     if not records:
         raise StoreError(f"{directory / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")

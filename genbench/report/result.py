@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import StoreError
-from genbench.files import refuse_links
+from genbench.files import refuse_unsafe
 from genbench.records import FAILED, OK, Record, read_records
 from genbench.text import aligned, printable
 
@@ -74,7 +74,7 @@ def read_result(directory: Path | str) -> Result:
     Raises StoreError for a folder without records and for records that cannot be read.
     """
     folder = Path(directory)
-    refuse_links(folder)
+    refuse_unsafe(folder)
     records = read_records(folder / "records.jsonl")
     if not records:
         raise StoreError(f"{folder / 'records.jsonl'}: found no records; `genbench run SUITE` writes them")

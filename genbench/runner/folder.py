@@ -19,7 +19,7 @@ import yaml
 
 from genbench import report
 from genbench.errors import GenbenchError, StoreError
-from genbench.files import refuse_links, remove_partials, whole, write_text
+from genbench.files import refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
 from genbench.records import FAILED, Record, read_records, write_records
@@ -38,7 +38,7 @@ class ResultFolder:
     def __init__(self, directory: Path, plan: Plan, store: Store) -> None:
         """Raises GenbenchError for the folder of another suite or limit, StoreError for records that are damaged."""
         self.directory, self.plan, self.store = make_folder(directory), plan, store
-        refuse_links(self.directory, "figures", "curves")
+        refuse_unsafe(self.directory, "figures", "curves")
         remove_partials(self.directory, "figures", "curves")
         self.earlier = self._read()
         self._refuse_another_result()

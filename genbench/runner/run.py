@@ -25,6 +25,7 @@ from genbench.machine import (
 )
 from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
+from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
 from genbench.report.result import Result
 from genbench.runner.folder import ResultFolder
@@ -149,8 +150,7 @@ class _Run:
     def _facts(self, seconds: float) -> dict[str, Any]:
         """What environment.json holds: the machine, how long the run took, and the command if it was run as one."""
         facts = environment_facts() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
-        command = " ".join(["genbench", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("genbench", "cli") else ""
-        facts |= {"seconds": round(seconds, 1), "command": command}
+        facts |= {"seconds": round(seconds, 1), "command": command_line(sys.argv)}
         return facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
 
     def _show_end(self, result: Result, seconds: float) -> None:

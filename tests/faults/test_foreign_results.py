@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from faults.fuzz import fuzz
 from genbench import report
 from genbench.commands.plan import describe_without_code
-from genbench.errors import GenbenchError, StoreError, SuiteError
+from genbench.data.files import read_images
+from genbench.errors import DataError, GenbenchError, StoreError, SuiteError
 from genbench.records import Record, read_records, write_records
 from genbench.suite.schema import read_suite
 from genbench.suite.yaml_source import parse
@@ -68,6 +73,77 @@ def test_links_are_neither_read_nor_written_through(result, tmp_path_factory, na
         report.render(result)
     assert secret.read_text() == "private"
     assert not (result / "leaderboard.html").exists()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says it has this size; its pixels are a few bytes of zeros."""
+    parts = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(99)))
+    chunks = [
+        struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in (*parts, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_hard_links_are_refused(result, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret"
+    secret.write_text("private")
+    (result / "figures").mkdir()
+    (result / "figures" / "samples-x-s0.png").hardlink_to(secret)
+    with pytest.raises(StoreError, match=r"found a file with 2 names \(hard links\)"):
+        report.render(result)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("figures/samples-x-s0.png", png_of(2**17, 2**17), "pixels, allowed: at most"),
+        ("figures/samples-x-s0.png", bytes(2**25 + 1), "bytes, allowed: at most"),
+        ("curves/x-s0.csv", b"1" * (2**25 + 1), "bytes, allowed: at most"),
+        ("environment.json", b" " * (2**20 + 1), "bytes, allowed: at most"),
+        ("suite.yaml", b"#" * (2**20 + 1), "bytes, allowed: at most"),
+    ],
+    ids=["pixels", "picture", "curve", "environment", "suite"],
+)
+def test_huge_files_are_refused(result, name, content, words):
+    (result / name).parent.mkdir(exist_ok=True)
+    (result / name).write_bytes(content)
+    with pytest.raises(StoreError, match=words):
+        report.render(result)
+
+
+def test_records_are_bounded(result, monkeypatch):
+    path = result / "records.jsonl"
+    good = path.read_text()
+    path.write_text('{"schema": 2, "model": "' + "x" * 2**20 + '"}\n' + good)
+    with pytest.raises(StoreError, match=r"records.jsonl:1: found a longer line"):
+        read_records(path)
+    monkeypatch.setattr("genbench.records.MOST_RECORDS", 3)
+    write_records(path, [record(seed=i, cell=f"m/d/s{i}") for i in range(4)])
+    with pytest.raises(StoreError, match="allowed: at most 3 records"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000, str(2**63), "-" + "9" * 30], ids=len)
+def test_giant_numbers_are_refused(result, number):
+    path = result / "records.jsonl"
+    good = path.read_text()
+    for name in ("value", "seed", "n_fake"):
+        data = json.loads(good) | {name: 77}
+        path.write_text(json.dumps(data).replace("77", number) + "\n" + good)
+        with pytest.raises(StoreError, match=r"records.jsonl:1: not a record"):
+            read_records(path)
+
+
+def test_images_are_bounded(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "x.png").write_bytes(png_of(9000, 9000))
+    np.savez_compressed(tmp_path / "x.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(2**26))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1, 2**16, 2**16)})
+    (tmp_path / "x.npy").write_bytes(header.getvalue())
+    for name in ("pictures", "x.npz", "x.npy"):
+        with pytest.raises(DataError, match="allowed: at most"):
+            read_images(tmp_path / name)
 
 
 def test_formulas_do_not_reach_a_spreadsheet(tmp_path):
