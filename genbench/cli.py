@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from genbench.errors import GenbenchError, Terminated
-from genbench.interruption import INTERRUPTED, TERMINATED, handle_signals, stop
+from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals
 from genbench.text import printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -338,10 +338,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            stop(INTERRUPTED)
+            end_at_once(INTERRUPTED)
         raise
     except Terminated:
-        stop(TERMINATED)
+        end_at_once(TERMINATED)
     except GenbenchError as error:
         _echo(f"genbench: {error}", err=True)
         sys.exit(2)
@@ -354,7 +354,7 @@ def main() -> None:
         _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        stop(INTERRUPTED)
+        end_at_once(INTERRUPTED)
 
 
 def _echo(text: object, err: bool = False) -> None:

@@ -35,7 +35,7 @@ def unwinding() -> Iterator[None]:
         _open.pop()
 
 
-def stop(code: int) -> NoReturn:
+def end_at_once(code: int) -> NoReturn:
     """Ends the process at once with one line on standard error; unloading torch would take a second."""
     os.write(2, f"genbench: {WORDS[code]}; run the same command to continue\n".encode())
     os._exit(code)
@@ -43,12 +43,12 @@ def stop(code: int) -> NoReturn:
 
 def _interrupt(number: int, frame: object) -> None:
     if not _open:
-        stop(INTERRUPTED)
+        end_at_once(INTERRUPTED)
     raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: object) -> None:
     if not _open:
-        stop(TERMINATED)
+        end_at_once(TERMINATED)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
