@@ -220,15 +220,20 @@ def diff(
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 when B is worse beyond its tolerance.")] = False,
     tolerance: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER or NAME=NUMBER%; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show what does not differ too.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the samples of both to this file.")] = None,
 ) -> None:
     """Compare two results metric by metric: better, worse, or cannot tell; and which parts of the protocols differ."""
     from genbench.commands.diff import compare_results
 
-    comparison = compare_results(a, b, gate, tolerance or [], as_json)
-    _echo(comparison.text)
+    comparison = compare_results(a, b, gate, tolerance or [], everything, html)
     _echo(comparison.sentence, err=as_json)
-    for line in comparison.closed:
-        _echo(line, err=True)
+    if as_json:
+        _echo(comparison.data)
+    for line in () if as_json else comparison.lines:
+        _echo(line.text, colour=line.colour)
+    for text in comparison.closed:
+        _echo(text, err=True)
     raise typer.Exit(1 if comparison.closed else 0)
 
 
@@ -357,9 +362,10 @@ def main() -> None:
         end_at_once(INTERRUPTED)
 
 
-def _echo(text: object, err: bool = False) -> None:
-    """Prints text, without characters that steer a terminal."""
-    typer.echo(printable(str(text)), err=err)
+def _echo(text: object, err: bool = False, colour: str = "") -> None:
+    """Prints text, without characters that steer a terminal; in a terminal in colour, unless NO_COLOR is set."""
+    fg = None if os.environ.get("NO_COLOR") else colour or None
+    typer.secho(printable(str(text)), err=err, fg=fg)
 
 
 def _list(text: str) -> list[str] | None:

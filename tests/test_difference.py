@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from genbench.protocol import protocol_hash
 from genbench.records import Record, write_records
 from genbench.report import difference
 from genbench.report.difference import Tolerance
+from genbench.report.grids import save_grid
 
 PROTOCOL = {"data": {"n_fake": 2000}, "features": {"extractor": "digits-classifier"}}
 
@@ -79,7 +81,7 @@ def test_verdicts(results, metric, better, change, verdict):
 
 def test_numbers_without_an_interval_are_exact(results):
     assert only(results, record("evaluations", 20.0), record("evaluations", 21.0)).verdict == "worse"
-    assert only(results, record("evaluations", 20.0), record("evaluations", 20.0)).verdict == "cannot tell"
+    assert only(results, record("evaluations", 20.0), record("evaluations", 20.0)).verdict == "same"
 
 
 def test_other_protocols_are_not_compared_and_the_fields_are_named(results):
@@ -133,7 +135,7 @@ def test_a_fall_of_what_should_be_high_closes_the_gate(results):
 def test_tolerances_are_numbers_or_shares():
     assert difference.tolerances(["fid=0.2", "kid=5%"]) == {"fid": Tolerance(0.2), "kid": Tolerance(0.05, True)}
     for text, message in (
-        ("fdi=1", "unknown metric 'fdi'; did you mean 'fid'"),
+        ("fidd=1", "unknown metric 'fidd'; did you mean 'fid'"),
         ("fid", "found 'fid', allowed: fid=NUMBER or fid=NUMBER%"),
         ("fid=-1", "at least 0"),
         ("fid=x%", "at least 0"),
@@ -153,7 +155,8 @@ def speed(value: float) -> Record:
         (1.0, 50.0, "The gain in quality does not count by itself: speed fell (vae images_per_second)."),
         (3.0, 50.0, "B is worse: vae fid and vae images_per_second."),
         (2.0, 200.0, "B is better, and nothing is detectably worse: vae images_per_second."),
-        (2.0, 100.0, "No difference is detected"),
+        (2.05, 100.0, "No difference is detected"),
+        (2.0, 100.0, "A and B are the same"),
     ],
 )
 def test_speed_and_quality_are_judged_together(results, fid, rate, start):
@@ -165,11 +168,41 @@ def test_the_command(results):
     a, b = map(str, results([record("fid", 2.0, 0.3)], [record("fid", 3.0, 0.4)]))
     shown = CliRunner().invoke(app, ["diff", a, b])
     assert shown.exit_code == 0
-    assert "vae fid  2  3  +1 (+0.5 to +1.5)  worse  detectable from 0.5" in shown.output
+    verdict, *lines = shown.output.splitlines()
+    assert verdict == "B is worse: vae fid."
+    assert [line.split() for line in lines][1:] == [["vae"], ["fid", "2", "3", "+0.5", "to", "+1.5", "worse"]]
+    assert lines[0].split()[:3] == ["metric", "A", "B"]
     assert CliRunner().invoke(app, ["diff", a, b, "--gate"]).exit_code == 1
     assert CliRunner().invoke(app, ["diff", a, b, "--gate", "--tolerance", "fid=0.6"]).exit_code == 0
     plain = CliRunner().invoke(app, ["diff", a, b, "--json"])
     assert json.loads(plain.stdout)[0]["change"] == 1.0
+
+
+def test_only_changes_are_shown_in_80_columns_unless_all_is_asked_for(results):
+    long = "a_metric_with_a_name_that_is_far_too_long"
+    a = [record("fid", 2.0, 0.3), record("kid", 1.0, 0.5), record("is", 9.0, 0.1), record(long, 123456.789, 1000.0)]
+    b = [record("fid", 3.0, 0.4), record("kid", 1.1, 0.5), record("is", 9.0, 0.1), record(long, -98765.4321, 1000.0)]
+    other = {"data": {"n_fake": 500}, "features": {"extractor": "an extractor with a long name of many words " * 3}}
+    a, b = map(str, results([*a, record("recall", 0.5)], [*b, record("recall", 0.5, protocol=other)]))
+    few, everything = (CliRunner().invoke(app, ["diff", a, b, *more]).output for more in ((), ("--all",)))
+    assert max(map(len, everything.splitlines())) <= 80
+    assert "not shown: 1 the same, 1 not detectably different; --all shows them" in few
+    assert "kid" not in few
+    assert "a difference would be detectable from 0.707" in everything
+    assert "not shown" not in everything
+
+
+def test_the_page_of_a_comparison_has_the_verdict_and_both_grids(results, tmp_path):
+    a, b = results([record("fid", 2.0, 0.3), record("<b>", 1.0)], [record("fid", 3.0, 0.4), record("<b>", 1.0)])
+    for path, level in ((a, 3), (b, 9)):
+        save_grid(np.full((4, 1, 8, 8), level, dtype=np.uint8), 17, path / "figures" / "samples-vae-s0.png")
+    shown = CliRunner().invoke(app, ["diff", str(a), str(b), "--html", str(tmp_path / "page.html")])
+    assert shown.exit_code == 0
+    html = (tmp_path / "page.html").read_text()
+    assert "B is worse: vae fid." in html
+    assert html.count("data:image/png") == 2
+    assert "&lt;b&gt;" in html
+    assert "http" not in html.replace("http-equiv", "")
 
 
 def test_a_result_with_two_runs_of_a_cell_is_refused(results):
@@ -181,5 +214,6 @@ def test_a_result_with_two_runs_of_a_cell_is_refused(results):
 def test_a_result_with_itself_is_no_different():
     place = Path(__file__).parent.parent / "reports" / "reference" / "digits"
     found = difference.metric_differences(place, place)
-    assert {d.verdict for d in found} <= {"cannot tell", "not compared"}
+    assert {d.verdict for d in found} <= {"same", "no value"}
+    assert difference.sentence(found) == "A and B are the same."
     assert difference.closed(found, {}) == []

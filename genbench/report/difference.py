@@ -7,8 +7,8 @@ measured independently (Zou and Donner 2008, from the values' own intervals):
     d - sqrt((b - lo_b)^2 + (hi_a - a)^2)  ..  d + sqrt((hi_b - b)^2 + (a - lo_a)^2)
 
 Values on the same samples, or on the same test images, are correlated; the interval is then wider than necessary. A
-value without an interval counts as exact. Where the protocols differ, nothing is compared, and the fields that differ
-are named.
+value without an interval counts as exact; equal values with equal intervals are "same". Where the protocols differ,
+nothing is compared, and the fields that differ are named.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from genbench.records import Record, read_records
 from genbench.registry import METRICS
 from genbench.report.aggregate import MADE_WITH, Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
-from genbench.text import aligned
 
-BETTER, WORSE, UNDECIDED, REFUSED, MISSING = "better", "worse", "cannot tell", "not compared", "missing"
+BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "cannot tell", "same"
+REFUSED, MISSING, ABSENT = "not compared", "missing", "no value"
+CHANGES = (WORSE, MISSING, BETTER, REFUSED)  # what is shown first
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _difference(one: Row, other: Row, metric: str) -> Difference:
     entries = [row.entries.get(metric) for row in (one, other)]
     lacking = [name for name, entry in zip("AB", entries, strict=True) if entry is None or not entry.ok]
     if len(lacking) == 2:
-        return Difference(one.model, one.dataset, metric, REFUSED, reason="no value in A nor in B")
+        return Difference(one.model, one.dataset, metric, ABSENT, reason="no value in A nor in B")
     if lacking:
         entry = entries["AB".index(lacking[0])]
         reason = f"no value in {lacking[0]}: {entry.reason if entry else 'not measured'}"
@@ -128,7 +129,7 @@ def _judged(row: Row, metric: str, a: Entry, b: Entry) -> Difference:
     change = b.number - a.number
     down, up = math.hypot(b.number - b.low, a.high - a.number), math.hypot(b.high - b.number, a.number - a.low)
     better = a.record.better
-    verdict = UNDECIDED
+    verdict = SAME if (a.value, a.lo, a.hi) == (b.value, b.lo, b.hi) else UNDECIDED
     if change - down > 0 or change + up < 0:
         verdict = BETTER if (change < 0) == (better == "lower") else WORSE
     return Difference(
@@ -204,26 +205,11 @@ def sentence(compared: Sequence[Difference]) -> str:
         return f"B is better, and nothing is detectably worse: {listed(faster + gained)}."
     if all(d.change is None for d in compared):
         return "Nothing was compared."
-    return "No difference is detected; the last column states the smallest difference that would have been."
+    if all(d.verdict in (SAME, ABSENT) for d in compared):
+        return "A and B are the same."
+    return "No difference is detected; --all shows the smallest difference that would have been."
 
 
 def as_plain(compared: Sequence[Difference]) -> list[dict[str, object]]:
     """The differences as plain data, for JSON."""
     return [asdict(d) for d in compared]
-
-
-def difference_table(compared: Sequence[Difference]) -> str:
-    """The differences in lines: model, metric, A, B, difference with interval, verdict, detectable difference."""
-    lines = []
-    for d in compared:
-        head = f"{d.model} {d.metric}".strip()
-        if d.change is None:
-            lines.append((head, "", "", "", d.verdict, d.reason))
-            continue
-        numbers = f"{d.change:+.4g} ({d.lo:+.4g} to {d.hi:+.4g})"
-        lines.append((head, f"{d.a:.4g}", f"{d.b:.4g}", numbers, d.verdict, f"detectable from {d.least:.3g}"))
-    notes: dict[str, list[str]] = {}
-    for d in compared:
-        if d.note and d.model not in notes.setdefault(d.note, []):
-            notes[d.note].append(d.model)
-    return "\n".join([aligned(lines), *(f"{listed(models)}: {note}" for note, models in notes.items())])

@@ -39,7 +39,7 @@ def page(folders: Sequence[Folder], boards: Sequence[Board], csv: Path, inputs: 
     """The whole page as text. csv: the table that it offers. inputs: the hash of its inputs, which the page states."""
     from markupsafe import Markup
 
-    plain_css, plot_css, js = (_text(name) for name in ("leaderboard.css", "plot.css", "leaderboard.js"))
+    plain_css, plot_css, js = (template_text(name) for name in ("leaderboard.css", "plot.css", "leaderboard.js"))
     css = Markup(plot_css + plain_css)
     records = [r for folder in folders for r in folder.records]
     suite, versions = listed(_each(r.suite for r in records)), listed(_each(str(r.suite_version) for r in records))
@@ -69,11 +69,12 @@ def plot_file(plot: Plot) -> str:
     """The plot as an SVG file of its own, with light and dark colours."""
     from markupsafe import Markup
 
-    css = Markup(_text("plot.css"))
+    css = Markup(template_text("plot.css"))
     return page_templates().get_template("plot_file.svg.j2").render(plot=plot, css=css, family_class=family_class)
 
 
-def _text(name: str) -> str:
+def template_text(name: str) -> str:
+    """A file of the templates as it is."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
