@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genbench.errors import StoreError
-from genbench.files import refuse_links, write_text
+from genbench.files import refuse_unsafe, write_text
 from genbench.records import slug
 from genbench.report.difference import CHANGES, Difference, sentence
 from genbench.report.html import page_templates, template_text
@@ -36,7 +36,7 @@ def write_difference_page(file: Path, a: Path, b: Path, compared: Sequence[Diffe
 
 
 def _grids(directory: Path) -> dict[str, Tiles]:
-    refuse_links(directory, "figures")
+    refuse_unsafe(directory, "figures")
     return {name: read_tiles(path) for name, (_, path) in sample_grids(directory).items()}
 
 
