@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from random_weights import blots, write_inception
 from scipy.linalg import sqrtm
 from typer.testing import CliRunner
 
@@ -15,6 +18,7 @@ from genbench.errors import DataError, GenbenchError
 from genbench.evaluate.score import score
 from genbench.evaluate.statistics import mean_and_covariance, read_statistics, root_of
 
+INCEPTION = "inception-v3-compat"
 GEN = np.random.default_rng(0)
 REAL = GEN.integers(0, 256, (90, 1, 5, 5), dtype=np.uint8)
 FAKE = GEN.integers(0, 200, (60, 1, 5, 5), dtype=np.uint8)
@@ -161,3 +165,50 @@ def test_spatial_statistics_of_a_dataset_give_its_sfid(tmp_path):
     statistics = score(fake="digits:test", reference=tmp_path / "digits.npz", metrics=names)
     assert statistics.values == pytest.approx(images.values, rel=1e-5)
     assert set(images.values) == set(names)
+
+
+@pytest.mark.filterwarnings("ignore")  # by SciPy, of pytorch-fid
+def test_pytorch_fid_computes_the_same_distance_from_the_files(sets):
+    fid_score = pytest.importorskip("pytorch_fid.fid_score")
+    for name in ("real", "fake"):
+        write_reference(str(sets / f"{name}.npz"), sets / f"{name}-stats.npz", "pixels", None, "cpu", "", False)
+    read = (
+        fid_score.compute_statistics_of_path(str(sets / f"{n}-stats.npz"), None, 1, 25, "cpu") for n in ("fake", "real")
+    )
+    (mu, sigma), (of_real, cov) = read
+    theirs_ = fid_score.calculate_frechet_distance(mu, sigma, of_real, cov)
+    found = score(fake=sets / "fake.npz", reference=sets / "real-stats.npz", metrics=["fid"])
+    assert found.values["fid"] == pytest.approx(theirs_, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # by SciPy, of pytorch-fid, which computes the root of a singular matrix
+def test_pytorch_fid_reads_and_writes_the_same_statistics(tmp_path, monkeypatch):
+    """pytorch-fid on the same random Inception; images of its input size, as it resizes otherwise.
+
+    It scales pixels as x / 127.5 - 1, and torch-fidelity and genbench as (x - 128) / 128: hence the tolerances.
+    """
+    inception, fid_score = (pytest.importorskip(f"pytorch_fid.{name}") for name in ("inception", "fid_score"))
+    weights = write_inception(tmp_path / "random.pth")
+    state = torch.load(weights, weights_only=True)
+    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: state)
+    sets = {name: blots(6, seed, side=299, channels=3) for name, seed in (("fake", 1), ("real", 2))}
+    for name, pixels in sets.items():
+        np.savez(tmp_path / f"{name}.npz", images=pixels.numpy())
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(pixels):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{i}.png")
+    write_reference(str(tmp_path / "real.npz"), tmp_path / "ours.npz", INCEPTION, weights, "cpu", "", False)
+    fid_score.save_fid_stats([str(tmp_path / "real"), str(tmp_path / "theirs.npz")], 2, "cpu", 2048, num_workers=0)
+    with np.load(tmp_path / "ours.npz") as ours, np.load(tmp_path / "theirs.npz") as theirs_:
+        scale = np.abs(theirs_["mu"]).max()
+        assert np.abs(ours["mu"] - theirs_["mu"]).max() < 1e-3 * scale
+        assert np.abs(ours["sigma"] - theirs_["sigma"]).max() < 1e-3 * scale**2
+    options = {"weights": weights, "metrics": ["fid"], "fake": tmp_path / "fake.npz"}
+    by_genbench = score(reference=tmp_path / "ours.npz", **options).values["fid"]
+    of_theirs = score(
+        reference=tmp_path / "theirs.npz", reference_extractor=INCEPTION, reference_count=6, **options
+    ).values["fid"]
+    paths = [[str(tmp_path / "fake"), str(tmp_path / name)] for name in ("real", "ours.npz", "theirs.npz")]
+    by_pytorch_fid = [fid_score.calculate_fid_given_paths(p, 2, "cpu", 2048, num_workers=0) for p in paths]
+    assert [of_theirs, *by_pytorch_fid] == pytest.approx([by_genbench] * 4, rel=0.05)  # roots of singular matrices
