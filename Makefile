@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow page-test faults docs bench bench-peers bench-compare bench-save gpu clean
+.PHONY: demo test check slow page-test faults docs bench bench-peers bench-compare bench-save gpu gpu-rehearse clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -70,6 +70,10 @@ bench-save: $(BIN)/.installed    ## stores a run of this kind of machine: make b
 gpu: $(BIN)/.installed           ## the first hour on a GPU (docs/gpu.md), on a machine with a network: make gpu STEPS="facts tests"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
 	GENBENCH_DOWNLOAD=1 PYTHON=$(BIN)/python tools/gpu_session.sh --seconds 5400 $(or $(STEPS),all)
+
+gpu-rehearse: $(BIN)/.installed  ## the same at a tiny size on the CPU: make gpu-rehearse DEVICE=other, on the simulated device
+	PYTHON=$(BIN)/python tools/gpu_session.sh --rehearse --device $(or $(DEVICE),cpu) --seconds 3600 \
+		--out build/gpu-rehearsal-$(or $(DEVICE),cpu) $(or $(STEPS),all)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

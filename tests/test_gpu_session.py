@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,61 @@ def setting(tmp_path):
     return Setting("cpu", True, str(tmp_path / "out"), str(tmp_path / "work"), time.time() + 100)
 
 
+def session(out: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    places = {"PYTHON": sys.executable, "OUT": str(out), "GPU_PACK": str(out / "none"), "GPU_WORK": str(out / "work")}
+    command = ["bash", str(ROOT / "tools" / "gpu_session.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **places, **variables})
+
+
 def rehearsed(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "PYTHON": sys.executable, "OUT": str(out), "GPU_PACK": str(out / "none")}
-    command = ["bash", str(ROOT / "tools" / "gpu_session.sh"), "--rehearse", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=variables)
+    return session(out, "--rehearse", *arguments)
+
+
+def test_without_a_gpu_it_ends_at_once_with_one_line(tmp_path):
+    done = session(tmp_path, "facts", "tests", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"no GPU: torch {torch.__version__} (built")
+    assert "--rehearse" in line
+    assert not (tmp_path / "records.json").exists()
+
+
+def test_only_a_rehearsal_has_the_simulated_device(tmp_path):
+    done = session(tmp_path, "--device", "other", "facts")
+    assert done.returncode == 2
+    assert "--device other: found no --rehearse" in done.stdout
+
+
+def test_worker_processes_have_the_simulated_device_too(setting):
+    """One that genbench starts, and one that is forked from a server, as those of `genbench run` are."""
+    code = """
+from genbench.machine import choose_device, explain, use_threads
+from genbench.runner.pool import Pool, Task
+from genbench.speed.client import Worker
+
+def product(report):
+    import torch
+    x = torch.ones(2, 2, device=choose_device("other"))
+    return str((x @ x).device), (x @ x).cpu().sum().item()
+
+if __name__ == "__main__":
+    subject = {"name": "gan", "label": "gan", "source": None, "folder": ".", "config": {}, "sampler": {}, "precision":
+               "bf16", "spec": {"channels": 1, "height": 8, "width": 8}, "captions": [], "weights": None}
+    with Worker(choose_device("other"), 1) as worker:
+        assert worker.request("build", subject=subject)["first_seconds"] > 0
+        assert worker.request("slice", batch=2, calls=1)["seconds"]
+    import planted_task
+    pool = Pool(1, 1, use_threads, explain)
+    pool.run([Task("t", planted_task.product, ())], print, lambda task, outcome: print("found", outcome))
+"""
+    work = Path(setting.work)
+    work.mkdir()
+    (work / "planted_task.py").write_text(code)
+    variables = common.variables(replace(setting, device="other"))
+    variables["PYTHONPATH"] += f"{os.pathsep}{work}"
+    done = subprocess.run([sys.executable, work / "planted_task.py"], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "found Outcome(result=('lazy:0', 8.0), failure='')" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("device", ["cpu", "other"])
@@ -48,8 +100,9 @@ def test_a_short_step_is_rehearsed_and_skipped_when_it_is_there(tmp_path, device
 
 
 @pytest.mark.slow
-def test_every_step_is_rehearsed(tmp_path):
-    done = rehearsed(tmp_path, "--seconds", "3600", "all")
+@pytest.mark.parametrize("device", ["cpu", "other"])
+def test_every_step_is_rehearsed(tmp_path, device):
+    done = rehearsed(tmp_path, "--device", device, "--seconds", "3600", "all")
     assert done.returncode == 0, done.stdout[-3000:]
     steps = json.loads((tmp_path / "records.json").read_text())["steps"]
     assert [name for name, step in steps.items() if not step["complete"]] == []
@@ -187,6 +240,7 @@ def test_a_report_of_stored_records(tmp_path):
     assert "- failed: ddpm-cifar10-compiled: its process ended with code -9" in text
     assert "tests/zoo/test_x.py::test_y[a\\|b]" in text
     assert "gan/digits/s0 fid: 98.0 and 100.0" in text
+    assert "| theirs-fp32 | 20,000 | 40 | 3.507 | 0.02 | 1.01 | 2 |" in text  # 0.007 / (1e-3 x 3.507)
     suites = (tmp_path / "docs" / "suites.md").read_text()
     assert "| ddpm | 102,400,000 | 14.2 | 7.11 | - |" in suites  # 102.4e6 / 2000 / 3600
     assert "Example Card 80GB" in (tmp_path / "docs" / "gpu.md").read_text()

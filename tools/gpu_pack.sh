@@ -39,7 +39,7 @@ wheels() {
     add wheels "$spare/now"/*.whl
 }
 
-wheels torch-fidelity pydantic pydantic-core annotated-types typing-inspection typing-extensions platformdirs
+wheels torch-fidelity nvidia-ml-py pydantic pydantic-core annotated-types typing-inspection typing-extensions platformdirs
 "$python" tools/gpu/fashion_files.py "$spare/fashion" && add fashion-mnist "$spare/fashion"/*.xz
 wheels nflows umnn
 wheels normflows

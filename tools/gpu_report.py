@@ -19,6 +19,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 Items = dict[str, Any]
+# Relative tolerances of scores, ours against torch-fidelity's: both in float32 without TF32, with batch normalisation
+# folded on one side only, which moves features by 3e-7 of their norm.
+SCORES = {"fid": 1e-3, "kid": 1e-2, "is": 1e-4}
+BUSY = " busy"  # after what was measured while other processes computed
 RATE = {"fp32": "tf32", "bf16": "bf16", "compiled": "bf16"}  # the product rate that a training variant is held against
 
 
@@ -85,7 +89,8 @@ def smoke(items: Items, steps: dict[str, Any]) -> str:
 def speed(items: Items, steps: dict[str, Any]) -> str:
     """Drawing: a row for each model, size and variant."""
     rows = [
-        (name, number(v["images_per_second"]), v["best_batch"], number(1e3 * v["latency_seconds"]),
+        (name, f"{number(v['images_per_second'])}{BUSY if v.get('busy') else ''}", v["best_batch"],
+         number(1e3 * v["latency_seconds"]),
          number(v["sweep"][-1][2]), "-" if v["network_share"] is None else f"{v['network_share']:.0%}",
          number(v["joules_per_image"]), number(v["compile_seconds"]))
         for name, v in items.items()
@@ -117,12 +122,26 @@ def peers(items: Items, steps: dict[str, Any]) -> str:
 
 def score(items: Items, steps: dict[str, Any]) -> str:
     """Two implementations of a score, and the set-level metrics at full size."""
+    ours = items.get("ours", {}).get("values", {})
     scored = [
-        (k, f"{v['images']:,}", number(v["seconds"]), *(f"{x:.6g}" for x in v["values"].values()))
+        (k, f"{v['images']:,}", number(v["seconds"]), *(_or_dash(v["values"].get(m)) for m in SCORES), off(ours, v, k))
         for k, v in items.items() if "values" in v
     ]  # fmt: skip
     sets = [(k, f"{v['rows']:,} x {v['width']:,}", number(v["seconds"])) for k, v in items.items() if "rows" in v]
-    return f"{table(('', 'images', 's', 'fid', 'kid', 'is'), scored)}\n\n{table(('', 'features', 's'), sets)}"
+    head = ("", "images", "s", *SCORES, "ours differ, in tolerances")
+    return f"{table(head, scored)}\n\n{table(('', 'features', 's'), sets)}"
+
+
+def off(ours: dict[str, float], theirs: dict[str, Any], name: str) -> str:
+    """The largest difference of a value from ours, divided by its tolerance: above 1 the two disagree."""
+    if name != "theirs-fp32" or not ours:
+        return ""
+    shares = [abs(v - ours[m]) / (SCORES[m] * abs(v)) for m, v in theirs["values"].items() if m in ours and v]
+    return f"{max(shares, default=0.0):.2g}"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
 
 
 def fashion(items: Items, steps: dict[str, Any]) -> str:
@@ -135,7 +154,7 @@ def gate(items: Items, steps: dict[str, Any]) -> str:
     """Comparisons of identical code and of a planted slowdown."""
     rows = [
         (name, f"{v['planted']:.0%}", f"{v['ratio']:.4f}", f"{v['interval'][0]:.4f} to {v['interval'][1]:.4f}",
-         v["rounds"], "closed" if v["closed"] else "open")
+         v["rounds"], f"refused,{BUSY}" if v.get("busy") else "closed" if v["closed"] else "open")
         for name, v in items.items()
     ]  # fmt: skip
     return table(("", "planted", "ratio", "interval", "rounds", "gate"), rows)

@@ -5,17 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
 from tools.gpu.common import SHOWN, Setting, rounded
-
-
-def simulated() -> AbstractContextManager[None]:
-    """The second device that is none, for the time of the items."""
-    from tools.gpu.devices import available
-
-    return available()
 
 
 def main() -> None:
@@ -25,16 +17,15 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     module, _, name = order["function"].partition(":")
     setting = Setting(**order["setting"])
-    with simulated() if setting.device == "other" else nullcontext():
-        function = getattr(import_module(module), name)
-        for item in order["names"]:
-            try:
-                answer = {"name": item, "value": rounded(function(setting, item, **order["options"]))}
-                line = json.dumps(answer, allow_nan=False)
-            except Exception as error:
-                text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                line = json.dumps({"name": item, "failure": text[:SHOWN]})
-            print(line, file=answers, flush=True)
+    function = getattr(import_module(module), name)
+    for item in order["names"]:
+        try:
+            answer = {"name": item, "value": rounded(function(setting, item, **order["options"]))}
+            line = json.dumps(answer, allow_nan=False)
+        except Exception as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            line = json.dumps({"name": item, "failure": text[:SHOWN]})
+        print(line, file=answers, flush=True)
 
 
 if __name__ == "__main__":

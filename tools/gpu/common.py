@@ -23,6 +23,8 @@ from typing import Any
 
 STEPS = ("facts", "tests", "smoke", "speed", "train", "peers", "score", "fashion", "gate")
 ROOT = Path(__file__).resolve().parents[2]
+OTHER = "other"  # the simulated device
+SIMULATED = ROOT / "tools" / "gpu" / "simulated"
 RECORDS = "records.json"
 SCHEMA = 1
 LEAST_SECONDS = 8.0  # no process is started with less time left
@@ -122,7 +124,7 @@ def compute(step: str, part: Part, todo: list[str], setting: Setting, records: R
     order = {"function": part.function, "names": todo, "options": part.options, "setting": asdict(setting)}
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.gpu.child", json.dumps(order)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        start_new_session=True, env={**os.environ, **({"OMP_NUM_THREADS": "1"} if setting.tiny else {})},
+        start_new_session=True, env=variables(setting),
     )  # fmt: skip
     timer = threading.Timer(setting.left, kill, [process])
     timer.start()
@@ -142,6 +144,16 @@ def compute(step: str, part: Part, todo: list[str], setting: Setting, records: R
     if waiting and setting.left > 1:
         records.put(step, waiting[0], None, f"its process ended with code {code}")
         say(f"{step} {waiting[0]}: its process ended with code {code}")
+
+
+def variables(setting: Setting) -> dict[str, str]:
+    """The environment of a process that computes items; on the simulated device also of all that it starts."""
+    tiny = {"OMP_NUM_THREADS": "1", "GENBENCH_BUSY_CORES": "inf"}  # the times of a rehearsal say nothing
+    found = {**os.environ, **(tiny if setting.tiny else {})}
+    if setting.device == OTHER:
+        folders = [str(SIMULATED), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        found["PYTHONPATH"] = os.pathsep.join(folders)
+    return found
 
 
 def kill(process: subprocess.Popen[str]) -> None:

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-OTHER = "other"
+from tools.gpu.common import OTHER
+
 GPU = "cuda"
 TF32_BITS = 13  # of float32's 23 bits of mantissa that TF32 drops
 

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import distributions
+from shutil import which
 from typing import Any
 
 import torch
@@ -37,14 +38,17 @@ def fact(setting: Setting, name: str) -> dict[str, Any]:
 
 
 def card(setting: Setting) -> dict[str, Any]:
-    """What nvidia-smi says before any work; on the CPU the processor's name."""
+    """What nvidia-smi reports before any work, without it what torch knows; on the CPU the processor's name."""
     if setting.device != "cuda":
         return {"name": platform.processor() or platform.machine(), "driver_version": "none"}
-    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
-    line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
     properties = torch.cuda.get_device_properties(0)
+    known = {"name": properties.name, "driver_version": "nvidia-smi is missing"}
     more = {"multiprocessors": properties.multi_processor_count, "memory_bytes": properties.total_memory}
-    return {**dict(zip(QUERY, (part.strip() for part in line.split(",")), strict=True)), **more}
+    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
+    if which(command[0]):
+        line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
+        known = dict(zip(QUERY, (part.strip() for part in line.split(",")), strict=True))
+    return known | more
 
 
 def software(setting: Setting) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.gpu.common import Part, Setting, each
+from tools.gpu.devices import torch_device
 
 PLANTED = 0.05
 MODELS = {"vae": "vae:VAE", "ddim": "ddim:DDIM"}
@@ -20,9 +21,7 @@ SPEC = {"channels": 1, "height": 28, "width": 28, "levels": 256, "classes": 10}
 
 
 def parts(setting: Setting) -> list[Part]:
-    """Five comparisons of identical code and two with the slowdown; worker processes, so not the simulated device."""
-    if setting.device == "other":
-        return []
+    """Five comparisons of identical code and two with the slowdown."""
     names = ["vae-alike-0", "vae-planted-0"]
     if not setting.tiny:
         names += ["vae-alike-1", "ddim-alike-2", "vae-alike-3", "ddim-alike-4", "ddim-planted-1"]
@@ -46,12 +45,12 @@ def compared(setting: Setting, item: str) -> dict[str, Any]:
             (tree / "model.py").write_text(MODEL.format(module=module, kind=name, share=planted))
         sampler = {"steps": 5} if model == "ddim" else {}
         subject = TimedModel("planted", "planted", "model.py:Planted", str(trees[1]), {}, sampler, "fp32", SPEC)
-        options = Options(setting.device, 1, 64, TOLERANCE_PAIRED, seed=int(number), shorten=True)
+        options = Options(str(torch_device(setting.device)), 1, 64, TOLERANCE_PAIRED, seed=int(number), shorten=True)
         comparison = compare_one(subject, trees, options, 1, time.monotonic() + seconds, lambda line: None)
     ratio = comparison.ratio
     assert ratio is not None
     return {
         "planted": share, "tolerance": TOLERANCE_PAIRED, "batch": comparison.batch, "ratio": ratio.value,
-        "interval": [ratio.lo, ratio.hi], "rounds": ratio.n, "verdict": ratio.verdict,
+        "interval": [ratio.lo, ratio.hi], "rounds": ratio.n, "verdict": comparison.verdict, "busy": comparison.busy,
         "closed": comparison.closes(TOLERANCE_PAIRED),
     }  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from genbench.space import seeded
 from tools.gpu.common import ROOT, Part, Setting, each
 from tools.gpu.devices import seconds_of, synchronise, torch_device
 
@@ -42,7 +43,7 @@ def parts(setting: Setting) -> list[Part]:
         names = [name for name in names if name.split("-", 1)[1] in TINY]
     elif installed("diffusers"):
         names = [f"published-{kind}-{s}-bf16" for kind in ("ddpm", "training") for s in SETTINGS] + names
-    return [] if setting.device == "other" else each(names, "tools.gpu.peers:contest", seconds=25.0)
+    return each(names, "tools.gpu.peers:contest", seconds=25.0)
 
 
 def installed(library: str) -> bool:
@@ -90,7 +91,7 @@ def piped(pipe: Any, n: int, steps: int, precision: str, device: torch.device) -
     """A call of diffusers' pipeline that draws n images."""
 
     def call() -> None:
-        gen = torch.Generator(device).manual_seed(0)
+        gen = seeded(0, device)
         with torch.inference_mode(), in_precision(precision, device):
             pipe(batch_size=n, generator=gen, num_inference_steps=steps, output_type="np")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.gpu.common import Part, Setting, each
-from tools.gpu.devices import OTHER, RoundedProducts, random_numbers_of_the_cpu, torch_device
+from tools.gpu.devices import RoundedProducts, random_numbers_of_the_cpu, torch_device
 from tools.gpu.suites import COSTS, SCALE, SUITES, Values, run_as_users_do, run_here, written
 
 NAMES = ("smoke", "smoke_translation")
@@ -41,9 +41,8 @@ AMPLIFIED = 3.0  # times the tolerance after four to eight steps of training, wh
 
 
 def parts(setting: Setting) -> list[Part]:
-    """A process for each suite and comparison; the simulated device has no worker processes, hence no plain run."""
-    ways = ("cpu", "weights", "trained", *(() if setting.device == OTHER else ("plain",)))
-    return each([f"{way}-{name}" for name in NAMES for way in ways], "tools.gpu.smoke:compared", seconds=30.0)
+    """A process for each suite and comparison."""
+    return each([f"{way}-{name}" for name in NAMES for way in RUNS], "tools.gpu.smoke:compared", seconds=30.0)
 
 
 def compared(setting: Setting, item: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from tools.gpu.common import Part, Setting, each
+from tools.gpu.devices import torch_device
 from tools.gpu.subjects import MODELS, SIZES, TINY_SIZES, captions
 
 SECONDS = 0.3  # each batch size is repeated for about as long
@@ -18,9 +19,7 @@ VARIANTS = {"fp32": ("fp32", False), "bf16": ("bf16", False), "compiled": ("bf16
 
 
 def parts(setting: Setting) -> list[Part]:
-    """The plain variants first, since compiling takes long; nothing on the simulated device, which is one process."""
-    if setting.device == "other":
-        return []
+    """The plain variants first, since compiling takes long."""
     sizes, models = (TINY_SIZES, ("gan", "vae")) if setting.tiny else (SIZES, MODELS)
     variants = ("fp32",) if setting.tiny else tuple(VARIANTS)
     names = [f"{model}-{size}-{variant}" for variant in variants for size in sizes for model in models]
@@ -37,7 +36,7 @@ def profiled(setting: Setting, item: str) -> dict[str, Any]:
     precision, compiled = VARIANTS[variant]
     spec = (TINY_SIZES if setting.tiny else SIZES)[size]
     subject = TimedModel(model, model, None, ".", {}, {}, precision, asdict(spec), captions(spec))
-    with Worker(setting.device, 1 if setting.device == "cpu" else 0) as worker:
+    with Worker(str(torch_device(setting.device)), 1 if setting.tiny else 0) as worker:
         first = worker.request("build", subject=vars(subject))["first_seconds"]
         seconds = 0.001 if setting.tiny else SECONDS
         profile = read_profile(worker.request("profile", first_seconds=first, seconds=seconds, compile=compiled))
@@ -47,6 +46,6 @@ def profiled(setting: Setting, item: str) -> dict[str, Any]:
         "latency_seconds": median(profile.latencies), "best_batch": best.batch,
         "images_per_second": best.images_per_second, "network_share": profile.network_share,
         "flops_per_image": profile.flops, "joules_per_image": profile.joules, "evaluations": profile.evaluations,
-        "parameters": profile.parameters, "ended": profile.ended,
+        "parameters": profile.parameters, "ended": profile.ended, "busy": profile.busy,
         "sweep": [[p.batch, p.images_per_second, p.peak_mib] for p in profile.sweep],
     }  # fmt: skip

@@ -66,7 +66,6 @@ def run_here(
     with (
         patch.dict(os.environ, GENBENCH_CACHE=str(store)),
         patch.object(runner, "Pool", PoolOfThisProcess),
-        patch.object(runner, "choose_device", lambda name: name),
         around(),
         Screen() as screen,
     ):
