@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # Makes glibc keep freed memory. By default it returns large blocks to the system, which clears them page by page at the
 # next allocation: a fifth of the time of training a VAE at 28x28. 32 MiB is the largest threshold old versions accept.
 KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
-# How often an idle OpenMP thread looks for work before it sleeps. With libgomp's 300,000, two threads beside two other
-# processes on two cores drew 40 images/s instead of 5,000; with 20,000 2,000, and nothing is lost on a quiet machine.
+# How often an idle OpenMP thread looks for work before it sleeps. libgomp's 300,000 keeps cores from the threads that
+# it waits for; 20,000 is as fast on a quiet machine and up to twice as fast beside others (docs/performance.md).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "20000"}
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 LONGEST_REASON = 300  # characters

@@ -41,14 +41,18 @@ def card(setting: Setting) -> dict[str, Any]:
     """What nvidia-smi reports before any work, without it what torch knows; on the CPU the processor's name."""
     if setting.device != "cuda":
         return {"name": platform.processor() or platform.machine(), "driver_version": "none"}
+    found = _nvidia_smi()  # before torch's context raises the clocks
     properties = torch.cuda.get_device_properties(0)
-    known = {"name": properties.name, "driver_version": "nvidia-smi is missing"}
     more = {"multiprocessors": properties.multi_processor_count, "memory_bytes": properties.total_memory}
+    return (found or {"name": properties.name, "driver_version": "nvidia-smi is missing"}) | more
+
+
+def _nvidia_smi() -> dict[str, str]:
+    if which("nvidia-smi") is None:
+        return {}
     command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
-    if which(command[0]):
-        line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
-        known = dict(zip(QUERY, (part.strip() for part in line.split(",")), strict=True))
-    return known | more
+    line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
+    return dict(zip(QUERY, (part.strip() for part in line.split(",")), strict=True))
 
 
 def software(setting: Setting) -> dict[str, Any]:
