@@ -273,10 +273,20 @@ def speed(
 
 @app.command()
 def selftest(
-    only: Annotated[str, typer.Option(help="Only problems whose name contains this text.")] = "",
+    only: Annotated[str, typer.Option(help="Only problems or checks whose name contains this text.")] = "",
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Check the metrics of fidelity and diversity instead; takes a minute.")
+    ] = False,
 ) -> None:
-    """Run the code that measures models on problems with known answers: a table of measured and true values."""
+    """Run the code that measures models on problems with known answers: a table of measured and true values.
+
+    --metrics prints which metrics of fidelity and diversity pass which sanity check, as in docs/metric_checks.md.
+    """
     from genbench import selftest as problems
+
+    if metrics:
+        _echo(problems.check_table(problems.run_metric_checks(only, lambda name: _echo(name, err=True))))
+        return
 
     rows = problems.run_selftest(only)
     _echo(problems.result_table(rows))

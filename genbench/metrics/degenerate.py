@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from genbench.errors import Degenerate, TooFewSamples
 from genbench.metrics.arrays import ROW_BLOCK, Array
 
-SAME = 1e-5  # of the largest norm: rows closer than this differ by the rounding of float32 features
+SAME = 1e-5  # of the norm: rows closer than this differ by the rounding of float32 features
 SAMPLES_A_NEIGHBOUR = 10  # rows for each neighbour counted: below, a ball is a large part of the whole set
 
 
@@ -36,11 +36,13 @@ def refuse_few_for_balls(metric: str, k: int, **sets: NDArray[Any]) -> None:
             raise TooFewSamples(f"{metric}: {len(rows)} {name} samples; needs at least {least} for k = {k}")
 
 
-def refuse_points_for_balls(metric: str, name: str, squared_radii: Array, rows: Array) -> None:
-    """Raises Degenerate when most balls of rows (M, D) have radius 0, for they are around repeated rows."""
-    size = float(np.square(rows - rows.mean(axis=0)).sum(axis=1).max(initial=0.0))
-    size = max(size, float(np.square(rows).sum(axis=1).max(initial=0.0)))
-    points = int((squared_radii <= SAME**2 * size).sum())
+def refuse_points_for_balls(metric: str, name: str, squared_radii: Array, rows: NDArray[Any]) -> None:
+    """Raises Degenerate when most balls of rows (M, D) have radius 0 but for rounding, as rows are repeated."""
+    points = 0
+    for start in range(0, len(rows), ROW_BLOCK):
+        part = rows[start : start + ROW_BLOCK].astype(np.float64)
+        squares = np.einsum("nd,nd->n", part, part)
+        points += int((squared_radii[start : start + ROW_BLOCK] <= SAME**2 * squares).sum())
     if 2 * points > len(rows):
         found = f"{points:,} of {len(rows):,} balls of the {name} samples have radius 0"
         raise Degenerate(f"{metric}: {found}, as these samples are repeated")

@@ -7,12 +7,17 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from genbench.errors import GenbenchError
 from genbench.options import nearest
 from genbench.selftest.base import KnownProblem, Measurement, ProblemResult, measure_problem
+from genbench.selftest.check_table import check_table
 from genbench.selftest.distances import DISTANCE_PROBLEMS
 from genbench.selftest.likelihoods import LIKELIHOOD_PROBLEMS
+from genbench.selftest.metric_checks import run_metric_checks
 from genbench.selftest.samplers import SAMPLER_PROBLEMS
 from genbench.selftest.speed import SPEED_PROBLEMS
 
-__all__ = ["PROBLEMS", "KnownProblem", "Measurement", "ProblemResult", "result_table", "run_selftest"]
+__all__ = [
+    "PROBLEMS", "KnownProblem", "Measurement", "ProblemResult", "check_table", "result_table", "run_metric_checks",
+    "run_selftest",
+]  # fmt: skip
 
 PROBLEMS: tuple[KnownProblem, ...] = (*DISTANCE_PROBLEMS, *LIKELIHOOD_PROBLEMS, *SAMPLER_PROBLEMS, *SPEED_PROBLEMS)
 COLUMN_HEADS = ("problem", "measured", "true", "tolerance", "verdict", "follows from")
