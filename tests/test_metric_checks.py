@@ -25,7 +25,7 @@ def curve(*y):
 @pytest.mark.parametrize(
     ("judge", "passes", "fails"),
     [
-        (curves.flat, (0.5, 0.54, 0.5), (0.5, 0.56, 0.5)),
+        (curves.stays_flat, (0.5, 0.54, 0.5), (0.5, 0.56, 0.5)),
         (curves.settles, (0, 0.5, 0.5, 0.5), (0, 0.5, 0.5, 0.6)),
         (curves.falls, (1, 0.5, 0), (1, 1.2, 0)),
         (curves.falls, (1, 0.5, 0.55), (1, 0.5, 0.79)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from genbench.metrics import get
 from genbench.selftest.check_sets import N
 from genbench.selftest.curves import HIGH, LOW, NEAR, YES
-from genbench.selftest.metric_checks import CHECKS, DIVERSITY, FIDELITY, REPEATS, SEED, CheckResult
+from genbench.selftest.metric_checks import CHECKS, DIVERSITY, FIDELITY, REPEATS, SEED, MetricVerdicts
 
 INTRODUCTION = f"""# Which fidelity and diversity metrics pass which sanity check
 
@@ -28,7 +28,7 @@ what each metric cannot detect is in `genbench ls metrics`.
 """
 
 
-def check_table(results: Sequence[CheckResult]) -> str:
+def check_table(results: Sequence[MetricVerdicts]) -> str:
     """The introduction, a row for each check and desideratum, and how many each metric passes."""
     names = (*FIDELITY, *DIVERSITY)
     heads = ["check", "tests", *(f"{get(name).title} ({_kind(name)})" for name in names)]

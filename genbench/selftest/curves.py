@@ -44,7 +44,7 @@ def close(target: float, at: float) -> Judge:
     return lambda curve: verdict(abs(curve.at(np.clip(at, curve.x[0], curve.x[-1])) - target) <= NEAR)
 
 
-def flat(curve: Curve) -> str:
+def stays_flat(curve: Curve) -> str:
     """The value does not move."""
     return verdict(float(np.ptp(curve.y)) <= NEAR)
 

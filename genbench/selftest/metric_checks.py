@@ -28,10 +28,10 @@ from genbench.selftest.curves import (
     either,
     falls,
     falls_before,
-    flat,
     peaks,
     rises,
     settles,
+    stays_flat,
 )
 
 FIDELITY, DIVERSITY = ("precision", "density", "clipped_density"), ("recall", "coverage", "clipped_coverage")
@@ -56,7 +56,7 @@ class MetricCheck:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class MetricVerdicts:
     """The verdicts of all metrics, by name, on one desideratum of a check."""
 
     check: str
@@ -72,7 +72,7 @@ _ONE, _ZERO = (lambda at: close(1, at)), (lambda at: close(0, at))
 _WIDE = {at: either(low=close(0, at), high=close(1, at)) for at in (FIRST, LAST)}
 _SHIFTED = _both({PURPOSE: [peaks(0)], BOUNDS: [_ONE(0), _ZERO(FIRST), _ZERO(LAST)]})
 _DISJOINT = [_ZERO(FIRST), _ZERO(LAST)]
-_DROPPED: Criteria = {PURPOSE: [flat], BOUNDS: [_ONE(FIRST), _ONE(LAST)]}
+_DROPPED: Criteria = {PURPOSE: [stays_flat], BOUNDS: [_ONE(FIRST), _ONE(LAST)]}
 
 CHECKS = (
     MetricCheck("Gaussian mean difference", sets.mean_difference, *_SHIFTED),
@@ -99,7 +99,7 @@ CHECKS = (
     MetricCheck(
         "mode collapse", sets.one_mode_for_two,
         {PURPOSE: [falls], BOUNDS: [_ONE(FIRST)]},
-        {PURPOSE: [either(low=falls, high=flat)], BOUNDS: [_ONE(FIRST)]},
+        {PURPOSE: [either(low=falls, high=stays_flat)], BOUNDS: [_ONE(FIRST)]},
     ),
     MetricCheck(
         "hypersphere surface", sets.sphere_surface,
@@ -115,14 +115,14 @@ CHECKS = (
     ),
     MetricCheck("sphere and torus", sets.sphere_and_torus, *_both({PURPOSE: [settles], BOUNDS: [_ZERO(LAST)]})),
     MetricCheck(
-        "scaling one dimension", sets.one_dimension_scaled, *_both({INVARIANCE: [flat], BOUNDS: _DISJOINT})
+        "scaling one dimension", sets.one_dimension_scaled, *_both({INVARIANCE: [stays_flat], BOUNDS: _DISJOINT})
     ),
     MetricCheck(
         "one disjoint dimension, many identical", sets.one_disjoint_dimension,
-        *_both({PURPOSE: [flat], BOUNDS: _DISJOINT}),
+        *_both({PURPOSE: [stays_flat], BOUNDS: _DISJOINT}),
     ),
     MetricCheck(
-        "discrete and continuous numbers", sets.discrete_and_continuous, *_both({PURPOSE: [flat]}),
+        "discrete and continuous numbers", sets.discrete_and_continuous, *_both({PURPOSE: [stays_flat]}),
         of_group={
             "real discrete": ({BOUNDS: _DISJOINT}, {BOUNDS: list(_WIDE.values())}),
             "real continuous": ({BOUNDS: [_ONE(FIRST), _ONE(LAST)]}, {BOUNDS: _DISJOINT}),
@@ -131,7 +131,7 @@ CHECKS = (
 )  # fmt: skip
 
 
-def run_metric_checks(only: str = "", said: Callable[[str], None] = lambda name: None) -> list[CheckResult]:
+def run_metric_checks(only: str = "", said: Callable[[str], None] = lambda name: None) -> list[MetricVerdicts]:
     """The verdicts of the checks whose name contains `only`, in upper or lower case; said: told each check's name.
 
     GenbenchError when there is none.
@@ -175,7 +175,7 @@ def _values(fake: Array, real: Array) -> dict[str, float]:
     return values
 
 
-def _judged(check: MetricCheck, curves: Mapping[tuple[str, str], Curve]) -> list[CheckResult]:
+def _judged(check: MetricCheck, curves: Mapping[tuple[str, str], Curve]) -> list[MetricVerdicts]:
     verdicts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (name, group), curve in curves.items():
         kind = int(name in DIVERSITY)
@@ -185,6 +185,6 @@ def _judged(check: MetricCheck, curves: Mapping[tuple[str, str], Curve]) -> list
                     UNDEFINED if np.isnan(curve.y).any() else judge(curve) for judge in judges
                 ]
     return [
-        CheckResult(check.name, desideratum, {name: combined(all_of) for name, all_of in of_metrics.items()})
+        MetricVerdicts(check.name, desideratum, {name: combined(all_of) for name, all_of in of_metrics.items()})
         for desideratum, of_metrics in verdicts.items()
     ]
