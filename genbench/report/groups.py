@@ -11,9 +11,9 @@ OTHER = "other"
 GROUPS: dict[str, tuple[str, ...]] = {
     "fidelity": (
         "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "is", "precision", "density", "confidence",
-        "sliced_wasserstein", "ppl",
+        "clipped_density", "sliced_wasserstein", "mind", "cmmd", "fld", "ppl",
     ),
-    "diversity": ("recall", "coverage", "vendi", "rarest_class", "per_class_fid"),
+    "diversity": ("recall", "coverage", "clipped_coverage", "vendi", "rke", "rarest_class", "per_class_fid"),
     "memorisation": ("memorised", "authenticity", "ct_score"),
     "conditioning": (
         "class_accuracy", "prompt_agreement", "cas", "fid_a_to_b", "fid_b_to_a", "cycle_error", "paired_l1",

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from genbench.errors import GenbenchError
+from genbench.metrics import metric_names
 from genbench.records import write_records
 from genbench.report import render
 from genbench.report.aggregate import Entry, boards, leaderboard
 from genbench.report.data_files import scores, write_frame
+from genbench.report.groups import group_of
 from genbench.report.latex import latex
 from genbench.report.markdown import markdown
 from genbench.report.parts import parts
@@ -91,6 +93,11 @@ def test_no_table_has_more_than_eight_columns_and_none_is_lost(record):
     assert [p.group for p in found][:2] == ["", "diversity"]
     tables = [line for line in markdown([board]).splitlines() if line.startswith("| model")]
     assert max(line.count("|") for line in tables) <= 10
+
+
+def test_every_metric_that_genbench_ships_has_a_group():
+    assert [m for m in metric_names() if group_of(m) == "other"] == []
+    assert group_of("plugin") == "other"
 
 
 def test_columns_are_chosen_in_the_order_asked_for(record, tmp_path):
