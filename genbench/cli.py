@@ -32,6 +32,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and weights.")]
+
+
 @app.callback()
 def about(
     version: Annotated[
@@ -50,10 +53,12 @@ def run(
     device: DeviceName = "auto",
     limit_images: LimitImages = None,
     cell_timeout: Annotated[float | None, typer.Option(min=1, help="Seconds after which a cell fails.")] = None,
+    download: Download = False,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
     from genbench.runner import run as runner
 
+    _allow_downloads(download)
     result = runner.run(
         suite,
         out=out,
@@ -72,6 +77,7 @@ def plan(
     device: DeviceName = "auto",
     limit_images: LimitImages = None,
     no_code: Annotated[bool, typer.Option("--no-code", help="Import no code that SUITE names; list it.")] = False,
+    download: Download = False,
 ) -> None:
     """List the cells of SUITE, what is stored already, and what does not apply and why. Trains and draws nothing.
 
@@ -79,6 +85,7 @@ def plan(
     """
     from genbench.commands.plan import describe_plan, describe_without_code
 
+    _allow_downloads(download)
     if no_code:
         _echo(describe_without_code(suite))
         return
@@ -370,6 +377,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         end_at_once(INTERRUPTED)
+
+
+def _allow_downloads(allowed: bool) -> None:
+    """For this process and its workers."""
+    if allowed:
+        os.environ["GENBENCH_DOWNLOAD"] = "1"
 
 
 def _echo(text: object, err: bool = False, colour: str = "") -> None:

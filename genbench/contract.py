@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -193,6 +194,14 @@ class Draws(nn.Module, ABC):
         Their content is part of the keys of weights and samples: a replaced file is measured again.
         """
         return ()
+
+    def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Weights of another library's network of the same architecture, under the names of this model's state_dict.
+
+        settings: that library's config of the network, empty where it is not known. Weights with other names are
+        returned as they are, which is the default. Raises ModelError for a network of another architecture.
+        """
+        return state
 
     @classmethod
     def beside(cls, name: str | Path) -> Path:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genbench.errors import StoreError
+from genbench.errors import GenbenchError, StoreError
+
+MOST_INFLATED = 100  # unpacked size of an archive over its size from which it is refused
 
 # What numpy and zipfile raise for a file that is not what its name says.
 UNREADABLE = (
@@ -88,6 +90,17 @@ def remove_partials(folder: Path, *inside: str) -> None:
         for path in (folder / name).glob(".*"):
             if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
                 path.unlink()
+
+
+def refuse_inflated(path: Path, error: type[GenbenchError]) -> None:
+    """Raises `error` for an archive that unpacks to far more than its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_INFLATED * path.stat().st_size:
+        found = f"{path.stat().st_size:,} bytes that unpack to {size:,}"
+        raise error(f"{path}: {found}, allowed: {MOST_INFLATED} times")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,7 +16,8 @@ LAYERS = [
     "cli", "commands", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources",
     "adapters", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
-    "builtin", "store", "records", "provenance", "halving", "machine", "contention", "nvml", "protocol", "keys",
+    "builtin", "hub",
+    "store", "records", "provenance", "halving", "machine", "contention", "nvml", "protocol", "keys",
     "returned", "contract", "options", "space", "screen", "interruption", "progress", "text", "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}

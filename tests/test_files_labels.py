@@ -21,6 +21,8 @@ from genbench.data.labels import (
     folder_labels,
 )
 from genbench.lint import label_findings
+from genbench.plan.planner import make_plan
+from genbench.suite.schema import Suite
 
 DIGITS = classes_of_dataset("digits", 10)
 
@@ -147,6 +149,53 @@ def test_random_labels_pass_as_often_as_stated(digits):
 
 def test_a_suite_takes_labels_of_its_classes_alone(digits, tmp_path):
     np.savez(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy() + 1)
-    reason = data.why_no_classes(tmp_path / "x.npz", digits.spec, "digits")
+    numbers, reason = data.wished_classes(tmp_path / "x.npz", digits.spec, DIGITS)
     assert reason == "x.npz: labels go up to 10, but the classes are 0 to 9"
-    assert data.read_samples(tmp_path / "x.npz", digits.spec, "digits")[0].labels is None
+    assert numbers is None
+
+
+# ---- samples of a suite ----------------------------------------------------------------------------------------------
+
+
+def wishes(folder: Path) -> tuple[list[int] | None, str]:
+    numbers, reason = data.wished_classes(
+        folder, data.load({"name": "digits"}).spec, data.classes_of({"name": "digits"}, 10)
+    )
+    return None if numbers is None else numbers.tolist(), reason
+
+
+def test_a_folder_of_samples_has_the_classes_of_its_folders_its_table_or_its_captions(digits, tmp_path):
+    few = data.Split(digits.test.pixels[:4], digits.test.labels[:4])
+    assert wishes(tree(tmp_path / "folders", few, ["3", "1", "4", "1"])) == ([1, 1, 3, 4], "")
+    flat = tree(tmp_path / "flat", few, [".", ".", ".", "."])
+    assert wishes(flat) == (None, data.NOT_LABELLED)
+    (flat / "metadata.csv").write_text("file_name,label\n" + "".join(f"0000{i}.png,{9 - i}\n" for i in range(4)))
+    assert wishes(flat) == ([9, 8, 7, 6], "")
+    captions = data.captions_of({"name": "digits"})
+    lines = [f'{{"file_name": "0000{i}.png", "text": "{captions[i + 2]}"}}' for i in range(4)]
+    (flat / "metadata.csv").unlink()
+    (flat / "metadata.jsonl").write_text("\n".join(lines))
+    assert wishes(flat) == ([2, 3, 4, 5], "")
+    (flat / "metadata.jsonl").write_text("\n".join(lines).replace(captions[2], "a cat"))
+    assert "1 of 4 labels name no class: 'a cat'" in wishes(flat)[1]
+
+
+def test_other_labels_of_the_same_samples_are_another_row(digits, tmp_path):
+    suite = {
+        "suite": "s",
+        "dataset": {"name": "digits"},
+        "features": "pixels",
+        "samples": 4,
+        "metrics": ["fid", "class_accuracy"],
+    }
+    keys = set()
+    for names in (["3", "1", "4", "1"], ["3", "1", "4", "2"]):
+        folder = tree(tmp_path / "".join(names), data.Split(digits.test.pixels[:4]), names)
+        plan = make_plan(
+            Suite.model_validate(
+                suite | {"features": "classifier", "models": [{"name": "theirs", "samples": str(folder)}]}
+            )
+        )
+        assert not [m.reason for m in plan.cells[0].metrics if m.reason]
+        keys.add(plan.cells[0].samples_key)
+    assert len(keys) == 2

@@ -295,13 +295,18 @@ def test_reading_a_suite_is_light() -> None:
         ("name: vae", "name: vae, weights: no.safetensors", "5: models[0].weights: suites/no.safetensors: not found"),
         (
             "name: vae",
-            "name: vae, weights: w.pt",
-            "5: models[0].weights: suites/w.pt: found '.pt', allowed: .safetensors",
+            "name: vae, weights: {file: no.pt, key: ema}",
+            "5: models[0].weights: suites/no.pt: not found",
         ),
         (
             "name: vae",
-            "name: vae, weights: ../suites",
-            "5: models[0].weights: suites/../suites: found a folder, allowed: a .safetensors file",
+            "name: vae, weights: 3",
+            "5: models[0].weights: found 3 (int), allowed: a path, or a mapping with keys file, key, strip",
+        ),
+        (
+            "name: vae",
+            "name: vae, weights: {file: w.pt, keys: ema}",
+            "5: models[0].weights.keys: unknown key; did you mean 'key'? allowed: file, key, strip",
         ),
         (
             "name: vae",

@@ -35,6 +35,7 @@ Symbols
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -66,7 +67,7 @@ from zoo.denoising import (
     q_sample,
     run,
 )
-from zoo.nets import UNetSizes, short_recipe, usual_sizes
+from zoo.nets import UNetSizes, from_diffusers, is_diffusers_unet, refuse_other_unet, short_recipe, usual_sizes
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
 Beta = Annotated[float, Gt(0), Lt(1)]
@@ -262,6 +263,13 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         if side >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=102_400_000)
         return short_recipe(data)
+
+    def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Weights of diffusers' UNet2DModel, e.g. of google/ddpm-cifar10-32, under the names of this network."""
+        if not is_diffusers_unet(state):
+            return state
+        refuse_other_unet(settings, self.config.padding, self.config.groups)
+        return {f"network.{name}": tensor for name, tensor in from_diffusers(state).items()}
 
     @property
     def denoiser(self) -> nn.Module:

@@ -39,7 +39,7 @@ Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy latent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -69,7 +69,7 @@ from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEn
 from zoo.ddim import ImplicitSampler, implicit, timesteps
 from zoo.ddpm import Beta
 from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample
-from zoo.nets import halvings
+from zoo.nets import halvings, is_diffusers_unet
 
 
 @dataclass(frozen=True)
@@ -272,6 +272,19 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         lr, batch = 2e-3 if side < 32 else 5e-4, 16 if 16 <= side < 32 else 64
         return Recipe(lr=lr, lrs=(("autoencoder", 2 * lr), ("critic", lr / 4)), batch=batch, warmup=100, decay="cosine",
                       clip=1.0, ema=ema, images=images)  # fmt: skip
+
+    def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """As they are; Stable Diffusion's are refused with the reason.
+
+        Its U-Net has as many parameters as this one, but its normalisations have eps 1e-5, its time embedding begins
+        with cosines and has other frequencies, and it reads CLIP's text features instead of bytes.
+        """
+        if is_diffusers_unet(state):
+            raise ModelError(
+                "a U-Net of diffusers, which differs from LatentDiffusion's in eps of its normalisations (1e-5), in "
+                'the order and frequencies of its time embedding, and in the text encoder; use source: "diffusers:..."'
+            )
+        return state
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of encoder and decoder, of the critic, and of the U-Net with the text encoder."""

@@ -312,6 +312,30 @@ DIFFUSERS_NAMES = {
 }  # fmt: skip
 
 
+# What a UNet2DModel's config.json must say for its network to be this one.
+DIFFUSERS_SETTINGS: dict[str, tuple[object, ...]] = {
+    "attention_head_dim": (None,), "norm_eps": (1e-6,), "flip_sin_to_cos": (False,), "freq_shift": (1,),
+    "act_fn": ("silu",), "time_embedding_type": ("positional",), "resnet_time_scale_shift": ("default",),
+    "center_input_sample": (False,), "class_embed_type": (None,), "num_class_embeds": (None,), "add_attention": (True,),
+    "mid_block_scale_factor": (1,),
+}  # fmt: skip
+
+
+def is_diffusers_unet(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state has the names of a diffusers U-Net."""
+    return "time_embedding.linear_1.weight" in state and "conv_in.weight" in state
+
+
+def refuse_other_unet(settings: Mapping[str, object], padding: str, groups: int) -> None:
+    """Raises ModelError where a UNet2DModel's config says that its network is another one; {}: nothing is known."""
+    wanted = {"downsample_padding": (0 if padding == "after" else 1,), "norm_num_groups": (groups,)}
+    for name, allowed in {**DIFFUSERS_SETTINGS, **wanted}.items():
+        if name in settings and settings[name] not in allowed:
+            raise ModelError(
+                f"config.json: {name}: found {settings[name]!r}, allowed: {allowed[0]!r} for a network like this one"
+            )
+
+
 def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, e.g. google/ddpm-cifar10-32.
 

@@ -11,6 +11,7 @@ import torch
 
 from genbench.adapters.base import library, located_in
 from genbench.errors import ModelError
+from genbench.hub import hub_folder, is_hub_name
 
 INDEX = "model_index.json"
 NETWORKS = ("unet", "transformer", "prior")  # components that predict noise, by name
@@ -20,11 +21,16 @@ PLAIN_LIBRARIES = ("diffusers", "transformers")
 
 def pipeline_folder(text: str, folder: Path) -> Path:
     """The folder of a pipeline. Raises ModelError when there is none."""
-    root = located_in(folder, text)
+    root = hub_folder(text) if is_on_hub(text, folder) else located_in(folder, text)
     if not (root / INDEX).is_file():
         found = f"a folder without {INDEX}" if root.is_dir() else "nothing"
         raise ModelError(f"diffusers:{text}: found {found} at {root}, allowed: the folder of a pipeline")
     return root
+
+
+def is_on_hub(text: str, folder: Path) -> bool:
+    """Whether a text is a name of the hub, and not a folder of this machine."""
+    return is_hub_name(text) and not located_in(folder, text).exists()
 
 
 def pipeline_class(index: Mapping[str, Any], root: Path) -> Any:

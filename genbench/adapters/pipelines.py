@@ -17,12 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from genbench import hub
 from genbench.adapters.base import Adapted, Adapter, bound_class, library
 from genbench.adapters.pipeline_files import (
     INDEX,
     NETWORKS,
     class_count,
     is_discrete,
+    is_on_hub,
     load_pipeline,
     pipeline_class,
     pipeline_folder,
@@ -239,8 +241,13 @@ class PixelPipeline(Pipeline):
 
 
 def bind_pipeline(text: str, folder: Path) -> Any:
-    """The class for a pipeline's folder."""
+    """The class for a pipeline in a folder or on the hub."""
     return bind_folder(text, pipeline_folder(text, folder), folder)
+
+
+def pin_pipeline(text: str, folder: Path) -> str:
+    """A name of the hub with its revision; a folder as it is."""
+    return hub.with_revision(text) if is_on_hub(text, folder) else text
 
 
 def bind_folder(text: str, root: Path, folder: Path) -> Any:
@@ -269,4 +276,4 @@ def use_slices(pipeline: Any) -> None:
         vae.enable_slicing()
 
 
-DIFFUSERS = Adapter("a pipeline of diffusers", bind_pipeline)
+DIFFUSERS = Adapter("a pipeline of diffusers, in a folder or on the hub", bind_pipeline, pin_pipeline)

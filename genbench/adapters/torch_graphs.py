@@ -18,13 +18,13 @@ from genbench.adapters.base import Adapter, bound_class, existing_file
 from genbench.adapters.graphs import Graph
 from genbench.contract import ClassConditional, Decodes
 from genbench.errors import ModelError
+from genbench.files import refuse_inflated
 
 # What a program of torch.export may call: operators with namespace, name and overload, and arithmetic on sizes.
 TARGETS = re.compile(r"torch\.ops\.\w+\.\w+(\.\w+)+|_operator\.\w+|math\.\w+|torch\.(_sym|sym)_\w+|#\w+|\w+")
 # What a size may be computed from: numbers, symbols with assumptions, and sympy's functions, which are capitalised.
 SIZE_WORD = re.compile(r"[A-Z]\w*|\d+(\.\d+)?|'\w+'|[a-z]+(?==)|[a-z]+_?\d+")
 SIZE_SIGNS = re.compile(r"[\s()+\-*/%,<>=&|~]")
-MOST_INFLATED = 100  # unpacked size of an archive over its size from which it is refused
 
 
 class TorchScript(Graph):
@@ -60,7 +60,7 @@ class ExportedProgram(TorchScript):
 def bind_torch(text: str, folder: Path) -> Any:
     """The class for a TorchScript file or a .pt2 file."""
     path = existing_file(text, folder, "torchscript")
-    refuse_inflated(path)
+    refuse_inflated(path, ModelError)
     return _bind_program(text, folder) if _is_program(path) else _bind_script(text, folder)
 
 
@@ -169,18 +169,6 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 def _members(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()
-
-
-def refuse_inflated(path: Path) -> None:
-    """Raises ModelError for an archive that unpacks to far more than its size."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MOST_INFLATED * path.stat().st_size:
-        raise ModelError(
-            f"{path}: {path.stat().st_size:,} bytes that unpack to {size:,}, allowed: {MOST_INFLATED} times"
-        )
 
 
 TORCHSCRIPT = Adapter("a generator as TorchScript or as a program of torch.export (.pt2)", bind_torch)

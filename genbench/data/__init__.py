@@ -17,13 +17,14 @@ from typing import Any
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, DatasetSource, Domain, Split, fingerprint
-from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samples, why_no_classes
+from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samples, wished_classes
+from genbench.data.labels import Classes, classes_of_dataset
 from genbench.errors import DataError, SuiteError
 from genbench.registry import DATASETS, short_name
 
 __all__ = [
     "NOT_LABELLED", "Dataset", "DatasetSource", "Domain", "Split", "content_of", "describe", "fingerprint", "load",
-    "names", "read_images", "read_samples", "why_no_classes",
+    "names", "read_images", "read_samples", "wished_classes",
 ]  # fmt: skip
 
 
@@ -90,6 +91,14 @@ def sizes(entry: dict[str, Any], folder: Path | None = None) -> tuple[int, int] 
 def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:
     """A caption for each class of the dataset of this entry; () when it has none."""
     return dataset_source(entry).captions
+
+
+def classes_of(entry: dict[str, Any], count: int) -> Classes:
+    """The classes of the dataset of this entry, with every spelling that is accepted, its captions included."""
+    known, captions = classes_of_dataset(label(entry), count), captions_of(entry)
+    if len(captions) != len(known.names):
+        return known
+    return Classes(count, tuple((*names, caption) for names, caption in zip(known.names, captions, strict=True)))
 
 
 def has_captions(entry: dict[str, Any], folder: Path | None = None) -> bool:

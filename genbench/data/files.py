@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from genbench.contract import DataSpec
+from genbench.data.annotations import read_annotations
 from genbench.data.base import Dataset, Split, fingerprint
 from genbench.data.image_set import Found, ImageSet
 from genbench.data.images import open_images
-from genbench.data.labels import Labels, as_classes, classes_of_dataset
+from genbench.data.labels import Classes, Labels, as_classes, folder_labels
 from genbench.data.partition import by_hash, held_out, refuse_single
 from genbench.data.pictures import Pictures
 from genbench.errors import DataError
@@ -53,21 +54,34 @@ def read_images(path: Path, spec: DataSpec | None = None) -> Split:
     return _in_memory(images) if spec is None else _beside(images, spec)
 
 
-def read_samples(path: Path, spec: DataSpec, name: str) -> tuple[Split, Found]:
-    """As read_images, with labels as the classes of the dataset of that name, and what the files say."""
+def read_samples(path: Path, spec: DataSpec) -> tuple[Split, Found]:
+    """As read_images, without labels, and what the files say."""
     images = open_images(path).in_channels(spec.channels)
-    split, labels = _beside(images, spec), _array_labels(images)
-    numbers = None if labels is None else as_classes(labels, classes_of_dataset(name, spec.classes))[0]
-    return Split(split.pixels, numbers), images.found
+    return Split(_beside(images, spec).pixels), images.found
 
 
-def why_no_classes(path: Path, spec: DataSpec, name: str) -> str:
-    """Why a file of images does not say which class of the dataset each was asked to show; "" when it does."""
-    labels = _array_labels(open_images(path)) if path.is_file() else None
-    if labels is None:
-        return NOT_LABELLED
-    reason = as_classes(labels, classes_of_dataset(name, spec.classes))[1] if spec.classes else ""
-    return f"{path.name}: {reason}" if reason else ""
+def wished_classes(path: Path, spec: DataSpec, classes: Classes) -> tuple[Tensor | None, str]:
+    """The class of the dataset that each image of a file or folder was asked to show (N,), or None and the reason.
+
+    From the labels of an array; of pictures, from a table or files beside them with labels or captions
+    (genbench.data.annotations), or from the names of their folders.
+    """
+    try:
+        labels = _wishes(open_images(path))
+    except DataError as error:
+        return None, str(error)
+    if labels is None or not spec.classes:
+        return None, NOT_LABELLED
+    numbers, reason = as_classes(labels, classes)
+    return numbers, f"{path.name}: {reason}" if reason else ""
+
+
+def _wishes(images: ImageSet) -> Labels | None:
+    if not isinstance(images, Pictures):
+        return images.given_labels
+    known = read_annotations(images.path, images.files)
+    names = known.labels or known.texts
+    return images.given_labels if names is None else folder_labels(names)
 
 
 def content_of(path: Path) -> str:

@@ -21,6 +21,7 @@ from genbench.metrics.facts import Capabilities, Facts
 from genbench.options import nearest
 from genbench.plan.applies import suite_setting
 from genbench.plan.cells import Cell, MetricPlan, SuiteVersion
+from genbench.plan.pins import pinned_suite
 from genbench.plan.rows import SuiteRows
 from genbench.plan.trial import refuse_impossible_rows
 from genbench.provenance import Provenance, provenance
@@ -69,7 +70,7 @@ def make_plan(
     likelihood with each model, as `genbench plan` does; in a run, each training does so first. Raises SuiteError for a
     suite that cannot be run.
     """
-    limited = _limited(suite, limit_images)
+    limited = _limited(pinned_suite(suite), limit_images)
     suite = limited.located()
     labels = [entry.label for entry in suite.models]
     for label in models or ():

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from genbench import data
 from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
 from genbench.errors import ModelError
-from genbench.keys import file_hash
+from genbench.hub import PREFIX
 from genbench.machine import pinned_globals
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
-from genbench.sources.files import Files
+from genbench.sources.checkpoints import weights_file, weights_hash
+from genbench.sources.files import made_elsewhere
 from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
@@ -42,15 +43,24 @@ class SuiteRows:
         entry = self.suite.models[index]
         if entry.samples is not None:
             path = self.suite.path(entry.samples)
-            classes = data.why_no_classes(path, self.plan.spec, data.label(self.plan.entry))
-            return Files(entry.label, path, data.content_of(path), classes)
+            return made_elsewhere(entry.label, path, self.plan)
         kind, owner = self.kind(index), self._owner(index)
         network = self.network(index)
         sampler = asdict(override(kind.Sampler(), network.sampler))
-        file = self.suite.models[owner].weights
-        if file is not None:
-            path = self.suite.path(file)
-            loaded: Source = Weights.of(entry.label, network, kind, sampler, file=path, content=file_hash(path))
+        given = self.suite.models[owner].weights
+        if given is not None:
+            file, content = self._weights(owner)
+            loaded: Source = Weights.of(
+                entry.label,
+                network,
+                kind,
+                sampler,
+                file=file,
+                content=content,
+                key=given.key,
+                strip=given.strip,
+                revision=given.file if given.file.startswith(PREFIX) else "",
+            )
             return loaded
         trained: Source
         if issubclass(self.kind(owner), Model):
@@ -58,6 +68,16 @@ class SuiteRows:
             return trained
         trained = SelfContained.of(entry.label, network, kind, sampler)
         return trained
+
+    def _weights(self, index: int) -> tuple[Path, str]:
+        """The file of an entry's weights, and the hash of its content."""
+        given = self.suite.models[index].weights
+        assert given is not None
+        try:
+            file = weights_file(self.suite.weights_path(given.file))
+            return file, weights_hash(file)
+        except ModelError as error:
+            raise self.suite.error(("models", index, "weights"), str(error)) from None
 
     def kind(self, index: int) -> type[Draws]:
         """The class of an entry that has one."""

@@ -44,7 +44,7 @@ def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
     if weights is None:
         return
     try:
-        read_weights(model, rows.suite.path(weights))
+        read_weights(model, rows.suite.weights_path(weights.file), key=weights.key, strip=weights.strip)
     except GenbenchError as error:
         raise rows.suite.error(("models", index, "weights"), str(error)) from None
 

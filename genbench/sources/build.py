@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from genbench.contract import DataSpec, Draws, override
 from genbench.errors import ModelError
 from genbench.machine import pinned_globals
 from genbench.registry import resolve_model
-from genbench.sources.checkpoints import read_state
+from genbench.sources.checkpoints import read_state, settings_beside, weights_file
 
 AnyModel = TypeVar("AnyModel", bound=Draws)
 
@@ -32,10 +33,10 @@ def load_model(
 ) -> Draws:
     """A model for this data, in eval mode, with fresh weights drawn from seed or those of a file.
 
-    name: a zoo name, `module:Class` or `file.py:Class`; source: such a class for a name of your own. weights:
-    safetensors or torch.save; key: which of several sets of weights in it, such as "ema"; strip: a prefix to take off
-    its names. sampler and config: single fields over the defaults. Raises ModelError for an unknown name, an option
-    that the model does not have, or weights that do not fit.
+    name: a zoo name, `module:Class` or `file.py:Class`; source: as in a suite, for a name of your own. weights:
+    safetensors, torch.save, or a folder with either; key: which of several sets of weights in it, such as "ema"; strip:
+    a prefix to take off its names. sampler and config: single fields over the defaults. Raises ModelError for an
+    unknown name, an option that the model does not have, or weights that do not fit.
 
         model = genbench.load_model("vae", data=genbench.DataSpec(1, 8, 8, levels=17), seed=3)
         images = model.sample(16, torch.Generator().manual_seed(0))  # (16, 1, 8, 8) in [-1, 1]
@@ -75,7 +76,9 @@ def write_weights(model: Draws, path: Path) -> None:
 
 def read_weights(model: Draws, path: Path, *, key: str = "", strip: str = "") -> None:
     """Loads a file of weights into the model, as `checkpoints.read_state` reads it; raises ModelError as that does."""
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(f"{path}: no such file of weights")
-    fresh = model.state_dict()
-    model.load_state_dict(read_state(path, fresh, type(model).__name__, key, strip))
+    file, fresh = weights_file(path), model.state_dict()
+    settings = settings_beside(file)
+    foreign = partial(model.adopted, settings=settings)
+    model.load_state_dict(read_state(file, fresh, type(model).__name__, key, strip, foreign))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,32 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genbench.errors import ModelError
+from genbench.files import refuse_inflated
+from genbench.keys import digest, file_hash
 
 State = dict[str, Tensor]
+Adopts = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+NAMES = ("model", "diffusion_pytorch_model", "pytorch_model")  # of the weights in a folder, without suffix
+ENDS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+NETWORKS = ("", "unet", "transformer")  # of a folder, where its weights may be
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # prefixes that wrappers add to every name
 DEPTH = 3  # nests within nests that are looked into
 UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, ImportError)
 
 
-def read_state(path: Path, fresh: State, owner: str, key: str = "", strip: str = "") -> State:
+def as_they_are(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state."""
+    return state
+
+
+def read_state(
+    path: Path, fresh: State, owner: str, key: str = "", strip: str = "", foreign: Adopts = as_they_are
+) -> State:
     """The tensors of a file under the names of `fresh`, the state of a model with fresh weights.
 
     owner: the model's name, for messages. key: the nest to use, such as "ema" or "state.ema". strip: the prefix to take
-    off names; other names are then ignored. Raises ModelError that names file, tensor and remedy.
+    off names; other names are then ignored. foreign: renames the weights of other libraries. Raises ModelError that
+    names file, tensor and remedy.
     """
     nests = dict(_nests(_loaded(path)))
     if key:
@@ -40,11 +54,45 @@ def read_state(path: Path, fresh: State, owner: str, key: str = "", strip: str =
         nests = {key: nests[key]}
     if not nests:
         raise ModelError(f"{path}: holds no tensors; allowed: a state_dict, or a mapping that contains one")
+    try:
+        nests = {at: dict(foreign(state)) for at, state in nests.items()}
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     state = _fitting(path, nests, fresh, owner, strip)
     problem = _bad_values(state, fresh)
     if problem:
         raise ModelError(f"{path}: does not fit {owner}: {problem}")
     return state
+
+
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the one in a folder. Raises ModelError for a folder without."""
+    if not path.is_dir():
+        return path
+    places = [path / network / f"{name}{end}" for network in NETWORKS for end in ENDS for name in NAMES]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise ModelError(f"{path}: a folder without weights; allowed: {NAMES[0]}{ENDS[0]}, {NAMES[1]}{ENDS[0]}, ...")
+    return found[0]
+
+
+def weights_hash(file: Path) -> str:
+    """SHA-256 (hex) of a file of weights; of an index, with the files that it names."""
+    if not file.name.endswith(".index.json"):
+        return file_hash(file)
+    return digest({name: file_hash(file.parent / name) for name in _shard_names(file)} | {"index": file_hash(file)})
+
+
+def settings_beside(file: Path) -> dict[str, Any]:
+    """The config.json beside a file of weights; {} where there is none."""
+    path = file.parent / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON: {error}") from None
+    return settings if isinstance(settings, dict) else {}
 
 
 def _loaded(path: Path) -> Any:
@@ -53,6 +101,7 @@ def _loaded(path: Path) -> Any:
             return _shards(path)
         if _is_safetensors(path):
             return load_file(path)
+        refuse_inflated(path, ModelError)
         with path.open("rb") as file, warnings.catch_warnings():  # opened here, as torch goes by the suffix
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -75,17 +124,25 @@ def _is_safetensors(path: Path) -> bool:
 
 def _shards(index: Path) -> State:
     """The tensors of all files that an index names."""
-    weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    state: State = {}
-    for name in sorted(set(weight_map.values())):
-        file = index.parent / name
-        if Path(name).name != name or not file.is_file():
-            raise ModelError(f"{index}: names '{name}', which is not beside it")
-        state |= _loaded(file)
+    weight_map, state = json.loads(index.read_text(encoding="utf-8"))["weight_map"], State()
+    for name in _shard_names(index):
+        state |= _loaded(index.parent / name)
     missing = [name for name in weight_map if name not in state]
     if missing:
         raise ModelError(f"{index}: '{missing[0]}' is in none of the files that it names")
     return state
+
+
+def _shard_names(index: Path) -> list[str]:
+    """The files that an index names. Raises ModelError for one that is not beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except UNREADABLE as error:
+        raise ModelError(f"{index}: not an index of weights: {error}") from None
+    for name in names:
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise ModelError(f"{index}: names '{name}', which is not beside it")
+    return names
 
 
 def _nests(loaded: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:

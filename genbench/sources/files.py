@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genbench import data
 from genbench.data.images import open_images
 from genbench.keys import samples_key
@@ -17,13 +19,14 @@ NO_NETWORK = "samples only: there is no network"
 
 @dataclass(frozen=True)
 class Files(Source):
-    """Images in a file or folder; content: the hash of their bytes. no_classes: why their labels are none of the
-    dataset's classes, "" when they are.
+    """Images in a file or folder; content: the hash of their bytes. wishes: the class of the dataset that each
+    was asked to show; no_classes: why that is not known, "" where it is.
     """
 
     label: str
     path: Path
     content: str
+    wishes: tuple[int, ...] = ()
     no_classes: str = data.NOT_LABELLED
     family = ""
 
@@ -33,8 +36,8 @@ class Files(Source):
         return Capabilities(self.label, (), NO_NETWORK, self.no_classes)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
-        """The hash of the file."""
-        return samples_key(file=self.content)
+        """The hash of the file, and what its images were asked to show."""
+        return samples_key(file=self.content, **({"wishes": self.wishes} if self.wishes else {}))
 
     def count(self, plan: DataPlan, drawing: Drawing) -> int | None:
         """All images of the file."""
@@ -43,10 +46,18 @@ class Files(Source):
     def draw(self, opened: Opened) -> Samples:
         """All images of the file."""
         plan = opened.plan
-        split, found = data.read_samples(self.path, plan.spec, data.label(plan.entry))
-        labels = None if self.no_classes else split.labels
+        split, found = data.read_samples(self.path, plan.spec)
+        labels = torch.tensor(self.wishes) if self.wishes else None
         return Samples(Images(split.pixels, labels), {"file": self.path.name, "found": found.plain})
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """The hash of the file."""
         return {"samples_file": self.content}
+
+
+def made_elsewhere(label: str, path: Path, plan: DataPlan) -> Files:
+    """The source of a file or folder of images."""
+    known = data.classes_of(plan.entry, plan.spec.classes)
+    numbers, reason = data.wished_classes(path, plan.spec, known)
+    wishes = () if numbers is None else tuple(numbers.tolist())
+    return Files(label, path, data.content_of(path), wishes, reason)

@@ -135,23 +135,35 @@ class Trained(NetworkSource):
 
 @dataclass(frozen=True)
 class Weights(NetworkSource):
-    """A row with weights from a file; content: the hash of its bytes."""
+    """A row with weights from a file; content: the hash of its bytes. key, strip: as in `checkpoints.read_state`.
+
+    revision: the repository of the hub that it is from, with its revision; "" for a file of this machine.
+    """
 
     file: Path
     content: str
+    key: str = ""
+    strip: str = ""
+    revision: str = ""
 
     @property
     def weights_key(self) -> str:
-        """The hash of the file."""
-        return weights_key(file=self.content)
+        """The hash of the file, and what of it is read."""
+        return weights_key(file=self.content, **self._chosen)
+
+    @property
+    def _chosen(self) -> dict[str, str]:
+        fields = {"key": self.key, "strip": self.strip, "revision": self.revision}
+        return {name: value for name, value in fields.items() if value}
 
     def read_weights(self, model: Draws, opened: Opened) -> None:
         """From the file."""
-        read_weights(model, self.file)
+        read_weights(model, self.file, key=self.key, strip=self.strip)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """That of NetworkSource, with the hash of the file."""
-        return super().protocol(opened) | {"weights_file": self.content}
+        """That of NetworkSource, with the hash of the file, and which set of weights of it is read."""
+        chosen = {f"weights_{name}": value for name, value in self._chosen.items()}
+        return super().protocol(opened) | {"weights_file": self.content} | chosen
 
 
 @dataclass(frozen=True)

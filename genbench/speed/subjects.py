@@ -24,7 +24,7 @@ class TimedModel:
     """One model to time.
 
     name, source, folder, config, sampler: as in the suite. spec: the fields of DataSpec. captions: the conditions of a
-    text model. weights: a safetensors file, None for random weights.
+    text model. weights: a file of weights, None for random weights. part: key and strip of it.
     """
 
     label: str
@@ -37,11 +37,12 @@ class TimedModel:
     spec: dict[str, Any]
     captions: tuple[str, ...] = ()
     weights: str | None = None
+    part: tuple[str, str] = ("", "")
 
     @property
     def key(self) -> str:
         """Hash of everything that decides what is drawn; times with different keys are not compared."""
-        fields = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label")}
+        fields = {k: v for k, v in asdict(self).items() if k not in ("folder", "weights", "label", "part")}
         return digest({**fields, "trained": self.weights is not None})[:12]
 
     def within(self, root: Path, tree: Path) -> TimedModel:
@@ -74,9 +75,10 @@ def _subject(cell: Cell, suite: Suite, store: Store, random_weights: bool) -> Ti
     if not captions and data.has_captions(entry, folder):
         captions = data.load(entry, folder).test.texts or ()
     weights = None if random_weights else _weights(cell, suite, store)
+    part = (cell.source.key, cell.source.strip) if isinstance(cell.source, Weights) and weights else ("", "")
     return TimedModel(
         cell.label, network.name, network.target, os.path.abspath(network.folder), network.config, network.sampler,  # noqa: PTH100 - resolve() would follow a link out of the repository
-        cell.drawing.precision, asdict(cell.data.spec), captions, weights,
+        cell.drawing.precision, asdict(cell.data.spec), captions, weights, part,
     )  # fmt: skip
 
 

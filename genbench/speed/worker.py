@@ -35,10 +35,11 @@ class Bench:
 
         self.subject, self.model = subject, None
         release_memory(self.device)
-        weights = subject["weights"]
+        weights, (key, strip) = subject["weights"], subject.get("part", ("", ""))
         self.model = load_model(
             subject["name"], data=DataSpec(**subject["spec"]), source=subject["source"], folder=Path(subject["folder"]),
-            sampler=subject["sampler"], weights=Path(weights) if weights else None, seed=SEED, **subject["config"],
+            sampler=subject["sampler"], weights=Path(weights) if weights else None, key=key, strip=strip,
+            seed=SEED, **subject["config"],
         ).to(self.device)  # fmt: skip
         start = time.perf_counter()
         self.draw(1)

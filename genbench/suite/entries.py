@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, WithJsonSchema, model_validator
 
 from genbench.builtin import DATASET_TABLE, EXTRACTOR_TABLE, METRIC_TABLE, MODEL_TABLE, Location
 from genbench.registry import is_target, short_name
@@ -150,13 +150,37 @@ class TrainEntry(SuiteMapping):
         return {name: tuple(value.items()) if name == "lrs" else value for name, value in changed.items()}
 
 
+class WeightsEntry(SuiteMapping):
+    """Weights that were saved elsewhere.
+
+    file: safetensors, a file of torch.save, the index of weights in several files, or a folder that contains one of
+    these. key: which of several sets of weights, such as "ema". strip: a prefix to take off the names of tensors.
+    """
+
+    file: Location
+    key: str = ""
+    strip: str = ""
+
+
+def _weights_mapping(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+WeightsOfFile = Annotated[
+    WeightsEntry,
+    BeforeValidator(_weights_mapping, json_schema_input_type=str | WeightsEntry),
+    "a path, or a mapping with keys file, key, strip",
+]
+
+
 class ModelEntry(SuiteMapping):
     """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
     name: a name of the registry, file.py:Class, or any name with source. label: its name in results (default:
-    name). source: module:Class, or file.py:Class with the file relative to the suite. weights: a safetensors file.
-    weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made elsewhere.
-    files: further files that its class reads and does not declare. claims: published figures.
+    name). source: module:Class, file.py:Class with the file relative to the suite, or scheme:artefact. weights: a file
+    or folder of weights, or {file, key, strip}. weights_of: the label of the entry whose weights it uses. samples: a
+    file or folder of images made elsewhere. files: further files that its class reads and does not declare. claims:
+    published figures.
     """
 
     name: ModelName
@@ -165,7 +189,7 @@ class ModelEntry(SuiteMapping):
     config: dict[str, Any] = {}
     train: TrainEntry = TrainEntry()
     sampler: dict[str, Any] = {}
-    weights: Location | None = None
+    weights: WeightsOfFile | None = None
     weights_of: Name | None = None
     samples: Location | None = None
     files: list[Location] = []

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr
 
 from genbench.errors import SuiteError
+from genbench.hub import PREFIX, hub_folder
 from genbench.suite.entries import (
     Budget,
     DatasetEntry,
@@ -62,6 +63,10 @@ class SuiteFields(SuiteMapping):
     def path(self, text: str) -> Path:
         """A path of the suite; a relative one starts in the suite's folder."""
         return self.folder / os.path.expanduser(text)  # noqa: PTH111 - leaves "~nobody" as it is, where Path raises
+
+    def weights_path(self, text: str) -> Path:
+        """The path of weights, which may be on the hub. Raises ModelError as `hub.hub_folder` does."""
+        return hub_folder(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else self.path(text)
 
     def error(self, loc: Loc, message: str) -> SuiteError:
         """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns."""

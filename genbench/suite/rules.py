@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from genbench.hub import PREFIX as HUB
 from genbench.records import LIKELIHOOD_KINDS, slug
 from genbench.registry import (
     ADAPTERS,
@@ -19,7 +20,7 @@ from genbench.registry import (
     split_scheme,
     target_file,
 )
-from genbench.suite.entries import ExtractionEntry
+from genbench.suite.entries import ExtractionEntry, ModelEntry
 from genbench.suite.fields import SuiteFields
 from genbench.suite.options import entry_problems
 from genbench.suite.yaml_source import Loc, Problem, choice
@@ -147,12 +148,17 @@ def _files(suite: SuiteFields) -> Iterator[Problem]:
             yield ("models", i, "source"), f"found '{entry.source}', allowed: {allowed}"
         named = (
             ("source", target_file(entry.source or ""), (".py",)),
-            ("weights", entry.weights, (".safetensors",)),
+            ("weights", _local_weights(entry), ()),
             ("samples", entry.samples, (".npz", ".npy")),
         )
         yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
         absent = ((j, suite.path(name)) for j, name in enumerate(entry.files) if not _exists(suite.path(name)))
         yield from ((("models", i, "files", j), f"{path}: not found") for j, path in absent)
+
+
+def _local_weights(entry: ModelEntry) -> str | None:
+    """The path of an entry's weights; None for none and for those of the hub."""
+    return None if entry.weights is None or entry.weights.file.startswith(HUB) else entry.weights.file
 
 
 def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple[str, ...]) -> Iterator[str]:
@@ -161,6 +167,8 @@ def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple
     path = suite.path(str(name))
     if not _exists(path):
         yield f"{path}: not found"
+    elif key == "weights":
+        return  # recognised by content
     elif path.is_dir() and key != "samples":
         yield f"{path}: found a folder, allowed: a {suffixes[0]} file"
     elif path.is_file() and path.suffix not in suffixes:
