@@ -11,14 +11,15 @@ from genbench.errors import Degenerate, TooFewSamples
 from genbench.metrics.arrays import ROW_BLOCK, Array
 
 SAME = 1e-5  # of the norm: rows closer than this differ by the rounding of float32 features
+_FIRST = 256  # rows tested at a time
 SAMPLES_A_NEIGHBOUR = 10  # rows for each neighbour counted: below, a ball is a large part of the whole set
 
 
 def refuse_equal_rows(metric: str, name: str, rows: NDArray[Any]) -> None:
     """Raises Degenerate when all rows (N, D) are the same but for rounding."""
     largest = off = 0.0
-    for start in range(0, len(rows), ROW_BLOCK):
-        part = rows[start : start + ROW_BLOCK].astype(np.float64)
+    for start in range(0, len(rows), _FIRST):  # mostly the first rows differ
+        part = rows[start : start + _FIRST].astype(np.float64)
         largest = max(largest, float(np.abs(part).max(initial=0.0)))
         off = max(off, float(np.abs(part - rows[0]).max(initial=0.0)))
         if off > SAME * largest:

@@ -3,15 +3,15 @@
     FD = |m_f - m_r|^2 + tr(S_f + S_r - 2 (S_f S_r)^(1/2))
 
 With X_f, X_r the centred features divided by sqrt(n - 1), S = X' X, and the last trace is the nuclear norm of X_f X_r'.
-With X = Q R it is the nuclear norm of R_f R_r', at most D x D. No covariance is formed or inverted, so the distance is
-exact up to rounding for any condition number, also for n <= D, and is 0 for identical sets.
+With X = Q R it is the nuclear norm of R_f R_r', at most D x D, which is exact up to rounding for any condition number,
+also for n <= D, and 0 for identical sets. For many features, `covariance_trace` is faster where that is accurate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,11 @@ from genbench.metrics.arrays import (
 )
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
+from genbench.metrics.covariance_trace import EXACT, SMALL, Trace, trace_of_root, transport_roots
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 
-_ROUNDING = 1e-12  # of the largest singular value: rounding
+_CONDITION = 1e-8  # reciprocal condition number of a covariance from which on Cholesky's factor is used
 _AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
 _OF_WHAT = "for the mean of FID at this number of samples, the reference fixed"
 
@@ -48,10 +49,39 @@ def feature_moments(features: Any, name: str = "features") -> Moments:
     """The moments of features (n, D), n >= 2, a block of rows in float64 at a time; raises as `arrays.matrix`."""
     rows = checked_rows(name, features, least=2)
     mean = rows.mean(axis=0, dtype=np.float64)
-    root = np.empty((0, rows.shape[1]))
+    return Moments(mean, root_of_squares(rows, mean) / np.sqrt(len(rows) - 1))
+
+
+def root_of_squares(rows: NDArray[Any], mean: Array) -> Array:
+    """R (min(n, D), D) with R' R the sum of x x' over the rows (n, D) minus the mean.
+
+    The rows themselves where they are few; by Cholesky where D is large and the sum well conditioned, else by QR, which
+    never forms the sum.
+    """
+    n, d = rows.shape
+    if n <= d:
+        return np.concatenate(list(centred_blocks(rows, mean)))
+    root = _cholesky(rows, mean) if d > SMALL else None
+    if root is None:
+        root = np.empty((0, d))
+        for block in centred_blocks(rows, mean):
+            root = np.asarray(np.linalg.qr(np.concatenate([root, block]), mode="r"))
+    return root
+
+
+def _cholesky(rows: NDArray[Any], mean: Array) -> Array | None:
+    """The root by Cholesky; None where it loses digits."""
+    from scipy.linalg.lapack import dpocon  # late: reading a suite names metrics and must be fast
+
+    squares = np.zeros((rows.shape[1], rows.shape[1]))
     for block in centred_blocks(rows, mean):
-        root = np.asarray(np.linalg.qr(np.concatenate([root, block]), mode="r"))
-    return Moments(mean, root / np.sqrt(len(rows) - 1))
+        squares += block.T @ block
+    try:
+        upper: Array = np.linalg.cholesky(squares).T.astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        return None
+    reciprocal, _ = dpocon(upper, np.abs(squares).sum(axis=0).max())
+    return upper if reciprocal >= _CONDITION else None
 
 
 def centred_blocks(rows: NDArray[Any], mean: Array) -> Iterator[Array]:
@@ -62,13 +92,13 @@ def centred_blocks(rows: NDArray[Any], mean: Array) -> Iterator[Array]:
 
 def distance(fake: Moments, real: Moments) -> float:
     """Squared Frechet distance of two Gaussians, in squared units of the features; never negative."""
-    spread = np.square(fake.root).sum() + np.square(real.root).sum()
-    return _distance_of_parts(fake.mean - real.mean, spread, np.linalg.svd(fake.root @ real.root.T, compute_uv=False))
+    return _distance_with(fake, real, trace_of_root(fake.root, real.root).value)
 
 
-def _distance_of_parts(shift: Array, spread: float, singular: NDArray[np.floating[Any]]) -> float:
-    """|shift|^2 + tr(S_f + S_r) - 2 sum of the singular values of R_f R_r', not below 0 by rounding."""
-    return max(0.0, float(np.square(shift).sum() + spread - 2 * singular.sum()))
+def _distance_with(fake: Moments, real: Moments, trace: float) -> float:
+    """|m_f - m_r|^2 + tr(S_f + S_r) - 2 trace, not below 0 by rounding."""
+    spread = float(np.square(fake.root).sum() + np.square(real.root).sum())
+    return max(0.0, float(np.square(fake.mean - real.mean).sum()) + spread - 2 * trace)
 
 
 def frechet_distance(*, fake: Any, real: Any) -> float:
@@ -86,23 +116,29 @@ def frechet_distance(*, fake: Any, real: Any) -> float:
     return distance(feature_moments(fake), feature_moments(real))
 
 
-def with_influence(fake: NDArray[Any], real: Moments) -> tuple[float, Array]:
-    """The distance, and (N,) the first-order effect of each fake row on it up to a constant.
+class Influence(NamedTuple):
+    """The distance, (N,) the first-order effect of each fake row on it up to a constant, how its trace was computed."""
+
+    value: float
+    effects: Array
+    trace: Trace
+
+
+def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
+    """The distance and the effects of the fake rows (N, D).
 
     The distance's gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k (V' R_r x)_k^2 / s_k: no covariance is inverted, and a
     direction in which fake does not vary (s_k = 0) contributes nothing.
     """
     own = feature_moments(fake)
-    _, s, v = np.linalg.svd(own.root @ real.root.T, full_matrices=False)
-    there = s > s.max(initial=0.0) * _ROUNDING
-    maps, shift = real.root.T @ (v[there].T / np.sqrt(s[there])), own.mean - real.mean
+    trace, shift = trace_of_root(own.root, real.root), own.mean - real.mean
+    maps = transport_roots(own.root, real.root, trace.route)
     parts = [
-        2 * rows @ shift + np.square(rows).sum(axis=1) - np.square(rows @ maps).sum(axis=1)
+        2 * rows @ shift + np.square(rows).sum(axis=1) - np.square(rows.astype(maps.dtype) @ maps).sum(axis=1)
         for rows in centred_blocks(fake, own.mean)
     ]
-    spread = np.square(own.root).sum() + np.square(real.root).sum()
-    return _distance_of_parts(shift, spread, s), np.concatenate(parts)
+    return Influence(_distance_with(own, real, trace.value), np.concatenate(parts).astype(np.float64), trace)
 
 
 def half_variance(fake: Array, real: Moments, effects: Array) -> float:
@@ -120,7 +156,8 @@ def half_variance(fake: Array, real: Moments, effects: Array) -> float:
         middle, off = part.mean(axis=0), rows[half].mean(axis=0)
         inner = (part.T @ part - n * np.outer(middle, middle)) / (n - 1)
         spread = constant + (squares[half].sum() - n * off @ off) / (n - 1)
-        return _distance_of_parts(shift + off, spread, np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)))
+        trace = float(np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)).sum())
+        return max(0.0, float(np.square(shift + off).sum() + spread) - 2 * trace)
 
     return half_sample_variance([effects], statistic)
 
@@ -149,10 +186,12 @@ def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
         raise GenbenchError(
             f"fake has {fake.shape[1]} features a row and the reference {len(reference.mean)}; must agree"
         )
-    value, effects = with_influence(fake, reference)
+    value, effects, trace = with_influence(fake, reference)
     n, d = fake.shape
     if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > _AFFORDABLE:
         how = f"of the first-order effect of each generated sample, {_OF_WHAT}; too wide where FID is near its least"
+        if trace.route != EXACT:
+            how += f"; the trace from {trace.route}, rounding error of FID at most {2 * trace.error:.1g}"
         return with_normal_interval(value, effects, how, least=0.0)
     how = f"normal 95 %: +- 1.96 standard errors by half-sampling, B = {HALVES}, seed {RESAMPLING_SEED}, {_OF_WHAT}"
     return normal_interval(value, half_variance(fake, reference, effects), how, least=0.0)
@@ -161,13 +200,13 @@ def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
 FID = Metric(
     name="fid",
     title="FID",
-    version=2,
+    version=3,
     better="lower",
     unit="feature^2",
     reads=FEATURES,
     compute=fid,
     least={"fake": 2, "real": 2},
     protocol={"covariance": "divided by n - 1", "arithmetic": "float64"},
-    of_reference=OfReference("moments", reference_moments),
+    of_reference=OfReference("moments, roots by condition", reference_moments),
     cannot_detect="Does not detect differences beyond mean and covariance of the features, nor copies of train images.",
 )

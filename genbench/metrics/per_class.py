@@ -51,7 +51,7 @@ def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> 
                 f"needs at least {_LEAST_PER_CLASS} of each"
             )
         refuse_equal_rows("per_class_fid", f"reference (class {c})", real[real_labels == c])
-    return {c: with_influence(fake[fake_labels == c], feature_moments(real[real_labels == c])) for c in classes}
+    return {c: with_influence(fake[fake_labels == c], feature_moments(real[real_labels == c]))[:2] for c in classes}
 
 
 def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> PerClass:

@@ -1,5 +1,7 @@
 """Frechet distance against closed forms (Gaussians with exact moments), known bias, and torch-fidelity."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics import frechet_distance
+from genbench.metrics import covariance_trace, frechet, frechet_distance
+from genbench.metrics.covariance_trace import trace_of_root
+from genbench.metrics.frechet import feature_moments
 from genbench.registry import METRICS
 
 
@@ -99,7 +103,7 @@ def test_interval_is_the_derivative_in_the_weights_of_the_samples():
     from genbench.metrics.frechet import feature_moments, with_influence
 
     fake, real, copies = 1.5 * normal(0, 20, 3) + 0.3, normal(1, 30, 3), 2000
-    _, effects = with_influence(fake, feature_moments(real))
+    effects = with_influence(fake, feature_moments(real)).effects
     effects = effects - effects.mean()
     many = np.tile(fake, (copies, 1))
     base = frechet_distance(fake=many, real=real)
@@ -120,3 +124,56 @@ def test_interval_is_the_derivative_in_the_weights_of_the_samples():
 def test_refuses_what_has_no_distance(fake, real, error, message):
     with pytest.raises(error, match=message):
         frechet_distance(fake=fake, real=real)
+
+
+# ---- routes for many features ---------------------------------------------------------------------------------------
+
+
+def spread_out(seed, n, d, decay=1.0, shift=0.0):
+    return shift + normal(seed, n, d) * np.arange(1, d + 1) ** -decay
+
+
+@pytest.mark.parametrize(("n", "m"), [(900, 800), (300, 800), (900, 280), (300, 280)])
+def test_the_fast_route_agrees_with_singular_values_within_its_bound(n, m, monkeypatch):
+    """Well conditioned: more rows than features, or the smaller Gram matrix of fewer rows."""
+    fake, real = spread_out(0, n, 320, 0.5, 0.1), spread_out(1, m, 320, 0.5)
+    fast = trace_of_root(*(feature_moments(x).root for x in (fake, real)))
+    assert fast.route == "eigenvalues"
+    monkeypatch.setattr(covariance_trace, "SMALL", 1000)
+    monkeypatch.setattr(frechet, "SMALL", 1000)
+    exact = trace_of_root(*(feature_moments(x).root for x in (fake, real)))
+    assert exact.route == "singular values"
+    assert abs(fast.value - exact.value) <= fast.error + exact.error
+    assert fast.value == pytest.approx(exact.value, rel=1e-8)
+
+
+@pytest.mark.parametrize("decay", [3.0, 6.0])
+def test_an_ill_conditioned_covariance_takes_the_singular_values(decay):
+    fake, real = spread_out(0, 700, 300, decay), spread_out(1, 600, 300, decay)
+    found = trace_of_root(*(feature_moments(x).root for x in (fake, real)))
+    assert found.route == "singular values"
+    assert frechet_distance(fake=fake, real=fake) == pytest.approx(0, abs=1e-9)
+
+
+def test_repeated_and_constant_features_are_ill_conditioned_too():
+    fake, real = normal(0, 700, 300), normal(1, 700, 300)
+    fake[:, 1], real[:, 1], fake[:, 2], real[:, 2] = fake[:, 0], real[:, 0], 0.0, 0.0
+    assert frechet_distance(fake=fake, real=real) == pytest.approx(reference_fid(fake, real), rel=1e-5)
+
+
+def test_the_fast_routes_interval_is_that_of_singular_values_and_states_the_route(monkeypatch):
+    fake, real = spread_out(0, 900, 320, 0.5, 0.1), spread_out(1, 800, 320, 0.5)
+    monkeypatch.setattr(frechet, "_AFFORDABLE", 0)
+    fast = METRICS["fid"].compute(fake=fake, real=real)
+    assert re.search(r"the trace from eigenvalues, rounding error of FID at most \de-1\d$", fast.interval)
+    monkeypatch.setattr(covariance_trace, "SMALL", 1000)
+    exact = METRICS["fid"].compute(fake=fake, real=real)
+    assert fast.value == pytest.approx(exact.value, rel=1e-8)
+    assert fast.hi - fast.lo == pytest.approx(exact.hi - exact.lo, rel=1e-3)
+
+
+def test_more_features_than_rows_agree_with_the_closed_form_of_a_scale():
+    """X and 2 X: sum of eigenvalues (2 - 1)^2 of the covariance, for 260 rows of 600 features."""
+    x = spread_out(0, 260, 600, 0.3)
+    expected = np.square(x - x.mean(axis=0)).sum() / 259 + np.square(x.mean(axis=0)).sum()
+    assert frechet_distance(fake=2 * x, real=x) == pytest.approx(expected, rel=1e-7)
