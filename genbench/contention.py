@@ -118,10 +118,13 @@ class Meter:
 
     def __init__(
         self, threads: int, patience: float, cores: Sequence[int] = (), gpu: Gpu | None = None, *,
-        read: Callable[[Sequence[int]], Counters] = read_counters, sleep: Callable[[float], None] = time.sleep,
+        most: float | None = None, read: Callable[[Sequence[int]], Counters] = read_counters,
+        clock: Callable[[], float] = time.perf_counter, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        self.threads, self.patience, self.gpu, self.most = threads, patience, gpu, limit()
-        self.read, self.sleep = read, sleep
+        """most: instead of limit(). read, clock, sleep: instead of the machine's."""
+        self.threads, self.patience, self.gpu = threads, patience, gpu
+        self.most = limit() if most is None else most
+        self.read, self.clock, self.sleep = read, clock, sleep
         self.watch(cores)
 
     def watch(self, cores: Sequence[int]) -> None:
@@ -138,7 +141,7 @@ class Meter:
 
     def ripe(self) -> bool:
         """Whether the reading has lasted long enough to tell something."""
-        return math.isfinite(self.most) and time.perf_counter() - self.before.time >= LEAST_SECONDS
+        return math.isfinite(self.most) and self.clock() - self.before.time >= LEAST_SECONDS
 
     def found(self) -> str:
         """What disturbed since the reading began, "" for nothing; begins the next. A short reading is made longer."""

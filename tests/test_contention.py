@@ -41,9 +41,8 @@ def neighbour():
 class Machine:
     """Two cores on which others take `load(now)` cores, and this process one. Sleeping and reading move the clock."""
 
-    def __init__(self, load, monkeypatch):
+    def __init__(self, load):
         self.load, self.now, self.others = load, 0.0, 0.0
-        monkeypatch.setattr(contention.time, "perf_counter", lambda: self.now)
 
     def sleep(self, seconds):
         for _ in range(round(seconds / 0.01)):
@@ -54,7 +53,7 @@ class Machine:
         return Counters(self.now, self.others + self.now, self.now, 0.5 * self.others)
 
     def meter(self, threads=2, patience=0.0, **more):
-        return Meter(threads, patience, (0, 1), read=self.read, sleep=self.sleep, **more)
+        return Meter(threads, patience, (0, 1), read=self.read, clock=lambda: self.now, sleep=self.sleep, **more)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +94,17 @@ def test_without_a_limit_nothing_is_read(monkeypatch):
     assert (meter.found(), meter.ripe()) == ("", False)
 
 
-def test_a_short_reading_is_made_longer(monkeypatch):
-    machine = Machine(lambda now: 1.0, monkeypatch)
+def test_a_short_reading_is_made_longer():
+    machine = Machine(lambda now: 1.0)
     meter = machine.meter()
     machine.sleep(0.02)
     assert meter.found().startswith("other processes took 1.0 of 2 cores")
     assert machine.now == pytest.approx(contention.LEAST_SECONDS)
 
 
-def test_calls_beside_others_are_repeated_when_these_have_ended(monkeypatch):
+def test_calls_beside_others_are_repeated_when_these_have_ended():
     """A neighbour for two seconds makes calls of 0.1 s take 0.3 s; then the machine is quiet."""
-    machine = Machine(lambda now: 1.0 if now < 2.0 else 0.0, monkeypatch)
+    machine = Machine(lambda now: 1.0 if now < 2.0 else 0.0)
 
     def call():
         machine.sleep(0.3 if machine.now < 2.0 else 0.1)
@@ -117,16 +116,16 @@ def test_calls_beside_others_are_repeated_when_these_have_ended(monkeypatch):
     assert machine.now < 4.0
 
 
-def test_a_machine_that_stays_busy_marks_the_times_when_patience_is_used_up(monkeypatch):
-    machine = Machine(lambda now: 1.0, monkeypatch)
+def test_a_machine_that_stays_busy_marks_the_times_when_patience_is_used_up():
+    machine = Machine(lambda now: 1.0)
     found = time_repeats(lambda: machine.sleep(0.3), 1.0, clock=lambda: machine.now, meter=machine.meter(patience=4.0))
     assert found.busy.startswith("other processes took 1.0 of 2 cores")
     assert found.seconds == pytest.approx([0.3] * 4)
     assert 5.0 < machine.now < 6.5  # patience, and the calls that count
 
 
-def test_a_pause_of_others_is_not_noticed_where_a_core_is_free(monkeypatch):
-    machine = Machine(lambda now: 1.0, monkeypatch)
+def test_a_pause_of_others_is_not_noticed_where_a_core_is_free():
+    machine = Machine(lambda now: 1.0)
     meter = machine.meter(threads=1, patience=4.0)
     assert time_repeats(lambda: machine.sleep(0.1), 1.0, clock=lambda: machine.now, meter=meter).busy == ""
 
@@ -230,7 +229,7 @@ def test_a_gpu_is_disturbed_by_other_work_and_lowered_clocks(nvml, text):
     assert Gpu(nvml, handle=None).disturbance([1]) == text
 
 
-def test_the_gpu_is_asked_at_every_reading(monkeypatch):
-    machine = Machine(lambda now: 0.0, monkeypatch)
+def test_the_gpu_is_asked_at_every_reading():
+    machine = Machine(lambda now: 0.0)
     meter = machine.meter(threads=1, gpu=Gpu(FakeNvml([os.getpid(), 1], {1: 50}), None))
     assert meter.found() == "1 other process computed on the GPU"

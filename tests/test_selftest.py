@@ -172,6 +172,7 @@ FAULTS = {
     "one block for all": ("number drawn", "genbench.selftest.samplers:draw",
                           lambda f: lambda model, n, seed, block: f(model, n, seed, block=n)),
     "times added up": ("images/s", "statistics:median", lambda _: sum),
+    "neighbours not noticed": ("beside a process", "genbench.contention:disturbance", lambda _: lambda *a: ""),
     "seconds for milliseconds": ("latency", "numpy:median", lambda f: lambda x: f(x) / 1e3),
     "calls counted for rows": ("evaluations", "genbench.draw.counting:EvaluationCount._add", one_row_a_call),
 }  # fmt: skip
