@@ -245,6 +245,19 @@ def diff(
 
 
 @app.command()
+def history(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of one suite.")],
+    metrics: Annotated[str, typer.Option(help="Only these metrics, separated by commas.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Show what did not change too.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Draw the values into this SVG file.")] = None,
+) -> None:
+    """Show a suite's values over several runs in order of time, with intervals and the steps that are significant."""
+    from genbench.commands.history import describe_history
+
+    _echo(describe_history(directories, _list(metrics) or (), everything, svg))
+
+
+@app.command()
 def speed(
     suite: SuitePath,
     save: Annotated[Path | None, typer.Option(help="Measure, and write a baseline to this file.")] = None,

@@ -105,6 +105,11 @@ def _difference(one: Row, other: Row, metric: str) -> Difference:
         reason = f"no value in {lacking[0]}: {entry.reason if entry else 'not measured'}"
         return Difference(one.model, one.dataset, metric, MISSING, reason=reason, gone=lacking == ["B"])
     a, b = (entry for entry in entries if entry is not None)
+    return entry_difference(one, metric, a, b)
+
+
+def entry_difference(one: Row, metric: str, a: Entry, b: Entry) -> Difference:
+    """The difference between two values of one metric of a row."""
     if comparable(a.record) != comparable(b.record):
         reason = "; ".join(differences([("A", a.record), ("B", b.record)]))
         return Difference(one.model, one.dataset, metric, REFUSED, a.value, b.value, reason=reason)

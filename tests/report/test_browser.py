@@ -178,6 +178,21 @@ def test_the_head_and_the_first_column_stay_in_sight(browser, digits_page):
     assert abs(browser.run(f"{head}.left - {frame}.left")) < 2
 
 
+def test_names_are_readable_on_a_small_screen(browser, digits_page):
+    browser.open(digits_page, 400, 900)
+    for selector in (".strip .who", "table.board[data-first] .who"):
+        widths = browser.run(f"Array.from(document.querySelectorAll('{selector}')).map((w) => w.offsetWidth)")
+        assert min(widths) > 80, selector
+
+
+def test_forced_colours_keep_hollow_points_hollow(browser, pages):
+    browser.media(forced_colors="active")
+    browser.open(pages["simulated"])
+    fill = "getComputedStyle(document.querySelector('.mark{} path')).fill"
+    assert browser.run(fill.format(".front")) != browser.run(fill.format(":not(.front)"))
+    browser.media()
+
+
 def test_help_opens_on_focus_and_on_click_and_closes_with_escape(browser, digits_page):
     browser.open(digits_page, 400, 900)
     is_open = "document.getElementById('help').matches(':popover-open')"
