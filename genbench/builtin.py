@@ -171,6 +171,11 @@ MODEL_TABLE = {
         "zoo.latent_diffusion:LatentDiffusion",
         "diffusion in an autoencoder's latents, from a caption (Rombach et al. 2022)",
     ),
+    "mean_flow": BuiltIn(
+        "zoo.mean_flow:MeanFlow",
+        "flow whose average velocity is learned: samples from one evaluation (Geng et al. 2025)",
+    ),
+    "pixelcnn": BuiltIn("zoo.pixelcnn:PixelCNN", "autoregressive model with an exact mass (Salimans et al. 2017)"),
     "realnvp": BuiltIn("zoo.realnvp:RealNVP", "normalizing flow of affine couplings (Dinh et al. 2017)"),
     "stylegan": BuiltIn("zoo.stylegan:StyleGAN", "style-based GAN, StyleGAN2 (Karras et al. 2020)"),
     "vae": BuiltIn("zoo.vae:VAE", "variational autoencoder (Kingma and Welling 2014)"),

@@ -716,6 +716,8 @@ TINY = {
     "ddim": {"steps": 4, **NETWORK},
     "edm": NETWORK,
     "flow_matching": NETWORK,
+    "mean_flow": NETWORK,
+    "pixelcnn": {"width": 4, "blocks": 1, "components": 2},
 }  # fmt: skip
 TINY_SAMPLER = {
     "ddim": {"steps": 2},
@@ -749,6 +751,6 @@ def test_the_zoos_flows_are_held_against_their_codes(name):
     assert abs(density_gap(subject, 0)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["realnvp", "glow", "vae", "ddpm"])
+@pytest.mark.parametrize("name", ["realnvp", "glow", "vae", "ddpm", "pixelcnn"])
 def test_the_zoos_likelihoods_are_summed(name):
     assert resized(Subject(resolve_model(name), DATA[0], TINY[name], None), DataSpec(1, 2, 2, 3, 10)) is not None

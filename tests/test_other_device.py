@@ -178,3 +178,12 @@ def test_nothing_of_it_is_left_behind():
         torch.rand(1, device=DEVICE)
     with pytest.raises(RuntimeError):
         seeded(0, DEVICE)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # of modules that torch imports for this
+def test_forward_mode_derivatives_are_computed():
+    with other_device():
+        x, tangent = torch.ones(3, 2, device=DEVICE), torch.full((3, 2), 2.0, device=DEVICE)
+        value, slope = torch.func.jvp(lambda x: (2 * x[:, 0]).square() + 1, (x,), (tangent,))
+        assert value.cpu().tolist() == [5, 5, 5]
+        assert slope.cpu().tolist() == [16, 16, 16]

@@ -66,7 +66,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Times (B,) to (B, 4 dims)."""
-        return self.second(F.silu(self.first(sinusoid(t * self.scale, self.dims))))
+        return self.embedded(sinusoid(t * self.scale, self.dims))
+
+    def embedded(self, sinusoids: Tensor) -> Tensor:
+        """Sinusoids (B, dims) to (B, 4 dims)."""
+        return self.second(F.silu(self.first(sinusoids)))
 
 
 class ResidualBlock(nn.Module):
