@@ -93,13 +93,13 @@ BITS_PER_DIM_IWAE = Metric(
 BITS_PER_DIM_ODE = Metric(
     name="bits_per_dim_ode",
     title="Bits/dim (ODE)",
-    version=2,
+    version=3,
     better="lower",
     unit="bits/dim",
     reads=LIKELIHOOD,
     compute=mean_bits_per_dim,
     abilities=("LikelihoodEstimate",),
-    protocol={**_PROTOCOL, "steps": 16},
+    protocol={**_PROTOCOL, "steps": 16, "halved_steps_within": 0.1},
     cannot_detect=_CANNOT_DETECT,
 )
 

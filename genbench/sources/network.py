@@ -164,7 +164,10 @@ class NetworkSource(Source):
         at_once = AtOnce(noting(opened.report, "likelihood"))
 
         def make() -> dict[str, np.ndarray]:
-            return {"log_probs": compute_log_probs(opened, pixels, log_prob, at_once)}
+            values = compute_log_probs(opened, pixels, log_prob, at_once)
+            if kind == ESTIMATE:
+                refuse_unconverged(opened, metric, pixels[:LIKELIHOOD_BATCH], values[:LIKELIHOOD_BATCH], at_once)
+            return {"log_probs": values}
 
         meta = lambda: made_with(opened.device) | at_once.facts  # noqa: E731
         arrays = opened.store.kept_arrays(Kind.LIKELIHOODS, key, make, meta)
@@ -207,6 +210,24 @@ def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb, at_once
         opened.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
     result: np.ndarray = torch.cat(parts).numpy()
     return result
+
+
+def refuse_unconverged(opened: Opened, metric: Metric, pixels: Tensor, values: np.ndarray, at_once: AtOnce) -> None:
+    """Raises CellFailure when half of the numerical method's steps give images another mean than the values (N,).
+
+    Both have the same noise. The difference estimates the error of the fewer steps, which is larger than that of the
+    values.
+    """
+    steps, allowed, model = metric.protocol["steps"], metric.protocol["halved_steps_within"], opened.model
+    assert isinstance(model, LikelihoodEstimate)
+    half = partial(model.log_prob_estimate, steps=steps // 2)
+    nats = [float(found.mean()) for found in (values, compute_log_probs(opened, pixels, half, at_once))]
+    found, halved = (-mean / (pixels[0].numel() * np.log(2)) for mean in nats)
+    if not abs(found - halved) <= allowed:
+        raise CellFailure(
+            f"bits/dim: {found:.4g} with {steps} steps of the numerical method, {halved:.4g} with {steps // 2}; "
+            f"allowed: a difference of at most {allowed}, otherwise it has not converged"
+        )
 
 
 def _batch_log_probs(opened: Opened, batch: Tensor, log_prob: LogProb, at_once: AtOnce, gen: torch.Generator) -> Tensor:
