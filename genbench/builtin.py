@@ -58,7 +58,8 @@ class FolderOptions:
     crop (the shorter side is resized and the middle kept), stretch, or pad. labels: auto (a label column, a .cls file
     beside each picture, or folders with names), folders, or none. captions: a .csv, .jsonl or .txt below path (default:
     metadata.csv, metadata.jsonl, or a .txt beside each picture). split: auto (folders train and test where there are
-    any, else hash), folders, hash (a tenth by the hash of the pixels), or share (test_share, drawn with split_seed).
+    any, else hash), folders, hash (a tenth by the hash of the pixels), or share. test_share: the share that is held out
+    by split share. split_seed: of its random choice.
     """
 
     path: Location
@@ -92,7 +93,7 @@ class PhotosOptions:
 class DomainsOptions:
     """path: a folder with trainA, trainB, testA, testB; or with train and test (or val) of two pictures side by side.
 
-    size, fit: as of `folder`. direction: a_to_b translates A, or the left picture, into B.
+    direction: a_to_b translates A, or the left picture, into B.
     """
 
     path: Location
@@ -105,13 +106,13 @@ class DomainsOptions:
 class HubOptions:
     """path: a folder that `Dataset.save_to_disk` wrote, a .parquet file, or a folder of them.
 
-    image, text, label: names of columns (default: those of these types or names). The others: as of `folder`.
+    image_column, text_column, label_column: their names (default: those of these types or names).
     """
 
     path: Location
-    image: str = ""
-    text: str = ""
-    label: str = ""
+    image_column: str = ""
+    text_column: str = ""
+    label_column: str = ""
     size: Size = None
     fit: Literal["crop", "stretch", "pad"] = "crop"
     labels: Literal["auto", "none"] = "auto"

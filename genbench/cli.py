@@ -207,7 +207,10 @@ def show(
 
 @app.command()
 def check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, module:Class or path/to/file.py:Class.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name, module:Class, path/to/file.py:Class, or a label of --suite.")
+    ],
+    suite: Annotated[Path | None, typer.Option(help="Check the row with this label, as this suite has it.")] = None,
     shape: Annotated[str, typer.Option(help="Channels x height x width of the images to try.")] = "1x8x8",
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images to try.")] = 17,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
@@ -215,9 +218,7 @@ def check(
     """Check MODEL against the contract: one line for each rule, with the reason where it is violated."""
     from genbench.commands.check import run_checks
 
-    text, passed = run_checks(model, shape, levels, device)
-    _echo(text)
-    raise typer.Exit(0 if passed else 1)
+    raise typer.Exit(0 if run_checks(model, suite, shape, levels, device, _echo) else 1)
 
 
 @app.command()
@@ -359,10 +360,16 @@ def convert(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    reference: Annotated[bool, typer.Option("--reference", help="Print docs/suite_reference.md instead.")] = False,
+) -> None:
     """Print the JSON Schema of a suite, for editors."""
+    from genbench.suite.reference import suite_reference
     from genbench.suite.schema import suite_json_schema
 
+    if reference:
+        _echo(suite_reference().rstrip())
+        return
     _echo(json.dumps(suite_json_schema(), indent=2))
 
 

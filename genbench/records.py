@@ -91,6 +91,16 @@ class Record:
             raise ValueError(f"{self.cell} {self.metric}: a record that is {self.status} needs a reason and no value")
 
 
+def column_name(metric: str, extractor: str) -> str:
+    """What records and tables call a metric's values; extractor: where a suite has several, else ""."""
+    return f"{metric}@{extractor}" if extractor else metric
+
+
+def metric_name(column: str) -> str:
+    """The name of the metric of a column."""
+    return column.partition("@")[0]
+
+
 def slug(label: str) -> str:
     """A label as part of a file name or anchor: letters, digits, dot, dash and underscore stay, a space becomes a dash.
 
@@ -100,6 +110,11 @@ def slug(label: str) -> str:
     if shown == label.replace(" ", "-"):
         return shown
     return f"{shown or 'unnamed'}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def row_slug(label: str, dataset: str, several: bool) -> str:
+    """A row in the names of its pictures and curves: with the dataset where a result has several."""
+    return slug(f"{label} on {dataset}" if several else label)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -149,5 +149,5 @@ def test_data_that_cannot_be_read_is_one_line(tmp_path, rows):
     with pytest.raises(DataError, match="no column of images, only caption, label"):
         load("hf", tmp_path / "y.parquet")
     rows.to_parquet(tmp_path / "z.parquet")
-    with pytest.raises(DataError, match="text: no column 'prompt', allowed: image, caption, label"):
-        load("hf", tmp_path / "z.parquet", text="prompt")
+    with pytest.raises(DataError, match="text_column: no column 'prompt', allowed: image, caption, label"):
+        load("hf", tmp_path / "z.parquet", text_column="prompt")

@@ -39,14 +39,17 @@ models:
 metrics: [fid, kid]
 """
 SUITE_KEYS = (
-    "suite, version, seeds, dataset, features, extraction, budget, samples, reference, precision, compile, block, "
-    "likelihood_images, speed, trial, models, metrics"
+    "suite, version, seeds, dataset, datasets, features, extraction, budget, samples, reference, precision, compile, "
+    "block, likelihood_images, speed, trial, models, metrics"
 )
-MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, claims"
+MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, claims, grid"
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
 FEATURES = ", ".join(features.extractor_names()) + ", or file.py:Object"
-DATASETS = "digits, fashion-mnist, cifar10, edges, folder, npz, or file.py:Object"
+DATASETS = (
+    "digits, fashion-mnist, cifar10, mnist, cifar100, svhn, stl10, celeba, imagenet, edges, folder, domains, hf, npz, "
+    "or file.py:Object"
+)
 ZOO = ", ".join(sorted(MODEL_TABLE)) + ", or file.py:Object"
 
 
@@ -120,8 +123,8 @@ def test_the_schema_completes_built_in_names_and_allows_others() -> None:
         (dataset["name"], data.names()),
     )
     for found, names in named:
-        assert found["anyOf"] == [{"enum": list(names)}, {"type": "string"}]
-    assert set(dataset) == {"name", "of", "path", "size", "levels", "download"}
+        assert found["anyOf"][:2] == [{"enum": list(names)}, {"type": "string"}]
+    assert {"name", "label", "of", "path", "size", "levels", "download", "captions", "direction"} <= set(dataset)
 
 
 def test_train_has_the_fields_of_a_recipe() -> None:
@@ -193,7 +196,8 @@ def test_reading_a_suite_is_light() -> None:
         (
             "{name: digits}",
             "digits",
-            "3: dataset: found 'digits' (str), allowed: a mapping with keys name, and options of the named object",
+            "3: dataset: found 'digits' (str), allowed: a mapping with keys name, label, and options of the named "
+            "object",
         ),
         ("- {name: vae}", "- vae", f"5: models[0]: found 'vae' (str), allowed: a mapping with keys {MODEL_KEYS}"),
         ("32}", "32, 1.5: 2}", "7: models[1].config: found 1.5 as a key, allowed: text (put it in quotes)"),

@@ -91,9 +91,14 @@ def test_a_new_model_passes_check_and_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = write_skeleton("model", "my_flow", Path())
     assert "genbench check my_flow.py:MyFlow" in said
-    text, passed = run_checks("my_flow.py:MyFlow", "1x8x8", 17, "cpu")
-    assert passed, text
-    assert "20 of 20 checks passed" in text  # as docs/your_model.md shows
+    said: list[str] = []
+    assert run_checks("my_flow.py:MyFlow", None, "1x8x8", 17, "cpu", said.append), said
+    assert "20 of 20 checks passed" in said[-1]  # as docs/your_model.md shows
+    assert run_checks("MyFlow", Path("my_flow.yaml"), "", 0, "cpu", said.append), said
+    with pytest.raises(
+        GenbenchError, match=r"my_flow\.yaml: no row 'MyFlo'; did you mean 'MyFlow'\? allowed: MyFlow, vae"
+    ):
+        run_checks("MyFlo", Path("my_flow.yaml"), "", 0, "cpu", said.append)
     result = genbench.run("my_flow.yaml", models=["MyFlow"], limit_images=60)
     assert not result.failed
     assert "MyFlow" in set(result.leaderboard["model"])

@@ -296,17 +296,24 @@ def check_model(
     config: dict[str, Any] | None = None,
     sampler: dict[str, Any] | None = None,
     device: torch.device | str = "cpu",
+    report: Callable[[CheckResult], None] = lambda result: None,
 ) -> list[CheckResult]:
     """Runs every check that applies to the class's abilities, in the order of CHECKS.
 
     config, sampler: single fields that replace the preset's, as in a suite. device: of models and images; on a GPU,
-    products of float32 are computed in float32, not TF32, so that the same tolerances apply as on the CPU. Raises
+    products of float32 are computed in float32, not TF32, so that the same tolerances apply as on the CPU.
+    report: called after each check. Raises
     ModelError when the model cannot be built; an exception inside a check is a failure of that check.
     """
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         subject = Subject(cast(type[Model], kind), data, config, sampler, device)
         applying = [check for check in CHECKS if all(issubclass(kind, ability) for ability in check.needs)]
-        return [run_check(check, subject) for check in applying]
+        return [_reported(run_check(check, subject), report) for check in applying]
+
+
+def _reported(result: CheckResult, report: Callable[[CheckResult], None]) -> CheckResult:
+    report(result)
+    return result
 
 
 def run_check(check: Check, subject: Subject) -> CheckResult:

@@ -16,9 +16,9 @@ from unittest.mock import patch
 import torch
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from genbench import space
+from genbench.check.arguments import replaced, values_in
 from genbench.check.waits import record, waits
 
 DEVICE = torch.device("lazy", 0)  # no torch build for CPU or GPU has it, and autograd accepts it
@@ -94,23 +94,28 @@ def compute(op: Operation, args: Any, kwargs: Any) -> Any:
     """Runs an operation on the CPU and puts the result on the device where it would be. Raises MisplacedError."""
     if op is torch.ops.aten._efficientzerotensor.default:  # of forward-mode derivatives; it has no memory to compute on
         op = torch.ops.aten.zeros.default
-    leaves = tree_leaves((args, kwargs))
-    target = next((x.type for x in leaves if isinstance(x, torch.device)), None)
-    inputs_there = refuse_mixtures(op, leaves)
+    values = values_in((args, kwargs))
+    target = next((x.type for x in values if isinstance(x, torch.device)), None)
+    inputs_there = refuse_mixtures(op, values)
     there = inputs_there if target is None else target == DEVICE.type
-    refuse_strange_generators(op, leaves, there or inputs_there)
+    refuse_strange_generators(op, values, there or inputs_there)
     if waits(op, args, kwargs, is_there, None if target is None else target == DEVICE.type):
         record(op._schema.name)
-    raw_args, raw_kwargs = tree_map(on_cpu, (args, kwargs))
+    raw_args, raw_kwargs = replaced(on_cpu, (args, kwargs))
     out = op(*raw_args, **raw_kwargs)
     if not there:
         return out
-    return args[0] if writes_to_its_first(op) else tree_map_only(Tensor, OnDevice, out)
+    return args[0] if writes_to_its_first(op) else replaced(shown_there, out)
 
 
-def refuse_mixtures(op: Operation, leaves: list[Any]) -> bool:
+def shown_there(x: Any) -> Any:
+    """Replaces a tensor by one on DEVICE."""
+    return OnDevice(x) if isinstance(x, Tensor) else x
+
+
+def refuse_mixtures(op: Operation, values: list[Any]) -> bool:
     """Whether there are tensors on DEVICE; raises MisplacedError for a mixture, unless `op` may copy between them."""
-    tensors = [x for x in leaves if isinstance(x, Tensor)]
+    tensors = [x for x in values if isinstance(x, Tensor)]
     there = [isinstance(x, OnDevice) for x in tensors]
     here = [not isinstance(x, OnDevice) and x.ndim > 0 for x in tensors]
     crosses = op._schema.name in MAY_CROSS and (there[0] or "index" not in op._schema.name)
@@ -122,9 +127,9 @@ def refuse_mixtures(op: Operation, leaves: list[Any]) -> bool:
     return any(there)
 
 
-def refuse_strange_generators(op: Operation, leaves: list[Any], there: bool) -> None:
+def refuse_strange_generators(op: Operation, values: list[Any], there: bool) -> None:
     """Raises MisplacedError when a generator is not on the device of the result."""
-    for generator in leaves:
+    for generator in values:
         if isinstance(generator, Generator) and (identity(generator) in DeviceGenerator.alive) != there:
             raise MisplacedError(f"{op} and its generator are on different devices; expected device=gen.device")
 

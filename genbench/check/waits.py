@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
+
+from genbench.check.arguments import values_in
 
 LISTENERS: list[list[str]] = []
 ALWAYS = (
@@ -69,7 +70,7 @@ def waits(op: Any, args: Any, kwargs: Any, there: Callable[[Any], bool], target:
         return blocking and (
             there(args[0]) != there(args[1]) if name == "aten::copy_" else target == (not there(args[0]))
         )
-    if not any(there(leaf) for leaf in tree_leaves((args, kwargs))):
+    if not any(there(leaf) for leaf in values_in((args, kwargs))):
         return False
     if name in INDEXED:
         return index_waits(args, there)

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
-from genbench.check import check_model
-from genbench.commands.shapes import read_shape
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from genbench.check import CheckResult, check_model
+from genbench.contract import DataSpec, Draws
+from genbench.errors import GenbenchError
 from genbench.machine import choose_device
+from genbench.options import nearest
+from genbench.plan.planner import make_plan
 from genbench.registry import resolve_model
+from genbench.sources.network import NetworkSource
+from genbench.suite.schema import read_suite
 
 
-def run_checks(name: str, shape: str, levels: int, device: str) -> tuple[str, bool]:
-    """A line for each conformance check of a model, and whether all passed."""
-    data, place = read_shape(shape, levels), choose_device(device)
-    results = check_model(resolve_model(name), data, device=place)
-    lines = [f"{'ok    ' if r.passed else 'FAILED'} {r.name}{': ' + r.message if r.message else ''}" for r in results]
+class CheckedModel(NamedTuple):
+    """A class, the images it is built for, and changes to its config and sampler."""
+
+    kind: type[Draws]
+    data: DataSpec
+    config: dict[str, Any]
+    sampler: dict[str, Any]
+
+
+def run_checks(name: str, suite: Path | None, shape: str, levels: int, device: str, say: Callable[[str], None]) -> bool:
+    """Says a line for each conformance check of a model as it ends; whether all passed.
+
+    suite: name is the label of one of its rows, which is checked with its config and sampler and the suite's images.
+    """
+    subject = CheckedModel(resolve_model(name), _spec(shape, levels), {}, {}) if suite is None else _row(name, suite)
+    results: list[CheckResult] = []
+
+    def report(result: CheckResult) -> None:
+        results.append(result)
+        say(f"{'ok    ' if result.passed else 'FAILED'} {result.name}{': ' + result.message if result.message else ''}")
+
+    torch.set_num_threads(1)  # on images this small, more threads only wait for each other
+    check_model(*subject, device=choose_device(device), report=report)
     passed = sum(r.passed for r in results)
-    return "\n".join([*lines, f"{name}: {passed} of {len(results)} checks passed"]), passed == len(results)
+    say(f"{name}: {passed} of {len(results)} checks passed")
+    return passed == len(results)
+
+
+def _spec(shape: str, levels: int) -> DataSpec:
+    sizes = shape.split("x")
+    if len(sizes) != 3 or not all(part.isdigit() and int(part) for part in sizes):
+        raise GenbenchError(f"--shape: found '{shape}', allowed: channels x height x width, e.g. 1x8x8")
+    channels, height, width = map(int, sizes)
+    return DataSpec(channels, height, width, levels, classes=10)
+
+
+def _row(label: str, path: Path) -> CheckedModel:
+    plan = make_plan(read_suite(path))
+    rows = {cell.label: cell.source for cell in plan.cells if isinstance(cell.source, NetworkSource)}
+    if label not in rows:
+        raise GenbenchError(f"{path}: no row '{label}'{nearest(label, rows) or ';'} allowed: {', '.join(rows)}")
+    network = rows[label].network
+    return CheckedModel(network.resolve(), plan.data.spec, network.config, network.sampler)

@@ -18,9 +18,12 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     plan = make_plan(
         read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)), try_models=True
     )
-    store = Store()
-    lines = [f"{plan.suite.suite}: {len(plan.cells)} cells on {plan.data.name}, store {store.root}"]
-    lines += [line for cell in plan.cells for line in _cell_lines(cell, store)]
+    store, names = Store(), ", ".join(data.name for data in plan.datasets)
+    lines = [f"{plan.suite.suite}: {len({cell.id for cell in plan.cells})} cells on {names}, store {store.root}"]
+    views: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        views.setdefault(cell.id, []).append(cell)
+    lines += [line for cells in views.values() for line in _cell_lines(cells, store)]
     doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
     return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()
 
@@ -34,15 +37,17 @@ def describe_without_code(path: Path) -> str:
     """The entries of a suite, and what a plan or run would import, of which nothing is imported."""
     suite = read_suite(path)
     code = [entry.source or entry.name for entry in suite.models if entry.samples is None]
-    code += [suite.dataset.name, suite.features, *suite.metrics]
+    code += [*(entry.name for _, entry in suite.data_entries), *(name for _, name in suite.extractors), *suite.metrics]
     foreign = sorted({name for name in code if not any(registry.is_built_in(name) for registry in REGISTRIES)})
     lines = [f"{suite.suite}: {len(suite.models)} models, {len(suite.seeds)} seeds, {len(suite.metrics)} metrics"]
     lines += [f"  {entry.label}: {entry.source or entry.samples or entry.name}" for entry in suite.models]
     return "\n".join([*lines, *(f"  a plan or run imports: {name}" for name in foreign)])
 
 
-def _cell_lines(cell: Cell, store: Store) -> list[str]:
-    applicable = [m for m in cell.metrics if not m.reason]
+def _cell_lines(views: list[Cell], store: Store) -> list[str]:
+    """One line about a cell; views: it with each extractor."""
+    cell = views[0]
+    applicable = [m for view in views for m in view.metrics if not m.reason]
     stored = sum(store.has(Kind.VALUES, m.key) for m in applicable)
     steps = [f"samples {'stored' if store.has(Kind.SAMPLES, cell.samples_key) else 'to draw'}"]
     if isinstance(cell.source, Trained):
@@ -58,4 +63,6 @@ def _reasons(plan: Plan) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for name, reason, label in rows:
         reasons.setdefault((label, reason), []).append(name)
-    return [f"  n/a: {label}: {', '.join(names)}: {reason}" for (label, reason), names in reasons.items()]
+    return [
+        f"  n/a: {label}: {', '.join(dict.fromkeys(names))}: {reason}" for (label, reason), names in reasons.items()
+    ]

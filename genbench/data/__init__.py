@@ -49,7 +49,7 @@ def dataset_source(entry: dict[str, Any], folder: Path | None = None) -> Dataset
 
 def label(entry: dict[str, Any]) -> str:
     """The dataset's name in records and tables."""
-    return short_name(entry["name"])
+    return str(entry.get("label") or short_name(entry["name"]))
 
 
 def imports(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def is_translation(entry: dict[str, Any]) -> bool:
 
 def origin(entry: dict[str, Any]) -> str:
     """The dataset that these images come from, which decides whose classifier fits them."""
-    return str(entry.get("of") or label(entry))
+    return str(entry.get("of") or short_name(entry["name"]))
 
 
 def _options(entry: dict[str, Any], declared: DatasetSource) -> dict[str, Any]:

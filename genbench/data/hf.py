@@ -26,7 +26,7 @@ FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bm
 
 
 def load(entry: dict[str, Any], place: Path) -> Dataset:
-    """{name: hf, path, image, text, label, ...}. Raises DataError for data without images or a missing package."""
+    """{name: hf, path, image_column, ...}. Raises DataError for data without images or a missing package."""
     return read_stored(_stored(entry, place))
 
 
@@ -114,14 +114,14 @@ def _columns(rows: Any, entry: dict[str, Any], place: Path) -> tuple[str, str, s
 
     known = dict(rows.features)
     images = [name for name, kind in known.items() if isinstance(kind, datasets.Image)]
-    for key in ("image", "text", "label"):
+    for key in ("image_column", "text_column", "label_column"):
         if entry[key] and entry[key] not in known:
             raise DataError(f"{place}: {key}: no column '{entry[key]}', allowed: {', '.join(known)}")
-    if not images and not entry["image"]:
+    if not images and not entry["image_column"]:
         raise DataError(f"{place}: no column of images, only {', '.join(known)}")
-    text = entry["text"] or next((name for name in TEXT_COLUMNS if name in known), "")
-    label = entry["label"] or next((name for name in LABEL_COLUMNS if name in known), "")
-    return entry["image"] or images[0], text, label
+    text = entry["text_column"] or next((name for name in TEXT_COLUMNS if name in known), "")
+    label = entry["label_column"] or next((name for name in LABEL_COLUMNS if name in known), "")
+    return entry["image_column"] or images[0], text, label
 
 
 def _write_image(value: Mapping[str, Any], path: Path, where: str) -> str:

@@ -321,7 +321,7 @@ def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Rec
     origin = {**vars(cell.provenance), "code": source.code}
     more["reason"] = without_folders(more.get("reason", ""), cell.data.folder, default_root())
     return Record(
-        suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, metric.name, metric.version,
+        suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, planned.name, metric.version,
         status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,
         **{**origin, **more},
     )  # fmt: skip

@@ -10,13 +10,13 @@ from genbench.features import FeatureOptions
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Facts
 from genbench.provenance import Provenance
-from genbench.records import slug
+from genbench.records import metric_name
 from genbench.sources.base import DataPlan, Drawing, Source
 
 
 @dataclass(frozen=True)
 class MetricPlan:
-    """One number to measure. reason: why it does not apply, "" when it does.
+    """One number to measure. name: of its column. reason: why it does not apply, "" when it does.
 
     similarity: protocol fields of the distance between images that it reads, {} for none. source: how metrics.get finds
     the metric of a plug-in, "" for others.
@@ -31,7 +31,7 @@ class MetricPlan:
     @property
     def metric(self) -> Metric:
         """The metric's declaration."""
-        return metrics.get(self.source or self.name)
+        return metrics.get(self.source or metric_name(self.name))
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,6 @@ class Cell:
     def id(self) -> str:
         """model/dataset/seed, as in the records."""
         return f"{self.label}/{self.data.name}/s{self.seed}"
-
-    @property
-    def slug(self) -> str:
-        """The cell's name in file names."""
-        return f"{slug(self.label)}-s{self.seed}"
 
     @property
     def samples_key(self) -> str:

@@ -8,45 +8,55 @@ A changed metric is therefore measured again, and nothing is trained again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from genbench import data, features, metrics
-from genbench.errors import DataError, GenbenchError, SuiteError
-from genbench.features import FeatureOptions, similarity
-from genbench.keys import value_key
-from genbench.metrics.base import Metric, too_few
-from genbench.metrics.facts import Capabilities, Facts
+from genbench import data
+from genbench.errors import DataError, SuiteError
+from genbench.metrics.facts import Facts
 from genbench.options import nearest
-from genbench.plan.applies import suite_setting
-from genbench.plan.cells import Cell, MetricPlan, SuiteVersion
+from genbench.plan.cells import Cell, SuiteVersion
 from genbench.plan.pins import pinned_suite
 from genbench.plan.rows import SuiteRows
 from genbench.plan.trial import refuse_impossible_rows
+from genbench.plan.views import PlannedView
 from genbench.provenance import Provenance, provenance
+from genbench.records import metric_name
 from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
 from genbench.sources.scale_row import ScaleRow
 from genbench.sources.trained import Fit, Trained
+from genbench.suite.entries import DatasetEntry
 from genbench.suite.schema import Suite, check_suite_options
+from genbench.suite.yaml_source import Loc
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite's cells in order, and the trainings they need."""
+    """A suite's cells in order, and the trainings they need.
+
+    datasets: in the suite's order. columns: the names of its metrics in records, in order.
+    """
 
     suite: Suite
-    data: DataPlan
+    datasets: tuple[DataPlan, ...]
     cells: tuple[Cell, ...]
+    columns: tuple[str, ...]
     limit_images: int | None = None
+
+    @property
+    def data(self) -> DataPlan:
+        """The first dataset."""
+        return self.datasets[0]
 
     @property
     def rows(self) -> list[str]:
         """The ids of all cells of the suite in order, including those that were not chosen."""
-        suite, name = self.suite, self.data.name
-        rows = [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
-        return rows + [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.SCALE_ROWS]
+        suite, rows = self.suite, list[str]()
+        for name in (plan.name for plan in self.datasets):
+            rows += [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
+            rows += [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.SCALE_ROWS]
+        return rows
 
     @property
     def fits(self) -> list[Fit]:
@@ -76,17 +86,34 @@ def make_plan(
     for label in models or ():
         if label not in labels:
             raise SuiteError(f"--models: unknown '{label}'{nearest(label, labels) or ';'} allowed: {', '.join(labels)}")
-    planner = _Planner(suite, limit_images, machine)
-    planner.refuse_impossible_metrics()
     wanted = [i for i, label in enumerate(labels) if models is None or label in models]
     chosen = [s for s in suite.seeds if s in seeds] if seeds else suite.seeds
     if not chosen:
         raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
-    refuse_impossible_rows(planner.rows, wanted, try_models)
-    cells = [planner.cell(planner.rows.source(i, seed), seed) for i in wanted for seed in chosen]
-    cells += [planner.cell(ScaleRow(label), suite.seeds[0]) for label in scale.SCALE_ROWS]
+    tables = [_Table(suite, limit_images, machine, at, parts) for at, parts in suite.parts()]
+    _refuse_impossible_metrics(suite, tables)
+    cells: list[Cell] = []
+    for table in tables:
+        refuse_impossible_rows(table.rows, wanted, try_models)
+        cells += [cell for i in wanted for seed in chosen for cell in table.cells(table.rows.source(i, seed), seed)]
+        cells += [c for label in scale.SCALE_ROWS for c in table.cells(ScaleRow(label), suite.seeds[0])]
     _refuse_nothing(suite, cells)
-    return Plan(limited, planner.data, tuple(cells), limit_images)
+    columns = dict.fromkeys(metric.name for cell in cells for metric in cell.metrics)
+    order = {metric.name: position for position, metric in enumerate(tables[0].views[0].metrics)}
+    names = sorted(columns, key=lambda column: order[metric_name(column)])
+    return Plan(limited, tuple(t.data for t in tables), tuple(cells), tuple(names), limit_images)
+
+
+def _refuse_impossible_metrics(suite: Suite, tables: list[_Table]) -> None:
+    """SuiteError for a metric that is listed twice, or that no model has on any dataset with any extractor."""
+    views = [view for table in tables for view in table.views]
+    names = [metric.name for metric in views[0].metrics]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise suite.error(("metrics", index), f"found a second metric '{name}', allowed: once")
+        reasons = [reason for view in views for reason in view.reasons[index]]
+        if all(reasons):
+            raise suite.error(("metrics", index), f"{name}: not available for any model of this suite; {reasons[0]}")
 
 
 def _refuse_nothing(suite: Suite, cells: list[Cell]) -> None:
@@ -109,82 +136,48 @@ def _limited(suite: Suite, limit: int | None) -> Suite:
     return suite.model_copy(update=changed)
 
 
-def extraction(suite: Suite) -> FeatureOptions:
-    """The suite's choices for its extractor."""
-    chosen = suite.extraction
-    weights = suite.path(chosen.weights) if chosen.weights else None
-    return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download, chosen.own)
+class _Table:
+    """One dataset of a suite: its rows, and a view for each extractor."""
 
-
-class _Planner:
-    def __init__(self, suite: Suite, limit: int | None, machine: str) -> None:
-        self.suite, self.machine = suite, machine
-        self.entry = {"name": suite.dataset.name, **suite.dataset.options}
-        self.data = self._data()
-        self.extractor = self._extractor()
-        self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
-        self.setting = suite_setting(suite.features, self.data)
-        self.rows = SuiteRows(suite, self.data, limit)
+    def __init__(self, suite: Suite, limit: int | None, machine: str, at: Loc, parts: list[tuple[Loc, Suite]]) -> None:
+        self.suite, self.at, self.machine = parts[0][1], at, machine
+        entry = self.suite.dataset
+        assert entry is not None
+        self.entry = {"name": entry.name, "label": entry.label, **entry.options}
+        self.data = self._data(entry)
+        self.rows = SuiteRows(self.suite, self.data, limit)
         self.provenance: Provenance = provenance(suite.folder)
+        able = [self.rows.source(i, 0).capabilities for i in range(len(suite.models))]
+        self.views = [PlannedView(part, self.data, place, able, len(parts) > 1) for place, part in parts]
 
-    def _data(self) -> DataPlan:
+    def _data(self, entry: DatasetEntry) -> DataPlan:
         suite = self.suite
         try:
             declared = data.dataset_source(self.entry)
-            check_suite_options(suite, ("dataset",), suite.dataset.options, declared.options, suite.dataset.name)
+            check_suite_options(suite, self.at, entry.options, declared.options, entry.name)
             spec, fingerprint = data.describe(self.entry, suite.folder)
             sizes = data.sizes(self.entry, suite.folder)
         except DataError as error:
-            raise suite.error(("dataset",), str(error)) from None
+            raise suite.error(self.at, str(error)) from None
         return DataPlan(self.entry, suite.folder, spec, fingerprint, suite.reference, sizes)
 
-    def _extractor(self) -> dict[str, Any]:
-        """The protocol fields of the extractor."""
-        suite = self.suite
-        try:
-            check_suite_options(
-                suite, ("extraction",), suite.extraction.own, features.extractor_source(suite.features).options
-            )
-            return features.protocol_fields(suite.features, data.origin(self.entry), extraction(suite))
-        except DataError as error:
-            key = "features" if "features" in suite.model_fields_set else "dataset"
-            raise suite.error((key,), str(error)) from None
-
-    def _declared(self, index: int, name: str) -> Metric:
-        try:
-            return metrics.get(name)
-        except GenbenchError as error:
-            raise self.suite.error(("metrics", index), str(error)) from None
-
-    def refuse_impossible_metrics(self) -> None:
-        able = [self.rows.source(i, 0).capabilities for i in range(len(self.suite.models))]
-        names = [metric.name for metric in self.metrics]
-        for index, metric in enumerate(self.metrics):
-            if metric.name in names[:index]:
-                raise self.suite.error(("metrics", index), f"found a second metric '{metric.name}', allowed: once")
-            reasons = [self._why_not(metric, capabilities) for capabilities in able]
-            if all(reasons):
-                message = f"{metric.name}: not available for any model of this suite; {reasons[0]}"
-                raise self.suite.error(("metrics", index), message)
-
-    def _why_not(self, metric: Metric, capabilities: Capabilities) -> str:
-        return metric.reads.why_not(metric, self.setting, capabilities)
-
-    def cell(self, source: Source, seed: int) -> Cell:
+    def cells(self, source: Source, seed: int) -> Iterator[Cell]:
+        """The cells of one row: one for each extractor. What reads no features is measured in the first."""
         suite = self.suite
         drawing = Drawing(suite.samples, seed, suite.block, suite.precision)
-        facts = self._facts(source, drawing)
         counts = self._counts(source, drawing)
-        planned = tuple(self._metric(metric, facts, source.capabilities, counts) for metric in self.metrics)
-        return Cell(
-            SuiteVersion(suite.suite, suite.version), source, self.data, drawing, suite.features, extraction(suite),
-            facts, planned, self.provenance,
-        )  # fmt: skip
+        for number, view in enumerate(self.views):
+            facts = self._facts(source, drawing, view)
+            planned = view.metric_plans(facts, source.capabilities, counts, only_features=number > 0)
+            yield Cell(
+                SuiteVersion(suite.suite, suite.version), source, self.data, drawing, view.extractor, view.options,
+                facts, tuple(planned), self.provenance,
+            )  # fmt: skip
 
-    def _facts(self, source: Source, drawing: Drawing) -> Facts:
+    def _facts(self, source: Source, drawing: Drawing, view: PlannedView) -> Facts:
         suite, plan = self.suite, self.data
         return Facts(
-            plan.name, plan.fingerprint, plan.spec.levels, plan.spec.dims, plan.reference, self.extractor,
+            plan.name, plan.fingerprint, plan.spec.levels, plan.spec.dims, plan.reference, view.fields,
             samples=source.samples_key(plan, drawing), weights=source.weights_key, images=suite.likelihood_images,
             machine=self.machine, speed=suite.speed.model_dump(),
         )  # fmt: skip
@@ -197,24 +190,3 @@ class _Planner:
         classes = self.data.spec.classes
         sets = {"fake": drawn, "probabilities": drawn, "real": real, "train": train, "held_out": test}
         return sets | {"classes": classes}
-
-    def _metric(
-        self, metric: Metric, facts: Facts, capabilities: Capabilities, counts: dict[str, int | None]
-    ) -> MetricPlan:
-        reason = self._why_not(metric, capabilities) or too_few(metric, counts)
-        similar = self._similarity(metric)
-        depends = {**metric.reads.depends(facts), "similarity": similar}
-        depends |= {"code": metric.code} if metric.code else {}
-        key = value_key(metric.name, metric.version, metric.protocol, depends)
-        return MetricPlan(metric.name, key, reason, similar, metric.source)
-
-    def _similarity(self, metric: Metric) -> dict[str, Any]:
-        """The protocol fields of the distance between images that the metric reads, {} for none."""
-        name = metric.similarity_for(self.suite.features)
-        if not name:
-            return {}
-        try:
-            return similarity.protocol_fields(name, data.origin(self.entry), extraction(self.suite))
-        except DataError as error:
-            index = self.metrics.index(metric)
-            raise self.suite.error(("metrics", index), f"{metric.name}: {error}") from None

@@ -21,7 +21,7 @@ from pathlib import Path
 from genbench.errors import GenbenchError
 from genbench.metrics.readings import COST
 from genbench.options import nearest
-from genbench.records import Record, read_records
+from genbench.records import Record, metric_name, read_records
 from genbench.registry import METRICS
 from genbench.report.aggregate import MADE_WITH, Entry, Row, boards
 from genbench.report.guard import comparable, differences, listed
@@ -59,7 +59,8 @@ class Difference:
     @property
     def is_speed(self) -> bool:
         """Whether the metric is a cost of drawing and not a property of the samples."""
-        return self.metric in METRICS and METRICS[self.metric].reads == COST
+        name = metric_name(self.metric)
+        return name in METRICS and METRICS[name].reads == COST
 
 
 def metric_differences(a: Path, b: Path) -> list[Difference]:
@@ -160,7 +161,7 @@ def tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
     allowed = {}
     for text in texts:
         name, _, amount = text.partition("=")
-        if name not in METRICS:
+        if metric_name(name) not in METRICS:
             raise GenbenchError(
                 f"--tolerance: unknown metric '{name}'{nearest(name, METRICS) or ';'} allowed: NAME=0.1"
             )

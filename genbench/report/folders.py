@@ -11,7 +11,7 @@ from typing import Any
 
 from genbench.errors import StoreError
 from genbench.files import refuse_unsafe
-from genbench.records import Record, read_records, same_measurement
+from genbench.records import Record, read_records, row_slug, same_measurement
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
 from genbench.report.training import Curves, read_curves, training_records
@@ -60,6 +60,10 @@ class Folder:
         """The text of suite.yaml, "" without one."""
         path = self.directory / "suite.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def file_name(self, label: str, dataset: str) -> str:
+        """The row in the names of its pictures and curves."""
+        return row_slug(label, dataset, len({r.dataset for r in self.records}) > 1)
 
     def grids(self, kind: str = "samples") -> dict[str, Tiles]:
         """The sample grids by slug of the row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from genbench.records import metric_name
 from genbench.report.aggregate import Column
 from genbench.report.training import TRAINING_TIME
 
@@ -28,7 +29,7 @@ USUAL = ("fid", "kid", "precision", "recall", "memorised", "bits_per_dim", "imag
 
 def group_of(metric: str) -> str:
     """The group of a metric; `other` for one that genbench does not ship."""
-    return OF_METRIC.get(metric, OTHER)
+    return OF_METRIC.get(metric_name(metric), OTHER)
 
 
 def grouped(columns: Iterable[Column]) -> dict[str, list[Column]]:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.records import FAILED, OK, Record, slug
+from genbench.records import FAILED, OK, Record
 from genbench.report import tables
 from genbench.report.about import about_model
 from genbench.report.aggregate import Board, Row
@@ -141,7 +141,7 @@ def _tiles(board: Board, folders: Sequence[Folder], homes: Homes, kind: str) -> 
     found = {}
     for row in board.rows:
         home = homes[row.model]
-        grid = grids[id(home[0])].get(slug(home[1])) if home else None
+        grid = grids[id(home[0])].get(home[0].file_name(home[1], row.dataset)) if home else None
         if grid is not None:
             whole = row.is_model or row.model == HELD_OUT
             found[row.model] = grid if whole else Tiles(grid.images[:SCALE_ROWS_SHOWN])
@@ -165,7 +165,7 @@ def _cards(
         entry = home[0].entries.get(home[1]) if home and row.is_model else None
         about = about_model(str(entry["name"]), home[0].directory) if home and entry and "name" in entry else None
         curves = (
-            panels(home[0].curves.get(slug(home[0].weights_of.get(home[1], home[1])), {}))
+            panels(home[0].curves.get(home[0].file_name(home[0].weights_of.get(home[1], home[1]), row.dataset), {}))
             if home and row.is_model
             else []
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from genbench.errors import GenbenchError
 from genbench.protocol import compared, leaves
-from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, metric_name
 from genbench.registry import METRICS
 from genbench.report import tables
 from genbench.report.aggregate import Board, Column
@@ -53,8 +53,9 @@ def _declared(metric: str) -> tuple[str, str]:
     if metric in DERIVED:
         return DERIVED[metric]
     try:
-        declared = METRICS[metric]
-        return METRICS.about(metric), declared.cannot_detect
+        name = metric_name(metric)
+        declared = METRICS[name]
+        return METRICS.about(name), declared.cannot_detect
     except GenbenchError:
         return "", ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genbench.records import Record
+from genbench.records import Record, metric_name
 from genbench.report.guard import comparable
 
 ROWS = ("uniform noise", "blurred real")
@@ -21,6 +21,6 @@ def no_better_than_noise(values: Sequence[tuple[Record, float]]) -> list[str]:
         "have worked."
         for record, value in values
         for other, its in values
-        if record.metric in METRICS and record.role == "model" and other.model in ROWS and value >= its
+        if metric_name(record.metric) in METRICS and record.role == "model" and other.model in ROWS and value >= its
         if comparable(record) == comparable(other)
     ]

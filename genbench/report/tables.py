@@ -63,7 +63,9 @@ def _fixed(number: float, decimals: int) -> str:
 
 def name_of(metric: str) -> str:
     """The metric's name for a reader."""
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ").capitalize()
+    name, _, extractor = metric.partition("@")
+    title = METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
+    return f"{title} ({extractor})" if extractor else title
 
 
 def title(column: Column) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from genbench.errors import StoreError
 from genbench.protocol import Protocol, protocol_hash
-from genbench.records import OK, Record, slug
+from genbench.records import OK, Record, row_slug
 
 TRAINING_TIME = "training_time"
 CURVE_COLUMNS = ["step", "images", "seconds", "name", "value"]
@@ -54,14 +54,17 @@ def training_records(records: Iterable[Record], curves: Curves, weights_of: Mapp
     weights_of: for rows that use another row's weights, the label of that row; they have its time.
     """
     first: dict[tuple[str, str, int], Record] = {}
+    records = list(records)
+    several = len({record.dataset for record in records}) > 1
     for record in records:
         if record.role == "model":
             first.setdefault((record.model, record.dataset, record.seed), record)
-    return [made for record in first.values() for made in _time(record, curves, weights_of)]
+    return [made for record in first.values() for made in _time(record, curves, weights_of, several)]
 
 
-def _time(record: Record, curves: Curves, weights_of: Mapping[str, str]) -> Iterator[Record]:
-    curve = curves.get(slug(weights_of.get(record.model, record.model)), {}).get(record.seed)
+def _time(record: Record, curves: Curves, weights_of: Mapping[str, str], several: bool) -> Iterator[Record]:
+    owner = weights_of.get(record.model, record.model)
+    curve = curves.get(row_slug(owner, record.dataset, several), {}).get(record.seed)
     seconds = float(curve["seconds"].max()) if curve is not None else math.nan
     if not math.isfinite(seconds):
         return

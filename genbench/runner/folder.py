@@ -22,7 +22,7 @@ from genbench.errors import GenbenchError, StoreError
 from genbench.files import refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
-from genbench.records import FAILED, Record, read_records, write_records
+from genbench.records import FAILED, Record, read_records, row_slug, write_records
 from genbench.report.grids import rows_by_class, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
@@ -69,8 +69,9 @@ class ResultFolder:
     def _refuse_another_suite(self) -> None:
         names = {(r.suite, r.dataset) for r in self.earlier.values()}
         labels = {r.model for r in self.earlier.values() if r.role == "model"}
-        own, rows = (self.plan.suite.suite, self.plan.data.name), {entry.label for entry in self.plan.suite.models}
-        if own in names and (not labels or labels & rows):
+        own = {(self.plan.suite.suite, plan.name) for plan in self.plan.datasets}
+        rows = {entry.label for entry in self.plan.suite.models}
+        if own & names and (not labels or labels & rows):
             return
         suite, dataset = sorted(names)[0]
         raise GenbenchError(
@@ -117,7 +118,7 @@ class ResultFolder:
 
     @property
     def _metrics(self) -> list[str]:
-        return [planned.name for planned in self.plan.cells[0].metrics]
+        return list(self.plan.columns)
 
     def write(self, facts: dict[str, Any] | None) -> None:
         """Pictures, suite.yaml, environment.json (facts None: as it is) and, where it is older than these, the page."""
@@ -143,12 +144,14 @@ class ResultFolder:
             raise StoreError(f"{path}: not a JSON object: {error}") from None
 
     def _write_pictures(self) -> None:
+        several = len(self.plan.datasets) > 1
         for cell in self.plan.cells:
-            grid = make_folder(self.directory / "figures") / f"samples-{cell.slug}.png"
+            name = f"{row_slug(cell.label, cell.data.name, several)}-s{cell.seed}"
+            grid = make_folder(self.directory / "figures") / f"samples-{name}.png"
             if self._newer(Kind.SAMPLES, cell.samples_key, grid):
                 shown = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
-                save_grid(shown, self.plan.data.spec.levels, grid)
-            curve = make_folder(self.directory / "curves") / f"{cell.slug}.csv"
+                save_grid(shown, cell.data.spec.levels, grid)
+            curve = make_folder(self.directory / "curves") / f"{name}.csv"
             fit = cell.source.fit if isinstance(cell.source, Trained) else None
             if fit is not None and fit.label == cell.label and self._newer(Kind.WEIGHTS, fit.key, curve):
                 with whole(curve) as partial:

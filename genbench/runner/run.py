@@ -27,11 +27,13 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
+from genbench.registry import short_name
 from genbench.report.result import Result
 from genbench.runner.folder import ResultFolder
 from genbench.runner.pool import Outcome, Pool, Task, worker_count
 from genbench.runner.tasks import evaluate_task, train_task
 from genbench.screen import Screen
+from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
 from genbench.store import Kind, Store, make_folder
 from genbench.suite.schema import Suite, read_suite
@@ -104,11 +106,18 @@ class _Run:
 
     def _training(self, fit: Fit) -> Task:
         users = sum(c.source.weights_key == fit.key for c in self.plan.cells)
-        name = f"{fit.label} s{fit.seed} train"
-        return Task(name, train_task, (fit, self.plan.data, self.store.root, self.device), first=10 * users)
+        plan = next(plan for plan in self.plan.datasets if plan.fingerprint == fit.fingerprint)
+        name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
+        return Task(name, train_task, (fit, plan, self.store.root, self.device), first=10 * users)
+
+    def _shown(self, label: str, plan: DataPlan) -> str:
+        """A row on the screen: with its dataset where the suite has several."""
+        return label if len(self.plan.datasets) == 1 else f"{label} {plan.name}"
 
     def _evaluation(self, cell: Cell, alone: bool, needs: frozenset[str]) -> Task:
-        name = f"{cell.label} s{cell.seed} {'speed' if alone else 'evaluate'}"
+        several = len({other.extractor for other in self.plan.cells}) > 1 and not alone
+        step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
+        name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
         arguments = (cell, alone, self.store.root, self.device)
         return Task(name, evaluate_task, arguments, needs, alone=alone, first=5 if cell.source.weights_key else 1)
 
@@ -124,7 +133,10 @@ class _Run:
                     self.records[cell.id, planned.name] = record
 
     def _work(self, tasks: list[Task]) -> None:
-        cores, preload = cores_available(), ("genbench.runner.tasks", *data.imports(self.plan.data.entry))
+        cores, preload = (
+            cores_available(),
+            ("genbench.runner.tasks", *(module for plan in self.plan.datasets for module in data.imports(plan.entry))),
+        )
         pool = Pool(
             worker_count(torch.device(self.device).type, cores), threads_allowed(), use_threads, explain, preload
         )

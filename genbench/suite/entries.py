@@ -28,6 +28,11 @@ ModelName = Annotated[
     "text of letters, digits, ., - and _, or file.py:Class",
     _json_names(MODEL_TABLE),
 ]
+GridKey = Annotated[
+    str,
+    Field(pattern=r"^((config|sampler|train)\.[A-Za-z_]\w*|budget\.images)$"),
+    "config.KEY, sampler.KEY, train.KEY or budget.images",
+]
 DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASET_TABLE)]
 MetricName = Annotated[str, "the name of a metric", _json_names(METRIC_TABLE)]
 ListedMetric = Annotated[str, "metric names", _json_names(METRIC_TABLE)]  # plural, for messages about the list
@@ -45,7 +50,10 @@ class SuiteMapping(BaseModel):
 
 
 class Budget(SuiteMapping):
-    """The length of training in images seen; an image counts each time that it is seen."""
+    """The length of training.
+
+    images: seen in training; an image counts each time that it is seen.
+    """
 
     images: Positive
 
@@ -57,11 +65,20 @@ def _with_options(schema: dict[str, Any]) -> None:
 
 
 class DatasetEntry(SuiteMapping):
-    """The data of a suite: the name of a dataset, and the options that this dataset declares."""
+    """The data of a suite: the name of a dataset, and the options that this dataset declares.
+
+    name: see `genbench ls datasets`; or file.py:Object. label: its name in results (default: name).
+    """
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_with_options)
 
     name: DatasetName
+    label: Name = ""
+
+    @model_validator(mode="after")
+    def _name_is_label(self) -> DatasetEntry:
+        self.__dict__["label"] = self.label or short_name(self.name)
+        return self
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -91,7 +108,10 @@ class ExtractionEntry(SuiteMapping):
 
 
 class SpeedEntry(SuiteMapping):
-    """How drawing is timed: images in each call, and for how many seconds calls are repeated."""
+    """How drawing is timed.
+
+    batch: images in each call. seconds: for how long calls are repeated.
+    """
 
     batch: Positive = 64
     seconds: Annotated[float, Field(gt=0)] = 3.0
@@ -113,11 +133,12 @@ class TrialEntry(SuiteMapping):
 class ClaimEntry(SuiteMapping):
     """A published figure of a model, which the report compares with the measured value.
 
-    value: as published. kind: required for a likelihood: the mass of discrete pixels, the density of
-    dequantised pixels, a variational bound or an estimate; "" for other metrics. tolerance: how far outside the
-    measured interval the value may be and count as reproduced, such as its published spread. source: where it is
-    published. protocol: the fields of a record's protocol that must have these values for the two to be comparable.
-    differs: what else is not comparable; the figure is then shown without a verdict.
+    metric: one of the suite; of several extractors as fid@extractor. value: as published. kind: required for a
+    likelihood: the mass of discrete pixels, the density of dequantised pixels, a variational bound or an estimate; ""
+    for other metrics. tolerance: how far outside the measured interval the value may be and count as reproduced, such
+    as its published spread. source: where it is published. protocol: the fields of a record's protocol that must have
+    these values for the two to be comparable. differs: what else is not comparable; the figure is then shown without a
+    verdict.
     """
 
     metric: MetricName
@@ -130,7 +151,13 @@ class ClaimEntry(SuiteMapping):
 
 
 class TrainEntry(SuiteMapping):
-    """Changes to a model's own recipe; with the fields of genbench.contract.Recipe; None keeps the model's value."""
+    """Changes to a model's own recipe, genbench.contract.Recipe; what is not set keeps the model's value.
+
+    lr: Adam's step size. lrs: step sizes of single players. betas: Adam's. batch: images in a step. warmup: steps of
+    linear warm-up. decay: of the step size: none, a cosine to 0, or linear to 0 over the second half. clip: largest
+    norm of the gradient, 0 for none. weight_decay: decoupled. ema: decay of the moving average of the weights, 0 for
+    none. flip: whether images are mirrored at random. images: the length of training in images seen.
+    """
 
     lr: Annotated[float, Field(gt=0)] | None = None
     lrs: dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -176,14 +203,17 @@ WeightsOfFile = Annotated[
 class ModelEntry(SuiteMapping):
     """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
-    name: a name of the registry, file.py:Class, or any name with source. label: its name in results (default:
-    name). source: module:Class, file.py:Class with the file relative to the suite, or scheme:artefact. weights: a file
-    or folder of weights, or {file, key, strip}. weights_of: the label of the entry whose weights it uses. samples: a
-    file or folder of images made elsewhere. files: further files that its class reads and does not declare. claims:
-    published figures.
+    name: a name of the registry, file.py:Class, or any name with source; not needed with weights_of and label, which
+    use the other entry's class. label: its name in results (default: name). source: module:Class, file.py:Class with
+    the file relative to the suite, or scheme:artefact. config: changes to the model's own config. train: changes to its
+    recipe. sampler: options of drawing, which need no new weights. weights: a file or folder of weights, or {file, key,
+    strip}. weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made
+    elsewhere. files: further files that its class reads and does not declare. budget: of training (default: the
+    suite's, else the recipe's). claims: published figures. grid: lists of values for keys such as config.width,
+    sampler.steps, train.lr or budget.images; a row for each combination, whose label ends with the values.
     """
 
-    name: ModelName
+    name: ModelName = ""
     label: Name = ""
     source: Location | None = None
     config: dict[str, Any] = {}
@@ -195,6 +225,7 @@ class ModelEntry(SuiteMapping):
     files: list[Location] = []
     budget: Budget | None = None
     claims: list[ClaimEntry] = []
+    grid: dict[GridKey, Annotated[list[Any], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
     def _name_is_label(self) -> ModelEntry:

@@ -33,8 +33,9 @@ class SuiteFields(SuiteMapping):
     suite: SuiteTitle
     version: Positive = 1
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    dataset: DatasetEntry
-    features: FeaturesName = "classifier"
+    dataset: DatasetEntry | None = None
+    datasets: list[DatasetEntry] = []
+    features: FeaturesName | Annotated[list[FeaturesName], Field(min_length=1)] = "classifier"
     extraction: ExtractionEntry = ExtractionEntry()
     budget: Budget | None = None
     samples: Annotated[int, Field(ge=2)] = 2_000
@@ -49,6 +50,7 @@ class SuiteFields(SuiteMapping):
     metrics: Annotated[list[ListedMetric], Field(min_length=1)]
 
     _source: SuiteSource = PrivateAttr(default_factory=SuiteSource)
+    _written: list[int] = PrivateAttr(default_factory=list)  # of each model, the number of the entry it comes from
 
     @property
     def source(self) -> SuiteSource:
@@ -60,6 +62,19 @@ class SuiteFields(SuiteMapping):
         """Where relative paths start: the folder of the suite's file, or the current one."""
         return self._source.folder
 
+    @property
+    def data_entries(self) -> list[tuple[Loc, DatasetEntry]]:
+        """The datasets, each with its place."""
+        single: list[tuple[Loc, DatasetEntry]] = [] if self.dataset is None else [(("dataset",), self.dataset)]
+        return [*single, *((("datasets", i), entry) for i, entry in enumerate(self.datasets))]
+
+    @property
+    def extractors(self) -> list[tuple[Loc, str]]:
+        """The feature extractors, each with its place."""
+        if isinstance(self.features, str):
+            return [(("features",), self.features)]
+        return [(("features", i), name) for i, name in enumerate(self.features)]
+
     def path(self, text: str) -> Path:
         """A path of the suite; a relative one starts in the suite's folder."""
         return self.folder / os.path.expanduser(text)  # noqa: PTH111 - leaves "~nobody" as it is, where Path raises
@@ -70,7 +85,13 @@ class SuiteFields(SuiteMapping):
 
     def error(self, loc: Loc, message: str) -> SuiteError:
         """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns."""
-        return self._source.error([(loc, message)])
+        return self._source.error([(self.as_written(loc), message)])
+
+    def as_written(self, loc: Loc) -> Loc:
+        """The place in the file of a value: of several models from one entry with `grid`, that entry."""
+        if len(loc) > 1 and loc[0] == "models" and self._written:
+            return ("models", self._written[int(loc[1])], *loc[2:])
+        return loc
 
     def images(self, entry: ModelEntry) -> int | None:
         """Images to train on: the entry's budget, else its train.images, else the suite's; None: the recipe's."""

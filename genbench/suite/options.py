@@ -42,8 +42,8 @@ def entry_problems(
 
 
 def given_options(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that an entry sets, without its name; null and `download: false` are defaults and left out."""
-    options = {key: value for key, value in entry.items() if key != "name" and value is not None}
+    """The options that an entry sets, without name and label; null and `download: false` are defaults and left out."""
+    options = {key: value for key, value in entry.items() if key not in ("name", "label") and value is not None}
     return {key: value for key, value in options.items() if (key, value) != ("download", False)}
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from genbench.hub import PREFIX as HUB
 from genbench.records import LIKELIHOOD_KINDS, slug
@@ -38,10 +39,13 @@ SCALE_LABELS = ("held-out real", "memorised train", "blurred real", "uniform noi
 
 def _repeated(suite: SuiteFields) -> Iterator[Problem]:
     labels = [entry.label for entry in suite.models]
-    for key, values in (("seeds", suite.seeds), ("metrics", suite.metrics), ("models", labels)):
+    data, extractors = [entry.label for entry in suite.datasets], [name for _, name in suite.extractors]
+    lists: dict[str, list[Any]] = {"seeds": suite.seeds, "metrics": suite.metrics, "models": labels}
+    lists |= {"datasets": data, "features": extractors}
+    for key, values in lists.items():
         for i, value in enumerate(values):
-            first = values.index(value)  # type: ignore[arg-type]
-            hint = "; give one of them a label" if key == "models" else ""
+            first = values.index(value)
+            hint = "; give one of them a label" if key in ("models", "datasets") else ""
             if first < i:
                 yield (key, i), f"found {value!r} again, first at {key}[{first}]; allowed: once{hint}"
 
@@ -58,12 +62,16 @@ def _labels(suite: SuiteFields) -> Iterator[Problem]:
 
 def _names(suite: SuiteFields) -> Iterator[Problem]:
     """Unknown names and missing files."""
-    yield from _name(suite, ("dataset", "name"), suite.dataset.name, DATASETS)
-    yield from _name(suite, ("features",), suite.features, EXTRACTORS)
+    for at, data in suite.data_entries:
+        yield from _name(suite, (*at, "name"), data.name, DATASETS)
+    for at, name in suite.extractors:
+        yield from _name(suite, at, name, EXTRACTORS)
     for i, name in enumerate(suite.metrics):
         yield from _name(suite, ("metrics", i), name, METRICS)
     for i, entry in enumerate(suite.models):
-        if entry.source is None and entry.samples is None:
+        if not entry.name or not entry.label:
+            yield ("models", i, "name"), "missing key, allowed: a name, or weights_of and a label"
+        elif entry.source is None and entry.samples is None:
             yield from _name(suite, ("models", i, "name"), entry.name, MODELS, ", or any with source")
 
 
@@ -75,27 +83,36 @@ def _name(suite: SuiteFields, loc: Loc, name: str, registry: Registry, more: str
 
 
 def _dataset(suite: SuiteFields) -> Iterator[Problem]:
-    entry = suite.dataset
-    if not DATASETS.is_built_in(entry.name):
-        return
-    kind = DATASETS.built_in[entry.name].options
-    problems = entry_problems(kind, entry.options, source=suite.source, loc=("dataset",), name=entry.name)
-    yield from problems
-    path = entry.options.get("path")
-    if path is not None and not problems and not _exists(suite.path(path)):
-        yield ("dataset", "path"), f"{suite.path(path)}: not found"
+    if (suite.dataset is None) == (not suite.datasets):
+        both = suite.dataset is not None
+        yield (
+            ("dataset",),
+            "not allowed together with datasets" if both else "missing key, allowed: dataset or datasets",
+        )
+    for at, entry in suite.data_entries:
+        if not DATASETS.is_built_in(entry.name):
+            continue
+        kind = DATASETS.built_in[entry.name].options
+        problems = entry_problems(kind, entry.options, source=suite.source, loc=at, name=entry.name)
+        yield from problems
+        path = entry.options.get("path")
+        if path is not None and not problems and not _exists(suite.path(path)):
+            yield (*at, "path"), f"{suite.path(path)}: not found"
 
 
 def _extraction(suite: SuiteFields) -> Iterator[Problem]:
-    if not EXTRACTORS.is_built_in(suite.features):
+    """Options of the extraction: each must be declared by an extractor, and fit those that declare it."""
+    if not all(EXTRACTORS.is_built_in(name) for _, name in suite.extractors):
         return
-    kind, own = EXTRACTORS.built_in[suite.features].options, suite.extraction.own
-    declared = [field.name for field in fields(kind)]
-    unknown = [key for key in own if key not in declared]
+    kinds = {name: EXTRACTORS.built_in[name].options for _, name in suite.extractors}
+    declared = {name: [field.name for field in fields(kind)] for name, kind in kinds.items()}
+    every = [key for keys in declared.values() for key in keys]
+    unknown = [key for key in suite.extraction.own if key not in every]
     for key in unknown:
-        yield ("extraction", key), f"unknown key{choice(key, [*ExtractionEntry.model_fields, *declared])}"
-    if not unknown:
-        yield from entry_problems(kind, own, source=suite.source, loc=("extraction",), name=suite.features)
+        yield ("extraction", key), f"unknown key{choice(key, [*ExtractionEntry.model_fields, *every])}"
+    for name, kind in kinds.items() if not unknown else ():
+        own = {key: value for key, value in suite.extraction.own.items() if key in declared[name]}
+        yield from entry_problems(kind, own, source=suite.source, loc=("extraction",), name=name)
 
 
 def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
@@ -129,7 +146,8 @@ def _weights_of(suite: SuiteFields) -> Iterator[Problem]:
 def _claims(suite: SuiteFields) -> Iterator[Problem]:
     for i, entry in enumerate(suite.models):
         for j, claim in enumerate(entry.claims):
-            if claim.metric not in suite.metrics and not any(map(is_target, suite.metrics)):
+            columns = [*suite.metrics, *(f"{m}@{name}" for m in suite.metrics for _, name in suite.extractors)]
+            if claim.metric not in columns and not any(map(is_target, suite.metrics)):
                 allowed = ", ".join(suite.metrics)
                 yield ("models", i, "claims", j, "metric"), f"the suite does not measure {claim.metric}, only {allowed}"
             if claim.metric.startswith("bits_per_dim") and not claim.kind:

@@ -20,6 +20,7 @@ from genbench.suite.entries import (
     TrainEntry,
 )
 from genbench.suite.fields import SuiteFields
+from genbench.suite.grid import expanded
 from genbench.suite.options import checked_options
 from genbench.suite.rules import RULES
 from genbench.suite.shipped import suite_path
@@ -29,12 +30,16 @@ __all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_suite_optio
 
 
 class Suite(SuiteFields):
-    """A benchmark: one dataset, models, metrics, and the protocol they share.
+    """A benchmark: datasets, models, metrics, and the protocol they share. Raises SuiteError, never pydantic's.
 
-    budget: for models without their own. samples: images drawn from each model. block: images in one drawing call,
-    which determines the noise of image i. likelihood_images: held-out images scored (None: all). trial: further
-    limits of a run with --limit-images.
-    Raises SuiteError, never pydantic's ValidationError.
+    suite: its name, which is the name of the results folder. version: part of every record; increase it when numbers
+    may change. seeds: each row is trained and drawn once for each. dataset: the data. datasets: in place of dataset,
+    several, with a table for each. features: a feature extractor, or several; the metrics that read features then have
+    a column for each. extraction: how features are extracted. budget: of training, for models without their own.
+    samples: images drawn from each model. reference: the split that samples are compared with. precision: of training
+    and drawing. compile: whether models are compiled for training. block: images in one drawing call, which determines
+    the noise of image i. likelihood_images: held-out images scored (default: all). speed: how drawing is timed. trial:
+    further limits of a run with --limit-images. models: the rows. metrics: the columns, by name or file.py:Object.
     """
 
     @model_validator(mode="wrap")
@@ -48,18 +53,41 @@ class Suite(SuiteFields):
         except ValidationError as error:
             raise refusal(error, cls, source) from None
         suite._source = source
-        problems = [problem for rule in RULES for problem in rule(suite)]
+        suite.__dict__["models"], suite._written = expanded(suite)
+        problems = [(suite.as_written(loc), text) for rule in RULES for loc, text in rule(suite)]
+        problems = list(dict.fromkeys(problems))
         if problems:
             raise source.error(sorted(problems, key=lambda problem: source.line(problem[0])))
         return suite
 
     def located(self) -> Suite:
         """The suite with absolute paths in names such as `file.py:Object`, so that they mean the same everywhere."""
-        dataset = self.dataset.model_copy(update={"name": located(self.dataset.name, self.folder)})
-        names = {"features": located(self.features, self.folder)}
+        entries = [
+            entry.model_copy(update={"name": located(entry.name, self.folder)}) for _, entry in self.data_entries
+        ]
+        single = self.dataset is not None
+        extractors = [located(name, self.folder) for _, name in self.extractors]
         return self.model_copy(
-            update={**names, "dataset": dataset, "metrics": [located(name, self.folder) for name in self.metrics]}
+            update={
+                "dataset": entries[0] if single else None,
+                "datasets": entries[1:] if single else entries,
+                "features": extractors[0] if isinstance(self.features, str) else extractors,
+                "metrics": [located(name, self.folder) for name in self.metrics],
+            }
         )
+
+    def parts(self) -> list[tuple[Loc, list[tuple[Loc, Suite]]]]:
+        """For each dataset its place and, for each extractor, its place and the suite of these two alone."""
+        return [
+            (
+                at,
+                [
+                    (of, self.model_copy(update={"dataset": entry, "datasets": [], "features": name}))
+                    for of, name in self.extractors
+                ],
+            )
+            for at, entry in self.data_entries
+        ]
 
 
 def read_suite(suite: Path | str) -> Suite:
@@ -83,4 +111,4 @@ def check_suite_options(
 
     Raises SuiteError at loc.
     """
-    return checked_options(kind, options, source=suite.source, loc=loc, name=name)
+    return checked_options(kind, options, source=suite.source, loc=suite.as_written(loc), name=name)

@@ -1,0 +1,95 @@
+"""One extractor on one dataset of a suite: which metrics it makes available, and the plan of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from genbench import data, features, metrics
+from genbench.errors import DataError, GenbenchError
+from genbench.features import FeatureOptions, similarity
+from genbench.keys import value_key
+from genbench.metrics.base import Metric, too_few
+from genbench.metrics.facts import Capabilities, Facts
+from genbench.plan.applies import suite_setting
+from genbench.plan.cells import MetricPlan
+from genbench.records import column_name
+from genbench.registry import short_name
+from genbench.sources.base import DataPlan
+from genbench.suite.schema import Suite, check_suite_options
+from genbench.suite.yaml_source import Loc
+
+
+class PlannedView:
+    """suite: with this dataset and this extractor alone, which is at `at` in the file. able: what each model can do.
+
+    several: whether the suite has other extractors, so that the columns are named by extractor. reasons: of each metric
+    and each model why it does not apply, "" where it does.
+    """
+
+    def __init__(self, suite: Suite, plan: DataPlan, at: Loc, able: list[Capabilities], several: bool) -> None:
+        self.suite, self.data, self.at, self.several = suite, plan, at, several
+        self.extractor = str(suite.features)
+        self.options = self._options()
+        self.fields = self._fields()
+        self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
+        self.setting = suite_setting(self.extractor, plan)
+        self.reasons = [[self._why_not(metric, one) for one in able] for metric in self.metrics]
+
+    def _options(self) -> FeatureOptions:
+        """The suite's choices for the extractor: of several extractors, each receives the options that it declares."""
+        chosen, own = self.suite.extraction, dict(self.suite.extraction.own)
+        declared = features.extractor_source(self.extractor).options
+        if self.several:
+            own = {key: own[key] for key in own if key in {field.name for field in fields(declared)}}
+        check_suite_options(self.suite, ("extraction",), own, declared)
+        weights = self.suite.path(chosen.weights) if chosen.weights else None
+        return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download, own)
+
+    def _fields(self) -> dict[str, Any]:
+        """The protocol fields of the extractor."""
+        try:
+            return features.protocol_fields(self.extractor, data.origin(self.data.entry), self.options)
+        except DataError as error:
+            at = self.at if "features" in self.suite.model_fields_set else ("dataset",)
+            raise self.suite.error(at, str(error)) from None
+
+    def _declared(self, index: int, name: str) -> Metric:
+        try:
+            return metrics.get(name)
+        except GenbenchError as error:
+            raise self.suite.error(("metrics", index), str(error)) from None
+
+    def _why_not(self, metric: Metric, capabilities: Capabilities) -> str:
+        return metric.reads.why_not(metric, self.setting, capabilities)
+
+    def metric_plans(
+        self, facts: Facts, capabilities: Capabilities, counts: Mapping[str, int | None], only_features: bool
+    ) -> Iterator[MetricPlan]:
+        """The metrics of one row. only_features: without those that read no features."""
+        for metric in self.metrics:
+            if metric.reads.through_extractor or not only_features:
+                yield self._metric(metric, facts, capabilities, counts)
+
+    def _metric(
+        self, metric: Metric, facts: Facts, capabilities: Capabilities, counts: Mapping[str, int | None]
+    ) -> MetricPlan:
+        reason = self._why_not(metric, capabilities) or too_few(metric, counts)
+        similar = self._similarity(metric)
+        depends = {**metric.reads.depends(facts), "similarity": similar}
+        depends |= {"code": metric.code} if metric.code else {}
+        key = value_key(metric.name, metric.version, metric.protocol, depends)
+        beside = short_name(self.extractor) if self.several and metric.reads.through_extractor else ""
+        return MetricPlan(column_name(metric.name, beside), key, reason, similar, metric.source)
+
+    def _similarity(self, metric: Metric) -> dict[str, Any]:
+        """The protocol fields of the distance between images that the metric reads, {} for none."""
+        name = metric.similarity_for(self.extractor)
+        if not name:
+            return {}
+        try:
+            return similarity.protocol_fields(name, data.origin(self.data.entry), self.options)
+        except DataError as error:
+            index = self.metrics.index(metric)
+            raise self.suite.error(("metrics", index), f"{metric.name}: {error}") from None

@@ -1,0 +1,53 @@
+"""Rows that a suite states in short: a grid of values, and an entry that uses the class of another one."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from genbench.suite.entries import ModelEntry
+from genbench.suite.fields import SuiteFields
+from genbench.suite.yaml_source import refusal
+
+NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def expanded(suite: SuiteFields) -> tuple[list[ModelEntry], list[int]]:
+    """The suite's entries with each grid as its rows, and for each row the number of the entry that it comes from.
+
+    Raises SuiteError for a value that its key does not allow.
+    """
+    rows = [(row, number) for number, entry in enumerate(suite.models) for row in _rows(entry, suite, number)]
+    owners = {row.label: row for row, _ in rows if row.name}
+    return [_with_class(row, owners) for row, _ in rows], [number for _, number in rows]
+
+
+def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry]) -> ModelEntry:
+    """An entry that only says whose weights it uses, with the class of that entry."""
+    owner = owners.get(entry.weights_of or "")
+    if entry.name or owner is None:
+        return entry
+    return entry.model_copy(update={"name": owner.name, "source": owner.source})
+
+
+def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry]:
+    if not entry.grid:
+        return [entry]
+    combinations = itertools.product(*entry.grid.values())
+    return [_row(entry, dict(zip(entry.grid, values, strict=True)), suite, number) for values in combinations]
+
+
+def _row(entry: ModelEntry, values: dict[str, Any], suite: SuiteFields, number: int) -> ModelEntry:
+    fields = entry.model_dump(exclude_unset=True, exclude={"grid"})
+    for key, value in values.items():
+        part, _, option = key.partition(".")
+        fields[part] = {**(fields.get(part) or {}), option: value}
+    shown = (f"{key.partition('.')[2]}{NOT_IN_LABELS.sub('_', str(value))}" for key, value in values.items())
+    fields["label"] = "-".join([entry.label, *shown])
+    try:
+        return ModelEntry.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error, ModelEntry, suite.source, ("models", number, "grid")) from None
