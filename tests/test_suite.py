@@ -39,10 +39,12 @@ models:
 metrics: [fid, kid]
 """
 SUITE_KEYS = (
-    "suite, version, seeds, dataset, datasets, features, extraction, budget, samples, reference, precision, compile, "
-    "block, likelihood_images, speed, trial, models, metrics"
+    "suite, version, seeds, dataset, datasets, features, extraction, budget, preset, samples, reference, precision, "
+    "compile, block, likelihood_images, speed, trial, models, metrics"
 )
-MODEL_KEYS = "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, claims, grid"
+MODEL_KEYS = (
+    "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, preset, claims, grid"
+)
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
 FEATURES = ", ".join(features.extractor_names()) + ", or file.py:Object"

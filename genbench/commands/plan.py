@@ -54,7 +54,7 @@ def _cell_lines(views: list[Cell], store: Store) -> list[str]:
         fit = cell.source.fit
         of = "" if fit.label == cell.label else f" of {fit.label}"
         trained = store.has(Kind.WEIGHTS, fit.key)
-        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {fit.images:,} images'}")
+        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {fit.images:,} images, {fit.preset}'}")
     return [f"  {cell.id:32} {', '.join(steps)}, {stored} of {len(applicable)} values stored"]
 
 

@@ -22,6 +22,7 @@ from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
 from genbench.train.doubts import budget_doubts
+from genbench.train.presets import chosen_preset, described, fitted
 
 
 class SuiteRows:
@@ -111,16 +112,19 @@ class SuiteRows:
     def _fit(self, index: int, seed: int) -> Fit:
         entry, kind, suite = self.suite.models[index], self.kind(index), self.suite
         assert issubclass(kind, Model)
-        recipe = override(kind.recipe(self.plan.spec), entry.train.changes())
-        images = min(suite.images(entry) or recipe.images, self.limit or math.inf)
+        own = override(kind.recipe(self.plan.spec), entry.train.changes())
+        images = int(min(suite.images(entry) or own.images, self.limit or math.inf))
+        preset = chosen_preset(entry.preset or suite.preset, own, images)
+        recipe = override(fitted(own, images, kind.stages), entry.train.changes()) if preset == "small" else own
+        shown = described(preset, own, recipe)
         if self.limit is not None and suite.trial.train_batch is not None:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
         files = self._files(index, entry.config, {index})
         network = Network(entry.name, entry.source, suite.folder, entry.config, code=self._code(kind), files=files)
         config = asdict(override(kind.preset(self.plan.spec), entry.config))
         return Fit(
-            entry.label, network, config, recipe, int(images), seed, suite.precision, suite.compile,
-            self.plan.fingerprint, budget_doubts(recipe, int(images), kind.stages),
+            entry.label, network, config, recipe, images, seed, suite.precision, suite.compile,
+            self.plan.fingerprint, budget_doubts(recipe, images, kind.stages), shown,
         )  # fmt: skip
 
     def _kind(self, index: int) -> type[Draws] | None:

@@ -47,6 +47,7 @@ class Fit:
     compile: bool
     fingerprint: str
     doubts: tuple[str, ...] = ()
+    preset: str = ""
 
     @property
     def key(self) -> str:

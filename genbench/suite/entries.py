@@ -209,8 +209,9 @@ class ModelEntry(SuiteMapping):
     recipe. sampler: options of drawing, which need no new weights. weights: a file or folder of weights, or {file, key,
     strip}. weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made
     elsewhere. files: further files that its class reads and does not declare. budget: of training (default: the
-    suite's, else the recipe's). claims: published figures. grid: lists of values for keys such as config.width,
-    sampler.steps, train.lr or budget.images; a row for each combination, whose label ends with the values.
+    suite's, else the recipe's). preset: as of the suite. claims: published figures. grid: lists of values for keys such
+    as config.width, sampler.steps, train.lr or budget.images; a row for each combination, whose label ends with the
+    values.
     """
 
     name: ModelName = ""
@@ -224,6 +225,7 @@ class ModelEntry(SuiteMapping):
     samples: Location | None = None
     files: list[Location] = []
     budget: Budget | None = None
+    preset: Literal["auto", "small", "paper"] | None = None
     claims: list[ClaimEntry] = []
     grid: dict[GridKey, Annotated[list[Any], Field(min_length=1)]] = {}
 

@@ -38,6 +38,7 @@ class SuiteFields(SuiteMapping):
     features: FeaturesName | Annotated[list[FeaturesName], Field(min_length=1)] = "classifier"
     extraction: ExtractionEntry = ExtractionEntry()
     budget: Budget | None = None
+    preset: Literal["auto", "small", "paper"] = "auto"
     samples: Annotated[int, Field(ge=2)] = 2_000
     reference: Literal["train", "test"] = "train"
     precision: Literal["fp32", "bf16"] = "fp32"

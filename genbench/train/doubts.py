@@ -5,12 +5,12 @@ They are warnings: the images are scored, and the record states why they may be 
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 
 from genbench.contract import Model, Recipe, Stage
 from genbench.train.loop import CurvePoint
+from genbench.train.presets import steps_of
 
 WARM_SHARE = 0.5  # of the training: more of it at a lowered step size is worth a warning
 FEWEST_POINTS = 10
@@ -18,8 +18,7 @@ FEWEST_POINTS = 10
 
 def budget_doubts(recipe: Recipe, images: int, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Warnings about a budget of images: shorter than the warm-up or than what the moving average spans."""
-    shares = sum(stage.share for stage in stages)
-    steps = sum(math.ceil(images * s.share / shares / recipe.batch / s.batches) for s in stages)
+    steps = steps_of(recipe, images, stages)
     trained = f"the training has {steps:,} steps"
     doubts = []
     if recipe.warmup >= steps:
