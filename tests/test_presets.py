@@ -10,18 +10,18 @@ from genbench.commands.plan import describe_plan
 from genbench.contract import Recipe, Stage
 from genbench.plan.planner import make_plan
 from genbench.suite.schema import Suite, read_suite
-from genbench.train.presets import chosen_preset, fitted, steps_of
+from genbench.train.presets import chosen_preset, fitted_recipe, steps_of
 
 PAPER = Recipe(batch=100, warmup=5_000, ema=0.9999, decay="cosine", images=100_000_000)
 FIT = (Stage("fit", turns=("all",)),)
 
 
 def test_a_short_training_has_a_short_warm_up_and_average():
-    small = fitted(PAPER, 100_000, FIT)  # 1,000 steps
+    small = fitted_recipe(PAPER, 100_000, FIT)  # 1,000 steps
     assert small == replace(PAPER, warmup=50, ema=0.99)
-    assert fitted(PAPER, 10_000_000_000, FIT) == PAPER
-    assert fitted(replace(PAPER, ema=0.0, warmup=0), 1_000, FIT) == replace(PAPER, ema=0.0, warmup=0)
-    assert fitted(PAPER, 100, FIT).ema == 0  # one step: the weights themselves
+    assert fitted_recipe(PAPER, 10_000_000_000, FIT) == PAPER
+    assert fitted_recipe(replace(PAPER, ema=0.0, warmup=0), 1_000, FIT) == replace(PAPER, ema=0.0, warmup=0)
+    assert fitted_recipe(PAPER, 100, FIT).ema == 0  # one step: the weights themselves
 
 
 def test_steps_are_those_of_all_stages_and_turns():
@@ -48,7 +48,7 @@ def test_a_suite_chooses_and_its_own_numbers_stay():
     small = fit(budget={"images": 640})
     assert small.recipe.warmup < own.recipe.warmup
     assert small.recipe.ema < own.recipe.ema
-    assert small.recipe == fitted(own.recipe, 640, FIT)
+    assert small.recipe == fitted_recipe(own.recipe, 640, FIT)
     assert fit(budget={"images": 640}, train={"warmup": 77, "ema": 0.5}).recipe == replace(
         own.recipe, warmup=77, ema=0.5
     )

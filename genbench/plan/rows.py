@@ -22,7 +22,7 @@ from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
 from genbench.train.doubts import budget_doubts
-from genbench.train.presets import chosen_preset, described, fitted
+from genbench.train.presets import chosen_preset, fitted_recipe, preset_in_words
 
 
 class SuiteRows:
@@ -115,8 +115,8 @@ class SuiteRows:
         own = override(kind.recipe(self.plan.spec), entry.train.changes())
         images = int(min(suite.images(entry) or own.images, self.limit or math.inf))
         preset = chosen_preset(entry.preset or suite.preset, own, images)
-        recipe = override(fitted(own, images, kind.stages), entry.train.changes()) if preset == "small" else own
-        shown = described(preset, own, recipe)
+        recipe = override(fitted_recipe(own, images, kind.stages), entry.train.changes()) if preset == "small" else own
+        shown = preset_in_words(preset, own, recipe)
         if self.limit is not None and suite.trial.train_batch is not None:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
         files = self._files(index, entry.config, {index})

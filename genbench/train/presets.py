@@ -29,7 +29,7 @@ def chosen_preset(preset: str, recipe: Recipe, images: int) -> str:
     return "small" if images < SHORT * recipe.images else "paper"
 
 
-def fitted(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
+def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
     """The recipe with a warm-up and a moving average that are short compared with the training.
 
     The decay of the step size (cosine, linear) is a share of the budget in every recipe.
@@ -39,7 +39,7 @@ def fitted(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
     return replace(recipe, warmup=min(recipe.warmup, int(WARM * steps)), ema=min(recipe.ema, 1 - 1 / span))
 
 
-def described(preset: str, before: Recipe, after: Recipe) -> str:
+def preset_in_words(preset: str, before: Recipe, after: Recipe) -> str:
     """The preset and what it changed, in words."""
     changes = [
         f"{words} {old:g} -> {new:.4g}"
