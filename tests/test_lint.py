@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from genbench.data import fashion_mnist
 from genbench.data.image_set import Found, Note
 from genbench.lint import Case, Gather, inspect, lint, lint_model, load_summary, summarise
 from genbench.lint.checks import neighbours
-from genbench.lint.summary import high_share, step_excess
+from genbench.lint.summary import grey_images, high_share, row_hashes, step_excess
 
 needs_fashion = pytest.mark.skipif(
     not any((place / name).is_file() for place in fashion_mnist.PUBLISHED.places() for name in fashion_mnist.FILES),
@@ -261,3 +262,25 @@ def test_a_summary_is_the_same_in_any_batches_and_comes_back_from_disk(photograp
     for name, value in vars(whole).items():
         assert np.array_equal(getattr(kept, name), value), name
     assert inspect(Case(kept, 256)) == inspect(Case(whole, 256)) == ()
+
+
+@pytest.mark.parametrize("columns", [1, 7, 8, 64, 3072])
+def test_rows_have_equal_numbers_where_they_are_equal(columns):
+    gen = np.random.default_rng(columns)
+    rows = gen.integers(0, 256, (400, columns), dtype=np.uint8)
+    numbers = row_hashes(np.concatenate([rows, rows[:100]]))
+    assert (numbers[:100] == numbers[400:]).all()
+    assert len(np.unique(numbers)) == len(np.unique(rows, axis=0))
+
+
+def test_rows_that_differ_in_two_highest_bits_have_other_numbers():
+    rows = np.zeros((8 * 7 // 2, 64), np.uint8)
+    for row, (a, b) in enumerate(itertools.combinations(range(7, 64, 8), 2)):
+        rows[row, [a, b]] = 128
+    assert len(np.unique(row_hashes(rows))) == len(rows)
+
+
+def test_grey_images_are_counted_where_only_their_first_row_is_grey_too(digits):
+    grey = digits.train.pixels[:5].expand(-1, 3, -1, -1).clone()
+    grey[0, 1, 4] = 3
+    assert grey_images(grey) == 4

@@ -129,6 +129,15 @@ def plain_average(update):
     return wrong
 
 
+def only_png(list_files):
+    def wrong(folder):
+        listing = list_files(folder)
+        listing.files = [file for file in listing.files if file.suffix == ".png"]
+        return listing
+
+    return wrong
+
+
 def one_row_a_call(_):
     def add(count, *_):
         count.rows += 1
@@ -175,6 +184,24 @@ FAULTS = {
     "neighbours not noticed": ("beside a process", "genbench.contention:disturbance", lambda _: lambda *a: ""),
     "seconds for milliseconds": ("latency", "numpy:median", lambda f: lambda x: f(x) / 1e3),
     "calls counted for rows": ("evaluations", "genbench.draw.counting:EvaluationCount._add", one_row_a_call),
+    "orientation ignored": ("orientation", "genbench.data.pictures:TURNS", lambda _: {}),
+    "sixteen bits cut": ("16 bits", "genbench.data.pictures:eight_bits",
+                         lambda _: lambda values, top: (values >> 8).astype(np.uint8)),
+    "transparency ignored": ("black by half", "genbench.data.pictures:on_white",
+                             lambda _: lambda image: (image.convert("RGB"), False)),
+    "half of the formats": ("pictures of 4", "genbench.data.pictures:list_files", only_png),
+    "counters taken for classes": ("names of folders", "genbench.selftest.reading:as_classes",
+                                   lambda _: lambda labels, classes: (labels.numbers, "")),
+    "labels not compared": ("warnings of shuffled", "genbench.selftest.reading:lint.label_findings",
+                            lambda _: lambda *a: ((), ())),
+    "repeated rows accepted": ("numbers for sets", "genbench.metrics.frechet:refuse_equal_rows",
+                               lambda _: lambda *a: None),
+    "any layout accepted": ("unclear axes", "genbench.data.arrays:_refuse_unclear", lambda _: lambda *a: None),
+    "zeros accepted": ("checkpoints that fit", "genbench.sources.checkpoints:_bad_values", lambda _: lambda *a: ""),
+    "statistics divided by n": ("FID to statistics", "genbench.evaluate.statistics:mean_and_covariance",
+                                lambda f: lambda rows: (f(rows)[0], f(rows)[1] * (len(rows) - 1) / len(rows))),
+    "copies not counted": ("findings in dark", "genbench.lint.summary:row_hashes",
+                           lambda _: lambda rows: np.arange(len(rows), dtype=np.uint64)),
 }  # fmt: skip
 
 

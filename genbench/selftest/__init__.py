@@ -11,6 +11,7 @@ from genbench.selftest.check_table import check_table
 from genbench.selftest.distances import DISTANCE_PROBLEMS
 from genbench.selftest.likelihoods import LIKELIHOOD_PROBLEMS
 from genbench.selftest.metric_checks import run_metric_checks
+from genbench.selftest.reading import READING_PROBLEMS
 from genbench.selftest.samplers import SAMPLER_PROBLEMS
 from genbench.selftest.speed import SPEED_PROBLEMS
 
@@ -19,7 +20,9 @@ __all__ = [
     "run_selftest",
 ]  # fmt: skip
 
-PROBLEMS: tuple[KnownProblem, ...] = (*DISTANCE_PROBLEMS, *LIKELIHOOD_PROBLEMS, *SAMPLER_PROBLEMS, *SPEED_PROBLEMS)
+PROBLEMS: tuple[KnownProblem, ...] = (
+    *DISTANCE_PROBLEMS, *LIKELIHOOD_PROBLEMS, *SAMPLER_PROBLEMS, *SPEED_PROBLEMS, *READING_PROBLEMS,
+)  # fmt: skip
 COLUMN_HEADS = ("problem", "measured", "true", "tolerance", "verdict", "follows from")
 NOTE = (
     "tolerance: for rounding errors; 4 s.e.: four standard errors over repeats with fixed seeds, plus the error of the "
