@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from genbench.interruption import unwinding
@@ -15,6 +16,12 @@ from genbench.progress import Progress
 from genbench.text import duration, printable
 
 PLAIN_SECONDS = 10.0
+WHOLE = "whole suite"
+
+
+def _one_line(ratio: int) -> Column:
+    """A column that is cut with an ellipsis where it does not fit, and never broken."""
+    return Column(no_wrap=True, overflow="ellipsis", ratio=ratio)
 
 
 class _Numbers(ProgressColumn):
@@ -28,16 +35,20 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal
+        self.console.soft_wrap = not self.live  # a terminal breaks lines inside words, rich between them
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}", style="bold"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", style="bold", table_column=_one_line(ratio=3)),
+            BarColumn(bar_width=10),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Numbers(),
+            _Numbers(table_column=_one_line(ratio=4)),
         )
-        self.bars = Bars(*columns, console=self.console, transient=True, disable=not self.live)
+        self.bars = Bars(*columns, console=self.console, transient=True, disable=not self.live, expand=True)
         self.ids: dict[str, TaskID] = {}
         self.shown: dict[str, tuple[str, float]] = {}
+        self.shares: dict[str, float] = {}
+        self.tasks = self.done = 0
+        self.started = time.monotonic()
 
     def __enter__(self) -> Screen:
         self._unwinding = unwinding()  # an interrupt must leave the terminal as it was
@@ -49,6 +60,22 @@ class Screen:
         self.bars.stop()
         self._unwinding.__exit__(None, None, None)
 
+    def expect(self, tasks: int) -> None:
+        """Shows from now on how many of this many tasks are done, and about how long all of them take."""
+        self.tasks, self.done, self.started = tasks, 0, time.monotonic()
+        self.ids[WHOLE] = self.bars.add_task(WHOLE, total=tasks)
+        self._count()
+
+    def _count(self) -> None:
+        if WHOLE in self.ids:
+            self.bars.update(self.ids[WHOLE], completed=self.done + sum(self.shares.values()), numbers=self._progress())
+
+    def _progress(self) -> str:
+        """Tasks done of all, and the time left if the others take as long on average."""
+        done = self.done + sum(self.shares.values())
+        left = (time.monotonic() - self.started) * (self.tasks - done) / done if done > 0 else 0.0
+        return f"{self.done} of {self.tasks}" + (f", about {duration(left)} left" if left else "")
+
     def say(self, text: str, style: str = "") -> None:
         """Prints a permanent line."""
         self.console.print(Text(printable(text), style=style))
@@ -58,6 +85,8 @@ class Screen:
         if progress.note:
             self.say(f"{name} · {progress.phase}: {progress.note}", "yellow")
             return
+        self.shares[name] = progress.done / progress.total if progress.total else 0.0
+        self._count()
         if not self.live:
             self._plain(name, progress)
             return
@@ -73,7 +102,11 @@ class Screen:
         """Ends the bar of a task and prints its outcome."""
         if name in self.ids:
             self.bars.remove_task(self.ids.pop(name))
-        self.say(f"{'✗' if failed else '✓'} {name}: {text}", "red" if failed else "")
+        self.shares.pop(name, None)
+        self.done += 1
+        self._count()
+        whole = f" [{self._progress()}]" if self.tasks and not self.live else ""
+        self.say(f"{'✗' if failed else '✓'} {name}: {text}{whole}", "red" if failed else "")
 
     def _plain(self, name: str, progress: Progress) -> None:
         phase, last = self.shown.get(name, ("", 0.0))

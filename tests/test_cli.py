@@ -43,8 +43,8 @@ CASES = {
         "s.yaml:5: metrics[0]: bits_per_dim: not available for any model of this suite; needs ExactLikelihood or",
     ),
     "unknown metric": (
-        SUITE.replace("[fid]", "[fdi]"),
-        "s.yaml:5: metrics[0]: unknown metric 'fdi'; did you mean 'fid'?",
+        SUITE.replace("[fid]", "[fidd]"),
+        "s.yaml:5: metrics[0]: unknown metric 'fidd'; did you mean 'fid'?",
     ),
 }
 

@@ -141,6 +141,7 @@ class _Run:
             worker_count(torch.device(self.device).type, cores), threads_allowed(), use_threads, explain, preload
         )
         pool.limit, pool.on_stall = self.limit, self._stalled
+        self.screen.expect(len(tasks))
         pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
     def _stalled(self, task: Task, seconds: float) -> None:
