@@ -14,11 +14,13 @@ Deviations
   Fashion-MNIST, 24,000 images: a third of the samples diverge with 1e-6, none with 0.5; test bits/dim are 3.77 with
   both.
 - The released code marks padded pixels in an additional input channel of each 3x3 convolution; `positions` adds a
-  learned bias per position to the first convolution instead. The gains in the networks are the released code's.
+  learned bias per position to the first convolution instead. The hidden convolutions of the networks have the gain
+  exp(logs); in the released code it is exp(3 logs), as in the last convolution of both.
 - With `constraint` above 0 the flow applies the logit to pixels scaled to an interval around 1/2, as RealNVP does; the
   paper has y - 1/2. Digits, test bits/dim after 8,000 images: 2.12 with 0.9, 2.08 with 0.97.
 - Adam, with a cosine decay for small images; the released code has Adamax and shifts the images. The batch size is 64,
-  and one batch initialises; the released code has 512 on eight GPUs and 256 images for initialisation.
+  and one batch initialises; the released code has 512 on eight GPUs and 256 images for initialisation. From 32x32
+  gradients are clipped at a norm of 100 and weights are averaged; the paper has neither.
 
 Symbols
     paper        here                   shape
@@ -345,9 +347,15 @@ class Glow(Model, DequantisedDensity, Reconstructs):
 
     @classmethod
     def preset(cls, data: DataSpec) -> GlowConfig:
-        """The paper's sizes from 32x32; below, small networks and at most 2 levels (28x28 becomes 7x7)."""
-        levels = max(1, halvings(data.height, data.width))
-        if min(data.height, data.width) >= 32:
+        """The paper's sizes from 32x32: those for CIFAR-10, from 64 pixels for ImageNet, from 256 for CelebA-HQ.
+
+        Below, small networks and at most 2 levels (28x28 becomes 7x7).
+        """
+        levels, side = max(1, halvings(data.height, data.width)), min(data.height, data.width)
+        if side >= 64:
+            most, steps = (6, 32) if side >= 256 else (4, 48)
+            return GlowConfig(levels=min(most, levels), steps=steps)
+        if side >= 32:
             return GlowConfig(levels=min(3, levels))
         steps = 8 if max(data.height, data.width) <= 16 else 16
         small = GlowConfig(width=64, positions=True, constraint=0.97, least_scale=0.5)

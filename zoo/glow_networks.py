@@ -1,6 +1,7 @@
 """The networks inside Glow's couplings: convolutions with a gain per channel (Kingma and Dhariwal 2018, section 5).
 
-The gains are the released code's. Shapes: B images, C channels, H height, W width.
+The gain of a hidden convolution is exp(logs), of the last one exp(3 logs). Shapes: B images, C channels, H height,
+W width.
 """
 
 from __future__ import annotations

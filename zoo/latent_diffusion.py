@@ -29,9 +29,11 @@ Deviations
 - A small transformer reads text as bytes; the paper uses a BERT vocabulary, Stable Diffusion a frozen CLIP encoder.
 - The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3); Stable
   Diffusion starts at T - T / S + 1 and ends with the first step's noise. zero_terminal is Lin et al.'s Algorithm 1.
-- Both stages have averaged weights (EMA) and the same batch size. Below 256 pixels everything is smaller and "v" is
-  predicted; kl is larger, because the short second stage needs a smooth latent space, and adversarial is smaller: on
-  8x8 digits a weight of 0.5 makes reconstructions worse within the first stage's few hundred steps.
+- Both stages have averaged weights (EMA), the same batch size, and Adam's usual betas without weight decay (released
+  code: 0.5 and 0.9 in the first stage, AdamW with 0.01 in the second). Warm-up and decay run over both together.
+- Below 256 pixels everything is smaller and "v" is predicted; kl is larger, because the short second stage needs a
+  smooth latent space, and adversarial is smaller: on 8x8 digits a weight of 0.5 makes reconstructions worse within the
+  first stage's few hundred steps.
 
 Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy latents   t time (B,) from 0   y B texts
           tau(y) (B, L, D)   alpha_bar_t schedule.alpha_bar[t]; signal is its root, spread the root of 1 - alpha_bar_t

@@ -19,7 +19,8 @@ Deviations
   image per layer, stored with the weights, so it is a function of z; sample() draws new noise.
 - When two styles are mixed, the layer at which the second begins is drawn per image.
 - No half precision with clamped activations, no augmentation; averaged weights (EMA) use the harness's warm-up.
-- Presets below 64 pixels have no path-length term and no mixing, as in the authors' settings for CIFAR-10. Below 32
+- Presets below 64 pixels have no path-length term and no mixing, as in the authors' settings for CIFAR-10, whose
+  discriminator however has no residual connections, and whose training has augmentation. Below 32
   pixels they are narrow networks with a short training: Adam steps of 0.007 or 0.02 (paper: 0.0025), mapping_rate 0.1,
   batches of 32.
 

@@ -650,3 +650,9 @@ def test_a_convolution_to_few_channels_gives_the_same_sums(outputs, kernel, side
     slope = torch.randn(one.shape, generator=gen)
     (ours,), (theirs,) = (torch.autograd.grad(y, weight, slope) for y in (one, other))
     assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "levels", "steps"), [(32, 3, 32), (64, 4, 48), (256, 6, 32), (66, 1, 48)])
+def test_presets_have_the_papers_levels_and_steps(side, levels, steps):
+    config = Glow.preset(DataSpec(3, side, side))
+    assert (config.levels, config.steps) == (levels, steps)
