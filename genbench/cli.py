@@ -206,6 +206,18 @@ def show(
 
 
 @app.command()
+def export(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="A label, or model/dataset/s0, of a run.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    suite: Annotated[Path, typer.Option(help="The suite of the cell.")],
+) -> None:
+    """Write a trained CELL to DIR: weights, config, model card; for diffusers or ONNX runtimes where they have it."""
+    from genbench.commands.export import export_cell
+
+    _echo(export_cell(cell, suite, directory))
+
+
+@app.command()
 def check(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A name, module:Class, path/to/file.py:Class, or a label of --suite.")

@@ -99,6 +99,22 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class DiffusersParts:
+    """A diffusion model as a pipeline of diffusers.
+
+    network: arguments of UNet2DModel. state: its weights. scheduler: the name of a class, and `settings` its arguments.
+    pipeline: the name of a class, and `call` the arguments with which it draws as the model does.
+    """
+
+    network: dict[str, Any]
+    state: dict[str, Tensor]
+    scheduler: str
+    settings: dict[str, Any]
+    pipeline: str
+    call: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of training: the players' turns within one step, and its share of the budget of images.
 
@@ -202,6 +218,13 @@ class Draws(nn.Module, ABC):
         returned as they are, which is the default. Raises ModelError for a network of another architecture.
         """
         return state
+
+    def for_diffusers(self) -> DiffusersParts | None:
+        """The model as a pipeline of diffusers; None, the default, for one that diffusers does not have.
+
+        Raises ModelError for options that diffusers does not have.
+        """
+        return None
 
     @classmethod
     def beside(cls, name: str | Path) -> Path:

@@ -25,7 +25,7 @@ ZOO_SIBLINGS = {
     "nets": set(),
     "ddim": {"nets", "ddpm", "denoising"},
     "cgan": {"nets", "gan", "dcgan"},
-    "ddpm": {"nets", "denoising", "probability_flow"},
+    "ddpm": {"nets", "denoising", "portable", "probability_flow"},
     "edm": {"nets", "denoising", "probability_flow", "solvers"},
     "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
     "discrete": {"ddpm", "denoising", "probability_flow"},

@@ -40,6 +40,7 @@ from typing import Any, Literal
 from torch import Generator, Tensor
 
 from genbench.contract import Condition, Count, DataSpec, Share
+from genbench.contract import DiffusersParts as Parts
 from genbench.errors import ModelError
 from zoo.ddpm import Diffusion
 from zoo.denoising import Denoiser, Schedule, gaussian_noise, run
@@ -120,6 +121,12 @@ def inverted(denoiser: Denoiser[Schedule], x: Tensor, times: list[int]) -> Tenso
     return run(step, x, list(zip(times, [None, *times[:-1]], strict=True)))
 
 
+def without_variance(parts: Parts, channels: int) -> Parts:
+    """The parts with the first output channels alone: DDIM ignores a learned variance."""
+    state = parts.state | {name: parts.state[name][:channels] for name in ("conv_out.weight", "conv_out.bias")}
+    return replace(parts, network=parts.network | {"out_channels": channels}, state=state)
+
+
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +144,17 @@ class DDIM(Diffusion):
         usual = "trailing" if self.config.schedule == "cosine" else "uniform"
         self.sampler = replace(self.sampler, spacing=self.sampler.spacing or usual)
         self.times = timesteps(self.config.steps, self.sampler.steps, self.sampler.spacing)
+
+    def for_diffusers(self) -> Parts:
+        """As DDIMPipeline. Raises ModelError for spacings of times that DDIMScheduler does not have."""
+        spacing = {"uniform": "leading", "trailing": "trailing"}.get(self.sampler.spacing)
+        if spacing is None or self.config.steps % self.sampler.steps:
+            found = f"{self.sampler.steps} steps, spacing {self.sampler.spacing}"
+            allowed = f"uniform or trailing spacing, steps that divide {self.config.steps}"
+            raise ModelError(f"DDIM: found {found}, allowed for diffusers: {allowed}")
+        call = {"num_inference_steps": self.sampler.steps, "eta": self.sampler.eta, "use_clipped_model_output": True}
+        parts = self.as_pipeline("DDIMScheduler", {"timestep_spacing": spacing}, "DDIMPipeline", call)
+        return without_variance(parts, self.data.channels)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""

@@ -55,6 +55,7 @@ from genbench.contract import (
     Steps,
     Weight,
 )
+from genbench.contract import DiffusersParts as Parts
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
 from zoo.denoising import (
@@ -68,6 +69,7 @@ from zoo.denoising import (
     run,
 )
 from zoo.nets import UNetSizes, from_diffusers, is_diffusers_unet, refuse_other_unet, short_recipe, usual_sizes
+from zoo.portable import network_settings, network_state
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
 Beta = Annotated[float, Gt(0), Lt(1)]
@@ -271,6 +273,16 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
         refuse_other_unet(settings, self.config.padding, self.config.groups)
         return {f"network.{name}": tensor for name, tensor in from_diffusers(state).items()}
 
+    def as_pipeline(self, scheduler: str, settings: dict[str, Any], pipeline: str, call: dict[str, Any]) -> Parts:
+        """The network and the process as those of diffusers, drawn by this scheduler and pipeline."""
+        steps, kinds = self.config.steps, {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+        process = {
+            "num_train_timesteps": steps, "trained_betas": self.schedule.beta.tolist(),
+            "clip_sample": self.sampler.clip, "prediction_type": kinds[self.config.prediction],
+        }  # fmt: skip
+        network = network_settings(self.network, self.data.shape, steps)
+        return Parts(network, network_state(self.network, steps), scheduler, process | settings, pipeline, call)
+
     @property
     def denoiser(self) -> nn.Module:
         """The network that predicts eps, x_0 or v."""
@@ -337,6 +349,12 @@ class DDPM(Diffusion, LikelihoodBound):
             allowed = "large, small with config.variance 'fixed'"
             raise ModelError(f"DDPM: sampler.variance: found 'learned', allowed: {allowed}")
         self.sampler = replace(self.sampler, variance=variance)
+
+    def for_diffusers(self) -> Parts:
+        """As DDPMPipeline."""
+        variance = {"large": "fixed_large", "small": "fixed_small", "learned": "learned_range"}[self.sampler.variance]
+        call = {"num_inference_steps": self.config.steps}
+        return self.as_pipeline("DDPMScheduler", {"variance_type": variance}, "DDPMPipeline", call)
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""

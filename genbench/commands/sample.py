@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from genbench.contract import DataSpec, Draws, Translates
+from genbench.contract import DataSpec, Translates
 from genbench.draw.blocks import Drawn, draw
 from genbench.errors import CellFailure, GenbenchError
 from genbench.files import whole
 from genbench.machine import choose_device
 from genbench.options import nearest
+from genbench.plan.cells import Cell
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
 from genbench.report.grids import save_grid
 from genbench.sources.base import Opened
 from genbench.sources.build import load_model
 from genbench.store import Store, make_folder
-from genbench.suite.schema import read_suite
+from genbench.suite.schema import Suite, read_suite
 
 SUFFIXES = (".png", ".npz", ".npy", "")
 
@@ -37,7 +38,9 @@ def write_samples(
     if out.suffix not in SUFFIXES:
         raise GenbenchError(f"--out: found '{out}', allowed: .png, .npz, .npy, or a folder's name without suffix")
     chosen = choose_device(device)
-    model = load_model(name, data=untrained, seed=seed) if suite is None else _trained(name, suite)
+    model = (
+        load_model(name, data=untrained, seed=seed) if suite is None else trained_cell(name, read_suite(suite))[1].model
+    )
     if isinstance(model, Translates):
         raise GenbenchError(
             f"{name} translates images and draws none without a source; `genbench run` shows its translations"
@@ -82,13 +85,16 @@ def _channels_last(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, 0] if pixels.shape[1] == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
-def _trained(name: str, suite: Path) -> Draws:
-    planned = make_plan(read_suite(suite)).cells
+def trained_cell(name: str, suite: Suite) -> tuple[Cell, Opened]:
+    """The cell of this id or label, opened on the CPU with its model. Raises GenbenchError for one without weights."""
+    planned = make_plan(suite).cells
     cells = {key: c for c in planned if not c.source.capabilities.no_network for key in (c.id, c.label)}
     if name not in cells:
-        raise GenbenchError(f"{suite}: no cell '{name}'{nearest(name, cells) or ';'} allowed: {', '.join(cells)}")
+        raise GenbenchError(f"{suite.suite}: no cell '{name}'{nearest(name, cells) or ';'} allowed: {', '.join(cells)}")
     cell = cells[name]
+    opened = Opened(cell.source, cell.data, cell.drawing, Store(), "cpu", silent)
     try:
-        return Opened(cell.source, cell.data, cell.drawing, Store(), "cpu", silent).model
+        opened.model.eval()
     except CellFailure as error:
-        raise GenbenchError(f"{name}: {error}; `genbench run {suite}` trains it") from None
+        raise GenbenchError(f"{name}: {error}; `genbench run` trains it") from None
+    return cell, opened

@@ -15,7 +15,7 @@ from genbench.machine import pinned_globals
 from genbench.plan.applies import lacking
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
-from genbench.sources.checkpoints import weights_file, weights_hash
+from genbench.sources.checkpoints import exported_options, weights_file, weights_hash
 from genbench.sources.files import made_elsewhere
 from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files
@@ -94,11 +94,23 @@ class SuiteRows:
     def network(self, index: int) -> Network:
         """The network of an entry that has a class."""
         entry, owner = self.suite.models[index], self._owner(index)
-        config = {**self.suite.models[owner].config, **entry.config}
+        known, drawn = self._exported(owner)
+        config = {**known, **self.suite.models[owner].config, **entry.config}
+        sampler = {**(drawn if owner == index else {}), **entry.sampler}
         files = self._files(index, config, {owner, index})
         return Network(
-            entry.name, entry.source, self.suite.folder, config, entry.sampler, self._code(self.kind(index)), files
+            entry.name, entry.source, self.suite.folder, config, sampler, self._code(self.kind(index)), files
         )
+
+    def _exported(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Config and sampler that are stored with an entry's weights."""
+        given = self.suite.models[index].weights
+        if given is None:
+            return {}, {}
+        try:
+            return exported_options(self.suite.weights_path(given.file))
+        except ModelError as error:
+            raise self.suite.error(("models", index, "weights"), str(error)) from None
 
     def _files(self, index: int, config: dict[str, Any], entries: set[int]) -> tuple[ReadFile, ...]:
         """The files that the class of one entry reads; entries: those whose `files` are included."""

@@ -13,7 +13,7 @@ from genbench.contract import DataSpec, Draws, override
 from genbench.errors import ModelError
 from genbench.machine import pinned_globals
 from genbench.registry import resolve_model
-from genbench.sources.checkpoints import read_state, settings_beside, weights_file
+from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
 
 AnyModel = TypeVar("AnyModel", bound=Draws)
 
@@ -42,7 +42,8 @@ def load_model(
         images = model.sample(16, torch.Generator().manual_seed(0))  # (16, 1, 8, 8) in [-1, 1]
     """
     kind = resolve_model(name, source, None if folder is None else Path(folder))
-    model: Draws = build(kind, data, config, sampler or {}, seed)
+    options = exported_options(Path(weights)) if weights is not None else ({}, {})
+    model: Draws = build(kind, data, options[0] | config, options[1] | (sampler or {}), seed)
     if weights is not None:
         read_weights(model, Path(weights), key=key, strip=strip)
     return model.eval()

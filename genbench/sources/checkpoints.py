@@ -25,6 +25,7 @@ from genbench.keys import digest, file_hash
 
 State = dict[str, Tensor]
 Adopts = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a folder that `genbench export` writes
 NAMES = ("model", "diffusion_pytorch_model", "pytorch_model")  # of the weights in a folder, without suffix
 ENDS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
 NETWORKS = ("", "unet", "transformer")  # of a folder, where its weights may be
@@ -83,9 +84,19 @@ def weights_hash(file: Path) -> str:
     return digest({name: file_hash(file.parent / name) for name in _shard_names(file)} | {"index": file_hash(file)})
 
 
+def exported_options(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Config and sampler of a model that `genbench export` wrote to a folder; {} and {} for anything else."""
+    settings = settings_beside(path / WEIGHTS_FILE) if path.is_dir() else {}
+    known = "genbench" in settings
+    config, sampler = (settings.get(part, {}) if known else {} for part in ("config", "sampler"))
+    if not (isinstance(config, dict) and isinstance(sampler, dict)):
+        raise ModelError(f"{path / CONFIG_FILE}: config and sampler: found no mappings")
+    return config, sampler
+
+
 def settings_beside(file: Path) -> dict[str, Any]:
     """The config.json beside a file of weights; {} where there is none."""
-    path = file.parent / "config.json"
+    path = file.parent / CONFIG_FILE
     if not path.is_file():
         return {}
     try:

@@ -1,0 +1,178 @@
+"""`genbench export`: a cell's model as files that genbench, diffusers and ONNX runtimes load, with a model card.
+
+What was written is loaded again and compared before the command ends; a form that cannot be is named with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from genbench.adapters.base import library
+from genbench.adapters.onnx_graphs import open_session
+from genbench.commands.sample import trained_cell
+from genbench.contract import Decodes, Draws
+from genbench.errors import GenbenchError
+from genbench.evaluate.cell import stored_record
+from genbench.plan.cells import Cell
+from genbench.records import Record
+from genbench.sources.base import Opened
+from genbench.sources.build import write_weights
+from genbench.sources.checkpoints import CONFIG_FILE, WEIGHTS_FILE
+from genbench.sources.network import NetworkSource
+from genbench.space import seeded
+from genbench.store import make_folder
+from genbench.suite.entries import ModelEntry
+from genbench.suite.schema import Suite, read_suite
+
+CARD, PIPELINE, DECODER = "README.md", "diffusers", "decoder.onnx"
+TRIED, LARGEST_GAP = 4, 2e-3  # images drawn from what was written, and how much they may differ in [-1, 1]
+
+
+def export_cell(name: str, suite: Path, out: Path) -> str:
+    """Writes the model of a cell to a folder; returns a line for each part. Raises GenbenchError for no such cell."""
+    if out.exists() and any(make_folder(out).iterdir()):
+        raise GenbenchError(f"{out}: found a folder with files, allowed: a new or empty one")
+    read = read_suite(suite)
+    cell, opened = trained_cell(name, read)
+    assert isinstance(cell.source, NetworkSource)
+    model = opened.model
+    write_weights(model, make_folder(out) / WEIGHTS_FILE)
+    settings = model_settings(cell.source, model)
+    (out / CONFIG_FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    lines = [f"{out / WEIGHTS_FILE}: {sum(p.numel() for p in model.parameters()):,} parameters"]
+    lines += [_attempt(out / part, write, model) for part, write in _further_parts(model).items()]
+    (out / CARD).write_text(model_card(cell, opened, read, lines), encoding="utf-8")
+    return "\n".join([*lines, f"{out / CARD}: numbers, protocol, claims, how to load"])
+
+
+def model_settings(source: NetworkSource, model: Draws) -> dict[str, Any]:
+    """What a suite needs beside the weights: class, options and images."""
+    network = source.network
+    return {
+        "genbench": metadata.version("genbench"), "name": network.name, "source": network.target,
+        "config": asdict(model.config), "sampler": asdict(model.sampler), "data": asdict(model.data),
+        "code": network.code,
+    }  # fmt: skip
+
+
+def _further_parts(model: Draws) -> dict[str, Callable[[Draws, Path], float]]:
+    parts: dict[str, Callable[[Draws, Path], float]] = {}
+    if type(model).for_diffusers is not Draws.for_diffusers:
+        parts[PIPELINE] = write_pipeline
+    if isinstance(model, Decodes):
+        parts[DECODER] = write_decoder
+    return parts
+
+
+def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) -> str:
+    try:
+        gap = write(model, path)
+    except Exception as error:  # exporters raise many types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return f"{path}: not written: {reason}"
+    if not gap <= LARGEST_GAP:
+        return f"{path}: its images differ by {gap:.3g} in [-1, 1]; do not use it"
+    return f"{path}: loaded again, its images differ by at most {gap:.2g} in [-1, 1]"
+
+
+@torch.no_grad()
+def write_pipeline(model: Draws, folder: Path) -> float:
+    """A diffusers pipeline; the largest difference of images drawn with the same noise."""
+    diffusers = library("diffusers", "diffusers", "export")
+    parts = model.for_diffusers()
+    assert parts is not None
+    net = diffusers.UNet2DModel(**parts.network)
+    net.load_state_dict(parts.state)
+    scheduler = getattr(diffusers, parts.scheduler)(**parts.settings)
+    getattr(diffusers, parts.pipeline)(net, scheduler).save_pretrained(folder)
+    loaded = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    drawn = loaded(batch_size=TRIED, generator=seeded(0), output_type="np", **parts.call).images
+    found = torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
+    return float((found - model.cpu().eval().sample(TRIED, seeded(0))).abs().max())
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: Draws) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor) -> Tensor:
+        assert isinstance(self.model, Decodes)
+        return self.model.decode(z)
+
+
+@torch.no_grad()
+def write_decoder(model: Draws, path: Path) -> float:
+    """An ONNX graph from latents to images; the largest difference of its images.
+
+    A graph that the exporter can only make for one number of images is for TRIED of them.
+    """
+    library("onnxscript", "onnx", "export")
+    assert isinstance(model, Decodes)
+    decoder, z = _Decoder(model.cpu().eval()).eval(), model.noise(TRIED, seeded(0))
+    axes = ({0: torch.export.Dim("n")},)
+    torch.onnx.export(decoder, (z,), path, dynamic_shapes=axes, verbose=False, external_data=False)
+    session = open_session(path, "cpu")
+    (given,) = session.get_inputs()
+    other = model.noise(TRIED if isinstance(given.shape[0], int) else TRIED + 1, seeded(1))
+    (found,) = session.run(None, {given.name: other.numpy()})
+    return float((torch.from_numpy(found) - decoder(other)).abs().max())
+
+
+def model_card(cell: Cell, opened: Opened, suite: Suite, parts: list[str]) -> str:
+    """The text of README.md: what it is, how to load it, its numbers and claims, and the protocol."""
+    entry = next(e for e in suite.models if e.label == cell.label)
+    records = [r for planned in cell.metrics if (r := stored_record(cell, planned, opened.store)) is not None]
+    shape = "x".join(map(str, cell.data.spec.shape))
+    protocol = json.dumps(cell.source.protocol(opened), indent=1, default=str)
+    sections = [
+        f"# {cell.label}, trained on {cell.data.name}",
+        f"{opened.model.__class__.__name__} for images of {shape} with {cell.data.spec.levels} grey levels; seed "
+        f"{cell.seed} of the suite {suite.suite}, version {suite.version}.",
+        _how_to_load(cell), "## Files", *(f"- {Path(line).name if ':' not in line else Path(line.split(':')[0]).name}: "
+        f"{line.partition(': ')[2]}" for line in parts),
+        "## Numbers", *_numbers(records), *_claims(entry),
+        "## Protocol of the model", textwrap.indent(protocol, "    "),
+    ]  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+def _how_to_load(cell: Cell) -> str:
+    assert isinstance(cell.source, NetworkSource)
+    network, spec = cell.source.network, cell.data.spec
+    row = {"name": network.name, **({"source": network.target} if network.target else {}), "weights": "FOLDER"}
+    flow = yaml.safe_dump(row, default_flow_style=True, sort_keys=False).strip()
+    call = (
+        f'genbench.load_model("{network.name}", data=genbench.DataSpec{tuple(asdict(spec).values())}, weights="FOLDER")'
+    )
+    return (
+        f"In a suite; options are in config.json, and samples bit-identical on the same device:\n\n    - {flow}\n\n"
+        f"In Python:\n\n    {call}"
+    )
+
+
+def _numbers(records: list[Record]) -> list[str]:
+    rows = [f"| {r.metric} | {r.value:.5g} | {r.unit} | {r.kind} | {r.n_fake or ''} | {r.n_real or ''} |"
+            for r in records if r.status == "ok" and r.value is not None]  # fmt: skip
+    if not rows:
+        return ["Nothing of it has been measured."]
+    head = "| metric | value | unit | kind of likelihood | samples | real images |\n|---|---|---|---|---|---|"
+    return ["\n".join([head, *rows])]
+
+
+def _claims(entry: ModelEntry) -> list[str]:
+    if not entry.claims:
+        return []
+    lines = [f"- {c.metric} {c.value:g} (tolerance {c.tolerance:g}): {c.source}" for c in entry.claims]
+    return ["## Published figures", "\n".join(lines)]

@@ -1,0 +1,123 @@
+"""`genbench export`: what it writes is loaded by genbench, diffusers and onnxruntime, and draws the same images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import genbench
+from genbench.commands.export import export_cell
+from genbench.commands.sample import trained_cell
+from genbench.contract import DataSpec
+from genbench.errors import GenbenchError
+from genbench.evaluate.cell import evaluate
+from genbench.plan.planner import make_plan
+from genbench.progress import silent
+from genbench.space import seeded
+from genbench.store import Store
+from genbench.suite.schema import Suite, read_suite
+
+SUITE = {
+    "suite": "small", "dataset": {"name": "digits"}, "features": "pixels", "budget": {"images": 128}, "samples": 20,
+    "models": [
+        {"name": "vae", "sampler": {"output": "sample"},
+         "claims": [{"metric": "fid", "value": 3.0, "source": "nobody 2020"}]},
+        {"name": "realnvp"},
+        {"name": "ddpm", "config": {"steps": 20}},
+        {"name": "ddim", "weights_of": "ddpm", "sampler": {"steps": 5, "spacing": "uniform"}},
+        {"name": "ddim", "label": "quadratic", "weights_of": "ddpm", "sampler": {"steps": 5, "spacing": "quadratic"}},
+    ],
+    "metrics": ["fid"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    return path
+
+
+def train(suite: Path, *labels: str):
+    plan, store = make_plan(read_suite(suite), models=labels), Store()
+    for fit in plan.fits:
+        fit.run(plan.data, store, "cpu", silent)
+    return plan
+
+
+def drawn(suite: Suite, label: str) -> torch.Tensor:
+    cell, opened = trained_cell(label, suite)
+    return cell.source.draw(opened).images.pixels
+
+
+def test_a_row_with_the_folder_for_weights_draws_the_same_bits(suite, tmp_path):
+    plan = train(suite, "vae")
+    evaluate(plan.cells[0], False, Store(), "cpu", silent)
+    export_cell("vae", suite, tmp_path / "out")
+    row = {"name": "vae", "weights": str(tmp_path / "out")}  # neither config nor sampler
+    again = Suite.model_validate(SUITE | {"models": [row]})
+    assert torch.equal(drawn(again, "vae"), drawn(read_suite(suite), "vae"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| fid | " in card
+    assert "fid 3 (tolerance 0): nobody 2020" in card
+    call = next(line.strip() for line in card.splitlines() if "load_model" in line)
+    model = eval(call.replace("FOLDER", str(tmp_path / "out")), {"genbench": genbench})
+    assert model.sampler.output == "sample"
+    same = trained_cell("vae", read_suite(suite))[1].model.sample(3, seeded(0))
+    assert torch.allclose(model.sample(3, seeded(0)), same, atol=1e-5)  # another memory layout
+    with pytest.raises(GenbenchError, match="found a folder with files, allowed: a new or empty one"):
+        export_cell("vae", suite, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim"])
+def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_path, name):
+    diffusers = pytest.importorskip("diffusers", reason="an optional peer")
+    train(suite, "ddpm", name)
+    text = export_cell(name, suite, tmp_path / "out")
+    assert "diffusers: loaded again, its images differ by at most" in text
+    folder = tmp_path / "out" / "diffusers"
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    call = {"ddpm": {"num_inference_steps": 20}, "ddim": {"num_inference_steps": 5, "use_clipped_model_output": True}}
+    theirs = pipeline(batch_size=3, generator=seeded(4), output_type="np", **call[name]).images
+    ours = trained_cell(name, read_suite(suite))[1].model.sample(3, seeded(4))
+    assert torch.allclose(torch.from_numpy(theirs).permute(0, 3, 1, 2) * 2 - 1, ours, atol=1e-3)
+    if name == "ddpm":  # and genbench reads what it wrote, with the same bound
+        kind = genbench.load_model(
+            "any", source=f"diffusers:{folder}", data=DataSpec(1, 8, 8, 17), sampler={"steps": 20}
+        )
+        pixels = torch.randint(17, (4, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
+        model = trained_cell(name, read_suite(suite))[1].model
+        with torch.no_grad():
+            assert torch.allclose(kind.log_prob_bound(pixels), model.log_prob_bound(pixels), rtol=1e-3)
+
+
+def test_what_diffusers_does_not_have_is_not_written_and_named(suite, tmp_path):
+    pytest.importorskip("diffusers", reason="an optional peer")
+    train(suite, "ddpm", "quadratic")
+    text = export_cell("quadratic", suite, tmp_path / "out")
+    assert "diffusers: not written: DDIM: found 5 steps, spacing quadratic" in text
+    assert not (tmp_path / "out" / "diffusers").exists()
+
+
+@pytest.mark.parametrize("name", ["vae", pytest.param("realnvp", marks=pytest.mark.slow)])
+def test_a_decoder_is_an_onnx_graph_with_the_same_images(suite, tmp_path, name):
+    pytest.importorskip("onnxscript", reason="an optional library")
+    pytest.importorskip("onnxruntime", reason="an optional library")
+    train(suite, name)
+    assert "decoder.onnx: loaded again, its images differ by at most" in export_cell(name, suite, tmp_path / "out")
+    model = trained_cell(name, read_suite(suite))[1].model
+    graph = genbench.load_model("any", source=f"onnx:{tmp_path}/out/decoder.onnx", data=model.data)
+    z = model.noise(7, seeded(1))
+    assert torch.allclose(graph.decode(z), model.decode(z), atol=1e-3)
+
+
+def test_config_json_states_class_options_and_images(suite, tmp_path):
+    train(suite, "ddpm")
+    export_cell("ddpm", suite, tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (settings["name"], settings["config"]["steps"], settings["data"]["levels"]) == ("ddpm", 20, 17)
