@@ -34,11 +34,23 @@ $(AXE):
 page-test: $(BIN)/.installed $(AXE) ## the page in headless Chromium
 	GENBENCH_AXE="$$(ls $(AXE) 2>/dev/null)" $(BIN)/python -m pytest -m slow tests/report/test_browser.py
 
-faults: $(BIN)/.installed        ## faulty models, signals, damaged artefacts, mutated inputs (docs/reliability.md)
-	$(BIN)/python -m pytest tests/faults -m "slow or not slow"
-	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py suites 2000
-	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py records 500
-	PYTHONPATH=. $(BIN)/python tests/faults/fuzz.py arrays 500
+FAULT := PYTHONPATH=.:tests $(BIN)/python tests/faults
+faults: $(BIN)/.installed        ## faulty models, kills, full disks, signals, mutated inputs, load (docs/reliability.md)
+	$(BIN)/python -m pytest tests/faults tests/test_halving.py -m "slow or not slow"
+	$(FAULT)/fuzz.py suites 2000
+	$(FAULT)/fuzz.py records 500
+	$(FAULT)/fuzz.py arrays 500
+	$(FAULT)/kills.py 100
+	$(FAULT)/disks.py 20
+	$(FAULT)/interrupts.py 40
+	$(FAULT)/load.py cells 500
+	$(FAULT)/load.py records 100000
+
+SECONDS_EACH ?= 1800
+fuzz: $(BIN)/.installed          ## an hour of coverage-guided fuzzing of suites and records: make fuzz SECONDS_EACH=600
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(FAULT)/guided.py suites $(SECONDS_EACH)
+	$(FAULT)/guided.py records $(SECONDS_EACH)
 
 docs: $(BIN)/.installed          ## the documentation site: build/site/index.html
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"

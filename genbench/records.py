@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, get_args, get_type_hints
 
@@ -119,7 +119,7 @@ def row_slug(label: str, dataset: str, several: bool) -> str:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Replaces a JSONL file by these records, atomically; a file with exactly these records is not touched."""
-    text = "".join(_line(r) for r in records)
+    text = "".join(record_line(r) for r in records)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     write_text(path, text)
@@ -133,12 +133,12 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench run SUITE` writes it")
-    records: list[Record] = []
+    records, known = list[Record](), _Known()
     try:
         with path.open("rb") as file:
             for number, line, last in _lines(file, path):
                 try:
-                    records.append(_record(line, f"{path}:{number}"))
+                    records.append(_record(line, f"{path}:{number}", known))
                 except UNREADABLE_RECORD as error:
                     if not last:
                         raise StoreError(f"{path}:{number}: not a record: {error}") from None
@@ -160,14 +160,33 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, bool]]:
         line, number = following, number + 1
 
 
-def _record(line: bytes, place: str) -> Record:
+@dataclass
+class _Known:
+    """What records of one file share, kept once: texts, and branches of protocols by what they hold."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    branches: dict[str, Any] = field(default_factory=dict)
+
+    def text(self, text: str) -> str:
+        """The text without what steers a terminal."""
+        return self.texts.get(text) or self.texts.setdefault(text, printable(text))
+
+    def protocol(self, protocol: Any) -> Any:
+        """The protocol, made of branches that are there already."""
+        if not isinstance(protocol, dict):
+            return protocol
+        return {self.text(name): self.branches.setdefault(repr(part), part) for name, part in protocol.items()}
+
+
+def _record(line: bytes, place: str, known: _Known) -> Record:
     """The record of a line. Raises UNREADABLE_RECORD for another content, StoreError for another schema."""
-    data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    data = DECODER.decode(line.decode("utf-8"))
     if not isinstance(data, dict):
         raise ValueError(f"found {type(data).__name__}, allowed: a JSON object")
     if data.get("schema") != RECORD_SCHEMA:
         raise StoreError(f"{place}: {_other_schema(data.get('schema'), Path(place).parent)}")
-    values = {k: printable(v) if isinstance(v, str) else v for k, v in data.items() if k in KNOWN}
+    values = {k: known.text(v) if isinstance(v, str) else v for k, v in data.items() if k in KNOWN}
+    values["protocol"] = known.protocol(values.get("protocol", {}))
     record = Record(**values | {"warnings": tuple(values.get("warnings", ()))})
     _check_types(record)
     return record
@@ -183,7 +202,7 @@ def unique_records(records: Iterable[Record], place: str = "record ") -> list[Re
     for number, record in enumerate(records, start=1):
         key = (record.dataset, record.model, record.seed, record.metric)
         earlier_number, earlier = first.setdefault(key, (number, record))
-        if not same_measurement(earlier, record):
+        if earlier is not record and not same_measurement(earlier, record):
             raise StoreError(
                 f"{place}{number}: {record.cell} {record.metric}: found a record of {_run(record)} that differs from "
                 f"that of {_run(earlier)} at {place}{earlier_number}; allowed: the records of one run for each cell"
@@ -207,14 +226,18 @@ def _run(record: Record) -> str:
 
 def _check_types(record: Record) -> None:
     """Raises ValueError for a field of another type than a Record's, which nobody who reads records expects."""
-    for name, hint in TYPES.items():
-        value = getattr(record, name)
-        if not isinstance(value, hint) or (isinstance(value, bool) and bool not in get_args(hint)):
-            raise ValueError(f"{name}: found {shown(value)}, allowed: {words(hint)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name}: found {value}, allowed: a finite number")
-        if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
-            raise ValueError(f"{name}: found a number of {len(str(abs(value)))} digits, allowed: below 2**63")
+    values = vars(record)
+    kinds = tuple(map(type, values.values()))
+    if kinds not in NUMBERS:
+        for name, value in values.items():
+            if not isinstance(value, TYPES[name]) or (isinstance(value, bool) and bool not in get_args(TYPES[name])):
+                raise ValueError(f"{name}: found {shown(value)}, allowed: {words(TYPES[name])}")
+        NUMBERS[kinds] = tuple(n for n, kind in zip(values, kinds, strict=True) if kind in (int, float))
+    for name in NUMBERS[kinds]:
+        if not math.isfinite(values[name]):
+            raise ValueError(f"{name}: found {values[name]}, allowed: a finite number")
+        if isinstance(values[name], int) and abs(values[name]) >= LARGEST_INTEGER:
+            raise ValueError(f"{name}: found {values[name]:.3g}, allowed: below 2**63")
     if record.better not in ("lower", "higher") or record.role not in ("model", "scale"):
         raise ValueError(
             f"better, role: found {record.better!r}, {record.role!r}, allowed: lower or higher, model or scale"
@@ -239,7 +262,9 @@ def _types() -> dict[str, Any]:
 
 
 TYPES = _types()
+NUMBERS: dict[tuple[type, ...], tuple[str, ...]] = {}  # which fields are numbers, by the types of all; seen before
 KNOWN = {f.name for f in fields(Record)}
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _other_schema(schema: Any, folder: Path) -> str:
@@ -248,5 +273,6 @@ def _other_schema(schema: Any, folder: Path) -> str:
     return f"schema: found {schema!r}, allowed: {RECORD_SCHEMA}"
 
 
-def _line(record: Record) -> str:
-    return json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n"
+def record_line(record: Record) -> str:
+    """A record as a line of a JSONL file."""
+    return json.dumps(vars(record), sort_keys=True, allow_nan=False) + "\n"

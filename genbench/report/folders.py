@@ -73,7 +73,8 @@ class Folder:
     def measured(self) -> list[Record]:
         """Its records, and the times of its trainings, under the names of the rows on the page."""
         records = [*self.records, *training_records(self.records, self.curves, self.weights_of)]
-        return [replace(r, model=self.renamed.get((r.model, r.dataset), r.model)) for r in records]
+        names = self.renamed
+        return [replace(r, model=names[k]) if (k := (r.model, r.dataset)) in names else r for r in records]
 
     def label(self, shown: str, dataset: str) -> str | None:
         """The folder's own label of a row of the page; None where the row is not from here."""
@@ -117,6 +118,8 @@ def _names(directories: Sequence[Path]) -> list[str]:
 
 def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:
     """(label, dataset) of rows that are in several results and not the same model."""
+    if len(results) == 1:
+        return set()
     values: dict[tuple[str, str], dict[tuple[int, str], Record]] = {}
     models: dict[tuple[str, str], str] = {}
     clashing = set()
@@ -126,7 +129,9 @@ def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:
             earlier = values.setdefault(key, {}).setdefault((record.seed, record.metric), record)
             config = record.protocol.get("model", {}).get("config")
             made = models.setdefault(key, json.dumps(config, sort_keys=True)) if config is not None else ""
-            if not same_measurement(earlier, record) or (made and made != json.dumps(config, sort_keys=True)):
+            if (earlier is not record and not same_measurement(earlier, record)) or (
+                made and made != json.dumps(config, sort_keys=True)
+            ):
                 clashing.add(key)
     return clashing
 

@@ -15,7 +15,7 @@ significantly better than it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from genbench.report.kinds import shows_better
 
@@ -42,10 +42,16 @@ class Estimated(Protocol):
 
 def ranks(entries: Mapping[str, Estimated], better: str) -> dict[str, int]:
     """Each model's rank among entries that are ok; better: "lower" or "higher"."""
-    sign = 1 if better == "lower" else -1
+    import numpy as np
+
+    sign, found = (1 if better == "lower" else -1), list(entries.values())
+    numbers = np.array([entry.number for entry in found])
+    near = np.array([entry.high if sign > 0 else entry.low for entry in found]) - numbers
+    far = np.array([entry.low if sign > 0 else entry.high for entry in found]) - numbers
+    kinds = {kind: np.array([shows_better(one.kind, kind) for one in found]) for kind in {e.kind for e in found}}
     return {
-        model: 1 + sum(is_better(other, entry, sign) for name, other in entries.items() if name != model)
-        for model, entry in entries.items()
+        model: 1 + int((_exceeds(sign * (numbers[i] - numbers), near, far[i]) & kinds[entry.kind]).sum())
+        for i, (model, entry) in enumerate(entries.items())
     }
 
 
@@ -56,6 +62,10 @@ def is_better(one: Estimated, other: Estimated, sign: int) -> bool:
     """
     if not shows_better(one.kind, other.kind):
         return False
-    gap = sign * (other.number - one.number)
     near, far = (one.high, other.low) if sign > 0 else (one.low, other.high)
-    return bool(gap > 0 and gap**2 > (near - one.number) ** 2 + (far - other.number) ** 2)
+    return bool(_exceeds(sign * (other.number - one.number), near - one.number, far - other.number))
+
+
+def _exceeds(gap: Any, near: Any, far: Any) -> Any:
+    """Whether gaps are above 0 and above the root of the sum of squares of the distances of the facing ends."""
+    return (gap > 0) & (gap**2 > near**2 + far**2)

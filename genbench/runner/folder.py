@@ -22,7 +22,7 @@ from genbench.errors import GenbenchError, StoreError
 from genbench.files import refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
-from genbench.records import FAILED, Record, read_records, row_slug, write_records
+from genbench.records import FAILED, Record, read_records, record_line, row_slug, write_records
 from genbench.report.grids import rows_by_class, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
@@ -41,6 +41,7 @@ class ResultFolder:
         refuse_unsafe(self.directory, "figures", "curves")
         remove_partials(self.directory, "figures", "curves")
         self.earlier = self._read()
+        self._lines: dict[Key, str] = {}
         self._refuse_another_result()
 
     @property
@@ -93,12 +94,14 @@ class ResultFolder:
             self._write_environment({})
         waiting = [r for key, r in self.earlier.items() if key not in records and r.status != FAILED]
         write_records(self.records_path, [*records.values(), *waiting])
+        self._lines = {(r.cell, r.metric): record_line(r) for r in (*records.values(), *waiting)}
 
     def add(self, fresh: list[Record]) -> None:
         """Adds records that were just measured, in place of earlier ones of the same cells and metrics."""
-        measured = {(r.cell, r.metric) for r in fresh}
-        others = [r for r in read_records(self.records_path) if (r.cell, r.metric) not in measured]
-        write_records(self.records_path, [*others, *fresh])
+        for record in fresh:
+            self._lines.pop((record.cell, record.metric), None)
+            self._lines[record.cell, record.metric] = record_line(record)
+        write_text(self.records_path, "".join(self._lines.values()))
 
     def finish(self, new: dict[Key, Record]) -> tuple[Record, ...]:
         """The final records in the suite's order; rows that are no longer in the suite are written to removed.jsonl."""

@@ -24,16 +24,9 @@ from pathlib import Path
 
 import psutil
 
-from faults.tiny import command, environment, write_suite
-from genbench.records import OK, read_records
+from faults.tiny import command, environment, values, write_suite
 
 Values = dict[tuple[str, str], float | None]
-
-
-def values(folder: Path) -> Values:
-    """The values of a folder's records that are ok."""
-    path = folder / "out" / "records.jsonl"
-    return {(r.cell, r.metric): r.value for r in read_records(path) if r.status == OK} if path.exists() else {}
 
 
 def start(folder: Path) -> subprocess.Popen[str]:

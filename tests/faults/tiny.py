@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from genbench.records import OK, read_records
+
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "toys.py"
 
@@ -26,6 +28,12 @@ def write_suite(folder: Path, images: int = 640, sleep: float = 0.02) -> Path:
     suite |= {"block": 20, "metrics": ["fid", "bits_per_dim"], "models": models}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(suite))
     return folder
+
+
+def values(folder: Path) -> dict[tuple[str, str], float | None]:
+    """The values of a folder's records that are ok, by cell and metric."""
+    path = folder / "out" / "records.jsonl"
+    return {(r.cell, r.metric): r.value for r in read_records(path) if r.status == OK} if path.exists() else {}
 
 
 def command(folder: Path) -> list[str]:
