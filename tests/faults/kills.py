@@ -49,7 +49,7 @@ def kill(run: subprocess.Popen[str], rng: random.Random) -> str:
     if what == "all":
         os.killpg(run.pid, signal.SIGKILL)
     run.kill()
-    return what
+    return "all" if what == "all" else "command"
 
 
 def killed_once(folder: Path, rng: random.Random, longest: float) -> tuple[str, int]:
