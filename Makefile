@@ -3,11 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo test check slow page-test faults docs bench bench-peers bench-compare bench-save gpu gpu-rehearse clean
-=======
-.PHONY: demo test check slow page-test faults fuzz docs bench bench-peers bench-compare bench-save gpu clean
->>>>>>> 71b7913 (make fuzz)
+.PHONY: demo test check slow page-test faults fuzz docs bench bench-peers bench-compare bench-save gpu gpu-rehearse clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
