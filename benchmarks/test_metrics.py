@@ -12,8 +12,8 @@ from genbench.registry import METRICS
 
 N, D, CLASSES = 2_000, 64, 10
 NAMES = (
-    "fid", "fd_infinity", "kid", "kid_subsets", "is", "precision", "recall", "density", "coverage", "vendi",
-    "sliced_wasserstein", "memorised", "authenticity", "ct_score",
+    "fid", "fd_infinity", "kid", "kid_subsets", "mind", "is", "precision", "recall", "density", "coverage",
+    "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "memorised", "authenticity", "ct_score",
 )  # fmt: skip
 
 
@@ -29,6 +29,7 @@ def given(reads: str) -> dict[str, Any]:
     unit = {name: np.clip(0.5 + 0.2 * x, 0, 1) for name, x in (("fake", fake), ("real", real))}
     return {
         "features": {"fake": fake, "real": real},
+        "neighbours": {"fake": fake, "real": real},
         "generated": {"fake": fake},
         "pixels": unit,
         "memory": {"fake": fake, "train": real, "held_out": rows(4)},
