@@ -223,6 +223,8 @@ def test_metrics_of_every_kind_read_what_they_declare(digits, monkeypatch, tmp_p
     saved(tmp_path / "x.npz", images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
     found = genbench.score(fake=tmp_path / "x.npz", reference="digits", metrics=kinds, device="cpu")
     assert found.failed == []
+    near = seen["memory"].pop("near")
+    assert (near.fake.shape, near.real.shape) == ((360, 64), (1437, 64))
     assert seen["memory"] == {"fake": (360, 64), "train": (1437, 64), "held_out": (360, 64)}
     assert seen["by class"] == {
         "fake": (360, 64), "real": (1437, 64), "fake_labels": (360,), "real_labels": (1437,),
