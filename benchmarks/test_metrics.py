@@ -13,7 +13,8 @@ from genbench.registry import METRICS
 N, D, CLASSES = 2_000, 64, 10
 NAMES = (
     "fid", "fd_infinity", "kid", "kid_subsets", "mind", "is", "precision", "recall", "density", "coverage",
-    "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "memorised", "authenticity", "ct_score",
+    "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "memorised", "authenticity",
+    "ct_score",
 )  # fmt: skip
 
 
