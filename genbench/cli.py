@@ -97,11 +97,12 @@ def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; needed for several folders.")] = None,
     columns: Annotated[str, typer.Option(help="Metrics of the .md and .tex tables, separated by commas.")] = "",
+    figures: Annotated[str, typer.Option(help="Also figures for a paper: pdf, png or eps.")] = "",
 ) -> None:
     """Write tables, figures and the page of DIR again from its records; several folders become one page."""
     from genbench import report as renderer
 
-    written, findings = renderer.render(directories, out, _list(columns) or ())
+    written, findings = renderer.render(directories, out, _list(columns) or (), figures)
     for text in (*findings, *written):
         _echo(text)
 

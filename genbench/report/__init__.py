@@ -51,12 +51,13 @@ def outdated(directory: Path) -> bool:
 
 
 def render(
-    directories: Path | Sequence[Path], out: Path | None = None, columns: Sequence[str] = ()
+    directories: Path | Sequence[Path], out: Path | None = None, columns: Sequence[str] = (), figures: str = ""
 ) -> tuple[list[Path], list[str]]:
     """Writes leaderboard.html, .csv, .parquet, .md, .tex, scores.csv, .parquet and figures/ into DIR.
 
     directories: one result, or several that are shown together; out: where to, by default the one result's own folder.
-    columns: the metrics of the Markdown and LaTeX tables. Returns the files written, the page first, and the finding of
+    columns: the metrics of the Markdown and LaTeX tables. figures: "pdf", "png" or "eps" for figures that matplotlib
+    draws for papers. Returns the files written, the page first, and the finding of
     each dataset. Reads DIR/records.jsonl and, where they exist, environment.json, suite.yaml, curves/*.csv and
     figures/*.png. Raises StoreError when there are no records, when two runs of one cell are mixed, or when a file
     cannot be written, and GenbenchError for several results without `out` and for an unknown column.
@@ -64,6 +65,7 @@ def render(
     from genbench.report.aggregate import boards
     from genbench.report.finding import finding
     from genbench.report.folders import read_folders
+    from genbench.report.paper import paper_figures
     from genbench.report.writing import write_report
 
     results = [directories] if isinstance(directories, Path) else list(directories)
@@ -74,6 +76,7 @@ def render(
     datasets = boards(record for folder in folders for record in folder.measured)
     try:
         written = write_report(target, folders, datasets, inputs_hash(target), columns)
+        written += paper_figures(target, datasets, figures) if figures else []
     except OSError as error:
         raise StoreError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from error
     return written, [finding(board) for board in datasets]
