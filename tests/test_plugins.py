@@ -302,4 +302,4 @@ def test_every_built_in_name_is_what_its_table_says(registered):
         if registered is METRICS:
             assert declared.name == name
     assert (registered is not METRICS) or set(metrics.BUILT_IN) == set(registered.built_in)
-    assert (registered is not MODELS) or len({registered.load(name) for name in registered.built_in}) == 11
+    assert (registered is not MODELS) or len({registered.load(name) for name in registered.built_in}) == 15

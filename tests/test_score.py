@@ -331,9 +331,9 @@ def counting(monkeypatch) -> list[int]:
     def load(*arguments, **options):
         extractor = original(*arguments, **options)
 
-        def extract(pixels, levels):
+        def extract(pixels, levels, batch=500):
             calls.append(len(pixels))
-            return extractor(pixels, levels)
+            return extractor(pixels, levels, batch)
 
         return extract
 
@@ -372,7 +372,7 @@ class Mean:
 
     name, weights_hash = "mean", "none"
 
-    def __call__(self, pixels: Tensor, levels: int) -> Features:
+    def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
         return Features(pixels.float().mean((2, 3)).numpy())
 
 

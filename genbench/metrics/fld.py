@@ -143,6 +143,11 @@ def feature_likelihood_divergence(*, fake: Any, train: Any, held_out: Any) -> fl
     Lower is better: about 0 for real images, hundreds and more for copies of the train images. Raises GenbenchError for
     shapes that do not fit; TooFewSamples for fewer than 20 fake, 20 held-out or 40 train rows, Degenerate when all
     held-out rows are the same, CellFailure for values that are not finite.
+
+        rng = np.random.default_rng(0)
+        train, held_out = rng.normal(size=(400, 4)), rng.normal(size=(100, 4))
+        fake = rng.normal(size=(200, 4))
+        metrics.feature_likelihood_divergence(fake=fake, train=train, held_out=held_out)  # 0.1
     """
     return float(divergences(fake, train, held_out).mean())
 
