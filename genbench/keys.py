@@ -62,6 +62,11 @@ def reference_key(features: str, name: str) -> str:
     return digest({"features": features, "kept": name})
 
 
+def neighbours_key(samples: str, train: str) -> str:
+    """Key of the train images nearest to samples, of two keys of features."""
+    return digest({"samples": samples, "nearest of": train})
+
+
 def summary_key(pixels: str, version: int) -> str:
     """Key of the linter's summary of images."""
     return digest({"pixels": pixels, "summary": version})

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     WEIGHTS = "weights"
     SAMPLES = "samples"
     FEATURES = "features"
+    NEIGHBOURS = "neighbours"
     REFERENCES = "references"
     LIKELIHOODS = "likelihoods"
     VALUES = "values"

@@ -36,6 +36,8 @@ def test_every_cell_gives_every_number_that_applies(tmp_path, name, device):
     assert "ddim" not in samplers or samplers["ddim"] == {"steps": 5, "eta": 0.0, "spacing": "trailing", "clip": True}
     kept = [(r.cell, r.metric, r.value) for r in read_records(tmp_path / "records.jsonl")]
     assert kept == [(r.cell, r.metric, r.value) for r in result.records]
-    pictures = {path.name for path in (tmp_path / "figures").glob("samples-*.png")}
+    pictures = {path.name for path in (tmp_path / "figures").glob("*.png")}
     assert pictures >= {f"samples-{entry.label}-s0.png" for entry in suite.models}
+    compared = [entry.label for entry in suite.models if "memorised" in suite.metrics]
+    assert pictures >= {f"neighbours-{label}-s0.png" for label in compared}
     assert (tmp_path / "leaderboard.html").stat().st_size > 10_000

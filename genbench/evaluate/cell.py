@@ -19,6 +19,7 @@ from genbench.data.image_set import found_from
 from genbench.draw.blocks import on_device
 from genbench.draw.cost import measure_cost
 from genbench.draw.repeats import meter_for
+from genbench.evaluate.closest import keep_closest
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
 from genbench.evaluate.store_inputs import kept_about_reference, kept_features
 from genbench.features import similarity
@@ -28,7 +29,7 @@ from genbench.machine import only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Images
 from genbench.metrics.paths import path_distances
-from genbench.metrics.readings.images import unit_images
+from genbench.metrics.readings.images import MEMORY, unit_images
 from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.cells import Cell, MetricPlan
 from genbench.progress import Progress, Report, StallWatch, noting
@@ -269,7 +270,11 @@ def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report)
     """Records of the cell's metrics that do (alone) or do not time the machine; a failure is a record too."""
     inputs = CellInputs(cell, store, device, report)
     planned = [(plan, plan.metric) for plan in cell.metrics]
-    return [_record(inputs, plan, metric) for plan, metric in planned if metric.reads.alone == alone]
+    chosen = [(plan, metric) for plan, metric in planned if metric.reads.alone == alone]
+    records = [_record(inputs, plan, metric) for plan, metric in chosen]
+    if any(r.status == OK and metric.reads is MEMORY for r, (_, metric) in zip(records, chosen, strict=True)):
+        keep_closest(cell, store, inputs, lambda: inputs.dataset.train.pixels)
+    return records
 
 
 class _NotKept(Exception):  # noqa: N818 - passes through the store what the next run must measure again

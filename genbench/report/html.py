@@ -177,7 +177,7 @@ def _cards(
 
 def _picture(row: Row, kind: str, tiles: Tiles, source: str) -> Picture:
     if kind == "neighbours":
-        text = "Samples, and below each the train image that is nearest in pixels."
+        text = "Samples, and below each the train image with the nearest features."
         return Picture(source, tiles.width(), text, f"samples of {row.model} above their nearest train images")
     words = f"samples of {row.model}" if row.is_model else f"images: {row.model}"
     return Picture(source, tiles.width(), legend(row, len(tiles.images), min(row.seeds, default=0)), words)

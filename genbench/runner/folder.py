@@ -19,6 +19,8 @@ import yaml
 
 from genbench import report
 from genbench.errors import GenbenchError, StoreError
+from genbench.evaluate.closest import FILE as CLOSEST_FILE
+from genbench.evaluate.closest import closest_key
 from genbench.files import refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
@@ -154,6 +156,11 @@ class ResultFolder:
             if self._newer(Kind.SAMPLES, cell.samples_key, grid):
                 shown = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
                 save_grid(shown, cell.data.spec.levels, grid)
+            near = grid.with_name(f"neighbours-{name}.png")
+            key = closest_key(cell)
+            if key and cell.extractor == self.plan.cells[0].extractor and self._newer(Kind.NEIGHBOURS, key, near):
+                images = np.load(self.store.path(Kind.NEIGHBOURS, key) / CLOSEST_FILE)
+                save_grid(images, cell.data.spec.levels, near, columns=len(images) // 2)
             curve = make_folder(self.directory / "curves") / f"{name}.csv"
             fit = cell.source.fit if isinstance(cell.source, Trained) else None
             if fit is not None and fit.label == cell.label and self._newer(Kind.WEIGHTS, fit.key, curve):
