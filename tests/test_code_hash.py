@@ -85,7 +85,7 @@ def test_a_constant_from_a_sibling_counts(package):
 
 def test_what_siblings_import_counts():
     names = {f.name for f in files_of(resolve_model("ddim"))}
-    assert names == {"ddim.py", "ddpm.py", "denoising.py", "nets.py", "probability_flow.py"}
+    assert names == {"ddim.py", "ddpm.py", "denoising.py", "nets.py", "portable.py", "probability_flow.py"}
     assert {f.name for f in files_of(resolve_model("cgan"))} == {"cgan.py", "dcgan.py", "gan.py", "nets.py"}
 
 
