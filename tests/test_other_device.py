@@ -97,7 +97,8 @@ def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, mon
         assert (made[torch.float32] > 0) == (device != "cpu")
         assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
         values[device] = {(r.cell, r.metric): r.value for r in result.records if r.status == OK}
-    assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-5, abs=1e-7, nan_ok=True)
+    # weights may differ in their last bits after training, and one pixel then by one grey level
+    assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-3, abs=1e-6, nan_ok=True)
 
 
 def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
