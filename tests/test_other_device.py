@@ -97,8 +97,12 @@ def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, mon
         assert (made[torch.float32] > 0) == (device != "cpu")
         assert [f"{r.cell} {r.metric}: {r.reason}" for r in result.failed] == []
         values[device] = {(r.cell, r.metric): r.value for r in result.records if r.status == OK}
-    # weights may differ in their last bits after training, and one pixel then by one grey level
-    assert values[str(DEVICE)] == pytest.approx(values["cpu"], rel=1e-3, abs=1e-6, nan_ok=True)
+    there, here = values[str(DEVICE)], values["cpu"]
+    assert there.keys() == here.keys()
+    for key in here:
+        # latent_diffusion's first stage sums in another order there: one pixel of 6,400 then differs by one grey level
+        rounding = 1e-3 if key[0].startswith("latent_diffusion/") else 1e-5
+        assert there[key] == pytest.approx(here[key], rel=rounding, abs=1e-7, nan_ok=True), key
 
 
 def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
