@@ -21,6 +21,13 @@ SuitePath = Annotated[
     Path, typer.Argument(metavar="SUITE", help="A file, e.g. suites/digits.yaml, or a shipped suite's name: digits.")
 ]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses the fastest available.")]
+RunDevice = Annotated[
+    str, typer.Option(help="auto, cpu, cuda (all GPUs), cuda:0,2 (these) or mps; auto uses the fastest available.")
+]
+ExecutorName = Annotated[str, typer.Option(help="Where the cells run: local, ray or submitit (docs/scaling.md).")]
+ExecutorOptions = Annotated[
+    list[str] | None, typer.Option("--executor-option", metavar="KEY=VALUE", help="An option of it; repeatable.")
+]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
 
 
@@ -50,9 +57,11 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: reports/<suite>/.")] = None,
     models: Annotated[str, typer.Option(help="Only these labels, separated by commas.")] = "",
     seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
-    device: DeviceName = "auto",
+    device: RunDevice = "auto",
     limit_images: LimitImages = None,
     cell_timeout: Annotated[float | None, typer.Option(min=1, help="Seconds after which a cell fails.")] = None,
+    executor: ExecutorName = "local",
+    executor_option: ExecutorOptions = None,
     download: Download = False,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
@@ -67,6 +76,8 @@ def run(
         device=device,
         limit_images=limit_images,
         cell_timeout=cell_timeout,
+        executor=executor,
+        executor_options=executor_option or (),
     )
     raise typer.Exit(1 if result.failed else 0)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import sysconfig
 import traceback
@@ -28,6 +29,7 @@ KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_"
 # How often an idle OpenMP thread looks for work before it sleeps. libgomp's 300,000 keeps cores from the threads that
 # it waits for; 20,000 is as fast on a quiet machine and up to twice as fast beside others (docs/performance.md).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "20000"}
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 LONGEST_REASON = 300  # characters
 # Words of the allocators' errors: CUDA's and MPS's; torch's and Python's on a CPU; cuBLAS's and cuDNN's.
@@ -39,18 +41,43 @@ PINNED = {
 
 
 def choose_device(name: str) -> str:
-    """The device to use: cpu, cuda or mps; auto takes the fastest available. GenbenchError for one that is missing."""
+    """The device to use: cpu, cuda, cuda:1 or mps; auto takes the fastest available. GenbenchError for another."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = name.split(":")[0]
     if name == "auto":
         return next(kind for kind, here in available.items() if here)
-    if kind not in available:
+    if kind not in available or not re.fullmatch(r"\w+(:\d+)?", name):
         raise GenbenchError(f"--device: found '{name}', allowed: auto, {', '.join(available)}")
     if not available[kind]:
         raise GenbenchError(f"--device: '{name}' is not available here; allowed: auto, cpu")
     return name
+
+
+def choose_gpus(name: str) -> tuple[str, tuple[str, ...]]:
+    """The device of a run, and the GPUs that it uses by the names of CUDA_VISIBLE_DEVICES: of "cuda" all of them, of
+    "cuda:0,2" these, of another device none. GenbenchError for a device that is missing.
+    """
+    kind, _, numbers = name.partition(":")
+    device = choose_device(kind if re.fullmatch(r"cuda:\d+(,\d+)*", name) else name)
+    if device != "cuda":
+        return device, ()
+    gpus = visible_gpus()
+    chosen = [int(number) for number in numbers.split(",") if number] or list(range(len(gpus)))
+    if len(set(chosen)) < len(chosen) or max(chosen) >= len(gpus):
+        allowed = f"different ones of {', '.join(f'cuda:{number}' for number in range(len(gpus)))}"
+        raise GenbenchError(f"--device: found '{name}', allowed: {allowed}")
+    return device, tuple(gpus[number] for number in chosen)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process sees, by the names of CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = [part.strip() for part in os.environ.get(VISIBLE_GPUS, "").split(",") if part.strip()]
+    return names[:count] or [str(number) for number in range(count)]
 
 
 def device_name(device: str | torch.device) -> str:

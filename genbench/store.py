@@ -70,8 +70,8 @@ def default_root() -> Path:
 class Store:
     """The artefact store below one root folder, shared by all suites and safe for several processes."""
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = default_root() if root is None else root
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = default_root() if root is None else Path(root)
 
     def path(self, kind: str, key: str) -> Path:
         """Where the finished artefact is or will be."""

@@ -18,6 +18,7 @@ from genbench.draw.repeats import time_repeats
 from genbench.errors import GenbenchError
 from genbench.nvml import Gpu
 from genbench.records import read_records
+from genbench.runner import executors
 from genbench.runner import run as runner
 from tools.gpu.suites import PoolOfThisProcess
 
@@ -168,7 +169,7 @@ def marks(out):
 
 def test_a_busy_value_is_measured_again_by_the_next_run_and_the_others_are_not(tmp_path, monkeypatch, capsys):
     suite, out = suite_file(tmp_path), tmp_path / "out"
-    monkeypatch.setattr(runner, "Pool", PoolOfThisProcess)
+    monkeypatch.setitem(executors.LAUNCHERS, "local", PoolOfThisProcess)
     monkeypatch.setenv("GENBENCH_BUSY_CORES", "inf")
     monkeypatch.setattr(Meter, "found", lambda meter: "someone computes")
     assert runner.run(suite, out=out, device="cpu").measured == 3

@@ -95,7 +95,7 @@ def test_a_page_that_was_cut_short_is_written_again(files):
 def test_values_stay_until_their_replacements_exist(files, monkeypatch):
     go(files, suite(files, "a"))
     monkeypatch.setenv("GENBENCH_CACHE", str(files / "other-cache"))
-    monkeypatch.setattr("genbench.runner.run.Pool.run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("genbench.runner.pool.Pool.run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         go(files, suite(files, "a"))
     assert all(r.status == "ok" for r in read_records(files / "out" / "records.jsonl") if r.model == "a")

@@ -23,6 +23,7 @@ from genbench.evaluate import score as scoring
 from genbench.metrics.readings import COST
 from genbench.records import OK
 from genbench.registry import MODELS, resolve_model
+from genbench.runner import executors
 from genbench.runner import run as runner
 from genbench.sources.build import build
 from genbench.space import seeded
@@ -57,8 +58,8 @@ class PoolOfThisProcess:
 def one_process(monkeypatch):
     fused = optimizer._get_fused_kernels_supported_devices()
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [*fused, DEVICE.type])
-    monkeypatch.setattr(runner, "Pool", PoolOfThisProcess)
-    monkeypatch.setattr(runner, "choose_device", lambda name: name)
+    monkeypatch.setitem(executors.LAUNCHERS, "local", PoolOfThisProcess)
+    monkeypatch.setattr(executors, "choose_gpus", lambda name: (name, ()))
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from genbench.progress import Progress
-from genbench.runner.pool import Outcome, Pool, Task
+from genbench.runner.launcher import Outcome, Task
+from genbench.runner.pool import Pool
 
 
 def prepare(threads: int) -> None:
@@ -175,3 +176,23 @@ def test_a_time_limit_ends_what_runs_and_what_hangs():
     assert ended["runs"].failure == "it ran for longer than --cell-timeout 12 s"
     assert len(named) > 1
     assert named[-1] == "hangs"
+
+
+def visible(report):
+    start = time.monotonic()
+    time.sleep(0.3)
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), start, time.monotonic()
+
+
+def test_tasks_that_run_at_once_see_different_gpus_and_a_timing_the_first():
+    ended = {}
+    pool = Pool(2, 2, prepare, explain, gpus=("5", "GPU-ab"))
+    tasks = [Task(f"t{i}", visible, ()) for i in range(4)] + [Task("timing", visible, (), alone=True)]
+    pool.run(tasks, lambda task, _: None, lambda task, outcome: ended.update({task.name: outcome.result}))
+    assert ended["timing"][0] == "5"
+    assert {gpu for gpu, _, _ in ended.values()} == {"5", "GPU-ab"}
+    spans = list(ended.values())
+    both = [(a, b) for a in spans for b in spans if a is not b and a[1] < b[2] and b[1] < a[2]]
+    assert both
+    assert all(a[0] != b[0] for a, b in both)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -289,12 +289,13 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
         return record
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> dict[str, Any]:
         measured = measure_metric(metric, inputs, cell.facts_for(planned), inputs.device)
         if measured.status == FAILED or (measured.value is not None and measured.value.busy):
             raise _NotKept(measured)
         value = {"measured": to_plain(measured), "provenance": vars(cell.provenance), "code": cell.source.code}
         (folder / VALUE_FILE).write_text(json.dumps(value))
+        return {"machine": cell.facts.machine} if metric.reads.alone else {}
 
     try:
         inputs.store.kept(Kind.VALUES, planned.key, make)

@@ -7,6 +7,7 @@ from typing import Any
 
 from genbench import metrics
 from genbench.features import FeatureOptions
+from genbench.keys import value_key
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Facts
 from genbench.provenance import Provenance
@@ -32,6 +33,13 @@ class MetricPlan:
     def metric(self) -> Metric:
         """The metric's declaration."""
         return metrics.get(self.source or metric_name(self.name))
+
+
+def planned_key(metric: Metric, facts: Facts, similarity: dict[str, Any]) -> str:
+    """The key of a value; similarity: protocol fields of the distance between images that it reads, {} for none."""
+    depends = {**metric.reads.depends(facts), "similarity": similarity}
+    depends |= {"code": metric.code} if metric.code else {}
+    return value_key(metric.name, metric.version, metric.protocol, depends)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,12 @@ class Cell:
     def samples_key(self) -> str:
         """The key of its images."""
         return self.facts.samples
+
+    def on_machine(self, machine: str) -> Cell:
+        """The cell where its timings are of that machine."""
+        facts = replace(self.facts, machine=machine)
+        planned = tuple(replace(m, key=planned_key(m.metric, facts, m.similarity)) for m in self.metrics)
+        return replace(self, facts=facts, metrics=planned)
 
     def facts_for(self, planned: MetricPlan) -> Facts:
         """The facts that the value of one metric depends on."""

@@ -9,11 +9,10 @@ from typing import Any
 from genbench import data, features, metrics
 from genbench.errors import DataError, GenbenchError
 from genbench.features import FeatureOptions, similarity
-from genbench.keys import value_key
 from genbench.metrics.base import Metric, too_few
 from genbench.metrics.facts import Capabilities, Facts
 from genbench.plan.applies import suite_setting
-from genbench.plan.cells import MetricPlan
+from genbench.plan.cells import MetricPlan, planned_key
 from genbench.records import column_name
 from genbench.registry import short_name
 from genbench.sources.base import DataPlan
@@ -77,9 +76,7 @@ class PlannedView:
     ) -> MetricPlan:
         reason = self._why_not(metric, capabilities) or too_few(metric, counts)
         similar = self._similarity(metric)
-        depends = {**metric.reads.depends(facts), "similarity": similar}
-        depends |= {"code": metric.code} if metric.code else {}
-        key = value_key(metric.name, metric.version, metric.protocol, depends)
+        key = planned_key(metric, facts, similar)
         beside = short_name(self.extractor) if self.several and metric.reads.through_extractor else ""
         return MetricPlan(column_name(metric.name, beside), key, reason, similar, metric.source)
 

@@ -20,11 +20,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
 
 from genbench.errors import Stopped
-from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
+from genbench.machine import KEEPING_MEMORY, SHORT_SPINS, VISIBLE_GPUS
 from genbench.progress import STALL_SECONDS, Progress, request_stop
+from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task
 
 MOST_WORKERS = 8
 GRACE = 1.2  # seconds that workers have to write checkpoints
@@ -32,42 +32,23 @@ TERMINATED = 143
 LOST = 255  # exit code of a worker whose fork server is no more
 
 
-@dataclass(frozen=True)
-class Task:
-    """run(*args, report) in a worker; needs: names of tasks that come first; alone: nothing else runs then."""
-
-    name: str
-    run: Callable[..., Any]
-    args: tuple[Any, ...]
-    needs: frozenset[str] = frozenset()
-    alone: bool = False
-    first: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended: its result, or why it failed."""
-
-    result: Any = None
-    failure: str = ""
-
-
 @dataclass
 class _Running:
     task: Task
     process: BaseProcess
     connection: Connection
-    threads: int
+    gpu: str
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     progressed: float = field(default_factory=time.monotonic)
 
 
 @dataclass
-class Pool:
-    """Runs tasks with at most `workers` at a time; explain turns an exception into a sentence.
+class Pool(Launcher):
+    """Processes of this machine: at most `workers` tasks at a time; explain turns an exception into a sentence.
 
     threads: of each worker, a fixed number, because it changes trained weights. Timings use all `cores`.
+    gpus: CUDA's names of the GPUs, of which each task sees one, and a timing the first; as many as workers.
     limit: seconds after which a task fails. quiet: seconds without progress after which on_stall is told.
     """
 
@@ -77,29 +58,28 @@ class Pool:
     explain: Callable[[BaseException], str]
     preload: tuple[str, ...] = ()
     threads: int = 1
+    gpus: tuple[str, ...] = ()
     limit: float | None = None
     quiet: float = STALL_SECONDS
     on_stall: Callable[[Task, float], None] = lambda task, seconds: None
     running: dict[str, _Running] = field(default_factory=dict)
-    ended: dict[str, Outcome] = field(default_factory=dict)
 
-    def run(
-        self,
-        tasks: Iterable[Task],
-        on_progress: Callable[[Task, Progress], None],
-        on_end: Callable[[Task, Outcome], None],
-    ) -> None:
-        """Runs all tasks; a task whose need failed ends with that failure. An interrupt kills the running ones."""
-        waiting = sorted(tasks, key=lambda t: -t.first)
-        unknown = {need for t in waiting for need in t.needs} - {t.name for t in waiting}
-        assert not unknown, f"tasks need unknown tasks: {unknown}"
+    def run(self, tasks: Iterable[Task], on_progress: OnProgress, on_end: OnEnd) -> None:
+        """As Launcher; an interrupt kills the running tasks."""
+        queue = Queue(tasks)
+
+        def end(task: Task, outcome: Outcome) -> None:
+            queue.end(task, outcome)
+            on_end(task, outcome)
+
         context = _context(self.preload)
         try:
-            while waiting or self.running:
-                waiting = self._drop_hopeless(waiting, on_end)
-                waiting = self._start(waiting, context)
-                self._listen(on_progress, on_end)
-                self._watch(on_end)
+            while not queue.done:
+                queue.end_hopeless(on_end)
+                for task in queue.start(self.workers):
+                    self._launch(task, self.cores if task.alone else self.threads, context)
+                self._listen(on_progress, end)
+                self._watch(end)
         finally:
             self._stop_workers()
 
@@ -114,7 +94,7 @@ class Pool:
         if self.running:
             _kill_server()  # it would hold standard output for a while, for which `genbench run | tee` waits
 
-    def _watch(self, on_end: Callable[[Task, Outcome], None]) -> None:
+    def _watch(self, on_end: OnEnd) -> None:
         """Names tasks without progress, and ends those that run for longer than the limit."""
         now = time.monotonic()
         for entry in list(self.running.values()):
@@ -126,38 +106,25 @@ class Pool:
                 entry.heard = now
                 self.on_stall(entry.task, self.quiet)
 
-    def _end(self, entry: _Running, outcome: Outcome, on_end: Callable[[Task, Outcome], None]) -> None:
+    def _end(self, entry: _Running, outcome: Outcome, on_end: OnEnd) -> None:
         del self.running[entry.task.name]
-        self.ended[entry.task.name] = outcome
         on_end(entry.task, outcome)
-
-    def _drop_hopeless(self, waiting: list[Task], on_end: Callable[[Task, Outcome], None]) -> list[Task]:
-        failed = {name for name, outcome in self.ended.items() if outcome.failure}
-        for task in [t for t in waiting if t.needs & failed]:
-            reason = self.ended[min(task.needs & failed)].failure
-            self.ended[task.name] = Outcome(failure=reason)
-            on_end(task, self.ended[task.name])
-        return [t for t in waiting if t.name not in self.ended]
-
-    def _start(self, waiting: list[Task], context: BaseContext) -> list[Task]:
-        ready = [t for t in waiting if t.needs <= self.ended.keys() and not t.alone]
-        if not ready and not self.running:
-            ready = [t for t in waiting if t.needs <= self.ended.keys()][:1]
-        chosen = ready[: max(0, self.workers - len(self.running))]
-        for task in chosen:
-            self._launch(task, self.cores if task.alone else self.threads, context)
-        return [t for t in waiting if t not in chosen]
 
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, task, threads, self.prepare, self.explain)
+        gpu = self._free_gpu()
+        arguments = (theirs, task, threads, gpu, self.prepare, self.explain)
         process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         with _without_main():
             process.start()
         theirs.close()
-        self.running[task.name] = _Running(task, process, ours, threads)
+        self.running[task.name] = _Running(task, process, ours, gpu)
 
-    def _listen(self, on_progress: Callable[[Task, Progress], None], on_end: Callable[[Task, Outcome], None]) -> None:
+    def _free_gpu(self) -> str:
+        used = {entry.gpu for entry in self.running.values()}
+        return next((gpu for gpu in self.gpus if gpu not in used), "")
+
+    def _listen(self, on_progress: OnProgress, on_end: OnEnd) -> None:
         connections = {r.connection: r for r in self.running.values()}
         for connection in wait(list(connections), timeout=0.5):
             entry = connections[connection]  # type: ignore[index]
@@ -250,12 +217,15 @@ def _work(
     connection: Connection,
     task: Task,
     threads: int,
+    gpu: str,
     prepare: Callable[[int], None],
     explain: Callable[[BaseException], str],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: request_stop())
     threading.Thread(target=_end_with_the_run, daemon=True).start()
+    if gpu:
+        os.environ[VISIBLE_GPUS] = gpu  # before this process first uses CUDA
     prepare(threads)
 
     def report(progress: Progress) -> None:
@@ -284,6 +254,10 @@ def _end_with_the_run() -> None:
         os._exit(1)
 
 
-def worker_count(device_type: str, cores: int) -> int:
-    """Number of parallel workers: one on an accelerator, else one for each core, at most MOST_WORKERS."""
+def worker_count(device_type: str, cores: int, gpus: int = 0) -> int:
+    """Number of parallel workers: one for each GPU, one on another accelerator, else one for each core, at most
+    MOST_WORKERS.
+    """
+    if gpus:
+        return gpus
     return 1 if device_type != "cpu" else min(cores, MOST_WORKERS)

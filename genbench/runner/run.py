@@ -6,22 +6,17 @@ import sys
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from genbench import data
 from genbench.evaluate.cell import failed_record, stored_record
 from genbench.machine import (
-    choose_device,
-    cores_available,
     device_name,
     environment_facts,
-    explain,
-    threads_allowed,
     timing_machine,
-    use_threads,
+    visible_gpus,
 )
 from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
@@ -29,9 +24,11 @@ from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
 from genbench.registry import short_name
 from genbench.report.result import Result
+from genbench.runner.executors import Execution, LaunchRequest, choose_execution, make_launcher
 from genbench.runner.folder import ResultFolder
-from genbench.runner.pool import Outcome, Pool, Task, worker_count
+from genbench.runner.launcher import Outcome, Task
 from genbench.runner.tasks import evaluate_task, train_task
+from genbench.runner.timed import on_timed_machine
 from genbench.screen import Screen
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
@@ -49,33 +46,48 @@ def run(
     device: str = "auto",
     limit_images: int | None = None,
     cell_timeout: float | None = None,
+    executor: str = "local",
+    executor_options: Collection[str] = (),
     screen: Screen | None = None,
 ) -> Result:
     """Runs or continues a suite and writes its folder (default `reports/<suite>/`); finished work is never repeated.
 
     suite: a Suite, the path of a YAML file, or the name of a shipped suite. models, seeds: only these. device: auto,
-    cpu, cuda or mps. limit_images: cap on budgets, samples and held-out images, to try a suite out. cell_timeout:
-    seconds after which a training or evaluation fails. Raises GenbenchError for a wrong suite or argument; a failure
-    during the run becomes a record.
+    cpu, cuda (all GPUs of this machine), cuda:0,2 (these) or mps. limit_images: cap on budgets, samples and held-out
+    images, to try a suite out. cell_timeout: seconds after which a training or evaluation fails. executor: where it
+    runs: local, ray or submitit; executor_options: KEY=VALUE of it (docs/scaling.md). Raises GenbenchError for a wrong
+    suite or argument; a failure during the run becomes a record.
 
         result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
         table = result.leaderboard[["model", "fid", "bits_per_dim"]]
     """
     suite = suite if isinstance(suite, Suite) else read_suite(suite)
-    device = choose_device(device)
-    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=timing_machine(device))
+    execution = choose_execution(executor, device, executor_options)
+    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=_machine(execution))
     directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
     store = Store()
     with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
-        return _Run(plan, store, ResultFolder(directory, plan, store), device, shown, cell_timeout).go()
+        needed = (module for each in plan.datasets for module in data.imports(each.entry))
+        modules = ("genbench.runner.tasks", *needed)
+        launch = LaunchRequest(execution, modules, directory, cell_timeout, partial(_stalled, shown))
+        return _Run(plan, store, ResultFolder(directory, plan, store), launch, shown).go()
+
+
+def _machine(execution: Execution) -> str:
+    """The machine of timings; "" where it is not known before they run."""
+    if not execution.here:
+        return ""
+    number = visible_gpus().index(execution.gpus[0]) if execution.gpus else None
+    return timing_machine(execution.device if number is None else f"{execution.device}:{number}")
+
+
+def _stalled(screen: Screen, task: Task, seconds: float) -> None:
+    screen.say(f"{task.name}: no progress for {duration(seconds)}; --cell-timeout SECONDS ends it", "yellow")
 
 
 class _Run:
-    def __init__(
-        self, plan: Plan, store: Store, folder: ResultFolder, device: str, screen: Screen, limit: float | None
-    ) -> None:
-        self.limit = limit
-        self.plan, self.store, self.folder, self.device, self.screen = plan, store, folder, device, screen
+    def __init__(self, plan: Plan, store: Store, folder: ResultFolder, launch: LaunchRequest, screen: Screen) -> None:
+        self.plan, self.store, self.folder, self.launch, self.screen = plan, store, folder, launch, screen
         self.records: dict[tuple[str, str], Record] = {}
         self.measured = 0
 
@@ -108,7 +120,7 @@ class _Run:
         users = sum(c.source.weights_key == fit.key for c in self.plan.cells)
         plan = next(plan for plan in self.plan.datasets if plan.fingerprint == fit.fingerprint)
         name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
-        return Task(name, train_task, (fit, plan, self.store.root, self.device), first=10 * users)
+        return Task(name, train_task, (fit, plan, str(self.store.root), self.launch.execution.device), first=10 * users)
 
     def _shown(self, label: str, plan: DataPlan) -> str:
         """A row on the screen: with its dataset where the suite has several."""
@@ -118,7 +130,7 @@ class _Run:
         several = len({other.extractor for other in self.plan.cells}) > 1 and not alone
         step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
         name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
-        arguments = (cell, alone, self.store.root, self.device)
+        arguments = (cell, alone, str(self.store.root), self.launch.execution.device)
         return Task(name, evaluate_task, arguments, needs, alone=alone, first=5 if cell.source.weights_key else 1)
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
@@ -126,26 +138,19 @@ class _Run:
         return [m for m in absent if m.metric.reads.alone == alone]
 
     def _collect_stored(self) -> None:
-        for cell in self.plan.cells:
+        for planned_cell in self.plan.cells:
+            cell = planned_cell
+            if not self.launch.execution.here:
+                cell = on_timed_machine(cell, self.folder.earlier, self.store)
             for planned in cell.metrics:
                 record = self.folder.known(cell, stored_record(cell, planned, self.store), planned.name)
                 if record is not None:
                     self.records[cell.id, planned.name] = record
 
     def _work(self, tasks: list[Task]) -> None:
-        cores, preload = (
-            cores_available(),
-            ("genbench.runner.tasks", *(module for plan in self.plan.datasets for module in data.imports(plan.entry))),
-        )
-        pool = Pool(
-            worker_count(torch.device(self.device).type, cores), threads_allowed(), use_threads, explain, preload
-        )
-        pool.limit, pool.on_stall = self.limit, self._stalled
         self.screen.expect(len(tasks))
-        pool.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
-
-    def _stalled(self, task: Task, seconds: float) -> None:
-        self.screen.say(f"{task.name}: no progress for {duration(seconds)}; --cell-timeout SECONDS ends it", "yellow")
+        launcher = make_launcher(self.launch)
+        launcher.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
     def _ended(self, task: Task, outcome: Outcome) -> None:
         if task.run is train_task:
@@ -161,9 +166,12 @@ class _Run:
         self.screen.end(task.name, bad[0].reason if bad else _headline(fresh), bool(bad))
 
     def _facts(self, seconds: float) -> dict[str, Any]:
-        """What environment.json holds: the machine, how long the run took, and the command if it was run as one."""
-        facts = environment_facts() | {"device": device_name(self.device), "machine": timing_machine(self.device)}
-        facts |= {"seconds": round(seconds, 1), "command": command_line(sys.argv)}
+        """What environment.json holds: the machine if it is this one, the run's duration, and its command."""
+        execution, facts = self.launch.execution, environment_facts()
+        if execution.here:
+            device = execution.device
+            facts |= {"device": device_name(device), "machine": timing_machine(device)}
+        facts |= {"executor": execution.executor, "seconds": round(seconds, 1), "command": command_line(sys.argv)}
         return facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
 
     def _show_end(self, result: Result, seconds: float) -> None:

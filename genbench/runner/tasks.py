@@ -1,10 +1,13 @@
-"""The tasks of worker processes: one training, or the metrics of one cell."""
+"""The tasks of workers: one training, or the metrics of one cell.
+
+A worker may be on another machine than the command: it finds its own device where the command names none, and its own
+machine is in the keys of timings.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from genbench.evaluate.cell import evaluate
+from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.progress import Report
 from genbench.records import Record
@@ -14,14 +17,20 @@ from genbench.store import Store
 from genbench.text import duration
 
 
-def train_task(fit: Fit, plan: DataPlan, root: Path, device: str, report: Report) -> str:
-    """Trains; returns a line for the screen. root: the store's folder."""
-    meta = fit.run(plan, Store(root), device, report)
+def train_task(fit: Fit, plan: DataPlan, location: str, device: str, report: Report) -> str:
+    """Trains; returns a line for the screen. location: of the store."""
+    meta = fit.run(plan, Store(location), _own(device), report)
     time = f"{meta['images']:,} images in {duration(meta['seconds'])}"
     busy = f"busy: {meta['busy']}" if meta.get("busy") else ""
     return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
 
 
-def evaluate_task(cell: Cell, alone: bool, root: Path, device: str, report: Report) -> list[Record]:
+def evaluate_task(cell: Cell, alone: bool, location: str, device: str, report: Report) -> list[Record]:
     """Measures the cell's metrics that do (alone) or do not time the machine."""
-    return evaluate(cell, alone, Store(root), device, report)
+    device = _own(device)
+    timed = cell.on_machine(timing_machine(device)) if alone else cell
+    return evaluate(timed, alone, Store(location), device, report)
+
+
+def _own(device: str) -> str:
+    return choose_device(device) if device == "auto" else device

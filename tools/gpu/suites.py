@@ -60,12 +60,12 @@ def run_here(
 ) -> tuple[Values, list[str]]:
     """Runs a suite in this process; its values, and what failed. around: entered for the time of the run."""
     import genbench
-    from genbench.runner import run as runner
+    from genbench.runner import executors
     from genbench.screen import Screen
 
     with (
         patch.dict(os.environ, GENBENCH_CACHE=str(store)),
-        patch.object(runner, "Pool", PoolOfThisProcess),
+        patch.dict(executors.LAUNCHERS, local=PoolOfThisProcess),
         around(),
         Screen() as screen,
     ):
