@@ -6,6 +6,10 @@ decoder, ...) is an abstract base class; a model declares it by inheriting, and 
 
 Shapes: B images, C channels, H height, W width. Pixels are uint8 grey-level indices 0 .. levels-1; model inputs and
 samples are floats in [-1, 1] (`genbench.space` converts).
+
+A training may divide each batch among processes. A loss that is a mean over images needs no change for that, nor does
+batch normalisation of torch.nn or F. Where images of a batch depend on each other in another way, a model asks for what
+the other processes have with across_processes, own_rows and mean_across_processes (genbench.processes.group).
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ from torch import Generator, Tensor, nn
 
 from genbench.errors import ModelError
 from genbench.options import NoOptions, check_options, check_values
+from genbench.processes.group import across_processes as across_processes
+from genbench.processes.group import mean_across_processes as mean_across_processes
+from genbench.processes.group import own_rows as own_rows
 
 Count = Annotated[int, Ge(1)]
 Weight = Annotated[float, Ge(0)]
@@ -300,7 +307,10 @@ class Model(Draws):
         return {"all": list(self.parameters())}
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
-        """Data-dependent initialisation, called once with the first batch before the first step; default: nothing."""
+        """Data-dependent initialisation, called once with the first batch before the first step; default: nothing.
+
+        Always with the whole batch: where several processes train, each of them calls it with the same images.
+        """
 
     def settle(self, gen: Generator) -> None:
         """Called once after training with the averaged weights, e.g. to measure batch statistics; default: nothing."""

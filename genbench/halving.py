@@ -11,14 +11,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Generator
 
 from genbench.errors import CellFailure
 from genbench.machine import out_of_memory
+from genbench.processes.noise import RowsOf, RowsOfNoise
 
 NO_ROWS = "out of memory, and the batch cannot be divided: its random numbers are not a row for each image"
 FEW = 3  # images of the test, as one batch and as parts of 2 and 1
@@ -81,7 +81,7 @@ def in_parts(compute: Callable[[int, int], Result], n: int, size: int, gen: Gene
     state, results, draws = gen.get_state(), [], list[int | None]()
     for start in range(0, n, size):
         gen.set_state(state)
-        with _RowsOfNoise(start, min(n, start + size), n, draws):
+        with _PartOfNoise(start, min(n, start + size), n, draws):
             results.append(compute(start, min(n, start + size)))
     return results
 
@@ -91,55 +91,30 @@ def tolerance(device: torch.device, precision: str) -> float:
     return TOLERANCE if device.type == "cpu" and precision == "fp32" else COARSE
 
 
-class _RowsOfNoise(TorchDispatchMode):
-    """Operations with a generator whose first axis has the length of the part draw for all n images; rows are kept.
+class _PartOfNoise(RowsOfNoise):
+    """Numbers whose first axis has the length of the part are of its images.
 
-    draws: what the first part finds of each such operation in turn: None for numbers of the part's images, else the
-    first axis of numbers that all images share. Raises CellFailure where a later part finds something else.
+    draws: what the first part finds of each operation with a generator in turn: None for numbers of the part's images,
+    else the first axis of numbers that all images share. Raises CellFailure where a later part finds something else.
     """
+
+    no_rows = NO_ROWS
 
     def __init__(self, start: int, stop: int, n: int, draws: list[int | None]) -> None:
         super().__init__()
         self.start, self.stop, self.n, self.draws = start, stop, n, draws
         self.first, self.count = start == 0, 0
 
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The rows start..stop of what the operation gives for n images."""
-        kwargs = kwargs or {}
-        if not isinstance(kwargs.get("generator"), Generator):
-            return op(*args, **kwargs)
-        sized = next((i for i, a in enumerate(args) if isinstance(a, Tensor | list | tuple)), None)
-        if not self._are_of_images(args[0] if sized is None else _first_axis(args[sized])):
-            return op(*args, **kwargs)
-        if sized is None:
-            raise CellFailure(NO_ROWS)
-        enlarged = [self._enlarged(a) if i == sized or isinstance(a, Tensor) else a for i, a in enumerate(args)]
-        rows = op(*enlarged, **kwargs)[self.start : self.stop]
-        return args[sized].copy_(rows) if op._schema.name.endswith("_") else rows.clone()
-
-    def _are_of_images(self, axis: int) -> bool:
-        length = self.stop - self.start
+    def rows_of(self, shape: Sequence[int]) -> RowsOf | None:
+        """As draws says."""
+        length, axis = self.stop - self.start, shape[0] if shape else 0
         if self.first:
             self.draws.append(None if axis == length else axis)
         known = self.draws[self.count : self.count + 1]  # [] for more numbers than in the first part
         self.count += 1
         if known not in ([None], [axis]) or (known == [None] and axis != length):
             raise CellFailure(NO_ROWS)
-        return known == [None]
-
-    def _enlarged(self, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return [self.n, *value[1:]]
-        if value.shape[:1] != (self.stop - self.start,):
-            return value
-        whole = value[:1].repeat(self.n, *[1] * (value.ndim - 1))
-        whole[self.start : self.stop] = value
-        return whole
-
-
-def _first_axis(value: Tensor | Sequence[int]) -> int:
-    shape = value.shape if isinstance(value, Tensor) else value
-    return shape[0] if shape else 0
+        return RowsOf(0, self.start, self.stop, self.n) if known == [None] else None
 
 
 def holds(divisible: Callable[[], bool]) -> bool:

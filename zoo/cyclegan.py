@@ -34,7 +34,20 @@ import torch
 from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, Count, DataSpec, Loss, Model, Recipe, Stage, Translates, Weight
+from genbench.contract import (
+    Batch,
+    Condition,
+    Count,
+    DataSpec,
+    Loss,
+    Model,
+    Recipe,
+    Stage,
+    Translates,
+    Weight,
+    across_processes,
+    own_rows,
+)
 from genbench.errors import ModelError
 from zoo.nets import halvings
 
@@ -99,7 +112,8 @@ class Pool(nn.Module):
             return images
         slots = torch.randint(self.size, (len(images), 1), generator=gen, device=images.device)
         swap = torch.rand(len(images), 1, generator=gen, device=images.device) < 0.5
-        return torch.cat([self._exchange(*new) for new in zip(images.detach().split(1), slots, swap, strict=True)])
+        images, slots, swap = (across_processes(rows) for rows in (images.detach(), slots, swap))
+        return own_rows(torch.cat([self._exchange(*new) for new in zip(images.split(1), slots, swap, strict=True)]))
 
     def _exchange(self, image: Tensor, slot: Tensor, swap: Tensor) -> Tensor:
         filling = self.filled < self.size

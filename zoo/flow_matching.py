@@ -41,7 +41,19 @@ from annotated_types import Ge, Lt
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, Count, DataSpec, LikelihoodEstimate, Loss, Model, Recipe, Steps
+from genbench.contract import (
+    Batch,
+    Condition,
+    Count,
+    DataSpec,
+    LikelihoodEstimate,
+    Loss,
+    Model,
+    Recipe,
+    Steps,
+    across_processes,
+    own_rows,
+)
 from genbench.space import seeded, to_device
 from zoo.denoising import Denoiser, Line, gaussian_noise, q_sample, run
 from zoo.nets import UNetSizes, short_recipe, usual_sizes
@@ -123,7 +135,7 @@ class FlowMatching(Model, Steps, LikelihoodEstimate):
         t = torch.rand(len(batch.x), generator=gen, device=gen.device)
         noise = gaussian_noise(batch.x.shape, gen)
         if self.config.pairing == "optimal":
-            noise = closest_noise(batch.x, noise)
+            noise = own_rows(closest_noise(across_processes(batch.x), across_processes(noise)))
         scales = self.line.scales(t)
         velocity = self.network(q_sample(batch.x, noise, *scales), t, gen if self.training else None)
         error = (velocity - self.line.kind.target(batch.x, noise, *scales)).square().mean()

@@ -64,6 +64,8 @@ from genbench.contract import (
     Steps,
     TextConditional,
     Weight,
+    across_processes,
+    mean_across_processes,
 )
 from genbench.errors import ModelError
 from genbench.space import to_device
@@ -160,9 +162,10 @@ def feature_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
 
 def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tensor:
     """Lambda (VQGAN, eq. 7): the ratio of the two losses' gradient norms at `weight`, a scalar without gradient."""
-    (of_reconstruction,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
-    (of_adversarial,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
-    return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()
+    losses = reconstruction, adversarial
+    gradients = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in losses)
+    of_reconstruction, of_adversarial = (mean_across_processes(gradient).norm() for gradient in gradients)
+    return (of_reconstruction / (of_adversarial + 1e-4)).clamp(0, 1e4).detach()
 
 
 # ---- diffusion of latents ---------------------------------------------------------------------------------------
@@ -337,7 +340,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         with torch.no_grad():
             z = self.draw_code(batch.x, gen)
             if step == 0 and self.training:
-                self.scale.copy_(1 / z.std())
+                self.scale.copy_(1 / across_processes(z).std())
             z = z * self.scale
         t = torch.randint(self.config.steps, (len(z),), generator=gen, device=gen.device)
         noise, scales = gaussian_noise(z.shape, gen), [v[t].view(-1, 1, 1, 1) for v in (self.signal, self.spread)]

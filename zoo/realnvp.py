@@ -59,6 +59,7 @@ from genbench.contract import (
     Loss,
     Model,
     Recipe,
+    mean_across_processes,
 )
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
@@ -179,7 +180,9 @@ class BatchNorm(Layer):
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and variance; also updates the running averages."""
-        mean, var = x.mean(0, keepdim=True), x.var(0, keepdim=True, unbiased=False)
+        own = x.mean(0, keepdim=True)
+        mean = mean_across_processes(own)
+        var = mean_across_processes(x.var(0, keepdim=True, unbiased=False) + (own - mean).square())
         self.mean.lerp_(mean.detach(), self.momentum)
         self.var.lerp_(var.detach(), self.momentum)
         return mean, var

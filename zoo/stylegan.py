@@ -38,7 +38,22 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Share, Stage, Weight
+from genbench.contract import (
+    Batch,
+    Condition,
+    Count,
+    DataSpec,
+    Decodes,
+    Loss,
+    Model,
+    Recipe,
+    Share,
+    Stage,
+    Weight,
+    across_processes,
+    mean_across_processes,
+    own_rows,
+)
 from zoo.gan import GENERATOR_LOSSES, cross_entropy
 from zoo.stylegan_layers import EqualConv, EqualLinear, Way, activate, blur, conv, upsample
 
@@ -113,11 +128,13 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
     The group size is the largest divisor of B up to `group`; in P (section 3) the group is the whole batch.
     """
-    n = max(k for k in range(1, group + 1) if len(x) % k == 0)
-    groups = x.unflatten(0, (n, -1))  # image i is in group i mod B / n
+    batch = across_processes(x)
+    n = max(k for k in range(1, group + 1) if len(batch) % k == 0)
+    groups = batch.unflatten(0, (n, -1))  # image i is in group i mod B / n
     variance = (groups - groups.mean(0)).square().mean(0)
     deviation = (variance + EPSILON).sqrt().mean((1, 2, 3))  # (B / n,)
-    return torch.cat([x, deviation.repeat(n)[:, None, None, None].expand(-1, 1, *x.shape[2:])], dim=1)
+    own = own_rows(deviation.repeat(n))
+    return torch.cat([x, own[:, None, None, None].expand(-1, 1, *x.shape[2:])], dim=1)
 
 
 def r1_penalty(logits: Tensor, x: Tensor, gamma: float) -> Tensor:
@@ -361,7 +378,7 @@ class StyleGAN(Model, Decodes):
             return Loss(total, terms)
         w = self.mixed_styles(max(1, n // c.path_shrink), gen)
         lengths = path_lengths(self.synthesis(w, gen), w, gen)
-        mean = torch.lerp(self.path_mean, lengths.detach().mean(), c.path_decay)
+        mean = torch.lerp(self.path_mean, mean_across_processes(lengths.detach().mean()), c.path_decay)
         if self.training:
             self.path_mean.copy_(mean)
         terms["path"] = (lengths - mean).square().mean()
@@ -375,7 +392,7 @@ class StyleGAN(Model, Decodes):
         layers = self.synthesis.styles
         w = self.mapping(self.noise(n, gen))
         if track:
-            self.style_mean.lerp_(w.detach().mean(0), 1 - self.config.style_decay)
+            self.style_mean.lerp_(mean_across_processes(w.detach().mean(0)), 1 - self.config.style_decay)
         w = w[:, None].expand(-1, layers, -1)
         if self.config.mixing == 0:
             return w

@@ -15,17 +15,19 @@ from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, ModelError
 from genbench.keys import weights_key
 from genbench.machine import made_with
-from genbench.progress import Report, StallWatch
+from genbench.processes.group import Processes
+from genbench.progress import Report, StallWatch, silent
 from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource
 from genbench.sources.read_files import hashes
 from genbench.sources.tryout import try_out
 from genbench.store import Kind, Store
+from genbench.team import SOLO, Team
 from genbench.text import cell_text
 from genbench.train.batches import Batches
 from genbench.train.doubts import loss_doubts
-from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, fit
+from genbench.train.loop import TRAIN_VERSION, CurvePoint, FitOptions, Fitted, fit
 
 WEIGHTS_FILE, CURVES_FILE = "model.safetensors", "curves.csv"
 
@@ -58,23 +60,26 @@ class Fit:
             **hashes(self.network.files),
         )  # fmt: skip
 
-    def run(self, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
-        """Trains and stores the weights and loss curves, unless they are in the store; returns their meta."""
+    def run(self, plan: DataPlan, store: Store, device: str, report: Report, team: Team = SOLO) -> dict[str, Any]:
+        """Trains and stores the weights and loss curves, unless they are in the store; returns their meta.
+
+        team: the processes that train together.
+        """
 
         def make(folder: Path) -> dict[str, Any]:
-            return self._train(folder, plan, store, device, report)
+            return self._train(folder, plan, store, device, report, team)
 
         store.kept(Kind.WEIGHTS, self.key, make)
         return store.meta(Kind.WEIGHTS, self.key)
 
-    def _train(self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report) -> dict[str, Any]:
+    def _train(
+        self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report, team: Team
+    ) -> dict[str, Any]:
         try_out(self.network.build(plan, self.seed).to(device), plan, self.recipe.batch, self.precision)
-        watch, model = StallWatch(report), self.network.build(plan, self.seed).to(device)
-        assert isinstance(model, Model)
-        batches = self._batches(data.load(plan.entry, plan.folder), device)
-        options = FitOptions(self.images, self.seed, self.precision, self.compile)
-        meter = meter_for(model.device, 0.0, torch.get_num_threads())
-        fitted = fit(model, batches, self.recipe, options, store.scratch(Kind.WEIGHTS, self.key), watch)
+        watch, scratch = StallWatch(report), store.scratch(Kind.WEIGHTS, self.key)
+        meter = meter_for(torch.device(device), 0.0, torch.get_num_threads())
+        with team.call(_train_too, self, plan, device) as group:
+            model, fitted = self._fitted(plan, group.device(device), group, scratch, watch)
         write_weights(model, folder / WEIGHTS_FILE)
         write_curves(folder / CURVES_FILE, fitted.curves)
         meta = {"label": self.label, "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds}
@@ -82,13 +87,28 @@ class Fit:
         meta["warnings"] = [*self.doubts, *loss_doubts(model, fitted.curves), *watch.stalls]
         meta |= {"note": fitted.note} if fitted.note else {}
         meta |= {"at_once": fitted.at_once} if fitted.at_once else {}
+        meta |= {"processes": team.size} if team.size > 1 else {}
         return meta | made_with(device) | {"config": asdict(model.config), "recipe": asdict(self.recipe)}
+
+    def _fitted(
+        self, plan: DataPlan, device: str, group: Processes, scratch: Path | None, report: Report
+    ) -> tuple[Model, Fitted]:
+        model = self.network.build(plan, self.seed).to(device)
+        assert isinstance(model, Model)
+        batches = self._batches(data.load(plan.entry, plan.folder), device)
+        options = FitOptions(self.images, self.seed, self.precision, self.compile)
+        return model, fit(model, batches, self.recipe, options, scratch, report, group)
 
     def _batches(self, dataset: data.Dataset, device: str) -> Batches:
         train, source = dataset.train, dataset.source
         other = None if source is None else source.train.pixels
         levels, flip = dataset.spec.levels, self.recipe.flip
         return Batches(train.pixels, train.labels, levels, self.seed, flip, dataset.texts(train), other, device)
+
+
+def _train_too(group: Processes, fit: Fit, plan: DataPlan, device: str) -> None:
+    """What a member of the team does while process 0 trains."""
+    fit._fitted(plan, group.device(device), group, None, silent)
 
 
 def write_curves(path: Path, points: list[CurvePoint]) -> None:
@@ -131,7 +151,8 @@ class Trained(NetworkSource):
         """That of NetworkSource, with the averaging of weights, the images seen, and the hardware of the training."""
         meta = opened.store.meta(Kind.WEIGHTS, self.fit.key)
         trained = {"ema": self.fit.recipe.ema, "images_seen": meta["images"]}
-        return super().protocol(opened) | trained | {"trained_with": {k: meta[k] for k in ("device", "torch")}}
+        made = {name: meta[name] for name in ("device", "torch", "processes") if name in meta}
+        return super().protocol(opened) | trained | {"trained_with": made}
 
 
 @dataclass(frozen=True)

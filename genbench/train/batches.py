@@ -14,6 +14,8 @@ from genbench.contract import Batch
 from genbench.keys import stream_seed
 from genbench.space import seeded, to_device, to_unit_range
 
+ALL = slice(None)
+
 
 class Batches:
     """An endless shuffled stream: each epoch is a permutation that depends on (seed, epoch) alone.
@@ -43,27 +45,30 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._order_there = self._order
 
-    def next(self, size: int, gen: Generator) -> Batch:
-        """The next `size` images; gen decides which are mirrored when flip is on."""
-        here, index = self._indices(size)
+    def next(self, size: int, gen: Generator, rows: slice = ALL) -> Batch:
+        """The next `size` images; gen decides which are mirrored when flip is on.
+
+        rows: of these images, the ones that are returned; neither the stream nor gen depends on it.
+        """
+        here, index = (numbers[rows] for numbers in self._indices(size))
         chosen = self.pixels[index if self.pixels.device == self.device else here]
-        pixels = self._mirrored(to_device(chosen, self.device), gen)
+        pixels = self._mirrored(to_device(chosen, self.device), size, gen, rows)
         labels = None if self.labels is None else self.labels[index]
         texts = None if self.texts is None else tuple(self.texts[i] for i in here.tolist())
-        return Batch(to_unit_range(pixels, self.levels), pixels, labels, texts, self._sources(size, gen))
+        return Batch(to_unit_range(pixels, self.levels), pixels, labels, texts, self._sources(size, gen, rows))
 
-    def _mirrored(self, pixels: Tensor, gen: Generator) -> Tensor:
+    def _mirrored(self, pixels: Tensor, size: int, gen: Generator, rows: slice) -> Tensor:
         if not self.flip:
             return pixels
-        mirrored = torch.rand(len(pixels), 1, 1, 1, generator=gen, device=gen.device) < 0.5
+        mirrored = torch.rand(size, 1, 1, 1, generator=gen, device=gen.device)[rows] < 0.5
         return torch.where(mirrored.to(pixels.device), pixels.flip(3), pixels)
 
-    def _sources(self, size: int, gen: Generator) -> Tensor | None:
+    def _sources(self, size: int, gen: Generator, rows: slice) -> Tensor | None:
         if self.source is None:
             return None
-        index = torch.randint(len(self.source), (size,), generator=gen, device=gen.device)
+        index = torch.randint(len(self.source), (size,), generator=gen, device=gen.device)[rows]
         chosen = to_device(self.source[index.to(self.source.device)], self.device)
-        return to_unit_range(self._mirrored(chosen, gen), self.levels)
+        return to_unit_range(self._mirrored(chosen, size, gen, rows), self.levels)
 
     def _indices(self, size: int) -> tuple[Tensor, Tensor]:
         """The numbers (size,) of the next images, on the CPU and on the device."""

@@ -1,4 +1,6 @@
-"""Gradients of the players' losses, for a whole batch or, where memory does not suffice for it, for its parts."""
+"""Gradients of the players' losses: for a whole batch, for its parts where memory does not suffice for it, or for this
+process's rows of it together with other processes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,9 @@ from genbench import returned
 from genbench.contract import Batch, Loss, Model
 from genbench.errors import CellFailure
 from genbench.halving import FEW, AtOnce, holds, in_parts, tolerance
+from genbench.machine import out_of_memory
+from genbench.processes.group import ALONE, Processes
+from genbench.train.synchronised import one_batch
 
 
 class Gradients:
@@ -18,10 +23,18 @@ class Gradients:
 
     A batch is divided only where the gradient is a mean over its images: that is tested with a few of them, again
     whenever the loss has other terms, and in every step where it names no terms. tell: is told what was halved.
+    group: the processes that have the other rows of a batch; their parts are not divided further.
     """
 
-    def __init__(self, model: Model, players: dict[str, list[nn.Parameter]], gen: Generator, precision: str) -> None:
-        self.model, self.players, self.gen, self.precision = model, players, gen, precision
+    def __init__(
+        self,
+        model: Model,
+        players: dict[str, list[nn.Parameter]],
+        gen: Generator,
+        precision: str,
+        group: Processes = ALONE,
+    ) -> None:
+        self.model, self.players, self.gen, self.precision, self.group = model, players, gen, precision, group
         self.tell: Callable[[str], None] = lambda text: None
         self._sizes: dict[str, AtOnce] = {}
         self._tested: set[tuple[str, ...]] = set()
@@ -40,7 +53,12 @@ class Gradients:
         self._sizes = {name: AtOnce(self._told, size) for name, size in state.items()}
 
     def compute(self, batch: Batch, player: str, stage: str, step: int) -> Loss:
-        """Puts the gradient of the player's loss into its parameters. Raises CellFailure as halving.AtOnce.run."""
+        """Puts the gradient of the player's loss into its parameters. Raises CellFailure as halving.AtOnce.run.
+
+        With several processes, batch has this process's rows; gradient and loss are those of the whole batch.
+        """
+        if not self.group.alone:
+            return self._together(batch, player, step)
         turn = f"{stage}/{player}"
         sizes = self._sizes.setdefault(turn, AtOnce(self._told))
         loss = sizes.run(
@@ -50,6 +68,20 @@ class Gradients:
             self._require_a_mean(batch.rows(0, min(FEW, len(batch))), player, step, len(batch))
             self._tested.add((turn, *loss.terms))
         return loss
+
+    def _together(self, rows: Batch, player: str, step: int) -> Loss:
+        try:
+            with one_batch(self.group, len(rows)):
+                loss = self._differentiate(rows, player, step, len(rows))
+        except Exception as error:
+            if reason := out_of_memory(error):
+                advice = "use more processes or a smaller batch"
+                raise CellFailure(f"{reason}; with {len(rows)} images in each process: {advice}") from None
+            raise
+        names, gradients = list(loss.terms), [p.grad for p in self.players[player] if p.grad is not None]
+        values = [value.detach().clone() for value in (loss.total, *loss.terms.values())]
+        self.group.average_([*gradients, *values])
+        return Loss(values[0], dict(zip(names, values[1:], strict=True)))
 
     def _told(self, text: str) -> None:
         self.tell(text)

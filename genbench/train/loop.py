@@ -3,6 +3,10 @@
 The budget is images seen, so that families are compared at equal data. A checkpoint holds all that the rest of the
 run depends on: on a CPU, an interrupted and continued run gives the same weights as an uninterrupted one. A step never
 waits for the device (tests/test_waits.py); only points of the curves and checkpoints do.
+
+Several processes train one model: each has the rows of every batch that are its own, and the same weights. Up to
+rounding, the losses and weights are those of one process, whatever the number of processes; a checkpoint is written by
+the first of them and contains nothing that depends on their number.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure, Stopped
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
+from genbench.processes.group import ALONE, Processes
 from genbench.progress import Progress, Report, Throttle, noting, silent, stop_requested
 from genbench.space import seeded
-from genbench.train.batches import Batches
+from genbench.train.batches import ALL, Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 from genbench.train.gradients import Gradients
@@ -84,21 +89,24 @@ def fit(
     options: FitOptions,
     scratch: Path | None = None,
     report: Report = silent,
+    group: Processes = ALONE,
 ) -> Fitted:
     """Trains the model in place and leaves it in eval mode with its averaged weights.
 
-    scratch: a folder for checkpoints; a checkpoint found there is continued. Raises CellFailure when a loss is not
+    scratch: a folder for checkpoints; a checkpoint found there is continued. group: the processes that train the model
+    together; the first of them keeps checkpoints, reports and has the result. Raises CellFailure when a loss is not
     finite, naming the player, term and step, and when the trained weights are not finite.
     """
     model.to(model.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.compile:
         for child in model.children():
             child.compile()
-    training = Training(model, batches, recipe, options)
-    if scratch is not None:
-        training.resume(scratch / "checkpoint.pt")
+    training = Training(model, batches, recipe, options, group)
+    training.resume(None if scratch is None else scratch / "checkpoint.pt")
     with tensor_cores(model.device):
         training.run(scratch, report)
+    if group.rank:
+        return training.fitted
     training.average.copy_to(model)
     returned.weights(model, "after training")
     model.settle(seeded(stream_seed(options.seed, "settle"), model.device))
@@ -145,9 +153,17 @@ def _settings_in_effect() -> dict[str, Any]:
 
 
 class Training:
-    """The state of a training run and its loop."""
+    """The state of a training run and its loop, in one process or in each of a group."""
 
-    def __init__(self, model: Model, batches: Batches, recipe: Recipe, options: FitOptions) -> None:
+    def __init__(
+        self, model: Model, batches: Batches, recipe: Recipe, options: FitOptions, group: Processes = ALONE
+    ) -> None:
+        """Raises CellFailure for a batch that the processes cannot share equally, and for compiling in several."""
+        if recipe.batch % group.size:
+            raise CellFailure(f"train.batch: found {recipe.batch}, allowed: a multiple of the {group.size} processes")
+        if options.compile and not group.alone:
+            raise CellFailure(f"compile: found true, allowed: false with {group.size} processes")
+        self.group = group
         self.model, self.batches, self.recipe, self.options = model, batches, recipe, options
         self.gen = seeded(stream_seed(options.seed, "train"), model.device)
         self.fitted = Fitted()
@@ -161,7 +177,7 @@ class Training:
         self.total_images = recipe.batch * sum(k * s.batches for k, s in zip(lengths, model.stages, strict=True))
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.gradients = Gradients(model, self.players, self.gen, options.precision)
+        self.gradients = Gradients(model, self.players, self.gen, options.precision, group)
 
     @property
     def total_steps(self) -> int:
@@ -198,10 +214,7 @@ class Training:
         """Every player's turn, on one batch unless a player has a second turn."""
         stage_index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
         stage_step = self.fitted.steps - ([0, *self.stage_ends][stage_index])
-        batch, moved = self.next_batch(), set[str]()
-        if self.fitted.steps == 0:
-            self.model.prepare(batch, self.gen)
-            self.average = MovingAverage(self.model, self.recipe.ema)
+        batch, moved = self.first_batch() if self.fitted.steps == 0 else self.next_batch(), set[str]()
         for player in self.model.stages[stage_index].turns:
             batch = self.next_batch() if player in moved else batch
             moved.add(player)
@@ -209,10 +222,22 @@ class Training:
         self.average.update(self.model, self.fitted.steps)
         self.fitted.steps += 1
 
-    def next_batch(self) -> Batch:
-        """The next images, in the layout that convolutions are fastest in; counted as seen."""
-        batch = self.batches.next(self.recipe.batch, self.gen)
-        self.fitted.images += len(batch)
+    def first_batch(self) -> Batch:
+        """The first images, with which the model is prepared: in every process with those of the whole batch."""
+        batch = self.next_batch(ALL)
+        self.model.prepare(batch, self.gen)
+        self.group.agree([*self.model.parameters(), *self.model.buffers()])
+        self.average = MovingAverage(self.model, self.recipe.ema)
+        return batch if self.group.alone else batch.rows(*self.group.rows(len(batch)))
+
+    def next_batch(self, rows: slice | None = None) -> Batch:
+        """The next images, in the layout that convolutions are fastest in; the whole batch is counted as seen.
+
+        rows: which of them; None: this process's.
+        """
+        rows = slice(*self.group.rows(self.recipe.batch)) if rows is None else rows
+        batch = self.batches.next(self.recipe.batch, self.gen, rows)
+        self.fitted.images += self.recipe.batch
         x, source = batch.x, batch.source
         source = None if source is None else source.contiguous(memory_format=torch.channels_last)
         return replace(batch, x=x.contiguous(memory_format=torch.channels_last), source=source)
@@ -258,14 +283,10 @@ class Training:
         self.flush()
         write_checkpoint(path, self.state())
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path | None) -> None:
         """Continues from the state of a checkpoint, if there is one; a damaged one is deleted and noted."""
-        if not path.is_file():
-            return
-        state = read_checkpoint(path, self.model.device)
+        state = self.group.from_first(None if path is None else self._read(path))
         if state is None:
-            path.unlink()
-            self.fitted.note = "its checkpoint was damaged, so that it was trained from the start"
             return
         self.model.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
@@ -276,6 +297,15 @@ class Training:
         points = [CurvePoint(*point) for point in state["curves"]]
         self.fitted = Fitted(state["steps"], state["images"], state["seconds"], points)
         self.gradients.load(state.get("at_once", {}))
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        if not path.is_file():
+            return None
+        state = read_checkpoint(path, self.model.device if self.group.alone else torch.device("cpu"))
+        if state is None:
+            path.unlink()
+            self.fitted.note = "its checkpoint was damaged, so that it was trained from the start"
+        return state
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and plain data."""

@@ -1,0 +1,3 @@
+"""Several processes that compute one batch together, each of them consecutive rows of it."""
+
+from __future__ import annotations

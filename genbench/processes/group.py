@@ -1,0 +1,152 @@
+"""The processes that compute a batch together: operations over all of them, and what a model may ask of the others.
+
+Of a batch of B images, process r of N has the rows r B/N .. (r + 1) B/N. The objective is the mean over the processes
+of the losses that they return, so that a loss that is a mean over images needs no change. A model whose images depend
+on each other in training asks for what the other processes have:
+
+    across_processes(x)        the rows of the whole batch
+    own_rows(x)                of rows of the whole batch those of this process
+    mean_across_processes(x)   the mean over the processes of a tensor, such as a mean over this process's rows
+
+All of them are differentiable, any number of times, and return their argument where there is one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Process `rank` of `size` processes, which are torch.distributed's default group if there are several.
+
+    local_rank: its number among those of its machine. Every process must call the same operations in the same order.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one process."""
+        return self.size == 1
+
+    def device(self, name: str) -> str:
+        """The device of this process: of several GPUs the one with its number."""
+        return f"cuda:{self.local_rank}" if name == "cuda" and not self.alone else name
+
+    def rows(self, n: int) -> tuple[int, int]:
+        """Start and end of this process's rows among n."""
+        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+
+    @torch.no_grad()
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by their means over the processes: one message for each type of number."""
+        for kind in dict.fromkeys(t.dtype for t in tensors if not self.alone):
+            same = [t for t in tensors if t.dtype == kind]
+            message = torch.cat([t.flatten() for t in same])
+            dist.all_reduce(message)
+            parts = message.div_(self.size).split([t.numel() for t in same])
+            for tensor, part in zip(same, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    @torch.no_grad()
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by those of process 0."""
+        for tensor in tensors if not self.alone else ():
+            message = tensor.contiguous()
+            dist.broadcast(message, 0)
+            tensor.copy_(message)
+
+    def from_first(self, value: Any) -> Any:
+        """Plain data and tensors that process 0 has; what the others give is not used."""
+        values = [value]
+        if not self.alone:
+            dist.broadcast_object_list(values, 0)
+        return values[0]
+
+    def collected(self, value: Any) -> list[Any]:
+        """What each process gives, in the order of their numbers."""
+        values = [value] * self.size
+        if not self.alone:
+            dist.all_gather_object(values, value)
+        return values
+
+
+ALONE = Processes()
+_current = [ALONE]
+
+
+@contextmanager
+def together(group: Processes) -> Iterator[None]:
+    """While it is open, the functions below ask the other processes of the group."""
+    _current.append(group)
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+def across_processes(rows: Tensor) -> Tensor:
+    """The rows (B, ...) of the whole batch, of which this process has `rows` (B / N, ...)."""
+    group = _current[-1]
+    if group.alone:
+        return rows
+    if rows.dtype == torch.bool:  # which gloo does not send
+        return across_processes(rows.to(torch.uint8)).bool()
+    gathered: Tensor = _Gather.apply(rows, group)
+    return gathered
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """The rows of this process (B / N, ...) of those (B, ...) of the whole batch."""
+    start, stop = _current[-1].rows(len(rows))
+    return rows if _current[-1].alone else rows[start:stop]
+
+
+def mean_across_processes(values: Tensor) -> Tensor:
+    """The mean over the processes of a tensor that has the same shape in each of them."""
+    group = _current[-1]
+    if group.alone:
+        return values
+    total: Tensor = _Sum.apply(values)
+    return total / group.size
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Its gradient is the sum over the processes of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Sum.apply(gradients[0])
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes. The gradient of a process's rows is summed over the processes, which all use them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: Processes) -> Tensor:
+        ctx.group, message = group, rows.detach().contiguous()
+        parts = [torch.empty_like(message) for _ in range(group.size)]
+        dist.all_gather(parts, message)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        total = _Sum.apply(gradients[0])
+        start, stop = ctx.group.rows(len(total))
+        return total[start:stop], None

@@ -1,0 +1,122 @@
+"""A training on several processes gives the losses and weights of one process, and continues with another number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parallel_trainings import die, fail, state_of, train_too, trained, training
+
+from genbench.errors import CellFailure, GenbenchError
+from genbench.processes.group import Processes, across_processes, mean_across_processes, own_rows
+from genbench.processes.noise import NoiseOfTheBatch
+from genbench.registry import MODELS
+from genbench.space import seeded
+from genbench.team import Team
+from genbench.train.loop import Training
+
+GAP = 1e-9  # of weights in float64 after a few steps; what is more than rounding moves them by 1e-4 and more
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with Team(2, "cpu") as team:
+        yield team
+
+
+@pytest.fixture(scope="module")
+def four():
+    with Team(4, "cpu") as team:
+        yield team
+
+
+def together(team: Team, name: str, steps: int | None = None) -> Training:
+    with team.call(train_too, name, steps) as group:
+        return trained(name, group, None, steps)
+
+
+def assert_equal_up_to_rounding(one: Training, other: Training) -> None:
+    points = [[(p.stage, p.step, p.images, p.name) for p in run.fitted.curves] for run in (one, other)]
+    assert points[0] == points[1]
+    curves = [[p.value for p in run.fitted.curves] for run in (one, other)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-6)  # loss terms are logged in float32
+    states = state_of(one), state_of(other)
+    gaps = {name: float((value - states[1][name]).abs().max()) for name, value in states[0].items()}
+    assert {name: gap for name, gap in gaps.items() if gap > GAP} == {}
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan"])
+def test_two_processes_train_as_one_does(pair, name):
+    assert_equal_up_to_rounding(trained(name), together(pair, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS.built_in)
+@pytest.mark.parametrize("team", ["pair", "four"])
+def test_every_model_trains_on_two_and_four_processes_as_on_one(request, team, name):
+    assert_equal_up_to_rounding(trained(name), together(request.getfixturevalue(team), name))
+
+
+def test_a_training_continues_with_another_number_of_processes(pair, tmp_path):
+    whole, path = trained("dcgan"), tmp_path / "checkpoint.pt"
+    together(pair, "dcgan", 3).checkpoint(path)
+    assert_equal_up_to_rounding(whole, trained("dcgan", start=path))
+    trained("dcgan", steps=2).checkpoint(path)
+    with pair.call(train_too, "dcgan") as group:
+        assert_equal_up_to_rounding(whole, trained("dcgan", group, path))
+
+
+def draws(n: int, gen: torch.Generator) -> list[torch.Tensor]:
+    """Random numbers in the ways of models: by shape, on the second axis, of every second image, in place, shared."""
+    return [
+        torch.randn(n, 3, generator=gen),
+        torch.randint(17, (n,), generator=gen),
+        torch.randn((2, n), generator=gen).T,
+        torch.rand(n // 2, 5, generator=gen).repeat_interleave(2, 0),
+        torch.empty(n, 3).normal_(generator=gen),
+        torch.bernoulli(torch.full((n, 3), 0.4), generator=gen),
+        torch.rand(1, 5, generator=gen).expand(n, 5),
+        torch.rand((), generator=gen).expand(n),
+    ]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_each_process_receives_its_rows_of_the_random_numbers(size):
+    one, n = seeded(3), 24
+    whole = draws(n, one)
+    for rank in range(size):
+        gen, (start, stop) = seeded(3), Processes(rank, size).rows(n)
+        with NoiseOfTheBatch(start, stop, n):
+            part = draws(stop - start, gen)
+        assert all(torch.equal(mine, all_[start:stop]) for mine, all_ in zip(part, whole, strict=True))
+        assert torch.equal(gen.get_state(), one.get_state())
+
+
+def test_a_permutation_of_the_batch_is_refused():
+    with NoiseOfTheBatch(0, 4, 8), pytest.raises(CellFailure, match="cannot be divided among processes"):
+        torch.randperm(4, generator=seeded(0))
+
+
+def test_alone_a_model_receives_what_it_asks_with():
+    x = torch.rand(3, 2)
+    assert across_processes(x) is own_rows(x) is mean_across_processes(x) is x
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused():
+    with pytest.raises(CellFailure, match=r"^train\.batch: found 16, allowed: a multiple of the 3 processes$"):
+        training("gan", Processes(0, 3))
+
+
+def test_processes_need_a_device_that_they_can_exchange_tensors_of():
+    with pytest.raises(GenbenchError, match="found 2 with device mps, allowed: 1, or more on cpu and cuda"):
+        Team(2, "mps")
+
+
+def test_the_reason_of_a_member_is_that_of_the_call(pair):
+    with pytest.raises(CellFailure, match=r"^no images \(in process 1 of 2\)$"), pair.call(fail, "no images"):
+        pass
+
+
+def test_a_member_that_dies_fails_the_call():
+    with Team(2, "cpu") as team, pytest.raises(CellFailure, match=r"process 1 of 2 died \(exit code -9\)"):  # noqa: SIM117
+        with team.call(die) as group:
+            group.collected(0)
