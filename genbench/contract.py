@@ -143,8 +143,8 @@ class Recipe:
     """How a model is optimised by default; a suite's `train:` overrides single fields.
 
     lr: Adam step size. lrs: step sizes of single players, where they differ. betas: Adam's. batch: images per step.
-    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0 at the end of the budget), or "linear" (constant
-    for half of the budget, then linearly to 0).
+    warmup: steps of linear warm-up. decay: "constant", "cosine" (to 0), or "linear" (constant for half of the steps,
+    then linearly to 0). Both begin anew with each stage and end with it.
     clip: largest global gradient norm, 0 for none. weight_decay: decoupled. ema: decay of the weights' moving average,
     0 for none, warmed up as min(ema, (1 + step) / (10 + step)). flip: mirror images at random.
     images: images seen in the whole training when the suite sets no budget.

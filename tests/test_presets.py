@@ -10,7 +10,7 @@ from genbench.commands.plan import describe_plan
 from genbench.contract import Recipe, Stage
 from genbench.plan.planner import make_plan
 from genbench.suite.schema import Suite, read_suite
-from genbench.train.presets import chosen_preset, fitted_recipe, steps_of
+from genbench.train.presets import chosen_preset, fitted_recipe, stage_lengths
 
 PAPER = Recipe(batch=100, warmup=5_000, ema=0.9999, decay="cosine", images=100_000_000)
 FIT = (Stage("fit", turns=("all",)),)
@@ -24,9 +24,12 @@ def test_a_short_training_has_a_short_warm_up_and_average():
     assert fitted_recipe(PAPER, 100, FIT).ema == 0  # one step: the weights themselves
 
 
-def test_steps_are_those_of_all_stages_and_turns():
+def test_steps_follow_from_shares_and_turns_and_the_shortest_stage_decides():
     two = (Stage("a", ("d", "d", "g"), share=0.25), Stage("b", ("g",), share=0.75))
-    assert steps_of(replace(PAPER, batch=10), 4_000, two) == 50 + 300
+    recipe = replace(PAPER, batch=10)
+    assert stage_lengths(recipe, 4_000, two) == [50, 300]
+    assert fitted_recipe(recipe, 4_000, two).ema == pytest.approx(1 - 1 / 5)
+    assert fitted_recipe(recipe, 4_000, two).warmup == 2
 
 
 @pytest.mark.parametrize(

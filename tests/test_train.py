@@ -171,7 +171,7 @@ def test_buffers_keep_their_last_value_and_are_not_averaged():
     assert model.asked.item() == 10  # two steps of two players, six of one
     assert model.weight.item() == pytest.approx(-0.7, rel=1e-4)  # before the last of eight steps of -0.1
     average, weight = 0.0, 0.0
-    for step in range(8):
+    for step in (0, 1, 0, 1, 2, 3, 4, 5):  # of a stage of two steps and one of six
         weight -= 0.1
         average += (1 - (1 + step) / (10 + step)) * (weight - average)
     assert model.b.item() == pytest.approx(average, rel=1e-4)
@@ -183,26 +183,30 @@ def test_the_average_starts_from_prepared_weights():
     assert model.b.item() == 5.0
 
 
-def test_learning_rate_stays_for_half_the_steps_and_falls_to_0_in_the_other():
-    training = Training(toys.TwoPlayers(SPEC), batches(), Recipe(lr=1.0, batch=10, decay="linear"), FitOptions(400, 0))
-    rates = []
-    for step in (0, 20, 30, 39):
-        training.fitted.steps = step
-        rates.append(training.learning_rate("a"))
-    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.05], abs=1e-12)
-
-
-def test_learning_rate_warms_up_and_follows_the_cosine():
-    recipe = Recipe(lr=1.0, lrs=(("b", 0.5),), batch=10, warmup=4, decay="cosine")
+def rates_of(recipe, steps, player="a"):
+    """The step sizes at some steps of a training with a stage of 10 steps and one of 30."""
     training = Training(toys.TwoPlayers(SPEC), batches(), recipe, FitOptions(images=400, seed=0))
     rates = []
-    for step in range(40):
+    for step in steps:
         training.fitted.steps = step
-        rates.append(training.learning_rate("a"))
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[20] == pytest.approx(0.5)
-    assert rates[39] == pytest.approx(0.5 * (1 + math.cos(math.pi * 39 / 40)))
-    assert training.learning_rate("b") == pytest.approx(rates[39] / 2)
+        rates.append(training.learning_rate(player))
+    return rates
+
+
+def test_learning_rate_stays_for_half_of_each_stage_and_falls_to_0_in_the_other():
+    recipe = Recipe(lr=1.0, batch=10, decay="linear")
+    assert rates_of(recipe, (0, 5, 9)) == pytest.approx([1.0, 1.0, 0.2], abs=1e-12)
+    assert rates_of(recipe, (10, 25, 30, 39)) == pytest.approx([1.0, 1.0, 2 / 3, 2 / 30], abs=1e-12)
+
+
+def test_learning_rate_warms_up_and_follows_the_cosine_in_each_stage():
+    recipe = Recipe(lr=1.0, lrs=(("b", 0.5),), batch=10, warmup=4, decay="cosine")
+    first, second = rates_of(recipe, range(10)), rates_of(recipe, range(10, 40))
+    assert first[:4] == second[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert [first[5], second[15]] == pytest.approx([0.5, 0.5])
+    assert first[9] == pytest.approx(0.5 * (1 + math.cos(math.pi * 9 / 10)))
+    assert second[29] == pytest.approx(0.5 * (1 + math.cos(math.pi * 29 / 30)))
+    assert rates_of(recipe, [39], player="b") == pytest.approx([second[29] / 2])
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for():

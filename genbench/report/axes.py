@@ -29,28 +29,46 @@ class Axis:
         return round(min(1.0, max(0.0, (at - self.first) / (self.last - self.first))), 4)
 
 
+@dataclass(frozen=True)
+class Span:
+    """A value with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def span(entry: Entry) -> Span:
+    """What an entry with a value says."""
+    return Span(entry.number, entry.low, entry.high)
+
+
 def axis(board: Board, column: Column) -> Axis | None:
-    """The scale of a metric's models and of held-out real images; None without a value."""
-    entries = [e for row in board.rows if (e := row.entries.get(column.metric)) is not None and e.ok]
-    models = [r.entries[column.metric] for r in board.models if column.metric in r.entries]
-    values = [e.number for e in models if e.ok] or [e.number for e in entries]
-    if not values:
-        return None
+    """The scale of a metric's models, or without any of the scale rows; None without a value."""
+    having = [row for row in board.rows if column.metric in row.entries and row.entries[column.metric].ok]
+    rows = [row for row in having if row.is_model] or having
+    return scale(column.metric, [span(row.entries[column.metric]) for row in rows]) if rows else None
+
+
+def scale(metric: str, spans: Sequence[Span]) -> Axis:
+    """The scale on which these spans, at least one, can be shown."""
+    values = [r.value for r in spans]
     logarithmic = min(values) > 0 and max(values) / min(values) >= LOG_RATIO
-    ends = _with_intervals([e for e in models if e.ok] or entries, values, logarithmic)
+    ends = _with_intervals(spans, logarithmic)
     first, last = min(ends), max(ends)
     if first == last:
         first, last = first - (abs(first) / 2 or 0.5), last + (abs(last) / 2 or 0.5)
     pad = MARGIN * (last - first)
-    return Axis(column.metric, first - pad, last + pad, logarithmic, _ticks(first - pad, last + pad, logarithmic))
+    return Axis(metric, first - pad, last + pad, logarithmic, _ticks(first - pad, last + pad, logarithmic))
 
 
-def _with_intervals(entries: Sequence[Entry], values: Sequence[float], logarithmic: bool) -> list[float]:
+def _with_intervals(spans: Sequence[Span], logarithmic: bool) -> list[float]:
     """The transformed values, and the ends of their intervals as far as those do not take most of the scale."""
-    inner = [_transformed(v, logarithmic) for v in values]
+    inner = [_transformed(r.value, logarithmic) for r in spans]
     room = 0.5 * (max(inner) - min(inner)) or math.inf
     low, high = min(inner) - room, max(inner) + room
-    reached = [_transformed(end, logarithmic) for e in entries for end in (e.low, e.high) if end > 0 or not logarithmic]
+    ends = [end for r in spans for end in (r.low, r.high) if end > 0 or not logarithmic]
+    reached = [_transformed(end, logarithmic) for end in ends]
     return [*inner, *(min(high, max(low, end)) for end in reached)]
 
 

@@ -41,6 +41,12 @@ class Folder:
         """By label, the label of the row whose weights it draws with."""
         return {label: str(e["weights_of"]) for label, e in self.entries.items() if e.get("weights_of")}
 
+    def trained_as(self, label: str) -> str:
+        """The label of the row whose training a row uses, its own for most."""
+        while label in self.weights_of and self.weights_of[label] != label:
+            label = self.weights_of[label]
+        return label
+
     @cached_property
     def claims(self) -> list[Claim]:
         """The published figures, under the names of the rows on the page."""
@@ -136,16 +142,44 @@ def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:
     return clashing
 
 
+def home_of(folders: Iterable[Folder], shown: str, dataset: str) -> tuple[Folder, str] | None:
+    """The first folder that a row of the page is from, and its label there."""
+    for folder in folders:
+        label = folder.label(shown, dataset)
+        if label is not None:
+            return folder, label
+    return None
+
+
 def suite_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The models of a suite by label; {} where there is no such file or it is no suite."""
+    """The models of a suite by label; {} where there is no such file or it is no suite.
+
+    The rows of a grid over options of the sampler alone name the first of them as `weights_of`.
+    """
     from genbench.errors import SuiteError
-    from genbench.registry import short_name
 
     try:
         models = (read_source(path).data or {}).get("models", []) if path.is_file() else []
-        return {str(m.get("label") or short_name(m["name"])): m for m in models}
+        entries = {label: entry for model in models for label, entry in _rows(model)}
+        return {label: _named(entry, entries) for label, entry in entries.items()}
     except (SuiteError, AttributeError, KeyError, TypeError):
         return {}
+
+
+def _rows(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    from genbench.registry import short_name
+    from genbench.suite.grid import combinations
+
+    label, grid = str(entry.get("label") or short_name(entry["name"])), entry.get("grid") or {}
+    labels = [row for row, _ in combinations(label, grid)]
+    shared = len(labels) > 1 and all(key.startswith("sampler.") for key in grid)
+    return [(row, entry | {"weights_of": labels[0]} if shared and row != labels[0] else entry) for row in labels]
+
+
+def _named(entry: dict[str, Any], entries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The entry with the model's name, which one that uses another row's weights may leave out."""
+    owner = entries.get(entry.get("weights_of", ""), {})
+    return {**entry, "name": owner["name"]} if "name" not in entry and "name" in owner else entry
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from genbench.report.cards import SCALE_ROWS_SHOWN, Card, Picture, card, legend
 from genbench.report.citation import bibtex
 from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Verdict, verdicts
 from genbench.report.curves import panels
+from genbench.report.effort import SHAPES, Effort, effort
 from genbench.report.finding import HELD_OUT, champions, finding, held_out_row, strip_heads
-from genbench.report.folders import Folder, all_claims
+from genbench.report.folders import Folder, all_claims, home_of
 from genbench.report.groups import grouped
 from genbench.report.guard import listed
 from genbench.report.metric_help import metric_help, plain
@@ -73,6 +74,14 @@ def plot_file(plot: Plot) -> str:
     return page_templates().get_template("plot_file.svg.j2").render(plot=plot, css=css, family_class=family_class)
 
 
+def effort_file(curves: Effort) -> str:
+    """The panels of quality against the cost of drawing as one SVG file, with light and dark colours."""
+    from markupsafe import Markup
+
+    css = Markup(template_text("plot.css"))
+    return page_templates().get_template("effort_file.svg.j2").render(effort=curves, css=css, shapes=SHAPES)
+
+
 def template_text(name: str) -> str:
     """A file of the templates as it is."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")
@@ -95,7 +104,7 @@ def _data_uri(path: Path, kind: str) -> str:
 
 
 def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[str, Any]:
-    homes = {row.model: _home(row, folders) for row in board.rows}
+    homes = {row.model: home_of(folders, row.model, row.dataset) for row in board.rows}
     tiles = {kind: _tiles(board, folders, homes, kind) for kind in ("samples", "neighbours")}
     judged = verdicts(board, all_claims(folders))
     groups = [(column, group) for group, members in grouped(board.columns).items() for column in members]
@@ -108,12 +117,14 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
         "finding": finding(board),
         "champions": [(c, thumbnails.get(c.row.model, ""), anchor("model", number, c.row.model)) for c in found],
         "strip": strip_heads(found),
+        "effort": effort(board, folders),
         "plot": quality_cost(board, held_out_row(board)),
         "family_class": family_class,
         "shape": family_shape,
         "links": {row.model: anchor("model", number, row.model) for row in board.models},
         "table": table_view(board, number, thumbnails),
         "notes": list(tables.general_notes(board)),
+        "shapes": SHAPES,
         "failed": _failed(board),
         "help": [metric_help(board, column, number, group) for column, group in groups],
         "cards": _cards(board, folders, homes, tiles, judged, number),
@@ -121,15 +132,6 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
         "claim_cells": tables.claim_cells,
         "claim_class": claim_class,
     }
-
-
-def _home(row: Row, folders: Sequence[Folder]) -> tuple[Folder, str] | None:
-    """The first folder that a row is from, and its label there."""
-    for folder in folders:
-        label = folder.label(row.model, row.dataset)
-        if label is not None:
-            return folder, label
-    return None
 
 
 Homes = Mapping[str, tuple[Folder, str] | None]
@@ -165,7 +167,7 @@ def _cards(
         entry = home[0].entries.get(home[1]) if home and row.is_model else None
         about = about_model(str(entry["name"]), home[0].directory) if home and entry and "name" in entry else None
         curves = (
-            panels(home[0].curves.get(home[0].file_name(home[0].weights_of.get(home[1], home[1]), row.dataset), {}))
+            panels(home[0].curves.get(home[0].file_name(home[0].trained_as(home[1]), row.dataset), {}))
             if home and row.is_model
             else []
         )

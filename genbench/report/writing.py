@@ -9,9 +9,10 @@ from genbench.files import write_text
 from genbench.records import slug
 from genbench.report.aggregate import Board, flat
 from genbench.report.data_files import scores, write_frame
+from genbench.report.effort import effort
 from genbench.report.finding import held_out_row
 from genbench.report.folders import Folder, all_claims
-from genbench.report.html import page, plot_file
+from genbench.report.html import effort_file, page, plot_file
 from genbench.report.latex import latex
 from genbench.report.markdown import markdown
 from genbench.report.parts import check_columns
@@ -33,7 +34,7 @@ def write_report(
         "leaderboard.html": page(folders, boards, data[0], inputs),
         "leaderboard.md": markdown(boards, all_claims(folders), columns),
         "leaderboard.tex": latex(boards, columns),
-        **_plots(boards),
+        **_plots(boards, folders),
     }
     for name, text in texts.items():
         (target / name).parent.mkdir(exist_ok=True)
@@ -42,12 +43,13 @@ def write_report(
     return [page_file, *data, *others]
 
 
-def _plots(boards: Sequence[Board]) -> dict[str, str]:
-    """The plots of quality against cost as SVG files, by name."""
-    drawn = {board.dataset: quality_cost(board, held_out_row(board)) for board in boards}
-    several = len(boards) > 1
-    return {
-        f"figures/quality-cost{f'-{slug(dataset)}' if several else ''}.svg": plot_file(plot)
-        for dataset, plot in drawn.items()
-        if plot is not None
-    }
+def _plots(boards: Sequence[Board], folders: Sequence[Folder]) -> dict[str, str]:
+    """The plots as SVG files, by name: quality against cost, and curves of the rows that share a training."""
+    files = {}
+    for board in boards:
+        end = f"-{slug(board.dataset)}" if len(boards) > 1 else ""
+        if plot := quality_cost(board, held_out_row(board)):
+            files[f"figures/quality-cost{end}.svg"] = plot_file(plot)
+        if curves := effort(board, folders):
+            files[f"figures/effort{end}.svg"] = effort_file(curves)
+    return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,17 +37,25 @@ def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry]) -> ModelEntry:
 def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry]:
     if not entry.grid:
         return [entry]
-    combinations = itertools.product(*entry.grid.values())
-    return [_row(entry, dict(zip(entry.grid, values, strict=True)), suite, number) for values in combinations]
+    return [_row(entry, label, values, suite, number) for label, values in combinations(entry.label, entry.grid)]
 
 
-def _row(entry: ModelEntry, values: dict[str, Any], suite: SuiteFields, number: int) -> ModelEntry:
+def combinations(label: str, grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The label and the values of each row of a grid; label: of its entry."""
+    rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return [("-".join([label, *(_shown(key, value) for key, value in row.items())]), row) for row in rows]
+
+
+def _shown(key: str, value: Any) -> str:
+    return f"{key.partition('.')[2]}{NOT_IN_LABELS.sub('_', str(value))}"
+
+
+def _row(entry: ModelEntry, label: str, values: dict[str, Any], suite: SuiteFields, number: int) -> ModelEntry:
     fields = entry.model_dump(exclude_unset=True, exclude={"grid"})
     for key, value in values.items():
         part, _, option = key.partition(".")
         fields[part] = {**(fields.get(part) or {}), option: value}
-    shown = (f"{key.partition('.')[2]}{NOT_IN_LABELS.sub('_', str(value))}" for key, value in values.items())
-    fields["label"] = "-".join([entry.label, *shown])
+    fields["label"] = label
     try:
         return ModelEntry.model_validate(fields)
     except ValidationError as error:

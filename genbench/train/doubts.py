@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from genbench.contract import Model, Recipe, Stage
 from genbench.train.loop import CurvePoint
-from genbench.train.presets import steps_of
+from genbench.train.presets import stage_lengths
 
 WARM_SHARE = 0.5  # of the training: more of it at a lowered step size is worth a warning
 FEWEST_POINTS = 10
@@ -18,8 +18,8 @@ FEWEST_POINTS = 10
 
 def budget_doubts(recipe: Recipe, images: int, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Warnings about a budget of images: shorter than the warm-up or than what the moving average spans."""
-    steps = steps_of(recipe, images, stages)
-    trained = f"the training has {steps:,} steps"
+    steps = min(stage_lengths(recipe, images, stages))
+    trained = f"{'the training' if len(stages) == 1 else 'its shortest stage'} has {steps:,} steps"
     doubts = []
     if recipe.warmup >= steps:
         doubts.append(f"{trained}, all within the warm-up of {recipe.warmup:,}: its step size was never reached")

@@ -35,8 +35,9 @@ from genbench.train.batches import ALL, Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 from genbench.train.gradients import Gradients
+from genbench.train.presets import stage_lengths
 
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 CURVE_POINTS = 200
 REPORT_SECONDS = 0.5
 CHECKPOINT_SECONDS = 2.0
@@ -170,9 +171,7 @@ class Training:
         self.players = returned.players(model)
         self.optimisers = {name: self._optimiser(parameters) for name, parameters in self.players.items()}
         self.average = MovingAverage(model, recipe.ema)
-        shares = sum(stage.share for stage in model.stages)
-        images = [options.images * stage.share / shares for stage in model.stages]
-        lengths = [math.ceil(n / recipe.batch / s.batches) for n, s in zip(images, model.stages, strict=True)]
+        lengths = stage_lengths(recipe, options.images, model.stages)
         self.stage_ends = _ends(lengths)
         self.total_images = recipe.batch * sum(k * s.batches for k, s in zip(lengths, model.stages, strict=True))
         self.sums: dict[str, Tensor] = {}
@@ -183,6 +182,12 @@ class Training:
     def total_steps(self) -> int:
         """Steps of all stages together."""
         return self.stage_ends[-1]
+
+    @property
+    def stage_step(self) -> tuple[int, int]:
+        """The stage of the next step, and how many of its steps have been made."""
+        index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
+        return index, self.fitted.steps - [0, *self.stage_ends][index]
 
     def run(self, scratch: Path | None, report: Report) -> None:
         """Steps until the budget is spent; keeps checkpoints in scratch."""
@@ -212,14 +217,13 @@ class Training:
 
     def step(self) -> None:
         """Every player's turn, on one batch unless a player has a second turn."""
-        stage_index = next(i for i, end in enumerate(self.stage_ends) if self.fitted.steps < end)
-        stage_step = self.fitted.steps - ([0, *self.stage_ends][stage_index])
+        index, step = self.stage_step
         batch, moved = self.first_batch() if self.fitted.steps == 0 else self.next_batch(), set[str]()
-        for player in self.model.stages[stage_index].turns:
+        for player in self.model.stages[index].turns:
             batch = self.next_batch() if player in moved else batch
             moved.add(player)
-            self.turn(batch, player, self.model.stages[stage_index].name, stage_step)
-        self.average.update(self.model, self.fitted.steps)
+            self.turn(batch, player, self.model.stages[index].name, step)
+        self.average.update(self.model, step)
         self.fitted.steps += 1
 
     def first_batch(self) -> Batch:
@@ -254,15 +258,16 @@ class Training:
         self._log(player, loss)
 
     def learning_rate(self, player: str) -> float:
-        """The step size now: linear warm-up, then the recipe's decay."""
-        step, recipe = self.fitted.steps, self.recipe
+        """The step size now: linear warm-up, then the recipe's decay, both from the start of the stage to its end."""
+        recipe, (index, step) = self.recipe, self.stage_step
+        length = self.stage_ends[index] - [0, *self.stage_ends][index]
         rate = dict(recipe.lrs).get(player, recipe.lr)
         if step < recipe.warmup:
             return rate * (step + 1) / recipe.warmup
         if recipe.decay == "cosine":
-            return rate * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+            return rate * 0.5 * (1 + math.cos(math.pi * step / length))
         if recipe.decay == "linear":
-            return rate * min(1.0, 2 * (1 - step / self.total_steps))
+            return rate * min(1.0, 2 * (1 - step / length))
         return rate
 
     def flush(self) -> None:

@@ -16,10 +16,10 @@ SHORT = 0.1  # of the recipe's own budget: below it, `auto` is `small`
 WARM, AVERAGED = 0.05, 0.1  # of the steps: most of the warm-up, and what the moving average spans at most
 
 
-def steps_of(recipe: Recipe, images: int, stages: Sequence[Stage]) -> int:
-    """How many steps a budget of images is."""
+def stage_lengths(recipe: Recipe, images: int, stages: Sequence[Stage]) -> list[int]:
+    """The steps of each stage for a budget of images."""
     shares = sum(stage.share for stage in stages)
-    return sum(math.ceil(images * s.share / shares / recipe.batch / s.batches) for s in stages)
+    return [math.ceil(images * s.share / shares / recipe.batch / s.batches) for s in stages]
 
 
 def chosen_preset(preset: str, recipe: Recipe, images: int) -> str:
@@ -32,9 +32,10 @@ def chosen_preset(preset: str, recipe: Recipe, images: int) -> str:
 def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
     """The recipe with a warm-up and a moving average that are short compared with the training.
 
-    The decay of the step size (cosine, linear) is a share of the budget in every recipe.
+    The decay of the step size (cosine, linear) is a share of the budget in every recipe. All lengths begin anew with
+    each stage, so that the shortest one decides.
     """
-    steps = steps_of(recipe, images, stages)
+    steps = min(stage_lengths(recipe, images, stages))
     span = max(1.0, AVERAGED * steps)
     return replace(recipe, warmup=min(recipe.warmup, int(WARM * steps)), ema=min(recipe.ema, 1 - 1 / span))
 
