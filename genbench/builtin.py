@@ -246,6 +246,8 @@ METRIC_LINES = {
     "fld": "how badly a mixture around the samples predicts held-out images; penalises copies too",
     "class_accuracy": "share of samples that the classifier assigns to the requested class",
     "prompt_agreement": "share of samples that the classifier assigns to the class of the requested caption",
+    "clip_score": "how similar CLIP's embeddings of samples and of their prompts are: 2.5 times the cosine",
+    "clip_agreement": "share of samples whose own prompt is nearest to them by CLIP, among up to 100 prompts",
     "per_class_fid": "Fréchet distance within each class, averaged",
     "cas": "accuracy on real images of a classifier trained on samples only",
     "cycle_error": "mean absolute error after translating there and back",
@@ -286,6 +288,10 @@ EXTRACTOR_TABLE = {
         "the small classifier shipped for the dataset; its numbers compare only with each other",
     ),
     "pixels": BuiltIn("genbench.features.declared:PIXELS_SOURCE", "raw pixels in [0, 1]; no class probabilities"),
+    "clip": BuiltIn(
+        "genbench.features.declared:CLIP_SOURCE",
+        "a CLIP of transformers in a folder, named by `weights`: embeds images and texts",
+    ),
     "torchscript": BuiltIn(
         "genbench.features.declared:TORCHSCRIPT_SOURCE",
         "a network of your own in a TorchScript file, named by `weights`",

@@ -145,6 +145,9 @@ def score(
     reference_count: Annotated[
         int | None, typer.Option(min=2, help="Images behind an .npz with mu and sigma that does not state it.")
     ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="The text of each image, in the order of files; default: metadata.jsonl, ...")
+    ] = None,
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
     from genbench.commands import score as scoring
@@ -153,7 +156,7 @@ def score(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
         reference_extractor=reference_extractor, reference_count=reference_count,
-        extraction=scoring.extraction_options(extraction or ()),
+        extraction=scoring.extraction_options(extraction or ()), prompts=prompts,
     )  # fmt: skip
     _echo(scores.to_json() if str(json_file) == "-" else scores.table())
     raise typer.Exit(1 if scores.failed else 0)

@@ -52,6 +52,11 @@ def split_key(fingerprint: str, split: str) -> str:
     return digest({"data": fingerprint, "split": split})
 
 
+def texts_key(texts: tuple[str, ...]) -> str:
+    """Key of texts, in place of a samples key."""
+    return digest({"texts": texts})
+
+
 def features_key(pixels: str, extractor: dict[str, Any]) -> str:
     """Key of the features of images, which have the key `pixels`, under an extractor with these protocol fields."""
     return digest({"pixels": pixels, "extractor": extractor})

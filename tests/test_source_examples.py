@@ -70,3 +70,23 @@ def test_pipelines(folder):
     assert [rows[name, "evaluations"].value for name in ("ddpm", "ddim", "dit", "stable")] == [20, 5, 8, 8]
     assert rows["dit", "class_accuracy"].status == rows["stable", "prompt_agreement"].status == "ok"
     assert "of diffusers" in rows["stable", "fid"].protocol["model"]["caveat"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
+def test_prompts(folder):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    with torch.random.fork_rng():
+        made = runpy.run_path(str(folder / "make_pipelines.py"), run_name="make_pipelines")
+        made["write_stable"](folder / "stable")
+        made = runpy.run_path(str(folder / "make_clip.py"), run_name="make_clip")
+        made["write_clip"](folder / "clip")
+        made["write_captioned"](folder / "captioned")
+    rows = records(folder, "prompts", limit=24)
+    asked = ["latent_diffusion", "stable", "elsewhere"]
+    scores = [rows[name, metric] for name in asked for metric in ("clip_score@clip", "clip_agreement@clip")]
+    assert {record.status for record in scores} == {"ok"}
+    assert {record.protocol["data"]["prompts"] for record in scores} == {6}
+    assert len({record.protocol_hash for record in scores}) == 2  # one for each metric: the rows are comparable
+    assert rows["stable", "fid@classifier"].protocol["model"]["prompts"]["count"] == 6
+    assert rows["gan", "clip_score@clip"].reason == "its samples were drawn without texts"

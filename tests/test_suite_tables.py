@@ -55,12 +55,12 @@ def test_an_entry_with_weights_of_and_label_has_the_class_of_the_other(tmp_path)
 
 def test_each_dataset_has_its_rows_and_each_extractor_its_columns(tmp_path):
     plan = make_plan(suite(SUITE, tmp_path))
-    assert plan.columns == ("kid@classifier", "kid@pixels", "is@classifier", "is@pixels", "parameters")
+    assert plan.columns == ("kid@classifier", "kid@pixels", "is@classifier", "parameters")
     assert [data.name for data in plan.datasets] == ["digits", "again"]
     views = [c for c in plan.cells if c.id == "narrow/again/s0"]
     assert [[m.name for m in view.metrics] for view in views] == [
         ["kid@classifier", "is@classifier", "parameters"],
-        ["kid@pixels", "is@pixels"],
+        ["kid@pixels"],  # pixels have no class probabilities, and the classifier has
     ]
     kid = {m.name: m.key for view in views for m in view.metrics if metric_name(m.name) == "kid"}
     assert len(set(kid.values())) == 2

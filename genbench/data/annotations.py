@@ -2,8 +2,8 @@
 
 A table is a .csv or .jsonl with a column `file_name` (or `file`, `image`, `path`; relative to the table), `text` (or
 `caption`, `prompt`) and `label`, as metadata.csv and metadata.jsonl of Hugging Face's imagefolder are; or a .txt with
-lines `file<TAB>caption`, or with one caption in a line in the order of the files. Beside a picture x.png, x.txt or
-x.caption is its caption, x.cls its label, and x.json both, as in webdataset's shards.
+lines `file<TAB>caption`, or with one caption in a line in the order of the files, such as metadata.txt. Beside a
+picture x.png, x.txt or x.caption is its caption, x.cls its label, and x.json both, as in webdataset's shards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from genbench.errors import DataError
 
-TABLES = ("metadata.csv", "metadata.jsonl")
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.txt")
 FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
 TEXT_ENDS, LABEL_END, BOTH_END = (".txt", ".caption"), ".cls", ".json"
 Row = Mapping[str, Any]
@@ -34,7 +34,7 @@ class Annotations:
 def read_annotations(root: Path, pictures: Sequence[Path], table: str | None = None) -> Annotations:
     """What is known of the pictures below root, in their order.
 
-    table: of captions, relative to root; None: metadata.csv or metadata.jsonl in root or in a folder of it, else files
+    table: of captions, relative to root; None: those of TABLES that are in root or in a folder of it, else files
     beside the pictures. Raises DataError for a table without one of the pictures, or with one that does not exist.
     """
     if table is not None:
@@ -77,13 +77,10 @@ def _column(rows: Sequence[Row], name: str, where: str) -> tuple[str, ...] | Non
 
 def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
     """The rows of a table by picture, with the columns text and label."""
-    try:
-        content = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+    content = table_text(table)
     if table.suffix == ".txt":
         return _of_lines(content.splitlines(), table, pictures)
-    rows = _of_csv(content) if table.suffix == ".csv" else _of_jsonl(content, table)
+    rows = _of_csv(content) if table.suffix == ".csv" else json_lines(content, table)
     found: dict[Path, Row] = {}
     for number, row in enumerate(rows, 1):
         name = next((row[c] for c in FILE_COLUMNS if row.get(c)), None)
@@ -101,7 +98,16 @@ def _of_csv(content: str) -> Iterable[Row]:
     return csv.DictReader(content.splitlines())
 
 
-def _of_jsonl(content: str, table: Path) -> Iterable[Row]:
+def table_text(table: Path) -> str:
+    """The text of a file in UTF-8. Raises DataError for one that cannot be read."""
+    try:
+        return table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+
+
+def json_lines(content: str, table: Path) -> Iterable[Row]:
+    """The objects of a .jsonl. Raises DataError, with the line, for anything else."""
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             yield _object(line, f"{table}:{number}")

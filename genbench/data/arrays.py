@@ -28,6 +28,7 @@ from genbench.files import UNREADABLE
 CHANNELS = (1, 3)
 MEMBERS = ("images", "samples", "arr_0")  # where an .npz may keep its images, in order of preference
 LABEL_MEMBERS = ("labels", "label", "y", "targets")
+TEXT_MEMBERS = ("prompts", "captions", "texts")
 LAYOUTS = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
 WHOLE_IN_MEMORY = 1 << 29  # bytes of an array in Fortran order, which cannot be read image by image
 DEEP = 65535
@@ -51,12 +52,15 @@ class ArrayFile(ImageSet):
         refuse_huge(math.prod(shape), path)
         self.top = self._highest()
         self.given_labels = array_labels(raw_labels, self.count, path)
+        if self.texts and len(self.texts) != self.count:
+            raise DataError(f"{path}: found {len(self.texts)} prompts for {self.count} images; must agree")
 
     def _look_into(self) -> np.ndarray | None:
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self.member = image_member(tuple(arrays), self.path)
                 self._refuse_huge_labels(arrays.zip)
+                self.texts = texts_beside(arrays)
                 return labels_beside(arrays, self.member)
         except UNREADABLE as error:
             raise unreadable(self.path, error) from error
@@ -163,6 +167,12 @@ def labels_beside(arrays: Mapping[str, np.ndarray], member: str) -> np.ndarray |
     if named or member != "arr_0" or "arr_1" not in arrays:
         return arrays[named] if named else None
     return arrays["arr_1"] if arrays["arr_1"].ndim in (1, 2) else None
+
+
+def texts_beside(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The text of each image, () where the file has none."""
+    named = next((arrays[name] for name in TEXT_MEMBERS if name in arrays), None)
+    return tuple(named.tolist()) if named is not None and named.dtype.kind == "U" and named.ndim == 1 else ()
 
 
 def shape_of(shape: tuple[int, ...], place: Path | str) -> tuple[int, int, int, int]:

@@ -21,6 +21,7 @@ from genbench.data.pictures import Pictures
 from genbench.errors import DataError
 
 NOT_LABELLED = "its samples were not asked for classes"
+NO_CAPTIONS = "found no captions, allowed: metadata.jsonl, .csv or .txt with the pictures, or `prompts` in an .npz"
 
 
 def load_npz(entry: dict[str, Any], place: Path) -> Dataset:
@@ -82,6 +83,18 @@ def _wishes(images: ImageSet) -> Labels | None:
     known = read_annotations(images.path, images.files)
     names = known.labels or known.texts
     return images.given_labels if names is None else folder_labels(names)
+
+
+def captions_of_images(images: ImageSet) -> tuple[tuple[str, ...], str]:
+    """The text that each image of a set was drawn for, or () and the reason why that is not known.
+
+    Of pictures, from a table or files beside them (genbench.data.annotations); of an .npz, from its member `prompts`.
+    """
+    try:
+        texts = read_annotations(images.path, images.files).texts if isinstance(images, Pictures) else images.texts
+    except DataError as error:
+        return (), str(error)
+    return (texts, "") if texts else ((), f"{Path(images.name).name}: {NO_CAPTIONS}")
 
 
 def content_of(path: Path) -> str:

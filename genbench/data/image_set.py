@@ -64,7 +64,8 @@ class ImageSet(ABC):
     """A set of images in a fixed order.
 
     name: for messages. count: N. shape: (C, H, W). given_labels: what the files say of classes, None for nothing.
-    folders: whether the order is that of folders named by class. found: what else the files say.
+    folders: whether the order is that of folders named by class. found: what else the files say. texts: of an array,
+    what its file says each image was drawn for, () for nothing.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ImageSet(ABC):
     shape: tuple[int, int, int]
     given_labels: Labels | None = None
     folders: bool = False
+    texts: tuple[str, ...] = ()
 
     @property
     def labels(self) -> Tensor | None:

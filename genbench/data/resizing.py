@@ -73,7 +73,7 @@ class Resized(ImageSet):
     def __init__(self, images: ImageSet, fit: Sizing) -> None:
         self.images, self.fit, self.name = images, fit, images.name
         self.count, self.shape = images.count, (images.shape[0], *fit.shape)
-        self.given_labels, self.folders = images.given_labels, images.folders
+        self.given_labels, self.folders, self.texts = images.given_labels, images.folders, images.texts
 
     @property
     def found(self) -> Found:

@@ -33,7 +33,7 @@ class Drawn:
     pixels: grey levels (n, C, H, W) uint8 on the CPU. evaluations: network evaluations of one image. non_finite: number
     of images with a value that is not finite (such a pixel becomes level 0). seconds: duration of drawing. labels (n,):
     the requested classes, None where there were none. at_once: the most images computed at once after memory did not
-    suffice for a block, else None.
+    suffice for a block, else None. texts: the requested text of each image, None where there were none.
     """
 
     pixels: Tensor
@@ -42,6 +42,7 @@ class Drawn:
     seconds: float
     labels: Tensor | None = None
     at_once: int | None = None
+    texts: tuple[str, ...] | None = None
 
 
 class DrawnBlock(NamedTuple):
@@ -59,41 +60,63 @@ class Conditions:
     """What each sample is requested to show, block by block; no condition where every field is None.
 
     labels (N,): each sample gets one of them at random, so that classes are as frequent as here. captions: a text for
-    each class; if there are any, the condition is the text. texts: sample i is requested to show text i mod M. images
-    (M, C, H, W) in [-1, 1]: sample i is made from image i mod M.
+    each class; if there are any, the condition is the text. texts: sample i is requested to show text i // each mod M;
+    text_labels (M,): the class that each of them names, None for none. images (M, C, H, W) in [-1, 1]: sample i is made
+    from image i mod M.
     """
 
     labels: Tensor | None = None
     captions: tuple[str, ...] = ()
     images: Tensor | None = None
     texts: tuple[str, ...] = ()
+    text_labels: Tensor | None = None
+    each: int = 1
 
     def block(self, index: int, seed: int, size: int) -> Condition | None:
         """The condition of block number `index` of `size` samples."""
         if self.images is not None:
-            numbers = torch.arange(index * size, (index + 1) * size) % len(self.images)
-            return Condition(images=self.images[numbers])
-        if self.texts:
-            return Condition(
-                texts=tuple(self.texts[i % len(self.texts)] for i in range(index * size, (index + 1) * size))
-            )
+            return Condition(images=self.images[_numbers(index, size) % len(self.images)])
+        texts = self.block_texts(index, seed, size)
+        if texts is not None:
+            return Condition(texts=texts)
         labels = self.block_labels(index, seed, size)
-        if labels is None or not self.captions:
-            return None if labels is None else Condition(labels)
-        return Condition(texts=tuple(self.captions[k] for k in labels.tolist()))
+        return None if labels is None else Condition(labels)
+
+    def block_texts(self, index: int, seed: int, size: int) -> tuple[str, ...] | None:
+        """The texts that block number `index` requests, None for none."""
+        if self.texts:
+            return tuple(self.texts[i] for i in self._text_numbers(index, size).tolist())
+        labels = self.block_labels(index, seed, size)
+        return None if labels is None or not self.captions else tuple(self.captions[k] for k in labels.tolist())
 
     def block_labels(self, index: int, seed: int, size: int) -> Tensor | None:
         """The classes (size,) that block number `index` requests, by label or by text."""
+        if self.texts:
+            return None if self.text_labels is None else self.text_labels[self._text_numbers(index, size)]
         if self.labels is None:
             return None
         gen = seeded(stream_seed(seed, "wishes", index))  # another name would change every conditional sample
         return self.labels[torch.randint(len(self.labels), (size,), generator=gen)]
+
+    def _text_numbers(self, index: int, size: int) -> Tensor:
+        return _numbers(index, size) // self.each % len(self.texts)
 
     def first_labels(self, n: int, seed: int, size: int) -> Tensor | None:
         """The classes (n,) that the first n samples request."""
         blocks = [self.block_labels(index, seed, size) for index in range(-(-n // size))]
         known = [labels for labels in blocks if labels is not None]
         return torch.cat(known)[:n] if known else None
+
+    def first_texts(self, n: int, seed: int, size: int) -> tuple[str, ...] | None:
+        """The texts that the first n samples request, None for none."""
+        blocks = [self.block_texts(index, seed, size) for index in range(-(-n // size))]
+        known = [text for texts in blocks if texts is not None for text in texts]
+        return tuple(known[:n]) if known else None
+
+
+def _numbers(index: int, size: int) -> Tensor:
+    """The numbers of the samples of a block."""
+    return torch.arange(index * size, (index + 1) * size)
 
 
 UNCONDITIONAL = Conditions()
@@ -124,8 +147,8 @@ def draw(
     bad = sum(b.non_finite for b in blocks)
     returned.check_non_finite(model, bad, len(blocks) * block)
     pixels, evaluations = torch.cat([b.pixels for b in blocks])[:n], sum(b.evaluations for b in blocks) / len(blocks)
-    labels = conditions.first_labels(n, seed, block)
-    return Drawn(pixels, evaluations, bad, time.perf_counter() - start, labels, at_once.size)
+    asked = conditions.first_labels(n, seed, block), at_once.size, conditions.first_texts(n, seed, block)
+    return Drawn(pixels, evaluations, bad, time.perf_counter() - start, *asked)
 
 
 def _kept_block(

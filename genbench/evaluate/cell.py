@@ -21,7 +21,7 @@ from genbench.draw.cost import measure_cost
 from genbench.draw.repeats import meter_for
 from genbench.evaluate.closest import keep_closest
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
-from genbench.evaluate.store_inputs import kept_about_reference, kept_features
+from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
 from genbench.features import similarity
 from genbench.halving import AtOnce
 from genbench.keys import features_key, split_key
@@ -29,7 +29,8 @@ from genbench.machine import only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Images
 from genbench.metrics.paths import path_distances
-from genbench.metrics.readings.images import MEMORY, unit_images
+from genbench.metrics.readings import MEMORY, PROMPTS
+from genbench.metrics.readings.images import unit_images
 from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.cells import Cell, MetricPlan
 from genbench.progress import Progress, Report, StallWatch, noting
@@ -39,7 +40,7 @@ from genbench.sources.network import conditions_of
 from genbench.store import Kind, Store, default_root
 from genbench.text import without_folders
 
-VALUE_FILE = "value.json"
+VALUE_FILE, TEXTS_FILE = "value.json", "texts.json"
 PATIENCE = 4.0  # times the seconds of a timing: how long it waits for other processes at most
 
 
@@ -74,6 +75,8 @@ class CellInputs(Inputs):
         for name, tensor in arrays.items():
             if tensor is not None:
                 np.save(folder / f"{name}.npy", tensor.cpu().numpy())
+        if samples.images.texts is not None:
+            (folder / TEXTS_FILE).write_text(json.dumps(samples.images.texts), encoding="utf-8")
         return samples.meta
 
     @cached_property
@@ -86,7 +89,9 @@ class CellInputs(Inputs):
         """As Inputs; for a metric that does not see the images nothing is looked at."""
         if not metric.reads.of_samples:
             return ()
-        return tuple(finding.text for finding in lint.concerning(self._findings, (metric,)))
+        asked = self.generated.texts if metric.reads is PROMPTS else None
+        cut = cut_texts(self.text_features(tuple(sorted(set(asked))))) if asked else ()
+        return (*(finding.text for finding in lint.concerning(self._findings, (metric,))), *cut)
 
     @cached_property
     def _findings(self) -> tuple[lint.Finding, ...]:
@@ -168,6 +173,11 @@ class CellInputs(Inputs):
     def real(self) -> features.Features:
         """Features of the reference split."""
         return self._split_features(self.cell.data.reference)
+
+    def text_features(self, texts: tuple[str, ...]) -> features.TextFeatures:
+        """As Inputs, kept in the store."""
+        fields = self.cell.facts.extractor
+        return kept_texts(self.store, texts, fields, lambda: self.extractor.texts(texts), self.device)
 
     def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
         """Of the reference's features, kept beside them."""
@@ -259,10 +269,11 @@ class CellInputs(Inputs):
 
 
 def _read_samples(folder: Path) -> Images:
-    labels = folder / "labels.npy"
+    labels, texts = folder / "labels.npy", folder / TEXTS_FILE
     return Images(
         torch.from_numpy(np.load(folder / "pixels.npy")),
         torch.from_numpy(np.load(labels)) if labels.is_file() else None,
+        tuple(json.loads(texts.read_text(encoding="utf-8"))) if texts.is_file() else None,
     )
 
 

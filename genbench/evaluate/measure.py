@@ -51,6 +51,7 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
         _refuse_non_finite(value)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
+        branches["data"] |= arguments.data
         at_once = inputs.at_once(metric)
         model = inputs.model_protocol | inputs.made_with(metric) | ({"images_at_once": at_once} if at_once else {})
         outer = {"model": model, "machine": metric.reads.machine(metric, inputs)}

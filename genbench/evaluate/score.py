@@ -21,6 +21,7 @@ from rich.table import Table
 from genbench import features as extractors
 from genbench import metrics as known
 from genbench.data.images import Sizing
+from genbench.data.prompts import read_prompts
 from genbench.errors import DataError, GenbenchError
 from genbench.evaluate.measure import measure_metric
 from genbench.evaluate.score_inputs import ELSEWHERE, ScoreInputs
@@ -157,6 +158,7 @@ def score(
     reference_extractor: str | None = None,
     reference_count: int | None = None,
     extraction: Mapping[str, Any] = MappingProxyType({}),
+    prompts: Path | str | None = None,
     report: Report = silent,
 ) -> Scores:
     """Measures how images compare with a reference.
@@ -168,6 +170,8 @@ def score(
     metrics: names; none for those of DEFAULT_METRICS that apply. weights: a file or folder for the extractor.
     resize, precision, download: the extractor's options. size: a side in pixels that both sets are brought to before
     anything else, as fit says: "crop", "stretch" or "pad". extraction: options that the extractor declares.
+    prompts: a .txt, .csv or .jsonl with the text that each image of fake was drawn for, in the order of its files;
+    default: what fake says itself (metadata.jsonl, ...).
     Raises GenbenchError for sets that cannot be read or compared and for unknown names; a metric that fails becomes a
     record.
 
@@ -188,12 +192,25 @@ def score(
         name = extractor_of(statistics, reference_extractor or features)
         device = choose_device(device)
         inputs = StatisticsInputs(side, statistics, name, options, device, report, reference_count)
+    inputs.prompts = _prompts(prompts, inputs.fake_side)
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
     of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
     records = tuple(_record(inputs, metric) for metric in chosen)
     return Scores(*inputs.names, records, of_fake, of_reference, inputs.identity)
+
+
+def _prompts(path: Path | str | None, fake: Side) -> tuple[str, ...]:
+    """The text of each image in a file, () without a file. Raises DataError for another number of texts."""
+    if path is None:
+        return ()
+    texts, count = read_prompts(Path(path).expanduser()).texts, fake.images.count
+    if len(texts) != count:
+        raise DataError(
+            f"{path}: found {len(texts):,} prompts for the {count:,} images of {fake.images.name}; must agree"
+        )
+    return texts
 
 
 def _metric(name: str) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 from torch import Tensor
 
 from genbench import features, lint
-from genbench.data.files import check_levels
+from genbench.data.files import captions_of_images, check_levels
 from genbench.data.images import ImageSet
 from genbench.errors import DataError
 from genbench.evaluate.sides import Side, in_same_channels, labels_as, split_of
-from genbench.evaluate.store_inputs import kept_about_reference, kept_features
+from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
 from genbench.features import Features
 from genbench.halving import AtOnce
 from genbench.keys import features_key, summary_key
@@ -29,6 +29,7 @@ from genbench.lint import Case, Finding, Gather, Summary
 from genbench.machine import made_with, only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
 from genbench.metrics.facts import Capabilities, Facts, Images, Setting
+from genbench.metrics.readings import PROMPTS
 from genbench.progress import Progress, Report, noting
 from genbench.provenance import provenance
 from genbench.sources.files import NO_NETWORK
@@ -59,6 +60,7 @@ class ScoreInputs(Inputs):
         self._refuse_other_shapes()
         self.store, self.provenance = Store(), provenance(Path())
         self.spatial_wanted = False
+        self.prompts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, str]:
@@ -106,13 +108,19 @@ class ScoreInputs(Inputs):
             spatial=features.has_spatial(self.extractor_name),
             splits=self.real_side.dataset is not None,
             own_classes=self.extractor_name == "classifier",
+            texts=features.has_texts(self.extractor_name),
             shapes=None if fake.shape == real.shape else (fake.shape, real.shape),
         )
 
     @cached_property
     def capabilities(self) -> Capabilities:
         """What images made elsewhere can do: nothing that needs a network."""
-        return Capabilities(self.fake_side.label, (), NO_NETWORK, self.fake_labels[1])
+        return Capabilities(self.fake_side.label, (), NO_NETWORK, self.fake_labels[1], self.fake_texts[1])
+
+    @cached_property
+    def fake_texts(self) -> tuple[tuple[str, ...], str]:
+        """The text of each generated image, or () and the reason why it is not known."""
+        return (self.prompts, "") if self.prompts else captions_of_images(self.fake_side.images)
 
     @cached_property
     def fake_labels(self) -> tuple[Tensor | None, str]:
@@ -156,6 +164,10 @@ class ScoreInputs(Inputs):
         """Features of the reference images."""
         return self._real.features
 
+    def text_features(self, texts: tuple[str, ...]) -> features.TextFeatures:
+        """As Inputs, kept in the store."""
+        return kept_texts(self.store, texts, self.identity, lambda: self.extractor.texts(texts), self.device)
+
     def of_real(self, part: OfReference) -> dict[str, np.ndarray]:
         """What a metric needs of the reference's features alone, kept in the store."""
         key = self._features_key(self.real_side.images)
@@ -179,7 +191,7 @@ class ScoreInputs(Inputs):
     @cached_property
     def generated(self) -> Images:
         """As Inputs; all pixels in memory."""
-        return self._all(self.fake_side.images, self.fake_labels[0])
+        return replace(self._all(self.fake_side.images, self.fake_labels[0]), texts=self.fake_texts[0] or None)
 
     @cached_property
     def reference(self) -> Images:
@@ -221,7 +233,9 @@ class ScoreInputs(Inputs):
     def warnings_for(self, metric: Metric) -> tuple[str, ...]:
         """As Inputs, about both sets."""
         of_fake, of_real = (lint.concerning(findings, (metric,)) for findings in self.findings)
-        return (*(f.text for f in of_fake), *(f"reference: {f.text}" for f in of_real))
+        asked = metric.reads is PROMPTS and tuple(sorted(set(self.fake_texts[0])))
+        cut = cut_texts(self.text_features(asked)) if asked else ()
+        return (*(f.text for f in of_fake), *(f"reference: {f.text}" for f in of_real), *cut)
 
     @cached_property
     def findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from genbench.features import Features
-from genbench.keys import reference_key
+from genbench.features import Features, TextFeatures
+from genbench.keys import features_key, reference_key, texts_key
 from genbench.machine import made_with
 from genbench.metrics.base import OfReference
 from genbench.store import Kind, Store
@@ -35,3 +35,26 @@ def kept_about_reference(
 ) -> dict[str, np.ndarray]:
     """What a metric needs of a reference whose features have the key `features`; rows(): those features (M, D)."""
     return store.kept_arrays(Kind.REFERENCES, reference_key(features, part.name), lambda: part.compute(rows()))
+
+
+def kept_texts(
+    store: Store, texts: tuple[str, ...], extractor: dict[str, Any], make: Callable[[], TextFeatures], device: str
+) -> TextFeatures:
+    """Features of texts under an extractor with these protocol fields, extracted and stored if they are absent."""
+
+    def arrays() -> dict[str, np.ndarray]:
+        found = make()
+        return {"vectors": found.vectors, "cut": np.array(found.cut)}
+
+    key = features_key(texts_key(texts), extractor)
+    stored = store.kept_arrays(Kind.FEATURES, key, arrays, lambda: made_with(device))
+    return TextFeatures(stored["vectors"], int(stored["cut"]))
+
+
+def cut_texts(found: TextFeatures) -> tuple[str, ...]:
+    """A warning about texts that were longer than the network reads."""
+    if not found.cut:
+        return ()
+    return (
+        f"{found.cut:,} of {len(found.vectors):,} prompts are longer than the extractor reads: their ends are ignored",
+    )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genbench.code_hash import plugin_hash
 from genbench.errors import DataError, SuiteError
-from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureOptions, Features
+from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureOptions, Features, TextFeatures
 from genbench.halving import COARSE, FEW, AtOnce
 from genbench.registry import EXTRACTORS, short_name
 
@@ -30,11 +30,13 @@ __all__ = [
     "ExtractorSource",
     "FeatureOptions",
     "Features",
+    "TextFeatures",
     "extract",
     "extractor_names",
     "extractor_source",
     "has_probabilities",
     "has_spatial",
+    "has_texts",
     "load_extractor",
     "protocol_fields",
 ]  # fmt: skip
@@ -59,6 +61,11 @@ def has_probabilities(name: str) -> bool:
 def has_spatial(name: str) -> bool:
     """Whether `features: name` gives features that keep their position in the image."""
     return extractor_source(name).has_spatial
+
+
+def has_texts(name: str) -> bool:
+    """Whether `features: name` embeds texts in the space of images."""
+    return extractor_source(name).has_texts
 
 
 def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) -> dict[str, Any]:

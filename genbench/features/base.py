@@ -14,7 +14,7 @@ An extractor of your own is an `ExtractorSource`, in a file that a suite names o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,14 @@ class Features:
     spatial: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class TextFeatures:
+    """Features of P texts: vectors (P, D) float32; cut: how many texts were longer than the network reads."""
+
+    vectors: np.ndarray
+    cut: int = 0
+
+
 class Extractor(ABC):
     """Computes features.
 
@@ -76,6 +84,10 @@ class Extractor(ABC):
         Memory beyond the features themselves does not grow with N; callers with more images than memory send parts.
         """
 
+    def texts(self, texts: Sequence[str]) -> TextFeatures:
+        """Features of texts, in the space of those of images; of extractors with ExtractorSource.has_texts."""
+        raise NotImplementedError
+
 
 def no_protocol(dataset: str, options: FeatureOptions) -> dict[str, Any]:
     """The protocol of an extractor that has neither weights nor resizing."""
@@ -90,7 +102,7 @@ class ExtractorSource:
     load(dataset, device, options): the Extractor. dataset: the name of the dataset that the images come from.
     protocol(dataset, options): fields for the protocol of every record, computed without loading. A plug-in's have
         defaults: `extractor` is its name, `extractor_weights` and `resize` are "none".
-    has_probabilities, has_spatial: what its Features contain beside vectors.
+    has_probabilities, has_spatial: what its Features contain beside vectors. has_texts: whether it embeds texts too.
     options: a frozen dataclass with bounds in annotations, whose values arrive in FeatureOptions.own; a suite sets them
         under `extraction:`.
     reads: which of the common options "weights", "resize" and "precision" it uses; the others are refused.
@@ -102,5 +114,6 @@ class ExtractorSource:
     protocol: Callable[[str, FeatureOptions], dict[str, Any]] = no_protocol
     has_probabilities: bool = False
     has_spatial: bool = False
+    has_texts: bool = False
     options: type = NoOptions
     reads: tuple[str, ...] = ()

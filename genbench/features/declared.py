@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.builtin import EXTRACTOR_TABLE, TorchScriptOptions
 from genbench.errors import DataError
-from genbench.features import pretrained, torchscript
+from genbench.features import clip, pretrained, torchscript
 from genbench.features.base import Extractor, ExtractorSource, FeatureOptions, Features
 from genbench.features.classifier import ClassifierExtractor, index
 
@@ -73,5 +73,8 @@ PIXELS_SOURCE = ExtractorSource(EXTRACTOR_TABLE["pixels"].about, _load_pixels)
 TORCHSCRIPT_SOURCE = ExtractorSource(
     EXTRACTOR_TABLE["torchscript"].about, torchscript.TorchScriptExtractor, torchscript.protocol_fields,
     options=TorchScriptOptions, reads=("weights", "resize"),
+)  # fmt: skip
+CLIP_SOURCE = ExtractorSource(
+    EXTRACTOR_TABLE["clip"].about, clip.ClipExtractor, clip.protocol_fields, has_texts=True, reads=("weights",)
 )  # fmt: skip
 PRETRAINED_SOURCES = {name: _pretrained(name) for name in pretrained.PRETRAINED_NETWORKS}

@@ -29,6 +29,7 @@ from genbench.metrics.memorisation import MEMORISATION, authenticity_share, ct_s
 from genbench.metrics.mind import MIND, monge_inception_distance
 from genbench.metrics.paths import PPL, perceptual_path_length
 from genbench.metrics.per_class import PER_CLASS_FID, per_class_frechet_distance
+from genbench.metrics.prompted import PROMPTED, clip_agreement, clip_score
 from genbench.metrics.rke import RKE, renyi_kernel_entropy
 from genbench.metrics.spatial import SFID, spatial_frechet_distance
 from genbench.metrics.trained_classifier import CAS, classification_accuracy_score
@@ -43,7 +44,9 @@ __all__ = [
     "Value",
     "authenticity_share",
     "classification_accuracy_score",
+    "clip_agreement",
     "clip_kernel_distance",
+    "clip_score",
     "ct_score",
     "feature_likelihood_divergence",
     "frechet_distance",
@@ -65,9 +68,9 @@ __all__ = [
 
 DISTANCES = (FID, FD_INFINITY, SFID, KID, KID_SUBSETS, CMMD, MIND)
 OF_SAMPLES = (*DISTANCES, IS, *MANIFOLD, *CLIPPED, VENDI, RKE, SLICED_WASSERSTEIN, *CLASSES)
-OF_CLASSES = (*CONDITIONAL, PER_CLASS_FID, CAS)
+OF_REQUESTS = (*CONDITIONAL, *PROMPTED, PER_CLASS_FID, CAS)
 BUILT_IN: dict[str, Metric] = {
-    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, FLD, *OF_CLASSES, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)
+    m.name: m for m in (*OF_SAMPLES, *MEMORISATION, FLD, *OF_REQUESTS, *TRANSLATIONS, PPL, *LIKELIHOOD_METRICS, *COSTS)
 }
 
 

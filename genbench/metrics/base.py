@@ -18,7 +18,7 @@ from genbench.metrics.facts import Arguments, Capabilities, Facts, Images, Setti
 if TYPE_CHECKING:
     import numpy as np
 
-    from genbench.features import Features
+    from genbench.features import Features, TextFeatures
 
 Tree = dict[str, dict[str, Any]]
 
@@ -42,7 +42,7 @@ class Value:
 # Smallest and largest possible value by unit. An interval of a mean over seeds is cut there.
 UNIT_BOUNDS: dict[str, tuple[float, float]] = {
     "share": (0, 1), "probability": (0, 1), "classes": (1, math.inf), "samples": (1, math.inf),
-    "similarity": (-1, 1),
+    "similarity": (-1, 1), "2.5 cosine": (0, 2.5),
     **dict.fromkeys(
         ("feature^2", "balls / k", "pixel range", "grey range", "distance", "distance / step^2", "bits/dim", "images/s",
          "1000 MMD^2", "ms", "evaluations/image", "parameters", "MiB"),
@@ -114,6 +114,7 @@ SETS = {
     "fake": ("generated sample", "generated samples"), "probabilities": ("generated sample", "generated samples"),
     "real": ("reference sample", "reference samples"), "train": ("train image", "train images"),
     "held_out": ("held-out image", "held-out images"), "classes": ("class", "classes"),
+    "texts": ("distinct prompt", "distinct prompts"),
 }  # fmt: skip
 
 
@@ -164,7 +165,11 @@ class Inputs:
 
     @property
     def generated(self) -> Images:
-        """The generated images; labels are the requested classes."""
+        """The generated images; labels and texts are those that were requested."""
+        raise NotImplementedError
+
+    def text_features(self, texts: tuple[str, ...]) -> TextFeatures:
+        """Embeddings of texts by the extractor."""
         raise NotImplementedError
 
     @property

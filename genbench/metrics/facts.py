@@ -16,7 +16,8 @@ class Setting:
     dataset: its name. classes: number of classes of the dataset, 0 without labels. translation: whether the dataset is
     a translation task. splits: whether the reference is a dataset with a train and a test split. extractor: its name;
     probabilities, spatial: whether it gives class probabilities and features with positions. own_classes: whether its
-    classes are the dataset's. shapes: (C, H, W) of the generated and of the reference images, None when they are equal.
+    classes are the dataset's. texts: whether it embeds texts too. shapes: (C, H, W) of the generated and of the
+    reference images, None when they are equal.
     """
 
     dataset: str
@@ -27,6 +28,7 @@ class Setting:
     translation: bool = False
     splits: bool = True
     own_classes: bool = True
+    texts: bool = False
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
@@ -34,14 +36,15 @@ class Setting:
 class Capabilities:
     """What a source of images can do: its name in messages and the names of the contract's abilities.
 
-    no_network, no_classes: why it has no network, and why its images were drawn without requested classes; "" when it
-    has a network, or when classes were requested.
+    no_network, no_classes, no_texts: why it has no network, and why its images were drawn without requested classes
+    and without requested texts; "" when it has a network, or when classes or texts were requested.
     """
 
     name: str
     abilities: tuple[str, ...] = ()
     no_network: str = ""
     no_classes: str = ""
+    no_texts: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,21 @@ class Facts:
 
 @dataclass(frozen=True)
 class Images:
-    """Grey-level indices pixels (N, C, H, W) uint8 and, where known or requested, labels (N,) int64."""
+    """Grey-level indices pixels (N, C, H, W) uint8 and, where known or requested, labels (N,) int64 and N texts."""
 
     pixels: Tensor
     labels: Tensor | None = None
+    texts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Keyword arguments of a metric, and how many generated and real images they were computed from."""
+    """Keyword arguments of a metric, and how many generated and real images they were computed from.
+
+    data: what else the branch `data` of the protocol states.
+    """
 
     values: dict[str, Any]
     n_fake: int | None = None
     n_real: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)

@@ -9,9 +9,10 @@ A changed metric is therefore measured again, and nothing is trained again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genbench import data
+from genbench.data.prompts import Prompts, named_classes, read_prompts
 from genbench.errors import DataError, SuiteError
 from genbench.metrics.facts import Facts
 from genbench.options import nearest
@@ -19,12 +20,12 @@ from genbench.plan.cells import Cell, SuiteVersion
 from genbench.plan.pins import pinned_suite
 from genbench.plan.rows import SuiteRows
 from genbench.plan.trial import refuse_impossible_rows
-from genbench.plan.views import PlannedView
+from genbench.plan.views import PlannedView, without_empty_columns
 from genbench.provenance import Provenance, provenance
 from genbench.records import metric_name
 from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
-from genbench.sources.scale_row import ScaleRow
+from genbench.sources.scale_row import ScaleRow, scale_row
 from genbench.sources.trained import Fit, Trained
 from genbench.suite.entries import DatasetEntry
 from genbench.suite.schema import Suite, check_suite_options
@@ -96,7 +97,7 @@ def make_plan(
     for table in tables:
         refuse_impossible_rows(table.rows, wanted, try_models)
         cells += [cell for i in wanted for seed in chosen for cell in table.cells(table.rows.source(i, seed), seed)]
-        cells += [c for label in scale.SCALE_ROWS for c in table.cells(ScaleRow(label), suite.seeds[0])]
+        cells += [c for label in scale.SCALE_ROWS for c in table.cells(table.scale_row(label), suite.seeds[0])]
     _refuse_nothing(suite, cells)
     columns = dict.fromkeys(metric.name for cell in cells for metric in cell.metrics)
     order = {metric.name: position for position, metric in enumerate(tables[0].views[0].metrics)}
@@ -145,10 +146,12 @@ class _Table:
         assert entry is not None
         self.entry = {"name": entry.name, "label": entry.label, **entry.options}
         self.data = self._data(entry)
-        self.rows = SuiteRows(self.suite, self.data, limit)
+        self.prompts = self._prompts()
+        self.rows = SuiteRows(self.suite, self.data, limit, self.prompts)
         self.provenance: Provenance = provenance(suite.folder)
         able = [self.rows.source(i, 0).capabilities for i in range(len(suite.models))]
-        self.views = [PlannedView(part, self.data, place, able, len(parts) > 1) for place, part in parts]
+        views = [PlannedView(part, self.data, place, able, len(parts) > 1) for place, part in parts]
+        self.views = without_empty_columns(views)
 
     def _data(self, entry: DatasetEntry) -> DataPlan:
         suite = self.suite
@@ -161,10 +164,26 @@ class _Table:
             raise suite.error(self.at, str(error)) from None
         return DataPlan(self.entry, suite.folder, spec, fingerprint, suite.reference, sizes)
 
+    def _prompts(self) -> Prompts | None:
+        """The suite's prompts, with the classes of this dataset that they name."""
+        given = self.suite.prompts
+        if given is None:
+            return None
+        try:
+            prompts = read_prompts(self.suite.path(given.file), given.column, given.each)
+        except DataError as error:
+            raise self.suite.error(("prompts",), str(error)) from None
+        classes = data.classes_of(self.entry, self.data.spec.classes)
+        return replace(prompts, classes=named_classes(prompts.texts, classes))
+
+    def scale_row(self, label: str) -> ScaleRow:
+        """The scale row of a label."""
+        return scale_row(label, self.data, self.prompts)
+
     def cells(self, source: Source, seed: int) -> Iterator[Cell]:
         """The cells of one row: one for each extractor. What reads no features is measured in the first."""
         suite = self.suite
-        drawing = Drawing(suite.samples, seed, suite.block, suite.precision)
+        drawing = Drawing(suite.samples, seed, suite.block, suite.precision, self.prompts)
         counts = self._counts(source, drawing)
         for number, view in enumerate(self.views):
             facts = self._facts(source, drawing, view)

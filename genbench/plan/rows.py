@@ -9,10 +9,11 @@ from typing import Any
 
 from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, override
-from genbench.errors import ModelError
+from genbench.data.prompts import Prompts
+from genbench.errors import DataError, ModelError
 from genbench.hub import PREFIX
 from genbench.machine import pinned_globals
-from genbench.plan.applies import lacking
+from genbench.plan.applies import lacking, unrequested
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
 from genbench.sources.checkpoints import exported_options, weights_file, weights_hash
@@ -28,8 +29,8 @@ from genbench.train.presets import chosen_preset, fitted_recipe, preset_in_words
 class SuiteRows:
     """The rows of a suite as sources. Raises SuiteError for an entry that cannot be planned."""
 
-    def __init__(self, suite: Suite, plan: DataPlan, limit: int | None) -> None:
-        self.suite, self.plan, self.limit = suite, plan, limit
+    def __init__(self, suite: Suite, plan: DataPlan, limit: int | None, prompts: Prompts | None = None) -> None:
+        self.suite, self.plan, self.limit, self.prompts = suite, plan, limit, prompts
         self._codes: dict[type, str] = {}
         self.kinds = [self._kind(index) for index in range(len(suite.models))]
 
@@ -43,11 +44,11 @@ class SuiteRows:
         """The source of model entry number `index` for one seed."""
         entry = self.suite.models[index]
         if entry.samples is not None:
-            path = self.suite.path(entry.samples)
-            return made_elsewhere(entry.label, path, self.plan)
+            return self._files_of(index, self.suite.path(entry.samples))
         kind, owner = self.kind(index), self._owner(index)
         network = self.network(index)
         sampler = asdict(override(kind.Sampler(), network.sampler))
+        asked = unrequested(kind, self.plan, self.prompts)
         given = self.suite.models[owner].weights
         if given is not None:
             file, content = self._weights(owner)
@@ -61,14 +62,21 @@ class SuiteRows:
                 key=given.key,
                 strip=given.strip,
                 revision=given.file if given.file.startswith(PREFIX) else "",
+                **asked,
             )
             return loaded
         trained: Source
         if issubclass(self.kind(owner), Model):
-            trained = Trained.of(entry.label, network, kind, sampler, fit=self._fit(owner, seed))
+            trained = Trained.of(entry.label, network, kind, sampler, fit=self._fit(owner, seed), **asked)
             return trained
-        trained = SelfContained.of(entry.label, network, kind, sampler)
+        trained = SelfContained.of(entry.label, network, kind, sampler, **asked)
         return trained
+
+    def _files_of(self, index: int, path: Path) -> Source:
+        try:
+            return made_elsewhere(self.suite.models[index].label, path, self.plan)
+        except DataError as error:
+            raise self.suite.error(("models", index, "samples"), str(error)) from None
 
     def _weights(self, index: int) -> tuple[Path, str]:
         """The file of an entry's weights, and the hash of its content."""
@@ -153,7 +161,7 @@ class SuiteRows:
             raise self.suite.error(("models", index), str(error)) from None
         self._check(index, "config", entry.config, preset)
         self._check(index, "sampler", entry.sampler, kind.Sampler())
-        reason = lacking(kind, self.plan)
+        reason = lacking(kind, self.plan, self.prompts)
         if reason:
             raise self.suite.error(("models", index), f"{kind.__name__} {reason}")
         return kind

@@ -24,8 +24,10 @@ class PlannedView:
     """suite: with this dataset and this extractor alone, which is at `at` in the file. able: what each model can do.
 
     several: whether the suite has other extractors, so that the columns are named by extractor. reasons: of each metric
-    and each model why it does not apply, "" where it does.
+    and each model why it does not apply, "" where it does. left_out: metrics that only other extractors can give.
     """
+
+    left_out: frozenset[str] = frozenset()
 
     def __init__(self, suite: Suite, plan: DataPlan, at: Loc, able: list[Capabilities], several: bool) -> None:
         self.suite, self.data, self.at, self.several = suite, plan, at, several
@@ -35,6 +37,7 @@ class PlannedView:
         self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
         self.setting = suite_setting(self.extractor, plan)
         self.reasons = [[self._why_not(metric, one) for one in able] for metric in self.metrics]
+        self.unable = {m.name for m in self.metrics if m.reads.through_extractor and m.reads.missing(self.setting)}
 
     def _options(self) -> FeatureOptions:
         """The suite's choices for the extractor: of several extractors, each receives the options that it declares."""
@@ -68,7 +71,7 @@ class PlannedView:
     ) -> Iterator[MetricPlan]:
         """The metrics of one row. only_features: without those that read no features."""
         for metric in self.metrics:
-            if metric.reads.through_extractor or not only_features:
+            if metric.name not in self.left_out and (metric.reads.through_extractor or not only_features):
                 yield self._metric(metric, facts, capabilities, counts)
 
     def _metric(
@@ -90,3 +93,11 @@ class PlannedView:
         except DataError as error:
             index = self.metrics.index(metric)
             raise self.suite.error(("metrics", index), f"{metric.name}: {error}") from None
+
+
+def without_empty_columns(views: list[PlannedView]) -> list[PlannedView]:
+    """The views of a dataset, each without the metrics that its extractor cannot give and another one can."""
+    nowhere = set.intersection(*(view.unable for view in views))
+    for view in views:
+        view.left_out = frozenset(view.unable - nowhere)
+    return views

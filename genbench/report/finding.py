@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from genbench.records import metric_name
 from genbench.report.aggregate import Board, Column, Entry, Row
 from genbench.report.guard import listed
 from genbench.report.tables import name_of, signed, title, written
@@ -42,10 +43,10 @@ def given(row: Row) -> str:
 
     Known from the metrics that only such a model has.
     """
-    has = {metric for metric, entry in row.entries.items() if entry.ok} if row.is_model else set()
+    has = {metric_name(metric) for metric, entry in row.entries.items() if entry.ok} if row.is_model else set()
     if has & {"cycle_error", "fid_a_to_b", "paired_l1"}:
         return "an image"
-    if "prompt_agreement" in has:
+    if has & {"prompt_agreement", "clip_score", "clip_agreement"}:
         return "a caption"
     return "the class" if "class_accuracy" in has else ""
 

@@ -17,8 +17,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "diversity": ("recall", "coverage", "clipped_coverage", "vendi", "rke", "rarest_class", "per_class_fid"),
     "memorisation": ("memorised", "authenticity", "ct_score"),
     "conditioning": (
-        "class_accuracy", "prompt_agreement", "cas", "fid_a_to_b", "fid_b_to_a", "cycle_error", "paired_l1",
-        "paired_ssim", "paired_lpips",
+        "class_accuracy", "prompt_agreement", "clip_score", "clip_agreement", "cas", "fid_a_to_b", "fid_b_to_a",
+        "cycle_error", "paired_l1", "paired_ssim", "paired_lpips",
     ),
     "likelihood": ("bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode"),
     "cost": ("images_per_second", "latency", TRAINING_TIME, "evaluations", "parameters", "peak_memory"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genbench import data
 from genbench.contract import DataSpec
+from genbench.data.prompts import Prompts
 from genbench.errors import CellFailure
 from genbench.metrics.facts import Capabilities, Images
 from genbench.progress import Report
@@ -50,12 +51,21 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn: n images from a seed, in blocks of that many, in "fp32" or "bf16"."""
+    """How samples are drawn: n images from a seed, in blocks of that many, in "fp32" or "bf16".
+
+    prompts: the texts that models which draw from a text are asked for; None: the captions of the data.
+    """
 
     n: int
     seed: int
     block: int = 500
     precision: str = "fp32"
+    prompts: Prompts | None = None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For keys: everything but the prompts, which only some models read."""
+        return {"n": self.n, "seed": self.seed, "block": self.block, "precision": self.precision}
 
 
 @dataclass(frozen=True)

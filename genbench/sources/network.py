@@ -83,9 +83,9 @@ class Network:
 class NetworkSource(Source):
     """A row that draws with a network.
 
-    sampler: all options of the sampler. abilities: names of the contract's abilities. conditional: whether each sample
-    is drawn for a requested class or text. translates: whether it translates images. phases: which of
-    numeric_settings' phases decide its images.
+    sampler: all options of the sampler. abilities: names of the contract's abilities. no_classes, no_texts: why its
+    samples are not drawn for classes of the data and for texts, "" where they are. translates: whether it translates
+    images. phases: which of numeric_settings' phases decide its images.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("draw",)
@@ -96,15 +96,15 @@ class NetworkSource(Source):
     kind_name: str
     sampler: dict[str, Any]
     abilities: tuple[str, ...]
-    conditional: bool
     translates: bool
+    no_classes: str
+    no_texts: str
 
     @classmethod
     def of(cls, label: str, network: Network, kind: type[Draws], sampler: dict[str, Any], **more: Any) -> Any:
         """A source of this kind for a class."""
-        conditional, translates = issubclass(kind, ClassConditional | TextConditional), issubclass(kind, Translates)
-        names = contract.abilities(kind)
-        return cls(label, network, kind.family, kind.__name__, sampler, names, conditional, translates, **more)
+        names, translates = contract.abilities(kind), issubclass(kind, Translates)
+        return cls(label, network, kind.family, kind.__name__, sampler, names, translates, **more)
 
     @property
     def code(self) -> str:  # type: ignore[override]
@@ -114,15 +114,19 @@ class NetworkSource(Source):
     @property
     def capabilities(self) -> Capabilities:
         """The class's abilities."""
-        no_classes = "" if self.conditional else "its samples were drawn without requested classes"
-        return Capabilities(self.kind_name, self.abilities, "", no_classes)
+        return Capabilities(self.kind_name, self.abilities, "", self.no_classes, self.no_texts)
 
     def samples_key(self, plan: DataPlan, drawing: Drawing) -> str:
         """Weights, code, config, sampler, and how they are drawn."""
         return samples_key(
             draw=DRAW_VERSION, weights=self.weights_key, code=self.code, config=self.network.config,
-            sampler=self.sampler, spec=asdict(plan.spec), **asdict(drawing), **hashes(self.network.files),
+            sampler=self.sampler, spec=asdict(plan.spec), **drawing.plain, **hashes(self.network.files),
+            **self._texts(drawing, "captions of the data"),
         )  # fmt: skip
+
+    def _texts(self, drawing: Drawing, otherwise: str) -> dict[str, Any]:
+        """Which texts its samples are drawn for; {} for none."""
+        return {} if self.no_texts else {"prompts": drawing.prompts.facts if drawing.prompts else otherwise}
 
     def load(self, opened: Opened) -> Any:
         """The network with its weights, on the device, in eval mode."""
@@ -144,16 +148,16 @@ class NetworkSource(Source):
         meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
         meta |= {"at_once": drawn.at_once} if drawn.at_once else {}
         shown = translated_rows(opened) if self.translates else None
-        return Samples(Images(drawn.pixels, drawn.labels), meta | made_with(opened.device), shown)
+        return Samples(Images(drawn.pixels, drawn.labels, drawn.texts), meta | made_with(opened.device), shown)
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
-        """Precision, config, sampler, evaluations; where there are any, CUDA's numeric settings, files, the caveat."""
+        """Precision, config, sampler, evaluations; where there are any, CUDA's settings, files, prompts, the caveat."""
         model = opened.model
         settings = numeric_settings(opened.device)
         branch: dict[str, Any] = {"precision": opened.drawing.precision, **returned.options(model)}
         branch |= {"evaluations": returned.evaluations(model)}
         branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
-        branch |= hashes(self.network.files)
+        branch |= hashes(self.network.files) | self._texts(opened.drawing, "captions of the data")
         return branch | ({"caveat": model.caveat} if model.caveat else {})
 
     def log_probs(self, opened: Opened, metric: Metric, pixels: Tensor) -> LogProbs:
@@ -254,12 +258,19 @@ def conditions_of(opened: Opened) -> Conditions:
     if isinstance(model, Translates):
         assert dataset.source is not None
         return Conditions(images=to_unit_range(dataset.source.test.pixels, dataset.spec.levels))
-    if isinstance(model, ClassConditional):
-        return Conditions(dataset.train.labels)
-    if isinstance(model, TextConditional):
-        own = dataset.test.texts
-        return Conditions(texts=own) if own else Conditions(dataset.train.labels, dataset.captions)
-    return UNCONDITIONAL
+    if isinstance(model, TextConditional) and not opened.source.capabilities.no_texts:
+        return _texts_asked(opened)
+    return Conditions(dataset.train.labels) if isinstance(model, ClassConditional) else UNCONDITIONAL
+
+
+def _texts_asked(opened: Opened) -> Conditions:
+    prompts, dataset = opened.drawing.prompts, opened.dataset
+    if prompts is not None:
+        classes = torch.tensor(prompts.classes) if prompts.classes else None
+        return Conditions(texts=prompts.texts, text_labels=classes, each=prompts.each)
+    if dataset.test.texts:
+        return Conditions(texts=dataset.test.texts, text_labels=dataset.test.labels)
+    return Conditions(dataset.train.labels, dataset.captions)
 
 
 def translated_rows(opened: Opened) -> Tensor:

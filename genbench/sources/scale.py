@@ -112,7 +112,12 @@ def pixel_moments(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 def held_out_samples(dataset: Dataset, n: int, seed: int) -> Tensor:
     """Picks n different test images in random order; all of them when there are fewer."""
     pixels = dataset.test.pixels
-    return pixels[torch.randperm(len(pixels), generator=seeded(seed))[:n].to(pixels.device)]
+    return pixels[held_out_numbers(dataset, n, seed).to(pixels.device)]
+
+
+def held_out_numbers(dataset: Dataset, n: int, seed: int) -> Tensor:
+    """The numbers of the test images that `held_out_samples` picks."""
+    return torch.randperm(len(dataset.test), generator=seeded(seed))[:n]
 
 
 def memorised_samples(dataset: Dataset, n: int, seed: int) -> Tensor:

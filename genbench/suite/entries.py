@@ -107,6 +107,30 @@ class ExtractionEntry(SuiteMapping):
         return self.model_extra or {}
 
 
+class PromptsEntry(SuiteMapping):
+    """Texts that models drawn from a text are asked for, in place of the captions of the data.
+
+    file: a .txt with a prompt in each line, a .csv or a .jsonl. column: of a .csv or .jsonl (default: text, caption or
+    prompt). each: images in a row for one prompt: image i, from 0, is drawn for prompt i // each, and the first prompt
+    follows the last.
+    """
+
+    file: Location
+    column: str = ""
+    each: Positive = 1
+
+
+def _prompts_mapping(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+PromptsOfFile = Annotated[
+    PromptsEntry,
+    BeforeValidator(_prompts_mapping, json_schema_input_type=str | PromptsEntry),
+    "a path, or a mapping with keys file, column, each",
+]
+
+
 class SpeedEntry(SuiteMapping):
     """How drawing is timed.
 

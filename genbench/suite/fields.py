@@ -18,6 +18,7 @@ from genbench.suite.entries import (
     ListedMetric,
     ModelEntry,
     Positive,
+    PromptsOfFile,
     Seed,
     SpeedEntry,
     SuiteMapping,
@@ -40,6 +41,7 @@ class SuiteFields(SuiteMapping):
     budget: Budget | None = None
     preset: Literal["auto", "small", "paper"] = "auto"
     samples: Annotated[int, Field(ge=2)] = 2_000
+    prompts: PromptsOfFile | None = None
     reference: Literal["train", "test"] = "train"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False

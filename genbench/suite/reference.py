@@ -19,7 +19,8 @@ from genbench.suite.schema import Suite
 MAPPINGS: dict[str, type[BaseModel]] = {
     "suite": Suite, "models[]": entries.ModelEntry, "models[].train": entries.TrainEntry,
     "models[].claims[]": entries.ClaimEntry, "budget": entries.Budget, "dataset": entries.DatasetEntry,
-    "extraction": entries.ExtractionEntry, "speed": entries.SpeedEntry, "trial": entries.TrialEntry,
+    "extraction": entries.ExtractionEntry, "prompts": entries.PromptsEntry, "speed": entries.SpeedEntry,
+    "trial": entries.TrialEntry,
 }  # fmt: skip
 KEYS = re.compile(r"(?:^|(?<=[.\n] ))((?:[a-z_]+, )*[a-z_]+): ", re.MULTILINE)
 HEAD = """# Suite reference

@@ -32,6 +32,7 @@ EXCLUDES = {
     "weights_of": ("train", "budget"),
 }
 
+PROMPT_SUFFIXES = (".txt", ".csv", ".jsonl")  # of genbench.data.prompts, which imports torch
 
 # The labels of genbench.sources.scale.SCALE_ROWS, which imports torch.
 SCALE_LABELS = ("held-out real", "memorised train", "blurred real", "uniform noise", "gaussian")
@@ -174,6 +175,11 @@ def _files(suite: SuiteFields) -> Iterator[Problem]:
         yield from ((("models", i, "files", j), f"{path}: not found") for j, path in absent)
 
 
+def _prompts(suite: SuiteFields) -> Iterator[Problem]:
+    if suite.prompts is not None:
+        yield from ((("prompts",), problem) for problem in _file(suite, "prompts", suite.prompts.file, PROMPT_SUFFIXES))
+
+
 def _local_weights(entry: ModelEntry) -> str | None:
     """The path of an entry's weights; None for none and for those of the hub."""
     return None if entry.weights is None or entry.weights.file.startswith(HUB) else entry.weights.file
@@ -200,4 +206,5 @@ def _exists(path: Path) -> bool:
 
 RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (
     _names, _repeated, _labels, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
+    _prompts,
 )  # fmt: skip

@@ -16,7 +16,8 @@ def test_names():
         "fid", "fd_infinity", "sfid", "kid", "kid_subsets", "cmmd", "mind", "is", "precision", "recall", "density",
         "coverage", "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "confidence",
         "rarest_class", "memorised", "authenticity",
-        "ct_score", "fld", "class_accuracy", "prompt_agreement", "per_class_fid", "cas", "cycle_error", "paired_l1",
+        "ct_score", "fld", "class_accuracy", "prompt_agreement", "clip_score", "clip_agreement", "per_class_fid",
+        "cas", "cycle_error", "paired_l1",
         "paired_ssim", "paired_lpips", "fid_a_to_b", "fid_b_to_a", "ppl", "bits_per_dim", "bits_per_dim_iwae",
         "bits_per_dim_ode", "images_per_second", "latency", "evaluations", "parameters", "peak_memory",
     )  # fmt: skip
@@ -43,6 +44,7 @@ def test_every_metric_is_declared_in_full(metric):
         "pixels": {"fake", "real"},
         "by class": {"fake", "real", "fake_labels", "real_labels"},
         "condition": {"probabilities", "labels"},
+        "prompts": {"fake", "texts", "which"},
         "labelled": {"fake", "fake_labels", "real", "real_labels", "levels"},
         "paths": {"distances"},
         "translation": {"a_to_b", "b_to_a"},

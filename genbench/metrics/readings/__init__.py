@@ -13,11 +13,12 @@ from genbench.metrics.readings.images import (
     NEIGHBOURS,
     PIXELS,
     PROBABILITIES,
+    PROMPTS,
     SPATIAL,
 )
 from genbench.metrics.readings.network import COST, LIKELIHOOD, PATHS, TRANSLATION
 
 __all__ = [
     "BY_CLASS", "CLIP", "CONDITION", "COST", "FEATURES", "GENERATED", "LABELLED", "LIKELIHOOD", "MEMORY", "NEIGHBOURS",
-    "PATHS", "PIXELS", "PROBABILITIES", "SPATIAL", "TRANSLATION",
+    "PATHS", "PIXELS", "PROBABILITIES", "PROMPTS", "SPATIAL", "TRANSLATION",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genbench.keys import digest
 from genbench.metrics.base import Inputs, Metric, Reading, Tree
 from genbench.metrics.facts import Arguments, Capabilities, Facts, Setting
 from genbench.metrics.neighbour_pass import NeighbourPass
@@ -87,7 +88,7 @@ class _Clip(_Features):
     name = "clip"
 
     def missing(self, setting: Setting) -> str:
-        if setting.extractor.startswith("clip-"):
+        if setting.extractor == "clip" or setting.extractor.startswith("clip-"):
             return ""
         return f"features '{setting.extractor}' are not CLIP's; allowed: clip-vit-l-14-336px (as published), clip-..."
 
@@ -207,6 +208,35 @@ class _Condition(_RequestedByClass):
         return Arguments({"probabilities": probabilities, "labels": labels_of(inputs.generated)}, len(probabilities))
 
 
+class _Prompts(_Generated):
+    """Embeddings of images and of the texts that were asked for, by a network with an encoder of each.
+
+    fake (N, D), texts (P, D) of the different texts in alphabetical order, which (N,): the number of each image's text.
+    """
+
+    name = "prompts"
+
+    def why_not(self, metric: Metric, setting: Setting, source: Capabilities) -> str:
+        reason = source.no_texts or self.missing(setting)
+        if reason or source.no_network:  # images made elsewhere need no ability, only texts
+            return reason
+        return super().why_not(metric, setting, source)
+
+    def missing(self, setting: Setting) -> str:
+        return "" if setting.texts else f"features '{setting.extractor}' do not embed texts; allowed: clip"
+
+    def read(self, inputs: Inputs, metric: Metric) -> Arguments:
+        asked = inputs.generated.texts
+        assert asked is not None
+        texts = tuple(sorted(set(asked)))
+        number = {text: i for i, text in enumerate(texts)}
+        values = {"fake": inputs.fake.vectors, "texts": inputs.text_features(texts).vectors}
+        which = [number[text] for text in asked]
+        return Arguments(
+            {**values, "which": which}, len(asked), data={"prompts": len(texts), "prompts_content": digest(texts)}
+        )
+
+
 class _Labelled(_RequestedByClass):
     """Images with labels: fake, real (N, C, H, W) uint8, fake_labels, real_labels, levels; real is held out."""
 
@@ -243,4 +273,4 @@ def labels_of(images: Any) -> np.ndarray:
 
 FEATURES, GENERATED, SPATIAL, PROBABILITIES = _Features(), _Generated(), _Spatial(), _Probabilities()
 MEMORY, PIXELS, BY_CLASS, CONDITION, LABELLED = _Memory(), _Pixels(), _ByClass(), _Condition(), _Labelled()
-CLIP, NEIGHBOURS = _Clip(), _Neighbours()
+CLIP, NEIGHBOURS, PROMPTS = _Clip(), _Neighbours(), _Prompts()
