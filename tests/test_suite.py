@@ -39,8 +39,8 @@ models:
 metrics: [fid, kid]
 """
 SUITE_KEYS = (
-    "suite, version, seeds, dataset, datasets, features, extraction, budget, preset, samples, reference, precision, "
-    "compile, block, likelihood_images, speed, trial, models, metrics"
+    "suite, version, seeds, dataset, datasets, features, extraction, budget, preset, samples, prompts, reference, "
+    "precision, compile, block, likelihood_images, speed, trial, models, metrics"
 )
 MODEL_KEYS = (
     "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, preset, claims, grid"
