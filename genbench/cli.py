@@ -212,12 +212,13 @@ def show(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, module:Class or path/to/file.py:Class.")],
     shape: Annotated[str, typer.Option(help="Channels x height x width of the images.")] = "1x28x28",
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of the images.")] = 256,
+    small: Annotated[bool, typer.Option("--small", help="As in `preset: small` instead of `preset: paper`.")] = False,
 ) -> None:
     """Show MODEL for images of a size: config, sampler, recipe and abilities, each with its default."""
     from genbench.commands.shapes import read_shape
     from genbench.commands.show import describe_model
 
-    _echo(describe_model(model, read_shape(shape, levels)))
+    _echo(describe_model(model, read_shape(shape, levels), small))
 
 
 @app.command()

@@ -302,6 +302,11 @@ class Model(Draws):
         """The default optimiser settings for images of this size; a suite's `train:` overrides single fields."""
         return Recipe()
 
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
+        """Config and recipe of `preset: small`, for about 15 minutes of a CPU core; default: `preset` and `recipe`."""
+        return cls.preset(data), cls.recipe(data)
+
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters that each turn updates, by player."""
         return {"all": list(self.parameters())}

@@ -1,16 +1,20 @@
-"""The presets of a recipe: lengths as shares of a short budget; which one `auto` is; what a suite states stays."""
+"""The presets: networks for a CPU, lengths as shares of a budget; which one `auto` is; what a suite states stays."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from genbench.commands.plan import describe_plan
-from genbench.contract import Recipe, Stage
+from genbench.contract import DataSpec, Model, Recipe, Stage
+from genbench.errors import SuiteError
 from genbench.plan.planner import make_plan
+from genbench.registry import MODELS, resolve_model
+from genbench.sources.build import build
 from genbench.suite.schema import Suite, read_suite
-from genbench.train.presets import chosen_preset, fitted_recipe, stage_lengths
+from genbench.train.presets import chosen_preset, differing, fitted_recipe, small_form, stage_lengths
 
 PAPER = Recipe(batch=100, warmup=5_000, ema=0.9999, decay="cosine", images=100_000_000)
 FIT = (Stage("fit", turns=("all",)),)
@@ -70,3 +74,93 @@ def test_plan_states_the_preset(tmp_path):
     }
     assert "images, preset paper," in lines["gan"]
     assert "640 images, preset small (warm-up " in lines["ddpm"]
+
+
+# ---- networks -------------------------------------------------------------------------------------------------------
+
+
+def zoo():
+    kinds = {name: resolve_model(name) for name in MODELS.names()}
+    return {name: kind for name, kind in kinds.items() if issubclass(kind, Model)}
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32), (3, 40, 48), (3, 64, 64)])
+@pytest.mark.parametrize("name", zoo())
+def test_every_model_has_small_networks_for_every_shape(name, shape):
+    kind, data = zoo()[name], DataSpec(*shape, 256, 10)
+    config, recipe = small_form(kind, data)
+    model = build(kind, data, differing(config, kind.preset(data)), {}, 0)
+    assert model.config == config
+    most = 30_000_000 if name == "gan" else 8_000_000  # a dense layer for every pixel
+    assert sum(p.numel() for p in model.parameters()) <= most
+    assert recipe.images <= 3_000_000
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 16, 16)])
+def test_below_32_pixels_networks_are_the_same_in_both_presets(shape):
+    data = DataSpec(*shape, 256, 10)
+    for kind in zoo().values():
+        assert small_form(kind, data) == (kind.preset(data), kind.recipe(data))
+
+
+class Own(zoo()["ddpm"]):
+    @classmethod
+    def preset(cls, data):
+        return replace(super().preset(data), channels=12)
+
+
+class OwnSmall(Own):
+    @classmethod
+    def small(cls, data):
+        return replace(cls.preset(data), channels=6), cls.recipe(data)
+
+
+def test_a_class_that_only_replaces_the_preset_has_no_other_small_form():
+    data = DataSpec(3, 32, 32)
+    assert small_form(Own, data) == (Own.preset(data), Own.recipe(data))
+    assert small_form(OwnSmall, data)[0].channels == 6
+
+
+def colour_plan(tmp_path, limit=None, **settings):
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images)
+    suite = {"suite": "s", "dataset": {"name": "npz", "path": str(tmp_path / "x.npz")}, "features": "pixels",
+             "metrics": ["fid"], "samples": 10, **settings}  # fmt: skip
+    return make_plan(Suite.model_validate(suite), limit_images=limit)
+
+
+BOTH = [{"name": "ddpm"}, {"name": "ddim", "weights_of": "ddpm", "sampler": {"steps": 5}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "channels"),
+    [
+        ({"budget": {"images": 100_000}}, 16),
+        ({"budget": {"images": 100_000_000}}, 128),
+        ({"budget": {"images": 100_000}, "preset": "paper"}, 128),
+        ({"preset": "small"}, 16),
+        ({}, 128),
+    ],
+)
+def test_the_preset_chooses_the_networks_of_a_row_and_of_those_with_its_weights(tmp_path, settings, channels):
+    plan = colour_plan(tmp_path, models=BOTH, **settings)
+    assert plan.fits[0].config["channels"] == channels
+    built = [cell.source.network.build(plan.data, 0) for cell in plan.cells[:2]]
+    assert [model.config.channels for model in built] == [channels, channels]
+    assert ("networks for a CPU" in plan.fits[0].preset) == (channels == 16)
+
+
+def test_what_a_suite_states_itself_stays_and_a_trial_has_the_suites_networks(tmp_path):
+    own = [{"name": "ddpm", "config": {"channels": 6}, "train": {"batch": 8}, "budget": {"images": 10_000}}]
+    fit = colour_plan(tmp_path, models=own).fits[0]
+    assert (fit.config["channels"], fit.config["steps"], fit.recipe.batch) == (6, 100, 8)
+    trial = colour_plan(tmp_path, limit=64, models=[{"name": "ddpm"}]).fits[0]
+    assert (trial.config["channels"], trial.images) == (128, 64)
+    assert trial.recipe.warmup == 0
+
+
+def test_an_option_that_does_not_fit_the_small_networks_is_refused_by_line(tmp_path):
+    models = [{"name": "vae", "config": {"latent": 1}}]  # possible without the learned prior of `small`
+    colour_plan(tmp_path, models=models, preset="paper")
+    with pytest.raises(SuiteError, match=r"models\[0\].config: latent: found 1, allowed: at least 2 with couplings"):
+        colour_plan(tmp_path, models=models, preset="small")

@@ -54,6 +54,12 @@ class CGANConfig:
     loss: Literal["minimax", "non-saturating", "least-squares", "hinge"] = "non-saturating"
 
 
+def with_label(data: DataSpec, d: DCGANConfig) -> CGANConfig:
+    """DCGAN's sizes with an embedding of the class."""
+    label = 16 if min(data.height, data.width) < 16 else 32
+    return CGANConfig(d.latent, label, d.width, d.critic_width, d.doublings)
+
+
 # ---- networks ---------------------------------------------------------------------------------------------------
 
 
@@ -140,15 +146,18 @@ class CGAN(Model, ClassConditional):
     @classmethod
     def preset(cls, data: DataSpec) -> CGANConfig:
         """DCGAN's sizes and an embedding of the class."""
-        d = DCGAN.preset(data)
-        label = 16 if min(data.height, data.width) < 16 else 32
-        return CGANConfig(d.latent, label, d.width, d.critic_width, d.doublings)
+        return with_label(data, DCGAN.preset(data))
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
         """DCGAN's recipe, without momentum below 32 pixels."""
-        recipe = DCGAN.recipe(data)
-        return replace(recipe, betas=(0.0, 0.9)) if min(data.height, data.width) < 32 else recipe
+        return DCGAN.recipe(data) if min(data.height, data.width) >= 32 else CGAN.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[CGANConfig, Recipe]:
+        """DCGAN's, without momentum."""
+        config, recipe = DCGAN.small(data)
+        return with_label(data, config), replace(recipe, betas=(0.0, 0.9))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each network."""

@@ -211,16 +211,22 @@ class CycleGAN(Model, Translates):
         side = min(data.height, data.width)
         if side >= 128:
             return CycleGANConfig(blocks=9 if side >= 256 else 6)
-        if side >= 16:
-            return CycleGANConfig(width=16, blocks=3, critic_halvings=2)
-        return CycleGANConfig(width=16, halvings=1, blocks=2, critic_halvings=1)
+        return CycleGAN.small(data)[0]
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
         """Adam(2e-4), constant for half of the training, then linearly to 0 (section 4); beta_1 0.5 (released code)."""
         if min(data.height, data.width) >= 128:
             return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=1, decay="linear", ema=0.999, images=200_000)
-        return Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=100_000)
+        return CycleGAN.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[CycleGANConfig, Recipe]:
+        """Networks of a quarter of the width with fewer blocks, and larger batches."""
+        recipe = Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=100_000)
+        if min(data.height, data.width) >= 16:
+            return CycleGANConfig(width=16, blocks=3, critic_halvings=2), recipe
+        return CycleGANConfig(width=16, halvings=1, blocks=2, critic_halvings=1), recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of both generators, and of both discriminators."""

@@ -118,6 +118,9 @@ def discriminator_net(data: DataSpec, config: DCGANConfig) -> nn.Sequential:
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
+PAPER = Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=1_500_000)
+
+
 class DCGAN(Model, Decodes):
     """A convolutional generator and discriminator, trained in turns; samples are G(z)."""
 
@@ -135,25 +138,27 @@ class DCGAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> DCGANConfig:
-        """Smallest maps of 4 to 7 pixels; below 32 pixels of 2 or 3; below 16 pixels narrower networks too.
+        """Smallest maps of 4 to 7 pixels; below 32 pixels the small networks."""
+        side = min(data.height, data.width)
+        return DCGANConfig(doublings=int(math.log2(side)) - 2) if side >= 32 else DCGAN.small(data)[0]
+
+    @classmethod
+    def recipe(cls, data: DataSpec) -> Recipe:
+        """The paper's Adam with batches of 64 and averaged weights; below 32 pixels the small recipe."""
+        return PAPER if min(data.height, data.width) >= 32 else DCGAN.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[DCGANConfig, Recipe]:
+        """Smallest maps of 2 or 3 pixels, narrower networks below 16 and from 48 pixels, larger step sizes.
 
         D's last layer combines all positions of its smallest map. With one halving less, each position would depend on
         10 of 28 pixels, and no layer would compare distant parts of an image.
         """
         side = min(data.height, data.width)
-        if side >= 32:
-            return DCGANConfig(doublings=int(math.log2(side)) - 2)
-        config = DCGANConfig(doublings=max(1, int(math.log2(side)) - 1))
-        return config if side >= 16 else replace(config, latent=64, width=32, critic_width=32)
-
-    @classmethod
-    def recipe(cls, data: DataSpec) -> Recipe:
-        """The paper's Adam with batches of 64 and averaged weights; a larger step size for small images."""
-        side = min(data.height, data.width)
-        paper = Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=1_500_000)
+        config, recipe = DCGANConfig(doublings=max(1, int(math.log2(side)) - 1)), replace(PAPER, lr=5e-4, batch=32)
         if side < 16:
-            return replace(paper, lr=2e-3, images=150_000)
-        return replace(paper, lr=5e-4, batch=32) if side < 32 else paper
+            return replace(config, latent=64, width=32, critic_width=32), replace(PAPER, lr=2e-3, images=150_000)
+        return (replace(config, width=32, critic_width=32) if side >= 32 else config), recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each network."""

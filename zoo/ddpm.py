@@ -68,7 +68,15 @@ from zoo.denoising import (
     q_sample,
     run,
 )
-from zoo.nets import UNetSizes, from_diffusers, is_diffusers_unet, refuse_other_unet, short_recipe, usual_sizes
+from zoo.nets import (
+    UNetSizes,
+    from_diffusers,
+    is_diffusers_unet,
+    refuse_other_unet,
+    small_recipe,
+    small_sizes,
+    usual_sizes,
+)
 from zoo.portable import network_settings, network_state
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
@@ -247,24 +255,28 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The paper's choices from 32x32; below, those that a CPU trains and samples within minutes."""
-        sizes = usual_sizes(data)
-        if min(data.height, data.width) >= 32:
-            return Config(**sizes)
-        return Config(steps=100, schedule="cosine", prediction="v", error="eps", variance="learned", **sizes)
+        """The paper's choices from 32x32; below, the small ones."""
+        return Diffusion.small(data)[0] if min(data.height, data.width) < 32 else Config(**usual_sizes(data))
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
         """The paper's recipes (appendix B): CIFAR-10's 800,000 steps from 32x32, CelebA-HQ's 500,000 from 256x256.
 
-        Below 32x32 a short training for a CPU.
+        Below 32x32 the small one.
         """
         side = min(data.height, data.width)
         if side >= 256:
             return Recipe(lr=2e-5, batch=64, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=32_000_000)
         if side >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=102_400_000)
-        return short_recipe(data)
+        return Diffusion.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
+        """Nichol and Dhariwal's choices with T = 100, which a CPU trains and samples within minutes."""
+        sizes = small_sizes(data)
+        config = Config(steps=100, schedule="cosine", prediction="v", error="eps", variance="learned", **sizes)
+        return config, small_recipe(data)
 
     def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Weights of diffusers' UNet2DModel, e.g. of google/ddpm-cifar10-32, under the names of this network."""

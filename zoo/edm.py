@@ -46,7 +46,7 @@ from torch import Generator, Tensor, nn
 from genbench.contract import Batch, Condition, Count, DataSpec, LikelihoodEstimate, Loss, Model, Recipe, Steps, Weight
 from genbench.space import seeded
 from zoo.denoising import Denoiser, Level, Number, gaussian_noise, q_sample, run
-from zoo.nets import UNetSizes, short_recipe, usual_sizes
+from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
 from zoo.probability_flow import Node, flow_estimate
 from zoo.solvers import euler, heun
 
@@ -191,18 +191,24 @@ class EDM(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The paper's sizes for CIFAR-10 from 32x32, smaller ones for a CPU below."""
+        """The paper's sizes for CIFAR-10 from 32x32, the small ones below."""
+        if min(data.height, data.width) < 32:
+            return EDM.small(data)[0]
         sizes = usual_sizes(data)
-        if min(data.height, data.width) >= 32:
-            sizes |= {"multipliers": (2, 2, 2)[: len(sizes["multipliers"])], "blocks": 4, "dropout": 0.13}
-        return EDMConfig(**sizes)
+        multipliers = (2, 2, 2)[: len(sizes["multipliers"])]
+        return EDMConfig(**sizes | {"multipliers": multipliers, "blocks": 4, "dropout": 0.13})
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the paper's for CIFAR-10 (table 7), 200 M images; below, a short training for a CPU."""
+        """From 32x32 the paper's for CIFAR-10 (table 7), 200 M images; below, the small one."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=1e-3, batch=512, warmup=19_531, ema=0.99929, flip=True, images=200_000_000)
-        return short_recipe(data)
+        return EDM.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
+        """The sizes and the training that zoo.nets has for a CPU."""
+        return EDMConfig(**small_sizes(data)), small_recipe(data)
 
     @property
     def denoiser(self) -> nn.Module:

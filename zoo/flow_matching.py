@@ -56,7 +56,7 @@ from genbench.contract import (
 )
 from genbench.space import seeded, to_device
 from zoo.denoising import Denoiser, Line, gaussian_noise, q_sample, run
-from zoo.nets import UNetSizes, short_recipe, usual_sizes
+from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
 from zoo.probability_flow import flow_estimate, line_nodes
 from zoo.solvers import SOLVERS
 
@@ -110,15 +110,21 @@ class FlowMatching(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """Ho et al.'s sizes from 32x32, smaller ones for a CPU below."""
-        return FlowMatchingConfig(**usual_sizes(data))
+        """Ho et al.'s sizes from 32x32, the small ones below."""
+        side = min(data.height, data.width)
+        return FlowMatching.small(data)[0] if side < 32 else FlowMatchingConfig(**usual_sizes(data))
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 that of Tong et al. for CIFAR-10, 400,000 steps; below, a short training for a CPU."""
+        """From 32x32 that of Tong et al. for CIFAR-10, 400,000 steps; below, the small one."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=2e-4, batch=128, warmup=5_000, clip=1.0, ema=0.9999, flip=True, images=51_200_000)
-        return short_recipe(data)
+        return FlowMatching.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
+        """The sizes and the training that zoo.nets has for a CPU."""
+        return FlowMatchingConfig(**small_sizes(data)), small_recipe(data)
 
     @property
     def denoiser(self) -> nn.Module:

@@ -26,7 +26,7 @@ Symbols   z noise (B, latent)     x image (B, C, H, W)     l(x) D's output (B,)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -157,19 +157,23 @@ class GAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> GANConfig:
-        """The default widths; below 16 pixels narrower networks, which give better samples without dropout."""
-        if min(data.height, data.width) < 16:
-            return GANConfig(latent=32, widths=(256, 256), dropout=0.0)
-        return GANConfig()
+        """The default widths; below 16 pixels the small networks."""
+        return GANConfig() if min(data.height, data.width) >= 16 else GAN.small(data)[0]
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """Adam as in DCGAN, and averaged weights; below 32 pixels without momentum, which needs fewer images."""
-        side = min(data.height, data.width)
-        if side < 32:
-            images = 400_000 if side < 16 else 3_000_000
-            return Recipe(lr=5e-4, betas=(0.0, 0.9), batch=64, ema=0.999, images=images)
+        """Adam as in DCGAN, and averaged weights; below 32 pixels the small recipe."""
+        if min(data.height, data.width) < 32:
+            return GAN.small(data)[1]
         return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=64, ema=0.999, images=3_000_000)
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[GANConfig, Recipe]:
+        """Adam without momentum, which needs fewer images; below 16 pixels narrower networks without dropout."""
+        recipe = Recipe(lr=5e-4, betas=(0.0, 0.9), batch=64, ema=0.999, images=3_000_000)
+        if min(data.height, data.width) < 16:
+            return GANConfig(latent=32, widths=(256, 256), dropout=0.0), replace(recipe, images=400_000)
+        return GANConfig(), recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each network."""

@@ -349,7 +349,7 @@ class Glow(Model, DequantisedDensity, Reconstructs):
     def preset(cls, data: DataSpec) -> GlowConfig:
         """The paper's sizes from 32x32: those for CIFAR-10, from 64 pixels for ImageNet, from 256 for CelebA-HQ.
 
-        Below, small networks and at most 2 levels (28x28 becomes 7x7).
+        Below, the small ones.
         """
         levels, side = max(1, halvings(data.height, data.width)), min(data.height, data.width)
         if side >= 64:
@@ -357,19 +357,25 @@ class Glow(Model, DequantisedDensity, Reconstructs):
             return GlowConfig(levels=min(most, levels), steps=steps)
         if side >= 32:
             return GlowConfig(levels=min(3, levels))
-        steps = 8 if max(data.height, data.width) <= 16 else 16
-        small = GlowConfig(width=64, positions=True, constraint=0.97, least_scale=0.5)
-        return replace(small, levels=min(2, levels), steps=steps)
+        return Glow.small(data)[0]
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the paper's step size and 10 epochs of CIFAR-10 as warm-up; below, a short training for a CPU."""
+        """From 32x32 the paper's step size and 10 epochs of CIFAR-10 as warm-up; below, the small one."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=1e-3, batch=64, warmup=7_800, clip=100.0, ema=0.999, images=5_000_000)
-        small = Recipe(lr=8e-3, batch=32, decay="cosine", clip=1.0)
-        if max(data.height, data.width) <= 16:
-            return replace(small, warmup=50, weight_decay=0.2, ema=0.99, images=24_000)
-        return replace(small, warmup=100, ema=0.999, images=200_000)
+        return Glow.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[GlowConfig, Recipe]:
+        """Narrow networks, and levels down to about 8x8 pixels (28x28 becomes 7x7)."""
+        levels, side = max(1, halvings(data.height, data.width)), max(data.height, data.width)
+        most = 2 if side < 48 else 3
+        config = GlowConfig(levels=min(most, levels), width=64, positions=True, constraint=0.97, least_scale=0.5)
+        recipe = Recipe(lr=8e-3, batch=32, decay="cosine", clip=1.0)
+        if side <= 16:
+            return replace(config, steps=8), replace(recipe, warmup=50, weight_decay=0.2, ema=0.99, images=24_000)
+        return replace(config, steps=16), replace(recipe, warmup=100, ema=0.999, images=200_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Initialises the activation normalisations from the first batch, unless the weights were loaded."""

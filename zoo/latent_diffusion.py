@@ -41,6 +41,7 @@ Symbols   x images (B, C, H, W)   z, z_0 latents (B, c, h, w)   z_t noisy latent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -205,6 +206,20 @@ def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guida
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
+def small_networks(data: DataSpec, halved: int) -> LatentDiffusionConfig:
+    """Narrow networks for latents whose sides are those of the images, halved so often."""
+    height, levels = data.height >> halved, min(halvings(data.height, data.width) - halved, 1) + 1
+    config = LatentDiffusionConfig(
+        latent=2, width=16, depths=(1, *(2,) * halved), depth_blocks=1, kl=1e-2, adversarial=0.1,
+        critic_start=100, critic_width=16, critic_halvings=1, prediction="v", channels=32,
+        multipliers=(1, 2)[:levels], blocks=1, attention=(height, height // 2), heads=4,
+        text_width=64, text_layers=2, text_length=32, groups=4,
+    )  # fmt: skip
+    if min(data.height, data.width) < 16:
+        return config
+    return replace(config, latent=4, critic_start=500, critic_halvings=2, channels=64, blocks=2)
+
+
 class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     """An autoencoder and a text-conditional diffusion in its latent space; without texts it is unconditional."""
 
@@ -243,24 +258,24 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> LatentDiffusionConfig:
-        """Stable Diffusion's sizes from 256 pixels; below, small networks and latents of 8x8 (4x4 for 8x8 pixels)."""
+        """Stable Diffusion's sizes from 256 pixels, from 32 some between those and the small ones."""
         side, depth = min(data.height, data.width), halvings(data.height, data.width)
+        if side < 32:
+            return LatentDiffusion.small(data)[0]
         if side >= 256 and depth >= 6:
             return LatentDiffusionConfig(attention=(data.height // 8, data.height // 16, data.height // 32))
-        halved = min(depth, 1 if side < 16 else 2)
-        height, levels = data.height >> halved, min(depth - halved, 1) + 1
-        small = LatentDiffusionConfig(
-            latent=2, width=16, depths=(1, 2, 2)[: halved + 1], depth_blocks=1, kl=1e-2, adversarial=0.1,
-            critic_start=100, critic_width=16, critic_halvings=1, prediction="v", channels=32,
-            multipliers=(1, 2)[:levels], blocks=1, attention=(height, height // 2), heads=4,
-            text_width=64, text_layers=2, text_length=32, groups=4,
-        )  # fmt: skip
-        if side < 16:
-            return small
-        middle = replace(small, latent=4, critic_start=500, critic_halvings=2, channels=64, blocks=2)
-        if side < 32:
-            return middle
-        return replace(middle, width=64, depth_blocks=2, critic_width=64, channels=128, heads=8, text_width=128)
+        config = small_networks(data, min(depth, 2))
+        return replace(config, width=64, depth_blocks=2, critic_width=64, channels=128, heads=8, text_width=128)
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[LatentDiffusionConfig, Recipe]:
+        """Small networks and latents of about 8x8 (4x4 for 8x8 pixels)."""
+        side, depth = min(data.height, data.width), halvings(data.height, data.width)
+        images, ema = (44_000, 0.99) if side < 16 else (300_000, 0.995)
+        batch = 64 if side < 16 else 16
+        recipe = Recipe(lr=2e-3, lrs=(("autoencoder", 4e-3), ("critic", 5e-4)), batch=batch, warmup=100, decay="cosine",
+                        clip=1.0, ema=ema, images=images)  # fmt: skip
+        return small_networks(data, min(depth, 1 if side < 16 else max(2, round(math.log2(side / 8))))), recipe
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
@@ -270,13 +285,14 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         the final one, with which stage 2 is trained.
         """
         side = min(data.height, data.width)
+        if side < 32:
+            return LatentDiffusion.small(data)[1]
         if side >= 256:
             return Recipe(lr=1e-4, lrs=(("autoencoder", 5.4e-5), ("critic", 5.4e-5)), batch=2048, warmup=10_000,
                           ema=0.9999, images=500_000_000)  # fmt: skip
-        images, ema = (44_000, 0.99) if side < 16 else (300_000, 0.995)
-        lr, batch = 2e-3 if side < 32 else 5e-4, 16 if 16 <= side < 32 else 64
-        return Recipe(lr=lr, lrs=(("autoencoder", 2 * lr), ("critic", lr / 4)), batch=batch, warmup=100, decay="cosine",
-                      clip=1.0, ema=ema, images=images)  # fmt: skip
+        return replace(
+            LatentDiffusion.small(data)[1], lr=5e-4, lrs=(("autoencoder", 1e-3), ("critic", 1.25e-4)), batch=64
+        )
 
     def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """As they are; Stable Diffusion's are refused with the reason.

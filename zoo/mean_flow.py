@@ -58,7 +58,7 @@ from genbench.contract import (
 from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.denoising import Denoiser, Line, Network, gaussian_noise, q_sample, run, times_like
-from zoo.nets import TimeEmbedding, UNetSizes, short_recipe, sinusoid, usual_sizes
+from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes, usual_sizes
 from zoo.probability_flow import flow_estimate, line_nodes
 
 TIME_SCALE = 8  # with DDPM's 1000 the fastest sinusoids dominate du / dt, and one step gives blurred images
@@ -152,19 +152,24 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The paper's choices and the sizes of zoo.edm from 32x32, smaller ones for a CPU below."""
+        """The paper's choices and the sizes of zoo.edm from 32x32, the small ones below."""
+        if min(data.height, data.width) < 32:
+            return MeanFlow.small(data)[0]
         sizes = usual_sizes(data)
-        if min(data.height, data.width) >= 32:
-            multipliers = (2, 2, 2)[: len(sizes["multipliers"])]
-            return MeanFlowConfig(**sizes | {"multipliers": multipliers, "blocks": 4, "dropout": 0.2})
-        return MeanFlowConfig(**sizes, time_mean=-0.4, time_std=1.0)
+        multipliers = (2, 2, 2)[: len(sizes["multipliers"])]
+        return MeanFlowConfig(**sizes | {"multipliers": multipliers, "blocks": 4, "dropout": 0.2})
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the paper's for CIFAR-10 (appendix A), 800,000 steps; below, a short training for a CPU."""
+        """From 32x32 the paper's for CIFAR-10 (appendix A), 800,000 steps; below, the small one."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=6e-4, batch=1024, warmup=10_000, ema=0.99995, flip=True, images=819_200_000)
-        return short_recipe(data)
+        return MeanFlow.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
+        """The sizes and the training that zoo.nets has for a CPU."""
+        return MeanFlowConfig(**small_sizes(data), time_mean=-0.4, time_std=1.0), small_recipe(data)
 
     @property
     def denoiser(self) -> nn.Module:

@@ -280,21 +280,30 @@ def usual_sizes(data: DataSpec) -> dict[str, Any]:
     """Sizes of a U-Net for images of this shape, with fewer resolutions where the sides become odd.
 
     From 256 pixels those of Ho et al. 2020 for LSUN and CelebA-HQ, from 32 those for CIFAR-10 (appendix B), attention
-    at a height of 16 or the next below. Smaller ones for a CPU below; they have few groups, because on a CPU the time
-    of a group normalisation grows with their number.
+    at a height of 16 or the next below.
     """
     depth, side = 1 + halvings(data.height, data.width), min(data.height, data.width)
-    if side < 32:
-        small = {"channels": 24 if side < 16 else 16, "blocks": 1, "attention": (), "dropout": 0.0}
-        multipliers = ((1, 2) if side < 16 else (1, 2, 4))[:depth]
-        return small | {"multipliers": multipliers, "groups": 3, "padding": "around"}
     multipliers = ((1, 1, 2, 2, 4, 4) if side >= 256 else (1, 2, 2, 2))[:depth]
     low = [data.height >> i for i in range(len(multipliers)) if data.height >> i <= 16]
     return {"multipliers": multipliers, "attention": tuple(low[:1]), "dropout": 0.0 if side >= 256 else 0.1}
 
 
-def short_recipe(data: DataSpec) -> Recipe:
-    """A training of these U-Nets that takes minutes on a CPU, for images below 32x32."""
+def small_sizes(data: DataSpec) -> dict[str, Any]:
+    """Sizes of a U-Net for a CPU, narrower at full resolution from 48 pixels.
+
+    They have few groups, because on a CPU the time of a group normalisation grows with their number.
+    """
+    depth, side = 1 + halvings(data.height, data.width), min(data.height, data.width)
+    if side < 16:
+        channels, multipliers = 24, (1, 2)
+    else:
+        channels, multipliers = (16, (1, 2, 4)) if side < 48 else (8, (1, 2, 4, 8))
+    return {"channels": channels, "multipliers": multipliers[:depth], "blocks": 1, "attention": (), "dropout": 0.0,
+            "groups": 3, "padding": "around"}  # fmt: skip
+
+
+def small_recipe(data: DataSpec) -> Recipe:
+    """A training of these U-Nets that takes minutes on a CPU."""
     batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
     return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
 

@@ -270,18 +270,23 @@ class PixelCNN(Model, ExactLikelihood):
 
     @classmethod
     def preset(cls, data: DataSpec) -> PixelCNNConfig:
-        """The released code's sizes from 32x32, smaller ones for a CPU below."""
-        if min(data.height, data.width) >= 32:
-            return PixelCNNConfig()
-        return PixelCNNConfig(width=32, blocks=3 if data.height < 16 else 4, components=5, dropout=0.0)
+        """The released code's sizes from 32x32, the small ones below."""
+        return PixelCNNConfig() if min(data.height, data.width) >= 32 else PixelCNN.small(data)[0]
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the released code's step size, batch (8 times 16) and average; below, a short training."""
+        """From 32x32 the released code's step size, batch (8 times 16) and average; below, the small one."""
         if min(data.height, data.width) >= 32:
             return Recipe(lr=1e-3, batch=128, ema=0.9995, flip=False, images=50_000_000)
+        return PixelCNN.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[PixelCNNConfig, Recipe]:
+        """Fewer and narrower blocks, larger steps."""
+        config = PixelCNNConfig(width=32, blocks=3 if data.height < 16 else 4, components=5, dropout=0.0)
         batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 100_000)
-        return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
+        recipe = Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
+        return config, recipe
 
     def mixture(self, x: Tensor, gen: Generator | None = None) -> Mixture:
         """The distributions of all pixels of images x in [-1, 1], each given those before it."""

@@ -89,6 +89,9 @@ class StyleGANConfig:
     style_decay: Annotated[float, Ge(0), Lt(1)] = 0.995
 
 
+CIFAR = StyleGANConfig(mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32)  # of the released code
+
+
 @dataclass(frozen=True)
 class StyleGANSampler:
     """psi: truncation of styles, w' = mean + psi (w - mean) (A, appendix B); 1: none.
@@ -322,26 +325,31 @@ class StyleGAN(Model, Decodes):
 
     @classmethod
     def preset(cls, data: DataSpec) -> StyleGANConfig:
-        """From 64 pixels configuration F; from 32 the authors' sizes for CIFAR-10; smaller ones for a CPU below."""
+        """From 64 pixels configuration F; from 32 the authors' sizes for CIFAR-10; the small ones below."""
         side = min(data.height, data.width)
         if side >= 64:
             return StyleGANConfig()
-        cifar = StyleGANConfig(mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32)
-        if side >= 32:
-            return cifar
-        channels, gamma = (256, 0.1) if side < 16 else (448, 1.0)
-        return replace(cifar, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=gamma, group=8)
+        return CIFAR if side >= 32 else StyleGAN.small(data)[0]
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 64 pixels B's for faces; from 32 the authors' for CIFAR-10; a short training for a CPU below."""
+        """From 64 pixels B's for faces; from 32 the authors' for CIFAR-10; the small one below."""
         side, betas = min(data.height, data.width), (0.0, 0.99)
         if side >= 64:
             return Recipe(lr=2e-3, betas=betas, batch=32, ema=0.5 ** (32 / 10_000), flip=True, images=25_000_000)
         if side >= 32:
             return Recipe(lr=2.5e-3, betas=betas, batch=64, ema=0.5 ** (64 / 500_000), images=100_000_000)
+        return StyleGAN.small(data)[1]
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[StyleGANConfig, Recipe]:
+        """At most 64 features, 16 at full resolution from 28 pixels on."""
+        side = min(data.height, data.width)
+        channels, gamma = (256, 0.1) if side < 16 else (max(448, 16 * side), 1.0)
+        config = replace(CIFAR, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=gamma, group=8)
         lr, images = (2e-2, 64_000) if side < 16 else (7e-3, 300_000)
-        return Recipe(lr=lr, betas=betas, batch=32, decay="linear", ema=0.995, images=images)
+        recipe = Recipe(lr=lr, betas=(0.0, 0.99), batch=32, decay="linear", ema=0.995, images=images)
+        return config, recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of the discriminator, and of mapping and synthesis."""

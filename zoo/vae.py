@@ -127,6 +127,11 @@ def log_mean_exp(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
+def usual_likelihood(data: DataSpec) -> Literal["bernoulli", "logistic"]:
+    """The likelihood of p(x|z) for this many grey levels."""
+    return "bernoulli" if data.levels == 2 else "logistic"
+
+
 def resolutions(data: DataSpec, halvings: int) -> list[tuple[int, int]]:
     """(H, W) at full resolution and after each convolution of stride 2, which rounds up."""
     sizes = [(data.height, data.width)]
@@ -281,19 +286,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def preset(cls, data: DataSpec) -> VAEConfig:
-        """Two halvings up to 16x16 pixels, above 16x16 until the smallest maps have 4 to 7 pixels.
-
-        Below 32x32 a learned prior; between 17x17 and 31x31 details as well.
-        """
-        likelihood = "bernoulli" if data.levels == 2 else "logistic"
-        if max(data.height, data.width) <= 16:
-            return VAEConfig(latent=16, channels=16, hidden=128, likelihood=likelihood, couplings=4)
+        """From 32x32 halvings until the smallest maps have 4 to 7 pixels, below it the small networks."""
         side = min(data.height, data.width)
-        halvings = max(0, int(math.log2(side / 4)))
-        if side >= 32:
-            return VAEConfig(latent=32, halvings=halvings, likelihood=likelihood)
-        details = (4, 2)[: halvings + 1]
-        return VAEConfig(latent=24, halvings=halvings, likelihood=likelihood, details=details, couplings=6)
+        if side < 32:
+            return VAE.small(data)[0]
+        return VAEConfig(latent=32, halvings=int(math.log2(side / 4)), likelihood=usual_likelihood(data))
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
@@ -301,12 +298,25 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
         The loss is a sum over pixels, so gradients are large; the clip only acts on rare steps that would diverge.
         """
-        if max(data.height, data.width) <= 16:
-            decay = 0.1  # against overfitting of the learned prior to about a thousand images
-            return Recipe(lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000)
         if min(data.height, data.width) < 32:
-            return Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=2_000.0, ema=0.999, images=200_000)
+            return VAE.small(data)[1]
         return Recipe(lr=1e-3, batch=128, warmup=100, decay="cosine", ema=0.999, images=600_000)
+
+    @classmethod
+    def small(cls, data: DataSpec) -> tuple[VAEConfig, Recipe]:
+        """A learned prior, above 16x16 with details; halvings as in `preset`, up to 16x16 pixels two."""
+        likelihood, side = usual_likelihood(data), min(data.height, data.width)
+        if max(data.height, data.width) <= 16:
+            config = VAEConfig(latent=16, channels=16, hidden=128, likelihood=likelihood, couplings=4)
+            decay = 0.1  # against overfitting of the learned prior to about a thousand images
+            return config, Recipe(
+                lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000
+            )
+        halvings, channels = max(0, int(math.log2(side / 4))), 32 if side < 48 else 16
+        details = ((4,) * max(1, halvings - 1) + (2,))[: halvings + 1]
+        config = VAEConfig(24, channels, halvings, likelihood=likelihood, details=details, couplings=6)
+        clip = 2_000.0 * max(1.0, data.dims / 784)  # the loss is a sum over pixels
+        return config, Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=clip, ema=0.999, images=200_000)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Initialises the output's bias from the mean image of the batch."""

@@ -13,22 +13,29 @@ from genbench.options import words
 from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import build
 from genbench.text import aligned
+from genbench.train.presets import differing, small_form
 
 WIDTH = 100
 
 
-def describe_model(name: str, data: DataSpec) -> str:
-    """The class, its size for images of this shape, and its options. Raises ModelError for an unknown name."""
+def describe_model(name: str, data: DataSpec, small: bool = False) -> str:
+    """The class, its size for images of this shape, and its options; small: those of `preset: small`.
+
+    Raises ModelError for an unknown name.
+    """
     kind: type[Draws] = resolve_model(name)
-    model = build(kind, data, {}, {}, 0)
+    config, recipe = kind.preset(data), None
+    if issubclass(kind, Model):
+        config, recipe = small_form(kind, data) if small else (config, kind.recipe(data))
+    model = build(kind, data, differing(config, kind.preset(data)), {}, 0)
     parts = [
         _about(name, kind),
         aligned(list(_facts(model))),
         _options("config (changing it means training again)", model.config),
         _options("sampler (needs no new weights)", model.sampler),
     ]
-    if isinstance(model, Model):
-        parts.append(_options("recipe (train: in a suite)", type(model).recipe(data)))
+    if recipe is not None:
+        parts.append(_options("recipe (train: in a suite)", recipe))
     return "\n\n".join(parts)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.code_hash import code_hash
-from genbench.contract import Draws, Model, override
+from genbench.contract import Draws, Model, Recipe, override
 from genbench.data.prompts import Prompts
 from genbench.errors import DataError, ModelError
 from genbench.hub import PREFIX
@@ -23,7 +23,7 @@ from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.suite.schema import Suite, check_suite_options
 from genbench.train.doubts import budget_doubts
-from genbench.train.presets import chosen_preset, fitted_recipe, preset_in_words
+from genbench.train.presets import Preset, chosen_preset, differing, fitted_recipe, make_preset, preset_in_words
 
 
 class SuiteRows:
@@ -33,6 +33,11 @@ class SuiteRows:
         self.suite, self.plan, self.limit, self.prompts = suite, plan, limit, prompts
         self._codes: dict[type, str] = {}
         self.kinds = [self._kind(index) for index in range(len(suite.models))]
+        for index, kind in enumerate(self.kinds):
+            if kind is not None:
+                sized = override(kind.preset(plan.spec), self._sizes(self._owner(index)))
+                self._check(index, "config", suite.models[index].config, sized)
+                self._check(index, "sampler", suite.models[index].sampler, kind.Sampler())
 
     def _code(self, kind: type[Draws]) -> str:
         """The hash of a class's code, computed once in a plan."""
@@ -103,7 +108,7 @@ class SuiteRows:
         """The network of an entry that has a class."""
         entry, owner = self.suite.models[index], self._owner(index)
         known, drawn = self._exported(owner)
-        config = {**known, **self.suite.models[owner].config, **entry.config}
+        config = {**known, **self._sizes(owner), **self.suite.models[owner].config, **entry.config}
         sampler = {**(drawn if owner == index else {}), **entry.sampler}
         files = self._files(index, config, {owner, index})
         return Network(
@@ -129,23 +134,46 @@ class SuiteRows:
         except ModelError as error:
             raise suite.error(("models", index), str(error)) from None
 
-    def _fit(self, index: int, seed: int) -> Fit:
+    def _sizes(self, index: int) -> dict[str, Any]:
+        """The fields of an entry's config that its preset sets otherwise than the class; none if it is not trained."""
+        kind, given = self.kind(index), self.suite.models[index].weights
+        if given is not None or not issubclass(kind, Model):
+            return {}
+        return differing(self._preset(index).config, kind.preset(self.plan.spec))
+
+    def _preset(self, index: int) -> Preset:
+        """The preset of an entry that is trained here, by the budget that the suite states, whatever the limit."""
         entry, kind, suite = self.suite.models[index], self.kind(index), self.suite
         assert issubclass(kind, Model)
+        wanted, images = entry.preset or suite.preset, suite.images(entry)
+        return make_preset(kind, self.plan.spec, wanted, entry.train.changes(), images)
+
+    def _fit(self, index: int, seed: int) -> Fit:
+        entry, kind, suite, preset = self.suite.models[index], self.kind(index), self.suite, self._preset(index)
+        assert issubclass(kind, Model)
+        recipe, images = self._lengths(index, preset)
         own = override(kind.recipe(self.plan.spec), entry.train.changes())
-        images = int(min(suite.images(entry) or own.images, self.limit or math.inf))
-        preset = chosen_preset(entry.preset or suite.preset, own, images)
-        recipe = override(fitted_recipe(own, images, kind.stages), entry.train.changes()) if preset == "small" else own
-        shown = preset_in_words(preset, own, recipe)
+        sizes = self._sizes(index)
+        shown = preset_in_words(preset.name, bool(sizes), own, recipe)
         if self.limit is not None and suite.trial.train_batch is not None:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
-        files = self._files(index, entry.config, {index})
-        network = Network(entry.name, entry.source, suite.folder, entry.config, code=self._code(kind), files=files)
-        config = asdict(override(kind.preset(self.plan.spec), entry.config))
+        changes = {**sizes, **entry.config}
+        files = self._files(index, changes, {index})
+        network = Network(entry.name, entry.source, suite.folder, changes, code=self._code(kind), files=files)
+        config = asdict(override(preset.config, entry.config))
         return Fit(
             entry.label, network, config, recipe, images, seed, suite.precision, suite.compile,
             self.plan.fingerprint, budget_doubts(recipe, images, kind.stages), shown,
         )  # fmt: skip
+
+    def _lengths(self, index: int, preset: Preset) -> tuple[Recipe, int]:
+        """The recipe with lengths for the budget, also a limited one, and the budget in images."""
+        entry, kind, suite = self.suite.models[index], self.kind(index), self.suite
+        assert issubclass(kind, Model)
+        images = int(min(suite.images(entry) or preset.recipe.images, self.limit or math.inf))
+        if "small" not in (preset.name, chosen_preset(entry.preset or suite.preset, preset.recipe, images)):
+            return preset.recipe, images
+        return override(fitted_recipe(preset.recipe, images, kind.stages), entry.train.changes()), images
 
     def _kind(self, index: int) -> type[Draws] | None:
         entry = self.suite.models[index]
@@ -154,13 +182,11 @@ class SuiteRows:
         try:
             with pinned_globals():  # importing a file runs it
                 kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
-            preset = kind.preset(self.plan.spec)
+            kind.preset(self.plan.spec)
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
         except ValueError as error:
             raise self.suite.error(("models", index), str(error)) from None
-        self._check(index, "config", entry.config, preset)
-        self._check(index, "sampler", entry.sampler, kind.Sampler())
         reason = lacking(kind, self.plan, self.prompts)
         if reason:
             raise self.suite.error(("models", index), f"{kind.__name__} {reason}")

@@ -1,19 +1,31 @@
-"""The presets `paper` and `small` of a recipe: as a model declares it, or with the lengths in it fitted to the budget.
+"""The presets `paper` and `small` of a model: as published, or for a CPU with lengths that are shares of the budget.
 
 A recipe's warm-up and moving average are lengths in steps, chosen for its own budget. In a training that is many times
-shorter, the step size would never be reached and the averaged weights would be nearly the initial ones.
+shorter, the step size would never be reached and the averaged weights would be nearly the initial ones; and a network
+of a published size would see too few images on a CPU.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from genbench.contract import Recipe, Stage
+from genbench.contract import DataSpec, Model, Recipe, Stage, override
 
 SHORT = 0.1  # of the recipe's own budget: below it, `auto` is `small`
 WARM, AVERAGED = 0.05, 0.1  # of the steps: most of the warm-up, and what the moving average spans at most
+FORMS = {"preset", "recipe"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model's config and recipe for some data and budget; name: "paper" or "small"."""
+
+    name: str
+    config: Any
+    recipe: Recipe
 
 
 def stage_lengths(recipe: Recipe, images: int, stages: Sequence[Stage]) -> list[int]:
@@ -29,6 +41,27 @@ def chosen_preset(preset: str, recipe: Recipe, images: int) -> str:
     return "small" if images < SHORT * recipe.images else "paper"
 
 
+def make_preset(kind: type[Model], data: DataSpec, preset: str, train: dict[str, Any], images: int | None) -> Preset:
+    """The preset of a model for this data; train: changes to the recipe; images: the budget, if there is one."""
+    own = override(kind.recipe(data), train)
+    if chosen_preset(preset, own, images or own.images) == "paper":
+        return Preset("paper", kind.preset(data), own)
+    config, recipe = small_form(kind, data)
+    return Preset("small", config, override(recipe, train))
+
+
+def small_form(kind: type[Model], data: DataSpec) -> tuple[Any, Recipe]:
+    """Config and recipe of `small`; those of `paper` for a class that replaces these of its base, but not `small`."""
+    first = next(names for base in kind.__mro__ if (names := vars(base).keys() & {"small", *FORMS}))
+    return kind.small(data) if "small" in first else (kind.preset(data), kind.recipe(data))
+
+
+def differing(config: Any, other: Any) -> dict[str, Any]:
+    """The fields of a config in which it differs from another one of its class, with its values."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {name: value for name, value in values.items() if value != getattr(other, name)}
+
+
 def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
     """The recipe with a warm-up and a moving average that are short compared with the training.
 
@@ -40,11 +73,9 @@ def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recip
     return replace(recipe, warmup=min(recipe.warmup, int(WARM * steps)), ema=min(recipe.ema, 1 - 1 / span))
 
 
-def preset_in_words(preset: str, before: Recipe, after: Recipe) -> str:
-    """The preset and what it changed, in words."""
-    changes = [
-        f"{words} {old:g} -> {new:.4g}"
-        for words, old, new in (("warm-up", before.warmup, after.warmup), ("ema", before.ema, after.ema))
-        if old != new
-    ]
-    return f"preset {preset}" + (f" ({', '.join(changes)})" if changes else "")
+def preset_in_words(name: str, resized: bool, before: Recipe, after: Recipe) -> str:
+    """The preset and what it changed, in words; resized: whether its networks are not those of `paper`."""
+    changes = ["networks for a CPU"] if resized else []
+    lengths = (("warm-up", before.warmup, after.warmup), ("ema", before.ema, after.ema))
+    changes += [f"{words} {old:g} -> {new:.4g}" for words, old, new in lengths if old != new]
+    return f"preset {name}" + (f" ({', '.join(changes)})" if changes else "")
