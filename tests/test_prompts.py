@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from genbench.data.images import open_images
 from genbench.data.labels import Classes
 from genbench.data.prompts import Prompts, named_classes, read_prompts
 from genbench.draw.blocks import Conditions
@@ -21,6 +23,7 @@ from genbench.suite.schema import read_suite
 MINE = '''
 import numpy as np
 import torch
+from PIL import Image
 from genbench.contract import Draws, TextConditional
 from genbench.features import Extractor, ExtractorSource, Features, TextFeatures
 
@@ -237,3 +240,12 @@ def test_images_made_elsewhere_have_the_captions_of_their_file(folder):
 def test_mistakes_are_one_line_at_their_place(folder, old, new, message):
     with pytest.raises(SuiteError, match=message):
         planned(folder, SUITE.replace(old, new))
+
+
+def test_files_with_captions_are_not_reported_as_strangers(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("a cat")
+    (tmp_path / "metadata.jsonl").write_text("")
+    (tmp_path / "notes.txt").write_text("")
+    assert open_images(tmp_path).found.notes["others"].count == 1

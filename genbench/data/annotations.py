@@ -31,6 +31,15 @@ class Annotations:
     labels: tuple[str, ...] | None = None
 
 
+def without_annotations(others: Iterable[Path], pictures: Iterable[Path]) -> list[Path]:
+    """Those of the files which are no pictures that do not state captions or labels of the pictures."""
+    beside, ends = {path.with_suffix("") for path in pictures}, (*TEXT_ENDS, LABEL_END, BOTH_END)
+    return [
+        path for path in others
+        if path.name not in TABLES and not (path.suffix in ends and path.with_suffix("") in beside)
+    ]  # fmt: skip
+
+
 def read_annotations(root: Path, pictures: Sequence[Path], table: str | None = None) -> Annotations:
     """What is known of the pictures below root, in their order.
 

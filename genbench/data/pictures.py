@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genbench.data.annotations import without_annotations
 from genbench.data.colour import to_srgb
 from genbench.data.depth import deep_values, eight_bits
 from genbench.data.headers import Head, is_picture_suffix, note_warnings, opened, read_heads
@@ -49,7 +50,7 @@ class Pictures(ImageSet):
         pictures, others, self.said = read_heads(listing.files)
         self.files, self.heads = [file for file, _ in pictures], [head for _, head in pictures]
         self._refuse_nothing(others)
-        self.left_out = _left_out(listing, others)
+        self.left_out = _left_out(listing, without_annotations(others, self.files))
         self.count = len(self.files)
         width, height = self._size()
         self.shape = (1 if all(head.grey for head in self.heads) else 3, height, width)

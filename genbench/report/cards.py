@@ -13,8 +13,9 @@ from genbench.report.claims import Verdict
 from genbench.report.curves import Panel
 from genbench.report.finding import given
 from genbench.report.metric_help import plain
+from genbench.report.pictures import WIDE, Tiles
 from genbench.report.training import TRAINING_TIME
-from genbench.text import duration
+from genbench.text import duration, printable
 
 MILLION = 1_000_000
 GIVEN = {
@@ -22,17 +23,25 @@ GIVEN = {
     "a caption": "a caption of each image that it draws",
     "an image": "an image to translate",
 }
+ONE_WIDE, FEW_WIDE = 160, 96  # CSS pixels of a single image with its prompt, and of each of several
+LONGEST_PROMPT = 300  # characters
 SCALE_ROWS_SHOWN = 3  # rows of a scale row's grid
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A grid of images: a data: address, its width in CSS pixels, a legend, and words for who cannot see it."""
+    """A grid of images: a data: address, its width in CSS pixels, a legend, and words for who cannot see it.
+
+    strips: in place of the address, for each row of the grid its address and its prompt. alone: whether a row is one
+    image.
+    """
 
     source: str
     width: int
     legend: str
     words: str
+    strips: tuple[tuple[str, str], ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,19 @@ def legend(row: Row, rows: int, seed: int) -> str:
     if kind:
         return f"One row for each class, in the order of the classes; seed {seed}."
     return f"The first {10 * rows} images of seed {seed}, not selected." if row.is_model else ""
+
+
+def prompted(row: Row, tiles: Tiles, rows: int) -> Picture:
+    """The picture of a grid with a prompt for each row."""
+    strips = tuple((source, _shortened(text)) for source, text in tiles.strips(rows))
+    columns, side = tiles.images.shape[1], tiles.size[1]
+    alone = columns == 1
+    width = min(ONE_WIDE, side * max(1, ONE_WIDE // side)) if alone else tiles.width(min(WIDE, FEW_WIDE * columns))
+    what = "An image" if alone else f"{columns} images"
+    text = f"{what} for each of the first {len(strips)} prompts, seed {min(row.seeds, default=0)}, not selected."
+    return Picture("", width, text, f"samples of {row.model}", strips, alone)
+
+
+def _shortened(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= LONGEST_PROMPT else f"{text[:LONGEST_PROMPT]}…"

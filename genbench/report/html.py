@@ -17,7 +17,7 @@ from genbench.report import tables
 from genbench.report.about import about_model
 from genbench.report.aggregate import Board, Row
 from genbench.report.board_view import anchor, table_view
-from genbench.report.cards import SCALE_ROWS_SHOWN, Card, Picture, card, legend
+from genbench.report.cards import SCALE_ROWS_SHOWN, Card, Picture, card, legend, prompted
 from genbench.report.citation import bibtex
 from genbench.report.claims import NOT_REPRODUCED, REPRODUCED, Verdict, verdicts
 from genbench.report.curves import panels
@@ -27,7 +27,7 @@ from genbench.report.folders import Folder, all_claims, home_of
 from genbench.report.groups import grouped
 from genbench.report.guard import listed
 from genbench.report.metric_help import metric_help, plain
-from genbench.report.pictures import Tiles, fitted
+from genbench.report.pictures import Tiles, fitting_rows
 from genbench.report.plot import Plot, family_class, family_shape, quality_cost
 
 if TYPE_CHECKING:
@@ -155,14 +155,14 @@ def _cards(
     judged: Sequence[Verdict], number: int,
 ) -> list[Card]:  # fmt: skip
     """Held-out images first, then models in the table's order, then other scale rows."""
-    pictures = {kind: fitted(grids) for kind, grids in tiles.items()}
+    pictures = {kind: fitting_rows(grids) for kind, grids in tiles.items()}
     made = []
     for row in sorted(board.rows, key=lambda r: (r.model != HELD_OUT, not r.is_model)):
         home = homes[row.model]
         shown = {
-            kind: _picture(row, kind, tiles[kind][row.model], source[row.model])
-            for kind, source in pictures.items()
-            if row.model in source
+            kind: _picture(row, kind, tiles[kind][row.model], rows[row.model])
+            for kind, rows in pictures.items()
+            if row.model in rows
         }
         entry = home[0].entries.get(home[1]) if home and row.is_model else None
         about = about_model(str(entry["name"]), home[0].directory) if home and entry and "name" in entry else None
@@ -177,7 +177,10 @@ def _cards(
     return made
 
 
-def _picture(row: Row, kind: str, tiles: Tiles, source: str) -> Picture:
+def _picture(row: Row, kind: str, tiles: Tiles, rows: int) -> Picture:
+    if tiles.prompts:
+        return prompted(row, tiles, rows)
+    source = tiles.picture(rows)
     if kind == "neighbours":
         text = "Samples, and below each the train image with the nearest features."
         return Picture(source, tiles.width(), text, f"samples of {row.model} above their nearest train images")

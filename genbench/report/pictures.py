@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genbench.errors import StoreError
-from genbench.report.grids import GREY
+from genbench.report.grids import GREY, PROMPTS
 
 PNG = "image/png"
 THUMBNAILS = 4
@@ -23,9 +24,13 @@ WIDE = 380  # CSS pixels that a grid is enlarged to, by a whole factor
 
 @dataclass(frozen=True)
 class Tiles:
-    """The images of a grid, (rows, columns, H, W) or (rows, columns, H, W, 3) uint8."""
+    """The images of a grid, (rows, columns, H, W) or (rows, columns, H, W, 3) uint8.
+
+    prompts: the text that each row was drawn for, () where there are none.
+    """
 
     images: np.ndarray
+    prompts: tuple[str, ...] = ()
 
     def picture(self, rows: int | None = None) -> str:
         """The first rows as a PNG in a data: address, one grey pixel between images."""
@@ -44,16 +49,21 @@ class Tiles:
         few = self.images[:THUMBNAILS, 0] if len(self.images) >= THUMBNAILS else self.images[0, :THUMBNAILS]
         return png_uri(np.concatenate(list(few), axis=1))
 
+    def strips(self, rows: int) -> list[tuple[str, str]]:
+        """For each of the first rows its picture and its prompt."""
+        parts = self.images[:rows, None]
+        return [(Tiles(part).picture(), text) for part, text in zip(parts, self.prompts[:rows], strict=True)]
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of one image in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[3])
 
-    def width(self) -> int:
-        """The width of the picture in CSS pixels: a whole multiple of its own."""
+    def width(self, wanted: int = WIDE) -> int:
+        """The width of the picture in CSS pixels: the whole multiple of its own that is nearest to the wanted one."""
         columns, own = self.images.shape[1], self.images.shape[3]
         wide = columns * (own + 1) - 1
-        return wide * max(1, round(WIDE / wide))
+        return wide * max(1, round(wanted / wide))
 
 
 def png_uri(pixels: np.ndarray) -> str:
@@ -71,6 +81,8 @@ def read_tiles(path: Path) -> Tiles:
     try:
         with Image.open(path) as opened:
             pixels = np.asarray(opened.convert("L" if opened.mode in ("1", "L", "LA", "I;16") else "RGB"))
+            stated = opened.info.get(PROMPTS)
+            prompts = tuple(map(str, json.loads(stated))) if isinstance(stated, str) else ()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StoreError(f"{path}: cannot be read as a picture: {error}") from error
     height, across = _tile(pixels, 0)
@@ -78,7 +90,7 @@ def read_tiles(path: Path) -> Tiles:
     rows = _blocks(pixels, height, across, axis=0)
     tiles = np.stack([np.stack(_blocks(row, width, rule, axis=1)) for row in rows])
     scale = _scale(tiles, rule or across)
-    return Tiles(tiles[:, :, ::scale, ::scale])
+    return Tiles(tiles[:, :, ::scale, ::scale], prompts if len(prompts) == len(tiles) else ())
 
 
 def _tile(pixels: np.ndarray, axis: int) -> tuple[int, int]:
@@ -123,6 +135,12 @@ def sample_grids(directory: Path, kind: str = "samples") -> dict[str, tuple[int,
 
 def fitted(tiles: Mapping[str, Tiles], budget: int = BUDGET) -> dict[str, str]:
     """The pictures of the grids; with fewer rows where all of them together would not fit into the budget."""
+    rows = fitting_rows(tiles, budget)
+    return {name: grid.picture(rows[name]) for name, grid in tiles.items()}
+
+
+def fitting_rows(tiles: Mapping[str, Tiles], budget: int = BUDGET) -> dict[str, int]:
+    """How many rows of each grid are shown."""
     expected = sum(len(grid.picture(1)) * len(grid.images) for grid in tiles.values())
     share = min(1.0, budget / expected) if expected else 1.0
-    return {name: grid.picture(max(1, int(share * len(grid.images)))) for name, grid in tiles.items()}
+    return {name: max(1, int(share * len(grid.images))) for name, grid in tiles.items()}

@@ -19,13 +19,14 @@ import yaml
 
 from genbench import report
 from genbench.errors import GenbenchError, StoreError
+from genbench.evaluate.cell import TEXTS_FILE
 from genbench.evaluate.closest import FILE as CLOSEST_FILE
 from genbench.evaluate.closest import closest_key
 from genbench.files import refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
 from genbench.records import FAILED, Record, read_records, record_line, row_slug, write_records
-from genbench.report.grids import rows_by_class, save_grid
+from genbench.report.grids import rows_by_class, rows_by_text, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
 
@@ -154,8 +155,9 @@ class ResultFolder:
             name = f"{row_slug(cell.label, cell.data.name, several)}-s{cell.seed}"
             grid = make_folder(self.directory / "figures") / f"samples-{name}.png"
             if self._newer(Kind.SAMPLES, cell.samples_key, grid):
-                shown = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
-                save_grid(shown, cell.data.spec.levels, grid)
+                shown, prompts = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
+                columns = len(shown) // len(prompts) if prompts else 10
+                save_grid(shown, cell.data.spec.levels, grid, columns, prompts=prompts)
             near = grid.with_name(f"neighbours-{name}.png")
             key = closest_key(cell)
             if key and cell.extractor == self.plan.cells[0].extractor and self._newer(Kind.NEIGHBOURS, key, near):
@@ -174,12 +176,17 @@ class ResultFolder:
         return not path.is_file() or path.stat().st_mtime < made
 
 
-def images_to_show(folder: Path) -> np.ndarray:
-    """The images of a grid (n, C, H, W): those arranged for it, else a row for each class, else the first 100."""
+def images_to_show(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """The images of a grid (n, C, H, W), and the text of each of its rows, [] for none.
+
+    Those arranged for it, else a row for each text or for each class, else the first 100.
+    """
     if (folder / "shown.npy").is_file():
         laid_out: np.ndarray = np.load(folder / "shown.npy")
-        return laid_out
+        return laid_out, []
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    if not (folder / "labels.npy").is_file():
-        return np.asarray(pixels[:100])
-    return np.asarray(pixels[rows_by_class(np.load(folder / "labels.npy"))])
+    labels = np.load(folder / "labels.npy") if (folder / "labels.npy").is_file() else None
+    if (folder / TEXTS_FILE).is_file():
+        numbers, prompts = rows_by_text(json.loads((folder / TEXTS_FILE).read_text(encoding="utf-8")), labels)
+        return np.asarray(pixels[numbers]), prompts
+    return np.asarray(pixels[:100] if labels is None else pixels[rows_by_class(labels)]), []

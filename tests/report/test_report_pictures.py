@@ -1,4 +1,7 @@
+import base64
+import io
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -7,9 +10,11 @@ import pytest
 from PIL import Image
 
 from genbench.errors import StoreError
+from genbench.records import write_records
+from genbench.report import render
 from genbench.report.aggregate import boards
 from genbench.report.curves import panels
-from genbench.report.grids import rows_by_class, save_grid
+from genbench.report.grids import rows_by_class, rows_by_text, save_grid
 from genbench.report.pictures import Tiles, fitted, read_tiles
 from genbench.report.training import read_curves, training_records
 
@@ -65,6 +70,43 @@ def test_grids_that_are_too_large_together_show_fewer_rows():
     assert sum(map(len, whole.values())) > 300_000
     assert sum(map(len, cut.values())) <= 120_000
     assert cut["m0"].startswith("data:image/png;base64,")
+
+
+def test_a_row_for_each_text_in_the_order_of_images_or_of_classes():
+    texts = ["b", "a", "b", "c", "a", "c", "b"]
+    numbers, shown = rows_by_text(texts, None)
+    assert (numbers.tolist(), shown) == ([0, 2, 1, 4, 3, 5], ["b", "a", "c"])  # two of each: there are no more of a
+    numbers, shown = rows_by_text(texts, np.array([7, 5, 7, 1, 5, 1, 7]), columns=1)
+    assert (numbers.tolist(), shown) == ([3, 1, 0], ["c", "a", "b"])
+    assert len(rows_by_text([str(i) for i in range(40)], None)[1]) == 12
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_prompts_are_kept_in_the_picture_and_shown_beside_their_images_as_text(record, tmp_path, columns):
+    texts = ["<script>x()</script>", '" onload="x', "\u05e9\u05dc\u05d5\u05dd \u202eevil", "y" * 400]
+    pixels = np.random.default_rng(0).integers(0, 256, (4 * columns, 1, 8, 8), dtype=np.uint8)
+    write_records(tmp_path / "records.jsonl", [record("m", "fid", 1.0)])
+    save_grid(pixels, 256, tmp_path / "figures" / "samples-m-s0.png", columns, prompts=texts)
+    tiles = read_tiles(tmp_path / "figures" / "samples-m-s0.png")
+    assert tiles.prompts == tuple(texts)
+    assert np.array_equal(tiles.images.reshape(-1, 8, 8), pixels[:, 0])
+    render(tmp_path)
+    page = (tmp_path / "leaderboard.html").read_text()
+    figure = page[page.index('<figure class="grid prompted') : page.index("not selected.</figcaption>")]
+    assert re.findall(r'<p dir="auto">(.*?)</p>', figure) == [
+        "&lt;script&gt;x()&lt;/script&gt;", "&#34; onload=&#34;x", "\u05e9\u05dc\u05d5\u05dd \ufffdevil",
+        "y" * 300 + "\u2026",
+    ]  # fmt: skip
+    alternatives = re.findall(r'alt="([^"]*)"', figure)
+    assert alternatives[1] == "samples of m for the prompt: &#34; onload=&#34;x"
+    shown = [read_png(source) for source in re.findall(r'src="data:image/png;base64,([^"]*)"', figure)]
+    assert np.array_equal(shown[2][:, :8], tiles.images[2, 0])
+    many = "3 images" if columns == 3 else "An image"
+    assert f"{many} for each of the first 4 prompts, seed 0" in figure
+
+
+def read_png(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
 def test_what_is_no_picture_is_named(tmp_path):
