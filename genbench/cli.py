@@ -62,6 +62,9 @@ def run(
     cell_timeout: Annotated[float | None, typer.Option(min=1, help="Seconds after which a cell fails.")] = None,
     executor: ExecutorName = "local",
     executor_option: ExecutorOptions = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that compute each training and evaluation together.")
+    ] = None,
     download: Download = False,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
@@ -78,6 +81,7 @@ def run(
         cell_timeout=cell_timeout,
         executor=executor,
         executor_options=executor_option or (),
+        processes=processes,
     )
     raise typer.Exit(1 if result.failed else 0)
 

@@ -30,13 +30,14 @@ import torch
 import torch.distributed as dist
 
 from genbench.errors import CellFailure, GenbenchError
+from genbench.interruption import TERMINATED
 from genbench.machine import explain, use_threads
 from genbench.processes.group import ALONE, Processes
 
 LOCAL = "127.0.0.1"
 FOREVER = timedelta(days=365)
 POLL = 0.02  # seconds between two looks at what the members answered
-LAST_WORDS = 5.0  # seconds in which members say why they failed
+LAST_WORDS = 5.0  # seconds that processes have to state why they failed, or to end
 CALLS, LOST = "calls", "lost: "
 END = ""
 
@@ -72,8 +73,24 @@ class Launched:
             store.set(f"call/{store.add(CALLS, 1) - 1}", END)
 
     def serve(self) -> None:
-        """In the other processes: answers calls until process 0 has ended."""
+        """In the other processes: answers calls until process 0 has ended.
+
+        A signal to end leaves LAST_WORDS seconds, in which process 0 writes a checkpoint.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_after_the_signal, daemon=True).start()
+        use_threads(1)
         _serve(self.store(), Processes(self.rank, self.size, self.local_rank))
+
+
+def require_processes(size: int, device: str, gpus: int | None = None) -> None:
+    """Raises GenbenchError unless that many processes can compute together on a device. gpus: how many there are."""
+    kind = device.split(":")[0]
+    if size > 1 and kind not in ("cpu", "cuda"):
+        raise GenbenchError(f"--processes: found {size} with device {kind}, allowed: 1, or more on cpu and cuda")
+    if kind == "cuda" and gpus is not None and size > max(1, gpus):
+        raise GenbenchError(f"--processes: found {size}, allowed: at most {gpus}, one for each GPU of --device")
 
 
 class Team:
@@ -83,11 +100,9 @@ class Team:
     """
 
     def __init__(self, size: int, device: str) -> None:
-        """Raises GenbenchError for a device whose processes cannot exchange tensors, or has too few GPUs."""
-        kind = device.split(":")[0]
-        if size > 1 and kind not in ("cpu", "cuda"):
-            raise GenbenchError(f"--processes: found {size} with device {kind}, allowed: 1, or more on cpu and cuda")
-        self.size, self.kind = size, kind
+        """Raises GenbenchError for a device on which processes cannot exchange tensors."""
+        require_processes(size, device)
+        self.size, self.kind = size, device.split(":")[0]
         self._store: dist.Store | None = None
         self._members: list[subprocess.Popen[bytes]] = []
 
@@ -205,6 +220,12 @@ def _start_member(port: int, rank: int, size: int) -> subprocess.Popen[bytes]:
 def _end_with_the_team() -> None:
     sys.stdin.buffer.read()  # until the other end is closed
     os._exit(1)
+
+
+def _end_after_the_signal() -> None:
+    signal.sigwait({signal.SIGTERM})
+    time.sleep(LAST_WORDS)
+    os._exit(TERMINATED)
 
 
 def _member() -> None:

@@ -13,18 +13,24 @@ from genbench.machine import choose_gpus, cores_available, explain, threads_allo
 from genbench.options import nearest
 from genbench.runner.launcher import Launcher, Task
 from genbench.runner.pool import Pool, worker_count
+from genbench.team import Launched, require_processes
 
 Stalled = Callable[[Task, float], None]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Where tasks run: an executor's name, the device of a task, GPUs of this machine (as in Pool), and options."""
+    """Where tasks run: an executor's name, the device of a task, GPUs of this machine (as in Pool), and options.
+
+    processes: that compute each task together. launched: whether torchrun has started them.
+    """
 
     executor: str = "local"
     device: str = "cpu"
     gpus: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    processes: int = 1
+    launched: bool = False
 
     @property
     def here(self) -> bool:
@@ -47,8 +53,12 @@ class LaunchRequest:
     on_stall: Stalled
 
 
-def choose_execution(executor: str, device: str, options: Iterable[str] = ()) -> Execution:
-    """Where a run's tasks run. options: KEY=VALUE of the executor. GenbenchError for what is not available."""
+def choose_execution(
+    executor: str, device: str, options: Iterable[str] = (), processes: int | None = None
+) -> Execution:
+    """Where a run's tasks run. options: KEY=VALUE of the executor. processes: of a task; None: those that torchrun has
+    started, else one. GenbenchError for what is not available.
+    """
     if executor not in LAUNCHERS:
         allowed = ", ".join(LAUNCHERS)
         raise GenbenchError(f"--executor: unknown '{executor}'{nearest(executor, LAUNCHERS) or ';'} allowed: {allowed}")
@@ -56,8 +66,19 @@ def choose_execution(executor: str, device: str, options: Iterable[str] = ()) ->
     if executor == "local":
         if pairs:
             raise GenbenchError("--executor-option: the local executor has no options")
-        return Execution("local", *choose_gpus(device))
-    return Execution(executor, device, (), pairs)
+        return _here(*choose_gpus(device), processes)
+    return Execution(executor, device, (), pairs, processes or 1)
+
+
+def _here(device: str, gpus: tuple[str, ...], processes: int | None) -> Execution:
+    launched = Launched.from_environment()
+    if launched is None:
+        require_processes(processes or 1, device, len(gpus))
+        return Execution("local", device, gpus, {}, processes or 1)
+    if processes not in (None, launched.size):
+        raise GenbenchError(f"--processes: found {processes}, allowed: {launched.size}, which torchrun has started")
+    require_processes(launched.size, device)
+    return Execution("local", device, (), {}, launched.size, True)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -73,9 +94,12 @@ def make_launcher(request: LaunchRequest) -> Launcher:
 
 
 def _local(request: LaunchRequest) -> Launcher:
-    cores, execution = cores_available(), request.execution
-    workers = worker_count(torch.device(execution.device).type, cores, len(execution.gpus))
-    pool = Pool(workers, threads_allowed(), use_threads, explain, request.modules, gpus=execution.gpus)
+    execution, size = request.execution, request.execution.processes
+    several = [execution.gpus[i : i + size] for i in range(0, len(execution.gpus) - size + 1, size)]
+    gpus = tuple(",".join(names) for names in several)
+    workers = worker_count(torch.device(execution.device).type, cores_available(), len(gpus))
+    workers = 1 if execution.launched else workers if gpus else max(1, workers // size)
+    pool = Pool(workers, threads_allowed(), use_threads, explain, request.modules, gpus=gpus)
     pool.limit, pool.on_stall = request.limit, request.on_stall
     return pool
 

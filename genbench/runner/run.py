@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
 from genbench.registry import short_name
-from genbench.report.result import Result
+from genbench.report.result import Result, read_result
 from genbench.runner.executors import Execution, LaunchRequest, choose_execution, make_launcher
 from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task
@@ -34,6 +35,7 @@ from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
 from genbench.store import Kind, Store, make_folder
 from genbench.suite.schema import Suite, read_suite
+from genbench.team import Launched
 from genbench.text import duration
 
 
@@ -48,6 +50,7 @@ def run(
     cell_timeout: float | None = None,
     executor: str = "local",
     executor_options: Collection[str] = (),
+    processes: int | None = None,
     screen: Screen | None = None,
 ) -> Result:
     """Runs or continues a suite and writes its folder (default `reports/<suite>/`); finished work is never repeated.
@@ -55,22 +58,35 @@ def run(
     suite: a Suite, the path of a YAML file, or the name of a shipped suite. models, seeds: only these. device: auto,
     cpu, cuda (all GPUs of this machine), cuda:0,2 (these) or mps. limit_images: cap on budgets, samples and held-out
     images, to try a suite out. cell_timeout: seconds after which a training or evaluation fails. executor: where it
-    runs: local, ray or submitit; executor_options: KEY=VALUE of it (docs/scaling.md). Raises GenbenchError for a wrong
+    runs: local, ray or submitit; executor_options: KEY=VALUE of it (docs/scaling.md). processes: that compute each
+    training and evaluation together; None: those that torchrun has started, else one. Raises GenbenchError for a wrong
     suite or argument; a failure during the run becomes a record.
 
         result = genbench.run("suites/digits.yaml", models=["vae", "glow"], out="reports/two")
         table = result.leaderboard[["model", "fid", "bits_per_dim"]]
     """
-    suite = suite if isinstance(suite, Suite) else read_suite(suite)
-    execution = choose_execution(executor, device, executor_options)
-    plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=_machine(execution))
-    directory = make_folder(Path(out) if out is not None else Path("reports") / suite.suite)
+    launched = Launched.from_environment()
+    if launched is not None and launched.rank:
+        launched.serve()
+        return read_result(_directory(out, suite if isinstance(suite, Suite) else read_suite(suite)))
+    with nullcontext() if launched is None else launched.leading():
+        suite = suite if isinstance(suite, Suite) else read_suite(suite)
+        execution = choose_execution(executor, device, executor_options, processes)
+        plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=_machine(execution))
+        return _execute(plan, execution, make_folder(_directory(out, suite)), cell_timeout, screen or Screen())
+
+
+def _execute(plan: Plan, execution: Execution, directory: Path, limit: float | None, screen: Screen) -> Result:
     store = Store()
-    with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen or Screen() as shown:
+    with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen:
         needed = (module for each in plan.datasets for module in data.imports(each.entry))
         modules = ("genbench.runner.tasks", *needed)
-        launch = LaunchRequest(execution, modules, directory, cell_timeout, partial(_stalled, shown))
-        return _Run(plan, store, ResultFolder(directory, plan, store), launch, shown).go()
+        launch = LaunchRequest(execution, modules, directory, limit, partial(_stalled, screen))
+        return _Run(plan, store, ResultFolder(directory, plan, store), launch, screen).go()
+
+
+def _directory(out: Path | str | None, suite: Suite) -> Path:
+    return Path(out) if out is not None else Path("reports") / suite.suite
 
 
 def _machine(execution: Execution) -> str:
@@ -120,7 +136,9 @@ class _Run:
         users = sum(c.source.weights_key == fit.key for c in self.plan.cells)
         plan = next(plan for plan in self.plan.datasets if plan.fingerprint == fit.fingerprint)
         name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
-        return Task(name, train_task, (fit, plan, str(self.store.root), self.launch.execution.device), first=10 * users)
+        execution = self.launch.execution
+        arguments = (fit, plan, str(self.store.root), execution.device, execution.processes)
+        return Task(name, train_task, arguments, first=10 * users)
 
     def _shown(self, label: str, plan: DataPlan) -> str:
         """A row on the screen: with its dataset where the suite has several."""
@@ -171,6 +189,7 @@ class _Run:
         if execution.here:
             device = execution.device
             facts |= {"device": device_name(device), "machine": timing_machine(device)}
+        facts |= {"processes": execution.processes} if execution.processes > 1 else {}
         facts |= {"executor": execution.executor, "seconds": round(seconds, 1), "command": command_line(sys.argv)}
         return facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
 

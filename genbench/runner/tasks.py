@@ -14,12 +14,15 @@ from genbench.records import Record
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
 from genbench.store import Store
+from genbench.team import Team
 from genbench.text import duration
 
 
-def train_task(fit: Fit, plan: DataPlan, location: str, device: str, report: Report) -> str:
-    """Trains; returns a line for the screen. location: of the store."""
-    meta = fit.run(plan, Store(location), _own(device), report)
+def train_task(fit: Fit, plan: DataPlan, location: str, device: str, processes: int, report: Report) -> str:
+    """Trains; returns a line for the screen. location: of the store. processes: that train together."""
+    device = _own(device)
+    with Team(processes, device) as team:
+        meta = fit.run(plan, Store(location), device, report, team)
     time = f"{meta['images']:,} images in {duration(meta['seconds'])}"
     busy = f"busy: {meta['busy']}" if meta.get("busy") else ""
     return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
