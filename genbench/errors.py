@@ -6,7 +6,12 @@ class GenbenchError(Exception):
 
 
 class SuiteError(GenbenchError):
-    """A suite that cannot be run as written: file, line, key, what was found, what is allowed."""
+    """A suite that cannot be run as written: file, line, key, what was found, what is allowed.
+
+    problem: the message without file, line and key.
+    """
+
+    problem = ""
 
 
 class ModelError(GenbenchError):

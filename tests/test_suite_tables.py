@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import genbench
@@ -11,6 +12,7 @@ from genbench.errors import SuiteError
 from genbench.plan.planner import make_plan
 from genbench.records import column_name, metric_name
 from genbench.suite.reference import explained, suite_reference
+from genbench.suite.rules import SCALE_LABELS
 from genbench.suite.schema import Suite, read_suite
 
 ROOT = Path(__file__).parent.parent
@@ -130,3 +132,129 @@ def test_meanings_are_read_from_docstrings():
     )
     assert about == "A row. Of a table."
     assert keys == {"name": "what: it is called.", "label": "what: it is called.", "size": "in pixels (default: 3)."}
+
+
+# ---- seeds of rows, and weights under a name of one's own
+
+
+SEEDS = """suite: seeded
+dataset: {name: digits}
+seeds: [0, 1]
+samples: 20
+budget: {images: 64}
+models:
+  - {name: gan, grid: {config.latent: [2, 3], seed: [4, 5, 6]}}
+  - {name: vae, seeds: [7]}
+  - {name: realnvp}
+metrics: [kid]
+"""
+
+
+def test_a_row_has_the_seeds_of_its_grid_else_its_own_else_the_suites(tmp_path):
+    plan = make_plan(suite(SEEDS, tmp_path))
+    found: dict[str, list[int]] = {}
+    for cell in plan.cells:
+        found.setdefault(cell.label, []).append(cell.seed)
+    models = {label: seeds for label, seeds in found.items() if label not in SCALE_LABELS}
+    assert models == {"gan-latent2": [4, 5, 6], "gan-latent3": [4, 5, 6], "vae": [7], "realnvp": [0, 1]}
+    assert {cell.id for cell in plan.cells} == set(plan.rows)
+    assert len(plan.fits) == 9
+    chosen = make_plan(suite(SEEDS, tmp_path), seeds=[5, 7])
+    assert [c.id for c in chosen.cells if c.source.ranked] == [
+        "gan-latent2/digits/s5", "gan-latent3/digits/s5", "vae/digits/s7",
+    ]  # fmt: skip
+    with pytest.raises(SuiteError, match="--seeds: none of them is in the suite; allowed: 4, 5, 6, 7, 0, 1"):
+        make_plan(suite(SEEDS, tmp_path), seeds=[9])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "seed: [4, 5, 6]",
+            "seed: [4, -1]",
+            "./s.yaml:7: models[0].grid.seeds[1]: found -1 (int), allowed: an integer",
+        ),
+        ("seeds: [7]", "seeds: [7, 7]", "./s.yaml:8: models[1].seeds: found [7, 7], allowed: each seed once"),
+        ("seed: [4, 5, 6]", "seed: []", "./s.yaml:7: models[0].grid.seed: found "),
+    ],
+)
+def test_seeds_that_are_none_are_refused(tmp_path, old, new, message):
+    found = refusal(SEEDS.replace(old, new), tmp_path)
+    assert found.startswith(message), found
+
+
+def test_an_entry_with_another_rows_weights_may_have_any_name(tmp_path):
+    (tmp_path / "m.py").write_text("")
+    text = SEEDS.replace("{name: realnvp}", '{name: mine, source: "./m.py:Mine"}\n  - {name: fast, weights_of: mine}')
+    fast = suite(text, tmp_path).models[-1]
+    assert (fast.name, fast.label, fast.source) == ("mine", "fast", "./m.py:Mine")
+    stored = suite(text, tmp_path).model_dump(mode="json", exclude_unset=True)["models"][-1]
+    assert stored == {"name": "mine", "label": "fast", "source": "./m.py:Mine", "weights_of": "mine"}
+    own = suite(text.replace("name: fast", "name: ddim"), tmp_path).models[-1]
+    assert (own.name, own.source) == ("ddim", None)  # a model of the zoo with these weights
+    assert "unknown model 'ddmi'; did you mean 'ddpm'?" in refusal(text.replace("name: fast", "name: ddmi"), tmp_path)
+
+
+# ---- a model that does not fit one of the datasets
+
+FITTING = """suite: sizes
+datasets:
+  - {name: digits}
+  - {name: npz, path: ./odd.npz, label: odd}
+features: pixels
+samples: 20
+budget: {images: 64}
+models:
+  - {name: glow}
+  - {label: cold, weights_of: glow, sampler: {temperature: 0.5}}
+  - {name: cgan}
+  - {name: gan}
+  - {name: theirs, samples: ./theirs.npz}
+metrics: [kid, bits_per_dim]
+"""
+
+
+@pytest.fixture
+def odd(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "odd.npz", images=rng.integers(0, 256, (80, 9, 7), np.uint8))
+    np.savez(tmp_path / "theirs.npz", images=rng.integers(0, 17, (20, 8, 8), np.uint8))
+    return tmp_path
+
+
+def test_a_model_that_does_not_fit_a_dataset_is_na_there_with_the_reason(odd):
+    plan = make_plan(suite(FITTING, odd))
+    reasons = {c.id: {m.reason for m in c.metrics} for c in plan.cells if c.source.ranked}
+    (glow,) = reasons["glow/odd/s0"]
+    assert glow.startswith("Glow: ")
+    assert "9x7" in glow or "sizes that work" in glow
+    assert reasons["cold/odd/s0"] == {glow}
+    assert reasons["cgan/odd/s0"] == {"CGAN is conditioned on classes; found dataset odd without labels"}
+    (theirs,) = reasons["theirs/odd/s0"]
+    assert theirs.endswith("images of (channels, height, width) (1, 8, 8), allowed: (1, 9, 7)")
+    assert all("" in reasons[f"{name}/digits/s0"] for name in ("glow", "cold", "cgan", "theirs"))
+    assert "" in reasons["gan/odd/s0"]
+    assert {fit.label for fit in plan.fits if fit.fingerprint == plan.datasets[1].fingerprint} == {"gan"}
+    family = {c.id: c.source.family for c in plan.cells}
+    assert family["glow/odd/s0"] == family["glow/digits/s0"]
+
+
+def test_a_model_that_fits_no_dataset_is_refused_as_with_one_dataset(odd):
+    text = FITTING.replace("  - {name: digits}\n", "").replace("  - {name: theirs, samples: ./theirs.npz}\n", "")
+    with pytest.raises(SuiteError, match=r"s.yaml:8: models\[0\]: Glow: .*sizes that work"):
+        make_plan(suite(text.replace("  - {name: cgan}\n", ""), odd))
+    with pytest.raises(SuiteError, match=r"s.yaml:9: models\[0\].config.*: unknown key"):
+        make_plan(suite(FITTING.replace("{name: glow}", "{name: glow, config: {widht: 3}}"), odd))
+
+
+def test_a_run_has_such_a_row_on_the_page(odd, monkeypatch):
+    monkeypatch.chdir(odd)
+    rows = "  - {name: cgan}\n  - {name: gan}\nmetrics: [kid]\n"
+    result = genbench.run(suite(FITTING[: FITTING.index("  - {name: glow}")] + rows, odd))
+    assert not result.failed
+    records = {(r.model, r.dataset): r for r in result.records}
+    assert records["cgan", "odd"].status == "n/a"
+    assert records["cgan", "digits"].status == records["gan", "odd"].status == "ok"
+    page = (odd / "reports/sizes/leaderboard.html").read_text()
+    assert "is conditioned on classes; found dataset odd without labels" in page

@@ -39,7 +39,8 @@ def describe_without_code(path: Path) -> str:
     code = [entry.source or entry.name for entry in suite.models if entry.samples is None]
     code += [*(entry.name for _, entry in suite.data_entries), *(name for _, name in suite.extractors), *suite.metrics]
     foreign = sorted({name for name in code if not any(registry.is_built_in(name) for registry in REGISTRIES)})
-    lines = [f"{suite.suite}: {len(suite.models)} models, {len(suite.seeds)} seeds, {len(suite.metrics)} metrics"]
+    seeds = {seed for entry in suite.models for seed in suite.seeds_of(entry)}
+    lines = [f"{suite.suite}: {len(suite.models)} models, {len(seeds)} seeds, {len(suite.metrics)} metrics"]
     lines += [f"  {entry.label}: {entry.source or entry.samples or entry.name}" for entry in suite.models]
     return "\n".join([*lines, *(f"  a plan or run imports: {name}" for name in foreign)])
 
@@ -48,6 +49,8 @@ def _cell_lines(views: list[Cell], store: Store) -> list[str]:
     """One line about a cell; views: it with each extractor."""
     cell = views[0]
     applicable = [m for view in views for m in view.metrics if not m.reason]
+    if not applicable:
+        return [f"  {cell.id:32} nothing to measure"]
     stored = sum(store.has(Kind.VALUES, m.key) for m in applicable)
     steps = [f"samples {'stored' if store.has(Kind.SAMPLES, cell.samples_key) else 'to draw'}"]
     if isinstance(cell.source, Trained):

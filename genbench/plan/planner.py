@@ -8,7 +8,7 @@ A changed metric is therefore measured again, and nothing is trained again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from genbench import data
@@ -19,7 +19,7 @@ from genbench.options import nearest
 from genbench.plan.cells import Cell, SuiteVersion
 from genbench.plan.pins import pinned_suite
 from genbench.plan.rows import SuiteRows
-from genbench.plan.trial import refuse_impossible_rows
+from genbench.plan.trial import note_impossible_rows
 from genbench.plan.views import PlannedView, without_empty_columns
 from genbench.provenance import Provenance, provenance
 from genbench.records import metric_name
@@ -27,6 +27,7 @@ from genbench.sources import scale
 from genbench.sources.base import DataPlan, Drawing, Source
 from genbench.sources.scale_row import ScaleRow, scale_row
 from genbench.sources.trained import Fit, Trained
+from genbench.sources.unfit import Unfit
 from genbench.suite.entries import DatasetEntry
 from genbench.suite.schema import Suite, check_suite_options
 from genbench.suite.yaml_source import Loc
@@ -55,7 +56,7 @@ class Plan:
         """The ids of all cells of the suite in order, including those that were not chosen."""
         suite, rows = self.suite, list[str]()
         for name in (plan.name for plan in self.datasets):
-            rows += [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds]
+            rows += [f"{entry.label}/{name}/s{seed}" for entry in suite.models for seed in suite.seeds_of(entry)]
             rows += [f"{label}/{name}/s{suite.seeds[0]}" for label in scale.SCALE_ROWS]
         return rows
 
@@ -88,21 +89,40 @@ def make_plan(
         if label not in labels:
             raise SuiteError(f"--models: unknown '{label}'{nearest(label, labels) or ';'} allowed: {', '.join(labels)}")
     wanted = [i for i, label in enumerate(labels) if models is None or label in models]
-    chosen = [s for s in suite.seeds if s in seeds] if seeds else suite.seeds
-    if not chosen:
-        raise SuiteError(f"--seeds: none of them is in the suite; allowed: {', '.join(map(str, suite.seeds))}")
+    chosen = _chosen_seeds(suite, wanted, seeds)
     tables = [_Table(suite, limit_images, machine, at, parts) for at, parts in suite.parts()]
+    _refuse_misfits(tables, range(len(labels)))
     _refuse_impossible_metrics(suite, tables)
+    for table in tables:
+        note_impossible_rows(table.rows, wanted, try_models)
+    _refuse_misfits(tables, wanted)
     cells: list[Cell] = []
     for table in tables:
-        refuse_impossible_rows(table.rows, wanted, try_models)
-        cells += [cell for i in wanted for seed in chosen for cell in table.cells(table.rows.source(i, seed), seed)]
+        cells += [cell for i in wanted for seed in chosen[i] for cell in table.row(i, seed)]
         cells += [c for label in scale.SCALE_ROWS for c in table.cells(table.scale_row(label), suite.seeds[0])]
     _refuse_nothing(suite, cells)
     columns = dict.fromkeys(metric.name for cell in cells for metric in cell.metrics)
     order = {metric.name: position for position, metric in enumerate(tables[0].views[0].metrics)}
     names = sorted(columns, key=lambda column: order[metric_name(column)])
     return Plan(limited, tuple(t.data for t in tables), tuple(cells), tuple(names), limit_images)
+
+
+def _chosen_seeds(suite: Suite, wanted: Collection[int], seeds: Collection[int] | None) -> dict[int, list[int]]:
+    """Of each wanted row its seeds that were chosen. Raises SuiteError where that leaves none at all."""
+    own = {i: suite.seeds_of(suite.models[i]) for i in wanted}
+    chosen = {i: [s for s in known if not seeds or s in seeds] for i, known in own.items()}
+    if not any(chosen.values()):
+        allowed = ", ".join(map(str, dict.fromkeys(s for known in own.values() for s in known)))
+        raise SuiteError(f"--seeds: none of them is in the suite; allowed: {allowed}")
+    return chosen
+
+
+def _refuse_misfits(tables: list[_Table], indices: Iterable[int]) -> None:
+    """SuiteError for a model that fits none of the datasets."""
+    for index in indices:
+        errors = [table.rows.misfits.get(index) for table in tables]
+        if errors[0] is not None and all(errors):
+            raise errors[0]
 
 
 def _refuse_impossible_metrics(suite: Suite, tables: list[_Table]) -> None:
@@ -149,7 +169,7 @@ class _Table:
         self.prompts = self._prompts()
         self.rows = SuiteRows(self.suite, self.data, limit, self.prompts)
         self.provenance: Provenance = provenance(suite.folder)
-        able = [self.rows.source(i, 0).capabilities for i in range(len(suite.models))]
+        able = list(self.rows.able.values())
         views = [PlannedView(part, self.data, place, able, len(parts) > 1) for place, part in parts]
         self.views = without_empty_columns(views)
 
@@ -179,6 +199,16 @@ class _Table:
     def scale_row(self, label: str) -> ScaleRow:
         """The scale row of a label."""
         return scale_row(label, self.data, self.prompts)
+
+    def row(self, index: int, seed: int) -> Iterator[Cell]:
+        """The cells of a model's row; where the model does not fit the data, every metric is n/a for that reason."""
+        source = self.rows.source(index, seed)
+        cells = self.cells(source, seed)
+        if not isinstance(source, Unfit):
+            yield from cells
+            return
+        for cell in cells:
+            yield replace(cell, metrics=tuple(replace(planned, reason=source.reason) for planned in cell.metrics))
 
     def cells(self, source: Source, seed: int) -> Iterator[Cell]:
         """The cells of one row: one for each extractor. What reads no features is measured in the first."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, Recipe, override
 from genbench.data.prompts import Prompts
-from genbench.errors import DataError, ModelError
+from genbench.errors import DataError, ModelError, SuiteError
 from genbench.hub import PREFIX
 from genbench.machine import pinned_globals
+from genbench.metrics.facts import Capabilities
 from genbench.plan.applies import lacking, unrequested
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source
@@ -21,23 +24,56 @@ from genbench.sources.files import made_elsewhere
 from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
+from genbench.sources.unfit import Unfit
 from genbench.suite.schema import Suite, check_suite_options
 from genbench.train.doubts import budget_doubts
 from genbench.train.presets import Preset, chosen_preset, differing, fitted_recipe, make_preset, preset_in_words
 
 
 class SuiteRows:
-    """The rows of a suite as sources. Raises SuiteError for an entry that cannot be planned."""
+    """The rows of a suite on one dataset as sources.
+
+    misfits: by index, why an entry cannot be planned on this dataset. families: by index, of those classes that exist.
+    """
 
     def __init__(self, suite: Suite, plan: DataPlan, limit: int | None, prompts: Prompts | None = None) -> None:
         self.suite, self.plan, self.limit, self.prompts = suite, plan, limit, prompts
         self._codes: dict[type, str] = {}
-        self.kinds = [self._kind(index) for index in range(len(suite.models))]
-        for index, kind in enumerate(self.kinds):
-            if kind is not None:
-                sized = override(kind.preset(plan.spec), self._sizes(self._owner(index)))
-                self._check(index, "config", suite.models[index].config, sized)
-                self._check(index, "sampler", suite.models[index].sampler, kind.Sampler())
+        self.misfits: dict[int, SuiteError] = {}
+        self.families: dict[int, str] = {}
+        self.kinds: dict[int, type[Draws] | None] = {}
+        self.able: dict[int, Capabilities] = {}
+        indices = range(len(suite.models))
+        for index in indices:
+            with self.noting_misfit(index):
+                self.kinds[index] = self._kind(index)
+        for index in indices:
+            if self.fits(index):
+                with self.noting_misfit(index):
+                    self._check_options(index)
+                    self.able[index] = self.source(index, 0).capabilities
+
+    def fits(self, index: int) -> bool:
+        """Whether no misfit is known of an entry and of that whose weights it uses."""
+        owner = self.misfits.get(self._owner(index))
+        if owner is not None:
+            self.misfits.setdefault(index, owner)
+        return index not in self.misfits
+
+    @contextmanager
+    def noting_misfit(self, index: int) -> Iterator[None]:
+        """What is raised about an entry inside becomes its misfit."""
+        try:
+            yield
+        except SuiteError as error:
+            self.misfits.setdefault(index, error)
+
+    def _check_options(self, index: int) -> None:
+        entry, kind = self.suite.models[index], self.kinds[index]
+        if kind is not None:
+            sized = override(kind.preset(self.plan.spec), self._sizes(self._owner(index)))
+            self._check(index, "config", entry.config, sized)
+            self._check(index, "sampler", entry.sampler, kind.Sampler())
 
     def _code(self, kind: type[Draws]) -> str:
         """The hash of a class's code, computed once in a plan."""
@@ -48,6 +84,8 @@ class SuiteRows:
     def source(self, index: int, seed: int) -> Source:
         """The source of model entry number `index` for one seed."""
         entry = self.suite.models[index]
+        if index in self.misfits:
+            return Unfit(entry.label, self.families.get(index, ""), self.misfits[index].problem)
         if entry.samples is not None:
             return self._files_of(index, self.suite.path(entry.samples))
         kind, owner = self.kind(index), self._owner(index)
@@ -182,6 +220,7 @@ class SuiteRows:
         try:
             with pinned_globals():  # importing a file runs it
                 kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
+            self.families[index] = kind.family
             kind.preset(self.plan.spec)
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None

@@ -19,24 +19,34 @@ from genbench.sources.trained import Trained
 from genbench.sources.tryout import MOST, try_out
 
 
-def refuse_impossible_rows(rows: SuiteRows, indices: Iterable[int], try_models: bool = False) -> None:
-    """Raises SuiteError for model entries that cannot be built, whose weights do not fit, or with too few images.
+def note_impossible_rows(rows: SuiteRows, indices: Iterable[int], try_models: bool = False) -> None:
+    """Adds to rows.misfits the entries that cannot be built, whose weights do not fit, or with too few images.
 
-    try_models: also for models that cannot compute a loss, images or a likelihood.
+    try_models: also models that cannot compute a loss, images or a likelihood.
     """
     alike: dict[str, list[int]] = {}
-    for index in indices:
-        if rows.suite.models[index].samples is not None:
-            _refuse_few_images(rows, index)
-            continue
-        network = rows.network(index)
-        alike.setdefault(repr((rows.kind(index), network.config, network.sampler)), []).append(index)
+    for index in filter(rows.fits, indices):
+        with rows.noting_misfit(index):
+            if rows.suite.models[index].samples is not None:
+                _refuse_few_images(rows, index)
+                continue
+            network = rows.network(index)
+            alike.setdefault(repr((rows.kind(index), network.config, network.sampler)), []).append(index)
     for same in alike.values():
-        model = _built(rows, same[0])
-        for index in same:
+        _note_alike(rows, same, try_models)
+    for index in indices:
+        rows.fits(index)  # rows that use the weights of one which does not
+
+
+def _note_alike(rows: SuiteRows, same: list[int], try_models: bool) -> None:
+    """Builds the model that several entries have in common, once."""
+    model: Draws | None = None
+    for index in same:
+        with rows.noting_misfit(index):
+            model = model if model is not None else _built(rows, index)
             _refuse_weights(rows, index, model)
-        if try_models:
-            _try(rows, same[0], model)
+            if try_models and index == same[0]:
+                _try(rows, index, model)
 
 
 def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
@@ -95,6 +105,10 @@ def _refuse_few_images(rows: SuiteRows, index: int) -> None:
         images = open_images(suite.path(suite.models[index].samples or ""))
     except DataError as error:
         raise suite.error(("models", index, "samples"), str(error)) from None
+    shown = images.in_channels(rows.plan.spec.channels)
+    if shown.shape != rows.plan.spec.shape:
+        found = f"images of (channels, height, width) {images.shape}, allowed: {rows.plan.spec.shape}"
+        raise suite.error(("models", index, "samples"), f"{images.name}: {found}")
     if images.count < suite.samples:
         raise _few(rows, index, images.count)
 

@@ -168,11 +168,11 @@ def suite_entries(path: Path) -> dict[str, dict[str, Any]]:
 
 def _rows(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     from genbench.registry import short_name
-    from genbench.suite.grid import combinations
+    from genbench.suite.grid import SEED, combinations
 
     label, grid = str(entry.get("label") or short_name(entry["name"])), entry.get("grid") or {}
     labels = [row for row, _ in combinations(label, grid)]
-    shared = len(labels) > 1 and all(key.startswith("sampler.") for key in grid)
+    shared = len(labels) > 1 and all(key.startswith("sampler.") for key in grid if key != SEED)
     return [(row, entry | {"weights_of": labels[0]} if shared and row != labels[0] else entry) for row in labels]
 
 

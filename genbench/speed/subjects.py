@@ -58,8 +58,9 @@ def subjects(
     Raises GenbenchError where trained weights are needed and missing, or no model can be timed.
     """
     unscored = suite.model_copy(update={"features": "pixels", "metrics": ["images_per_second"]})  # needs no extractor
-    plan, store = make_plan(unscored, models=models, seeds=suite.seeds[:1]), Store()
-    cells = [cell for cell in plan.cells if cell.source.ranked]
+    plan, store = make_plan(unscored, models=models), Store()
+    first = {entry.label: suite.seeds_of(entry)[0] for entry in suite.models}
+    cells = [cell for cell in plan.cells if cell.source.ranked and cell.seed == first[cell.label]]
     left_out = {cell.label: why for cell in cells if (why := cell.source.capabilities.no_network)}
     timed = [_subject(cell, suite, store, random_weights) for cell in cells if cell.label not in left_out]
     if not timed:

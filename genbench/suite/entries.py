@@ -30,8 +30,8 @@ ModelName = Annotated[
 ]
 GridKey = Annotated[
     str,
-    Field(pattern=r"^((config|sampler|train)\.[A-Za-z_]\w*|budget\.images)$"),
-    "config.KEY, sampler.KEY, train.KEY or budget.images",
+    Field(pattern=r"^((config|sampler|train)\.[A-Za-z_]\w*|budget\.images|seed)$"),
+    "config.KEY, sampler.KEY, train.KEY, budget.images or seed",
 ]
 DatasetName = Annotated[str, "the name of a dataset", _json_names(DATASET_TABLE)]
 MetricName = Annotated[str, "the name of a metric", _json_names(METRIC_TABLE)]
@@ -233,9 +233,9 @@ class ModelEntry(SuiteMapping):
     recipe. sampler: options of drawing, which need no new weights. weights: a file or folder of weights, or {file, key,
     strip}. weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made
     elsewhere. files: further files that its class reads and does not declare. budget: of training (default: the
-    suite's, else the recipe's). preset: as of the suite. claims: published figures. grid: lists of values for keys such
-    as config.width, sampler.steps, train.lr or budget.images; a row for each combination, whose label ends with the
-    values.
+    suite's, else the recipe's). preset: as of the suite. claims: published figures. seeds: of this row (default: the
+    suite's). grid: lists of values for keys such as config.width, sampler.steps, train.lr or budget.images; a row for
+    each combination, whose label ends with the values. A list for seed is the seeds of each of these rows.
     """
 
     name: ModelName = ""
@@ -251,6 +251,7 @@ class ModelEntry(SuiteMapping):
     budget: Budget | None = None
     preset: Literal["auto", "small", "paper"] | None = None
     claims: list[ClaimEntry] = []
+    seeds: list[Seed] = []
     grid: dict[GridKey, Annotated[list[Any], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")

@@ -78,6 +78,10 @@ class SuiteFields(SuiteMapping):
             return [(("features",), self.features)]
         return [(("features", i), name) for i, name in enumerate(self.features)]
 
+    def seeds_of(self, entry: ModelEntry) -> list[int]:
+        """The seeds of a row: its own, else the suite's."""
+        return entry.seeds or self.seeds
+
     def path(self, text: str) -> Path:
         """A path of the suite; a relative one starts in the suite's folder."""
         return self.folder / os.path.expanduser(text)  # noqa: PTH111 - leaves "~nobody" as it is, where Path raises

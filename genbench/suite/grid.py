@@ -9,10 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genbench.options import nearest
+from genbench.registry import MODELS, is_target
 from genbench.suite.entries import ModelEntry
 from genbench.suite.fields import SuiteFields
 from genbench.suite.yaml_source import refusal
 
+SEED = "seed"
 NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -27,11 +30,15 @@ def expanded(suite: SuiteFields) -> tuple[list[ModelEntry], list[int]]:
 
 
 def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry]) -> ModelEntry:
-    """An entry that only says whose weights it uses, with the class of that entry."""
+    """An entry that only says whose weights it uses, with the class of that entry.
+
+    A name that is no model's, nor nearly one, is then its label.
+    """
     owner = owners.get(entry.weights_of or "")
-    if entry.name or owner is None:
+    named = bool(entry.name) and (is_target(entry.name) or entry.name in MODELS or nearest(entry.name, MODELS) != "")
+    if entry.source is not None or owner is None or owner is entry or named:
         return entry
-    return entry.model_copy(update={"name": owner.name, "source": owner.source})
+    return entry.model_copy(update={"name": owner.name, "source": owner.source, "label": entry.label})
 
 
 def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry]:
@@ -41,8 +48,9 @@ def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry
 
 
 def combinations(label: str, grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The label and the values of each row of a grid; label: of its entry."""
-    rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    """The label and the values of each row of a grid; label: of its entry. A row has all seeds of the grid."""
+    varied = {key: values for key, values in grid.items() if key != SEED}
+    rows = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     return [("-".join([label, *(_shown(key, value) for key, value in row.items())]), row) for row in rows]
 
 
@@ -55,7 +63,7 @@ def _row(entry: ModelEntry, label: str, values: dict[str, Any], suite: SuiteFiel
     for key, value in values.items():
         part, _, option = key.partition(".")
         fields[part] = {**(fields.get(part) or {}), option: value}
-    fields["label"] = label
+    fields |= {"label": label} | ({"seeds": entry.grid[SEED]} if SEED in entry.grid else {})
     try:
         return ModelEntry.model_validate(fields)
     except ValidationError as error:

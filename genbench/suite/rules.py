@@ -43,6 +43,9 @@ def _repeated(suite: SuiteFields) -> Iterator[Problem]:
     data, extractors = [entry.label for entry in suite.datasets], [name for _, name in suite.extractors]
     lists: dict[str, list[Any]] = {"seeds": suite.seeds, "metrics": suite.metrics, "models": labels}
     lists |= {"datasets": data, "features": extractors}
+    for i, entry in enumerate(suite.models):
+        if len(set(entry.seeds)) < len(entry.seeds):
+            yield ("models", i, "seeds"), f"found {entry.seeds}, allowed: each seed once"
     for key, values in lists.items():
         for i, value in enumerate(values):
             first = values.index(value)

@@ -71,7 +71,9 @@ class SuiteSource:
         """The first problem as an error, with the number of the others."""
         (loc, message), *others = problems
         more = f" (and {len(others)} more)" if others else ""
-        return SuiteError(f"{self.where(loc)}: {message}{more}")
+        error = SuiteError(f"{self.where(loc)}: {message}{more}")
+        error.problem = message
+        return error
 
 
 def spell(loc: Loc) -> str:
