@@ -43,7 +43,8 @@ SUITE_KEYS = (
     "precision, compile, block, likelihood_images, speed, trial, models, metrics"
 )
 MODEL_KEYS = (
-    "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, preset, claims, seeds, grid"
+    "name, label, source, config, train, sampler, weights, weights_of, samples, files, budget, preset, claims, "
+    "seeds, grid"
 )
 TRAIN_KEYS = "lr, lrs, betas, batch, warmup, decay, clip, weight_decay, ema, flip, images"
 METRICS = ", ".join(metrics.metric_names()) + ", or file.py:Object"
