@@ -12,7 +12,7 @@ from genbench.errors import CellFailure
 from genbench.halving import AtOnce
 from genbench.metrics.likelihood import BITS_PER_DIM_ODE
 from genbench.progress import silent
-from genbench.sources.network import compute_log_probs, refuse_unconverged
+from genbench.sources.likelihoods import compute_log_probs, refuse_unconverged
 
 PIXELS = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
 

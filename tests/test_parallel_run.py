@@ -25,7 +25,7 @@ features: pixels
 budget: {{images: 320}}
 samples: 60
 block: 25
-likelihood_images: 30
+likelihood_images: 120
 models:
   - {{name: toy, source: "{toys.__file__}:Diagonal"}}
 metrics: [fid, bits_per_dim]

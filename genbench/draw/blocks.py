@@ -20,6 +20,7 @@ from genbench.files import UNREADABLE, whole
 from genbench.halving import FEW, AtOnce, in_parts, tolerance
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
+from genbench.processes.group import Processes
 from genbench.progress import Progress, Report, noting, silent
 from genbench.space import seeded, to_pixels
 
@@ -149,6 +150,27 @@ def draw(
     pixels, evaluations = torch.cat([b.pixels for b in blocks])[:n], sum(b.evaluations for b in blocks) / len(blocks)
     asked = conditions.first_labels(n, seed, block), at_once.size, conditions.first_texts(n, seed, block)
     return Drawn(pixels, evaluations, bad, time.perf_counter() - start, *asked)
+
+
+def draw_share(
+    model: Draws,
+    n: int,
+    seed: int,
+    group: Processes,
+    scratch: Path,
+    *,
+    block: int = 500,
+    precision: str = "fp32",
+    conditions: Conditions = UNCONDITIONAL,
+    report: Report = silent,
+) -> None:
+    """Draws those of the blocks of n samples that are this process's into scratch, where `draw` finds them."""
+    model.eval()
+    at_once, start = AtOnce(noting(report, "draw")), time.perf_counter()
+    for done, index in enumerate(range(group.rank, -(-n // block), group.size), start=1):
+        _kept_block(model, index, seed, block, precision, conditions, scratch, at_once)
+        drawn = min(n, done * block * group.size)
+        report(Progress("draw", drawn, n, "images", drawn / (time.perf_counter() - start)))
 
 
 def _kept_block(

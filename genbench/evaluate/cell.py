@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from genbench.draw.cost import measure_cost
 from genbench.draw.repeats import meter_for
 from genbench.evaluate.closest import keep_closest
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
+from genbench.evaluate.shares import features_of_share, joined
 from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
 from genbench.features import similarity
 from genbench.halving import AtOnce
@@ -33,25 +33,28 @@ from genbench.metrics.readings import MEMORY, PROMPTS
 from genbench.metrics.readings.images import unit_images
 from genbench.metrics.translation import Direction, there_and_back
 from genbench.plan.cells import Cell, MetricPlan
-from genbench.progress import Progress, Report, StallWatch, noting
+from genbench.processes.group import Processes
+from genbench.progress import Progress, Report, StallWatch, noting, silent
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.sources.base import Opened
 from genbench.sources.network import conditions_of
 from genbench.store import Kind, Store, default_root
+from genbench.team import SOLO, Team
 from genbench.text import without_folders
 
 VALUE_FILE, TEXTS_FILE = "value.json", "texts.json"
+SAMPLES = "samples"  # the images of the cell, beside the names of splits
 PATIENCE = 4.0  # times the seconds of a timing: how long it waits for other processes at most
 
 
 class CellInputs(Inputs):
     """The inputs of one cell, computed or loaded when a metric first reads them."""
 
-    def __init__(self, cell: Cell, store: Store, device: str, report: Report) -> None:
+    def __init__(self, cell: Cell, store: Store, device: str, report: Report, team: Team = SOLO) -> None:
         self.cell, self.store, self.device, self.report = cell, store, device, StallWatch(report)
         self.levels = cell.data.spec.levels
         self._likelihoods_with: dict[str, dict[str, str]] = {}
-        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, self.report)
+        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, self.report, team)
 
     @property
     def dataset(self) -> data.Dataset:
@@ -167,7 +170,7 @@ class CellInputs(Inputs):
     @cached_property
     def fake(self) -> features.Features:
         """Features of the samples."""
-        return self._features(self.cell.samples_key, lambda: self.generated.pixels)
+        return self._features(self.cell.samples_key, SAMPLES)
 
     @cached_property
     def real(self) -> features.Features:
@@ -201,12 +204,29 @@ class CellInputs(Inputs):
         return features_key(pixels, self.cell.facts.extractor)
 
     def _split_features(self, split: str) -> features.Features:
-        return self._features(self._split_key(split), lambda: getattr(self.dataset, split).pixels)
+        return self._features(self._split_key(split), split)
 
-    def _features(self, key: str, pixels: Callable[[], Tensor]) -> features.Features:
+    def _features(self, key: str, images: str) -> features.Features:
         at_once = AtOnce(noting(self.report, "features"))
-        make = lambda: features.extract(self.extractor, pixels(), self.levels, at_once)  # noqa: E731
+        make = lambda: self._extracted(images, at_once)  # noqa: E731
         return kept_features(self.store, self._features_key(key), make, self.device, lambda: at_once.facts)
+
+    def _pixels(self, images: str) -> Tensor:
+        """The pixels of SAMPLES or of a split."""
+        return self.generated.pixels if images == SAMPLES else getattr(self.dataset, images).pixels
+
+    def _extracted(self, images: str, at_once: AtOnce) -> features.Features:
+        team, pixels = self.opened.team, self._pixels(images)
+        if team.size == 1 or len(pixels) <= features.BATCH:
+            return features.extract(self.extractor, pixels, self.levels, at_once)
+        with team.call(_extract_too, self.cell, str(self.store.root), self.device, images) as group:
+            parts = group.collected(self.share(images, group, at_once))
+        return joined(parts)
+
+    def share(self, images: str, group: Processes, at_once: AtOnce) -> features.Features | None:
+        """Features of this process's part of the images."""
+        extract = lambda pixels: features.extract(self.extractor, pixels, self.levels, at_once)  # noqa: E731
+        return features_of_share(self._pixels(images), group, extract)
 
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """Log-probabilities of held-out images in nats (N,), and the kind of likelihood."""
@@ -268,6 +288,12 @@ class CellInputs(Inputs):
         return on_device(conditions_of(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
 
 
+def _extract_too(group: Processes, cell: Cell, store: str, device: str, images: str) -> None:
+    """What a member of the team does while process 0 extracts features."""
+    inputs = CellInputs(cell, Store(store), group.device(device), silent)
+    group.collected(inputs.share(images, group, AtOnce()))
+
+
 def _read_samples(folder: Path) -> Images:
     labels, texts = folder / "labels.npy", folder / TEXTS_FILE
     return Images(
@@ -277,9 +303,12 @@ def _read_samples(folder: Path) -> Images:
     )
 
 
-def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report) -> list[Record]:
-    """Records of the cell's metrics that do (alone) or do not time the machine; a failure is a record too."""
-    inputs = CellInputs(cell, store, device, report)
+def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report, team: Team = SOLO) -> list[Record]:
+    """Records of the cell's metrics that do (alone) or do not time the machine; a failure is a record too.
+
+    team: the processes that draw, extract features and compute likelihoods together.
+    """
+    inputs = CellInputs(cell, store, device, report, team)
     planned = [(plan, plan.metric) for plan in cell.metrics]
     chosen = [(plan, metric) for plan, metric in planned if metric.reads.alone == alone]
     records = [_record(inputs, plan, metric) for plan, metric in chosen]

@@ -74,11 +74,12 @@ class Processes:
         return values[0]
 
     def collected(self, value: Any) -> list[Any]:
-        """What each process gives, in the order of their numbers."""
-        values = [value] * self.size
-        if not self.alone:
-            dist.all_gather_object(values, value)
-        return values
+        """In process 0 what each process gives, in the order of their numbers; in the others nothing."""
+        if self.alone:
+            return [value]
+        values = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(value, values, 0)
+        return values or []
 
 
 ALONE = Processes()

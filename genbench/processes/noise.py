@@ -5,9 +5,10 @@ An image then has the same numbers however the batch is divided, and the generat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -110,3 +111,32 @@ class _RowsOfTheBatch(RowsOfNoise):
         if count % first or any(end % count for end in ends):
             return None
         return RowsOf(0, *(end // count for end in ends))
+
+
+class RecordedDraws(TorchDispatchMode):
+    """While it is open, remembers every operation with a generator, so that `repeat` draws as much again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls the operation."""
+        kwargs = kwargs or {}
+        if isinstance(kwargs.get("generator"), Generator):
+            self._calls.append(_call_again(op, args, kwargs))
+        return op(*args, **kwargs)
+
+    def repeat(self) -> None:
+        """Repeats the operations in their order; what they draw is not used."""
+        for call in self._calls:
+            call()
+
+
+def _call_again(op: Any, args: Any, kwargs: Any) -> Callable[[], object]:
+    """The operation with the same arguments; one that fills a tensor fills a new one of that shape."""
+    if not op._schema.name.endswith("_"):
+        return lambda: op(*args, **kwargs)
+    filled, *others = args
+    shape, kind, device = filled.shape, filled.dtype, filled.device
+    return lambda: op(torch.empty(shape, dtype=kind, device=device), *others, **kwargs)

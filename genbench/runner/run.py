@@ -148,7 +148,8 @@ class _Run:
         several = len({other.extractor for other in self.plan.cells}) > 1 and not alone
         step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
         name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
-        arguments = (cell, alone, str(self.store.root), self.launch.execution.device)
+        execution = self.launch.execution
+        arguments = (cell, alone, str(self.store.root), execution.device, execution.processes)
         return Task(name, evaluate_task, arguments, needs, alone=alone, first=5 if cell.source.weights_key else 1)
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:

@@ -28,11 +28,12 @@ def train_task(fit: Fit, plan: DataPlan, location: str, device: str, processes: 
     return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
 
 
-def evaluate_task(cell: Cell, alone: bool, location: str, device: str, report: Report) -> list[Record]:
-    """Measures the cell's metrics that do (alone) or do not time the machine."""
+def evaluate_task(cell: Cell, alone: bool, location: str, device: str, processes: int, report: Report) -> list[Record]:
+    """Measures the cell's metrics that do (alone) or do not time the machine, in one process if they do."""
     device = _own(device)
     timed = cell.on_machine(timing_machine(device)) if alone else cell
-    return evaluate(timed, alone, Store(location), device, report)
+    with Team(1 if alone else processes, device) as team:
+        return evaluate(timed, alone, Store(location), device, report, team)
 
 
 def _own(device: str) -> str:

@@ -19,8 +19,10 @@ from genbench.contract import DataSpec
 from genbench.data.prompts import Prompts
 from genbench.errors import CellFailure
 from genbench.metrics.facts import Capabilities, Images
-from genbench.progress import Report
+from genbench.processes.group import Processes
+from genbench.progress import Report, silent
 from genbench.store import Store
+from genbench.team import SOLO, Team
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,14 +94,16 @@ class LogProbs:
 class Opened:
     """A source opened in a worker: its dataset and its model are loaded when they are first used, and then kept.
 
-    at_once: how many images were computed at once in a phase ("likelihood") that ran out of memory with more.
+    team: the processes that draw and compute likelihoods together. at_once: how many images were computed at once in a
+    phase ("likelihood") that ran out of memory with more.
     """
 
     def __init__(
-        self, source: Source, plan: DataPlan, drawing: Drawing, store: Store, device: str, report: Report
-    ) -> None:
+        self, source: Source, plan: DataPlan, drawing: Drawing, store: Store, device: str, report: Report,
+        team: Team = SOLO,
+    ) -> None:  # fmt: skip
         self.source, self.plan, self.drawing = source, plan, drawing
-        self.store, self.device, self.report = store, device, report
+        self.store, self.device, self.report, self.team = store, device, report, team
         self.at_once: dict[str, int] = {}
 
     @cached_property
@@ -111,6 +115,16 @@ class Opened:
     def model(self) -> Model:
         """The source's model with its weights, on the device, in eval mode."""
         return self.source.load(self)
+
+    @property
+    def sent(self) -> tuple[Any, ...]:
+        """What a member of the team needs to open the same source: the arguments of `opened_too`."""
+        return self.source, self.plan, self.drawing, str(self.store.root), self.device
+
+
+def opened_too(group: Processes, source: Source, plan: DataPlan, drawing: Drawing, store: str, device: str) -> Opened:
+    """In a member of a team, the source that process 0 has opened."""
+    return Opened(source, plan, drawing, Store(store), group.device(device), silent)
 
 
 class Source(ABC):

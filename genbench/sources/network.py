@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,36 +16,31 @@ from genbench import contract, returned
 from genbench.code_hash import code_hash
 from genbench.contract import (
     ClassConditional,
-    DequantisedDensity,
     Draws,
-    ExactLikelihood,
-    ImportanceBound,
-    LikelihoodBound,
-    LikelihoodEstimate,
     TextConditional,
     Translates,
 )
-from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw
+from genbench.draw.blocks import DRAW_VERSION, UNCONDITIONAL, Conditions, draw, draw_share
 from genbench.errors import CellFailure
-from genbench.halving import FEW, AtOnce, in_parts, tolerance
+from genbench.halving import AtOnce
 from genbench.keys import likelihoods_key, samples_key, stream_seed
 from genbench.machine import made_with, only_made_with, pinned_globals
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Capabilities, Images
 from genbench.metrics.translation import there_and_back
-from genbench.progress import Progress, noting
-from genbench.records import BOUND, DENSITY, ESTIMATE, MASS
+from genbench.processes.group import Processes
+from genbench.progress import noting
+from genbench.records import ESTIMATE
 from genbench.registry import resolve_model
-from genbench.sources.base import DataPlan, Drawing, LogProbs, Opened, Samples, Source
+from genbench.sources.base import DataPlan, Drawing, LogProbs, Opened, Samples, Source, opened_too
 from genbench.sources.build import build
+from genbench.sources.likelihoods import LIKELIHOOD_BATCH, likelihood_of, refuse_unconverged, shared_log_probs
 from genbench.sources.read_files import ReadFile, hashes, refuse_changed
-from genbench.space import seeded, to_unit_range
+from genbench.space import to_unit_range
 from genbench.store import Kind
 from genbench.train.loop import numeric_settings
 
-LIKELIHOOD_BATCH = 100
 SHOWN, ROW = 30, 10  # images of a translator's picture, and how many in a row
-LogProb = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -141,11 +134,15 @@ class NetworkSource(Source):
 
     def draw(self, opened: Opened) -> Samples:
         """Images by the model's sampler, block by block."""
-        drawing, model = opened.drawing, opened.model
+        drawing, model, start = opened.drawing, opened.model, time.perf_counter()
         scratch = opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, drawing))
+        if opened.team.size > 1 and drawing.n > drawing.block:
+            with opened.team.call(_draw_too, *opened.sent, scratch) as group:
+                _draw_share(opened, group, scratch)
         drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
                      conditions=conditions_of(opened), scratch=scratch, report=opened.report)  # fmt: skip
-        meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": drawn.seconds}
+        seconds = time.perf_counter() - start
+        meta = {"evaluations": drawn.evaluations, "non_finite": drawn.non_finite, "seconds": seconds}
         meta |= {"at_once": drawn.at_once} if drawn.at_once else {}
         shown = translated_rows(opened) if self.translates else None
         return Samples(Images(drawn.pixels, drawn.labels, drawn.texts), meta | made_with(opened.device), shown)
@@ -168,7 +165,7 @@ class NetworkSource(Source):
         at_once = AtOnce(noting(opened.report, "likelihood"))
 
         def make() -> dict[str, np.ndarray]:
-            values = compute_log_probs(opened, pixels, log_prob, at_once)
+            values = shared_log_probs(opened, metric, pixels, log_prob, at_once)
             if kind == ESTIMATE:
                 refuse_unconverged(opened, metric, pixels[:LIKELIHOOD_BATCH], values[:LIKELIHOOD_BATCH], at_once)
             return {"log_probs": values}
@@ -188,68 +185,16 @@ class NetworkSource(Source):
         return self.samples_key(opened.plan, opened.drawing)
 
 
-def likelihood_of(model: Any, metric: Metric) -> tuple[str, LogProb]:
-    """The kind of likelihood that the model provides for the metric, and the function that computes it."""
-    if isinstance(model, ExactLikelihood) and "ExactLikelihood" in metric.abilities:
-        return MASS, model.log_prob
-    if isinstance(model, DequantisedDensity) and "DequantisedDensity" in metric.abilities:
-        return DENSITY, model.log_prob
-    if isinstance(model, LikelihoodBound) and "LikelihoodBound" in metric.abilities:
-        return BOUND, model.log_prob_bound
-    if isinstance(model, ImportanceBound) and "ImportanceBound" in metric.abilities:
-        return BOUND, lambda pixels, gen: model.log_prob_importance(pixels, metric.protocol["k"], gen)
-    assert isinstance(model, LikelihoodEstimate)
-    return ESTIMATE, partial(model.log_prob_estimate, steps=metric.protocol["steps"])
+def _draw_too(group: Processes, *arguments: Any) -> None:
+    """What a member of the team does while process 0 draws."""
+    *sent, scratch = arguments
+    _draw_share(opened_too(group, *sent), group, scratch)
 
 
-@pinned_globals()
-@torch.no_grad()
-def compute_log_probs(opened: Opened, pixels: Tensor, log_prob: LogProb, at_once: AtOnce) -> np.ndarray:
-    """Log-probabilities in nats (N,) float64 of images (N, C, H, W) uint8, a batch at a time."""
-    gen, parts = seeded(stream_seed(opened.drawing.seed, "likelihood"), opened.device), []
-    start = time.perf_counter()
-    for i, batch in enumerate(pixels.split(LIKELIHOOD_BATCH)):
-        parts.append(_batch_log_probs(opened, batch.to(opened.device), log_prob, at_once, gen))
-        done = min(len(pixels), (i + 1) * LIKELIHOOD_BATCH)
-        opened.report(Progress("likelihood", done, len(pixels), "images", done / (time.perf_counter() - start)))
-    result: np.ndarray = torch.cat(parts).numpy()
-    return result
-
-
-def refuse_unconverged(opened: Opened, metric: Metric, pixels: Tensor, values: np.ndarray, at_once: AtOnce) -> None:
-    """Raises CellFailure when half of the numerical method's steps give images another mean than the values (N,).
-
-    Both have the same noise. The difference estimates the error of the fewer steps, which is larger than that of the
-    values.
-    """
-    steps, allowed, model = metric.protocol["steps"], metric.protocol["halved_steps_within"], opened.model
-    assert isinstance(model, LikelihoodEstimate)
-    half = partial(model.log_prob_estimate, steps=steps // 2)
-    nats = [float(found.mean()) for found in (values, compute_log_probs(opened, pixels, half, at_once))]
-    found, halved = (-mean / (pixels[0].numel() * np.log(2)) for mean in nats)
-    if not abs(found - halved) <= allowed:
-        raise CellFailure(
-            f"bits/dim: {found:.4g} with {steps} steps of the numerical method, {halved:.4g} with {steps // 2}; "
-            f"allowed: a difference of at most {allowed}, otherwise it has not converged"
-        )
-
-
-def _batch_log_probs(opened: Opened, batch: Tensor, log_prob: LogProb, at_once: AtOnce, gen: torch.Generator) -> Tensor:
-    def values(start: int, stop: int) -> Tensor:
-        found = log_prob(batch[start:stop], gen)
-        return returned.log_probs(opened.model, found, stop - start, "log-likelihood").cpu().double()
-
-    def in_batches(n: int, size: int) -> Tensor:
-        return torch.cat(in_parts(values, n, size, gen))
-
-    def divisible() -> bool:
-        few, state = min(FEW, len(batch)), gen.get_state()
-        whole = in_batches(few, few)
-        gen.set_state(state)
-        allowed = tolerance(batch.device, "fp32")
-        return torch.allclose(whole, in_batches(few, few - 1), rtol=allowed, atol=allowed)
-
-    return at_once.run(len(batch), lambda size: in_batches(len(batch), size), divisible, gen)
+def _draw_share(opened: Opened, group: Processes, scratch: Path) -> None:
+    drawing = opened.drawing
+    draw_share(opened.model, drawing.n, drawing.seed, group, scratch, block=drawing.block, precision=drawing.precision,
+               conditions=conditions_of(opened), report=opened.report)  # fmt: skip
 
 
 def conditions_of(opened: Opened) -> Conditions:

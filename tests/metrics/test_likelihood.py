@@ -17,7 +17,7 @@ from genbench.contract import (
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics.likelihood import BITS_PER_DIM_IWAE, BITS_PER_DIM_ODE, LIKELIHOOD_METRICS
 from genbench.registry import METRICS
-from genbench.sources.network import likelihood_of
+from genbench.sources.likelihoods import likelihood_of
 from genbench.space import seeded
 
 compute = METRICS["bits_per_dim"].compute
