@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing.TYPE_CHECKING: importing typing would delay the command's handlers of signals
 if TYPE_CHECKING:
     from genbench import metrics
     from genbench.contract import DataSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from genbench.errors import GenbenchError, StoreError
 
@@ -101,6 +103,32 @@ def refuse_inflated(path: Path, error: type[GenbenchError]) -> None:
     if size > MOST_INFLATED * path.stat().st_size:
         found = f"{path.stat().st_size:,} bytes that unpack to {size:,}"
         raise error(f"{path}: {found}, allowed: {MOST_INFLATED} times")
+
+
+def read_json_object(path: Path, error: type[GenbenchError]) -> dict[str, Any]:
+    """The JSON object in a file. Raises `error` for a file that cannot be read, is too large or holds anything else."""
+    try:
+        if path.stat().st_size > LARGEST[".json"]:
+            raise error(f"{path}: found {path.stat().st_size:,} bytes, allowed: at most {LARGEST['.json']:,}")
+        content = path.read_bytes()
+    except OSError as failure:
+        raise error(f"{path}: cannot be read: {failure.strerror}") from None
+    return json_object(content, str(path), error)
+
+
+def json_object(content: bytes | str, place: str, error: type[GenbenchError]) -> dict[str, Any]:
+    """The JSON object in a text; place: what messages call it. Raises `error` for anything else."""
+    try:
+        found = json.loads(content)
+    except json.JSONDecodeError as failure:
+        raise error(f"{place}:{failure.lineno}: not JSON: {failure.msg}") from None
+    except UnicodeDecodeError:
+        raise error(f"{place}: not JSON: found a byte that is not UTF-8") from None
+    except (ValueError, RecursionError) as failure:
+        raise error(f"{place}: not JSON: {failure}") from None
+    if not isinstance(found, dict):
+        raise error(f"{place}: found {type(found).__name__}, allowed: a JSON object")
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

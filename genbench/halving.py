@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from genbench.errors import CellFailure
 from genbench.machine import out_of_memory
@@ -24,6 +24,7 @@ NO_ROWS = "out of memory, and the batch cannot be divided: its random numbers ar
 FEW = 3  # images of the test, as one batch and as parts of 2 and 1
 TOLERANCE, COARSE = 1e-4, 2e-2  # of float32 on a CPU, and of TF32 and bfloat16
 Result = TypeVar("Result")
+Rows = Callable[[int, int], Tensor]
 
 
 @dataclass
@@ -61,6 +62,24 @@ class AtOnce:
             self._halve(size, reason, divisible)  # here the frames of the attempt, and their tensors, are gone
             if gen is not None:
                 gen.set_state(state)
+
+    def rows(self, n: int, compute: Rows, allowed: float, tested: Rows | None = None) -> Tensor:
+        """The rows (n, ...) of n images by compute(start, stop), in parts that fit; for work without random numbers.
+
+        tested(start, stop): what may differ by `allowed` between parts and whole; compute itself by default. Raises
+        CellFailure as run.
+        """
+
+        def joined(of: Rows, images: int, size: int) -> Tensor:
+            parts = [of(start, min(images, start + size)) for start in range(0, images, size)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        def divisible() -> bool:
+            few, of = min(FEW, n), tested or compute
+            whole, parts = joined(of, few, few), joined(of, few, max(1, few - 1))
+            return torch.allclose(whole, parts, rtol=allowed, atol=allowed, equal_nan=True)
+
+        return self.run(n, lambda size: joined(compute, n, size), divisible)
 
     def _halve(self, size: int, reason: str, divisible: Callable[[], bool]) -> None:
         _free()

@@ -2,21 +2,26 @@
 
 Ending at once leaves what a kill leaves, which the next run continues from. It needs no time, and it is safe while
 modules are imported, where an exception can be swallowed or leave a module half imported.
+
+The command imports this module first, and what it imports is loaded by then: until the handlers are installed, Ctrl-C
+shows Python's own traceback.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
 
 from genbench.errors import Terminated
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import NoReturn
+
 INTERRUPTED, TERMINATED = 130, 143
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
-_open: list[None] = []  # of `unwinding`
+_open: list[None] = []  # of Unwinding
 
 
 def handle_signals() -> None:
@@ -25,13 +30,13 @@ def handle_signals() -> None:
     signal.signal(signal.SIGTERM, _terminate)
 
 
-@contextmanager
-def unwinding() -> Iterator[None]:
+class Unwinding:
     """While it is open, SIGINT raises KeyboardInterrupt and SIGTERM raises Terminated."""
-    _open.append(None)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        _open.append(None)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         _open.pop()
 
 

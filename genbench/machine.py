@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.text import printable
+from genbench.text import printable, without_secrets
 
 if TYPE_CHECKING:
     import torch
@@ -158,15 +158,16 @@ def pinned_globals() -> Iterator[None]:
     """
     import torch
 
-    before = _global_settings(torch)
+    before = global_settings(torch)
     _change_globals(torch, before, {**PINNED, "threads": before["threads"], "device": torch.device("cpu")})
     try:
         yield
     finally:
-        _change_globals(torch, _global_settings(torch), before)
+        _change_globals(torch, global_settings(torch), before)
 
 
-def _global_settings(torch: Any) -> dict[str, Any]:
+def global_settings(torch: Any) -> dict[str, Any]:
+    """The settings that pinned_globals fixes, as they are."""
     cudnn = torch.backends.cudnn
     return {
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
@@ -229,7 +230,7 @@ def out_of_memory(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return printable(" ".join(str(error).split())[:LONGEST_REASON])
+    return printable(without_secrets(" ".join(str(error).split()), os.environ)[:LONGEST_REASON])
 
 
 def _raised_at(error: BaseException) -> str:

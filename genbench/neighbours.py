@@ -34,15 +34,30 @@ def import_file(path: Path) -> ModuleType:
     """
     root = f"{PREFIX}{digest(str(path.parent))[:12]}"
     FOLDERS[root] = path.parent
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    install()
     if _edited(root):
-        for name in [n for n in sys.modules if n.partition(".")[0] == root]:
-            del sys.modules[name]
-            LOADED.pop(name, None)
+        _forget(root)
     module = f"{root}.{path.stem.replace('.', '-')}"
     FILES[module] = path
     return importlib.import_module(module)
+
+
+def install() -> None:
+    """Makes modules beside files importable."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def forget_files() -> None:
+    """Makes every file of the user's that was imported be imported again when it is asked for."""
+    for root in FOLDERS:
+        _forget(root)
+
+
+def _forget(root: str) -> None:
+    for name in [n for n in sys.modules if n.partition(".")[0] == root]:
+        del sys.modules[name]
+        LOADED.pop(name, None)
 
 
 def meant(module: str, name: str) -> str:

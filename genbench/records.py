@@ -120,7 +120,7 @@ def row_slug(label: str, dataset: str, several: bool) -> str:
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Replaces a JSONL file by these records, atomically; a file with exactly these records is not touched."""
     text = "".join(record_line(r) for r in records)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return
     write_text(path, text)
 

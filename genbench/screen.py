@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
-from genbench.interruption import unwinding
+from genbench.interruption import Unwinding
 from genbench.progress import Progress
 from genbench.text import duration, printable
 
@@ -38,7 +38,7 @@ class Screen:
         self.console.soft_wrap = not self.live  # a terminal breaks lines inside words, rich between them
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}", style="bold", table_column=_one_line(ratio=3)),
+            TextColumn("{task.description}", style="bold", markup=False, table_column=_one_line(ratio=3)),
             BarColumn(bar_width=10),
             TextColumn("{task.percentage:>3.0f}%"),
             _Numbers(table_column=_one_line(ratio=4)),
@@ -51,7 +51,7 @@ class Screen:
         self.started = time.monotonic()
 
     def __enter__(self) -> Screen:
-        self._unwinding = unwinding()  # an interrupt must leave the terminal as it was
+        self._unwinding = Unwinding()  # an interrupt must leave the terminal as it was
         self._unwinding.__enter__()
         self.bars.start()
         return self
@@ -93,7 +93,7 @@ class Screen:
         if name not in self.ids:
             self.ids[name] = self.bars.add_task(name, total=None)
         total = progress.total or None
-        text = f"{name} · {progress.phase}"
+        text = printable(f"{name} · {progress.phase}")
         self.bars.update(
             self.ids[name], description=text, total=total, completed=progress.done, numbers=numbers(progress)
         )
@@ -125,4 +125,4 @@ def numbers(progress: Progress) -> str:
         left = (progress.total - progress.done) / progress.rate
         parts = [f"{progress.rate:,.0f} {progress.unit}/s", f"{duration(left)} left"]
     parts += [f"{name} {value:.3g}" for name, value in list(progress.terms.items())[-4:]]
-    return "  ".join(parts)
+    return printable("  ".join(parts))

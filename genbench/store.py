@@ -228,7 +228,7 @@ def _described(folder: Path) -> dict[str, Any] | None:
     """The content of a folder's meta.json; None where it is absent or damaged."""
     try:
         described = json.loads((folder / "meta.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     parts = (described.get("meta"), described.get("sha256")) if isinstance(described, dict) else ()
     return described if parts and all(isinstance(part, dict) for part in parts) else None

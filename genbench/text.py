@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -24,18 +24,37 @@ def printable(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in text)
 
 
+FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width, as Excel reads them
+
+
 def cell_text(text: str) -> str:
     """The text of a CSV cell; an apostrophe in front of what a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    start = text.lstrip()
+    return f"'{text}" if start.startswith(FORMULAS) or text.startswith(("\t", "\r", "\n")) else text
+
+
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)", re.IGNORECASE)
+SHORTEST_SECRET = 6  # characters; a shorter value may be part of any word
+
+
+def without_secrets(text: str, variables: Mapping[str, str]) -> str:
+    """The text without values of environment variables whose names say that they are secret, and passwords in URLs."""
+    hidden = {v: f"${n}" for n, v in variables.items() if SECRET.search(n) and len(v) >= SHORTEST_SECRET}
+    for value in sorted(hidden, key=len, reverse=True):
+        text = text.replace(value, hidden[value])
+    return re.sub(r"(?<=://)[^/\s@'\"]+@", "", text)
 
 
 def without_folders(text: str, *roots: Path) -> str:
     """The text with each absolute path relative to the root that contains it; of other paths only the name stays."""
+    if "/" not in text and "\\" not in text:
+        return text
     for root in sorted({str(root.absolute()) for root in roots} | {str(root.resolve()) for root in roots}, key=len)[
         ::-1
     ]:
         text = text.replace(f"{root}/", "") if root != "/" else text
-    return re.sub(r"(?<![\w./~-])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\"<>:/\\]+[/\\])+(?=[^\s/\\])", "", text)
+    text = text.replace("file://", "")
+    return re.sub(r"(?<![\w./~-])(?:/|~[\w.-]*/|[A-Za-z]:\\|\\\\)(?:[^\s'\"<>:/\\]+[/\\])+(?=[^\s/\\])", "", text)
 
 
 def duration(seconds: float) -> str:

@@ -9,12 +9,14 @@ import toys
 from test_runner import genbench, place, toy, write  # noqa: F401 - place is a fixture
 from torch import nn
 
-from genbench.contract import DataSpec, Loss, Recipe
+from genbench.contract import DataSpec, Decodes, Loss, Recipe, Translates
 from genbench.draw.blocks import draw
 from genbench.errors import CellFailure
 from genbench.features import Features, extract
 from genbench.halving import AtOnce, in_parts
 from genbench.machine import explain, out_of_memory
+from genbench.metrics.paths import path_distances, squared_difference
+from genbench.metrics.translation import there_and_back
 from genbench.progress import Progress
 from genbench.records import read_records
 from genbench.space import seeded
@@ -22,6 +24,7 @@ from genbench.train.batches import Batches
 from genbench.train.loop import FitOptions, fit
 
 SPEC = DataSpec(1, 4, 4, 17)
+PIXELS = squared_difference(lambda x: x)
 CPU_ALLOCATOR = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
 
 
@@ -242,6 +245,71 @@ def test_features_in_smaller_batches():
         extract(Means(coupled=True), pixels, 17, AtOnce())
 
 
+class Decoder(Large, Decodes):
+    """Images as a smooth function of latents; runs out of memory with more than `most`."""
+
+    def noise(self, n, gen):
+        return torch.randn(n, 3, generator=gen)
+
+    def decode(self, z):
+        self.need(len(z))
+        return (z.sum(1).view(-1, 1, 1, 1) + self.mean).sin()
+
+
+class CoupledDecoder(Decoder):
+    def decode(self, z):
+        return super().decode(z - z.mean(0))
+
+
+def test_steps_along_paths_in_parts_give_the_same_distances():
+    sizes = AtOnce()
+    whole = path_distances(type("Roomy", (Decoder,), {"most": 99})(SPEC), PIXELS, 30, epsilon=1e-2)
+    parts = path_distances(Decoder(SPEC), PIXELS, 30, epsilon=1e-2, at_once=sizes)
+    assert parts == pytest.approx(whole, rel=1e-4)
+    assert sizes.size == 2  # two images each
+    with pytest.raises(CellFailure, match=r"out of memory.*; the batch of 30 cannot be divided"):
+        path_distances(CoupledDecoder(SPEC), PIXELS, 30, epsilon=1e-2)
+
+
+class Translator(Large, Translates):
+    """Turns images upside down; runs out of memory with more than `most`."""
+
+    def translate(self, x, direction):
+        self.need(len(x))
+        return x.flip(2)
+
+
+class CoupledTranslator(Translator):
+    def translate(self, x, direction):
+        return super().translate(x - x.mean(0), direction)
+
+
+def test_translation_in_parts_gives_the_same_images():
+    pixels, sizes = torch.randint(17, (12, *SPEC.shape), generator=seeded(1), dtype=torch.uint8), AtOnce()
+    there, back = there_and_back(Translator(SPEC), pixels, "a_to_b", at_once=sizes)
+    assert torch.equal(there, pixels.flip(2))
+    assert torch.equal(back, pixels)
+    assert sizes.size == 3
+    with pytest.raises(CellFailure, match=r"out of memory.*; the batch of 12 cannot be divided"):
+        there_and_back(CoupledTranslator(SPEC), pixels, "a_to_b")
+
+
+def test_a_run_says_and_records_what_was_halved_in_paths_and_translations(place):  # noqa: F811
+    (place / "large.py").write_text(MODEL)
+    shared = {"samples": 60, "speed": {"batch": 8, "seconds": 0.01}, "dataset": {"name": "edges", "of": "digits"}}
+    rows = [
+        {"name": name, "source": f"large.py:{kind}"} for name, kind in (("small", "Flips"), ("large", "LargeFlips"))
+    ]
+    path = write(place, rows, metrics=["cycle_error", "fid_a_to_b"], budget={"images": 64}, **shared)
+    text = genbench(path)
+    records = {(r.model, r.metric): r for r in read_records(place / "out" / "records.jsonl")}
+    for metric in ("cycle_error", "fid_a_to_b"):
+        assert records["large", metric].value == pytest.approx(records["small", metric].value, rel=1e-4)
+        assert records["large", metric].protocol["model"]["images_at_once"]["translation"] == 8
+        assert "images_at_once" not in records["small", metric].protocol["model"]
+    assert " · translation: out of memory with 60 images at once" in text
+
+
 def test_a_run_says_and_records_what_was_halved(place):  # noqa: F811
     (place / "large.py").write_text(MODEL)
     models = [toy(), {"name": "large", "source": "large.py:Large"}, {"name": "norm", "source": "large.py:Normed"}]
@@ -278,6 +346,21 @@ class Large(toys.Diagonal):
     def log_prob(self, pixels, gen=None):
         self.need(len(pixels))
         return super().log_prob(pixels, gen)
+
+
+class Flips(toys.Same):
+    def translate(self, x, direction):
+        return x.flip(2)
+
+    def sample(self, n, gen, condition=None):
+        return condition.images
+
+
+class LargeFlips(Flips):
+    def translate(self, x, direction):
+        if len(x) > 10:
+            raise MemoryError
+        return super().translate(x, direction)
 
 
 class Normed(Large):

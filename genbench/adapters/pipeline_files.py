@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from genbench.adapters.base import library, located_in
 from genbench.errors import ModelError
+from genbench.files import read_json_object
 from genbench.hub import hub_folder, is_hub_name
 
 INDEX = "model_index.json"
@@ -45,13 +45,7 @@ def pipeline_class(index: Mapping[str, Any], root: Path) -> Any:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ModelError for anything else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{path}: holds {type(found).__name__}, allowed: a mapping")
-    return found
+    return read_json_object(path, ModelError)
 
 
 def component_settings(root: Path, *names: str) -> dict[str, Any]:

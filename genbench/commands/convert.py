@@ -10,9 +10,20 @@ from typing import Any
 import yaml
 
 from genbench.errors import StoreError
+from genbench.files import read_json_object, refuse_unsafe, write_text
 from genbench.protocol import Protocol, protocol_hash
-from genbench.records import BOUND, DENSITY, ESTIMATE, MASS, Record, read_records, write_records
+from genbench.records import (
+    BOUND,
+    DENSITY,
+    ESTIMATE,
+    MASS,
+    UNREADABLE_RECORD,
+    Record,
+    read_records,
+    write_records,
+)
 from genbench.registry import METRICS
+from genbench.suite.yaml_source import read_source
 
 MODEL_FIELDS = frozenset({
     "config", "sampler", "evaluations", "parameters", "ema", "precision", "images_seen", "weights_file",
@@ -40,17 +51,21 @@ def convert_result(directory: Path) -> str:
     path = directory / "records.jsonl"
     if not path.is_file():
         raise StoreError(f"{path}: not found; allowed: the folder of a result")
+    refuse_unsafe(directory)
     finished = _finished(directory / "environment.json")
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         records = [_record(line, finished) for line in lines if line["schema"] == 1]
-    except (ValueError, KeyError, TypeError) as error:
+    except (*UNREADABLE_RECORD, KeyError, AttributeError) as error:
         raise StoreError(f"{path}: not records of schema 1: {error}") from None
     if not records:
         read_records(path)
         return f"{path}: is schema 2 already"
+    suite_path = directory / "suite.yaml"
+    suite = _converted_suite(suite_path)
     write_records(path, records)
-    _convert_claims(directory / "suite.yaml")
+    if suite:
+        write_text(suite_path, suite)
     return f"{path}: {len(records):,} records rewritten as schema 2; `genbench report {directory}` renders them"
 
 
@@ -93,18 +108,21 @@ def kind_of(old: dict[str, Any]) -> str:
 
 
 def _finished(path: Path) -> str:
-    return str(json.loads(path.read_text(encoding="utf-8")).get("finished", "")) if path.is_file() else ""
+    return str(read_json_object(path, StoreError).get("finished", "")) if path.is_file() else ""
 
 
-def _convert_claims(path: Path) -> None:
+def _converted_suite(path: Path) -> str:
+    """The text of the suite with its claims converted; "" where it has none."""
     if not path.is_file():
-        return
-    suite = yaml.safe_load(path.read_text(encoding="utf-8"))
-    claims = [claim for model in suite.get("models", []) for claim in model.get("claims", [])]
-    for claim in claims:
-        tree = branches(claim["metric"], claim.pop("protocol", {}))
-        claim["protocol"] = {branch: values for branch, values in tree.items() if values}
-        kind = {"=": DENSITY, "<=": BOUND, "~": ESTIMATE}[claim.pop("kind", "=")]
-        claim |= {"kind": kind} if claim["metric"].startswith("bits_per_dim") else {}
-    if claims:
-        path.write_text(yaml.safe_dump(suite, sort_keys=False), encoding="utf-8")
+        return ""
+    suite = read_source(path).data
+    try:
+        claims = [claim for model in suite.get("models", []) for claim in model.get("claims", [])]
+        for claim in claims:
+            tree = branches(claim["metric"], claim.pop("protocol", {}))
+            claim["protocol"] = {branch: values for branch, values in tree.items() if values}
+            kind = {"=": DENSITY, "<=": BOUND, "~": ESTIMATE}[claim.pop("kind", "=")]
+            claim |= {"kind": kind} if claim["metric"].startswith("bits_per_dim") else {}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path}: cannot be read as a suite with claims: {error}") from None
+    return yaml.safe_dump(suite, sort_keys=False) if claims else ""

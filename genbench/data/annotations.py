@@ -9,13 +9,13 @@ picture x.png, x.txt or x.caption is its caption, x.cls its label, and x.json bo
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genbench.errors import DataError
+from genbench.files import json_object, read_json_object
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.txt")
 FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
@@ -119,17 +119,7 @@ def json_lines(content: str, table: Path) -> Iterable[Row]:
     """The objects of a .jsonl. Raises DataError, with the line, for anything else."""
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
-            yield _object(line, f"{table}:{number}")
-
-
-def _object(text: str, where: str) -> Row:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: found {type(row).__name__}, allowed: a JSON object")
-    return row
+            yield json_object(line, f"{table}: row {number}", DataError)
 
 
 def _of_lines(lines: list[str], table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
@@ -150,9 +140,9 @@ def _beside(pictures: Sequence[Path]) -> Annotations:
 
 def _row_beside(picture: Path) -> Row:
     both = picture.with_suffix(BOTH_END)
-    row = dict(_plain(_object(both.read_text(encoding="utf-8"), str(both)))) if both.is_file() else {}
+    row = dict(_plain(read_json_object(both, DataError))) if both.is_file() else {}
     for key, ends in (("text", TEXT_ENDS), ("label", (LABEL_END,))):
         for path in map(picture.with_suffix, ends):
             if path.is_file():
-                row[key] = path.read_text(encoding="utf-8").strip()
+                row[key] = table_text(path).strip()
     return {key: value for key, value in row.items() if value is not None}

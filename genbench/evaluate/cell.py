@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +26,7 @@ from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_p
 from genbench.evaluate.shares import features_of_share, joined
 from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
 from genbench.features import similarity
-from genbench.halving import AtOnce
+from genbench.halving import COARSE, AtOnce
 from genbench.keys import features_key, split_key
 from genbench.machine import only_made_with
 from genbench.metrics.base import Inputs, Metric, OfReference
@@ -40,7 +43,7 @@ from genbench.sources.base import Opened
 from genbench.sources.network import conditions_of
 from genbench.store import Kind, Store, default_root
 from genbench.team import SOLO, Team
-from genbench.text import without_folders
+from genbench.text import without_folders, without_secrets
 
 VALUE_FILE, TEXTS_FILE = "value.json", "texts.json"
 SAMPLES = "samples"  # the images of the cell, beside the names of splits
@@ -142,7 +145,8 @@ class CellInputs(Inputs):
         used |= {"features": (Kind.FEATURES, self._features_key(samples))} if reads.through_extractor else {}
         metas = {phase: self.store.meta(*of) for phase, of in used.items() if of[1] and self.store.has(*of)}
         found = {phase: meta["at_once"] for phase, meta in metas.items() if "at_once" in meta}
-        return found | (self.opened.at_once if "images" in reads.depends_on else {})
+        of_network = {phase: n for phase, n in self.opened.at_once.items() if phase.split()[0] == reads.name}
+        return found | of_network
 
     def made_with(self, metric: Metric) -> dict[str, Any]:
         """As Inputs: of the features of the samples and of the reference, and of the likelihoods."""
@@ -240,11 +244,21 @@ class CellInputs(Inputs):
         name = metric.similarity_for(self.cell.extractor)
         return similarity.load_similarity(name, data.origin(self.cell.data.entry), self.device, self.cell.extraction)
 
+    @contextmanager
+    def _at_once(self, phase: str) -> Iterator[AtOnce]:
+        """What halves the batches of a phase, with what fitted into memory in its earlier uses."""
+        sizes = AtOnce(noting(self.report, phase), self.opened.at_once.get(phase))
+        yield sizes
+        self.opened.at_once |= {} if sizes.size is None else {phase: sizes.size}
+
     def path_distances(self, metric: Metric) -> np.ndarray:
         """Distances along paths between latents of the model."""
         names = {"n": "paths", "seed": "path_seed", "epsilon": "epsilon", "mode": "interpolation"}
         options = {argument: metric.protocol[field] for argument, field in names.items()}
-        distances: np.ndarray = path_distances(self.opened.model, self._similarity(metric).of_unit, **options)
+        with self._at_once("paths") as sizes:
+            distances: np.ndarray = path_distances(
+                self.opened.model, self._similarity(metric).of_unit, **options, at_once=sizes
+            )
         return distances
 
     def translation(self, metric: Metric) -> dict[str, Any]:
@@ -252,8 +266,8 @@ class CellInputs(Inputs):
         if not metric.similarity or any(d.target is None for d in self._directions.values()):
             return self._directions
         distance = self._similarity(metric).of_unit
-        pairs = {n: (torch.from_numpy(d.translated), torch.from_numpy(d.target)) for n, d in self._directions.items()}
-        return {n: replace(d, perceptual=distance(*pairs[n]).numpy()) for n, d in self._directions.items()}
+        with self._at_once("translation distances") as sizes:
+            return {n: replace(d, perceptual=_distances(d, distance, sizes)) for n, d in self._directions.items()}
 
     @cached_property
     def _directions(self) -> dict[str, Direction]:
@@ -266,13 +280,14 @@ class CellInputs(Inputs):
 
     def _direction(self, name: str, source: Tensor, target: Tensor, real: Tensor) -> Direction:
         source, target = source[: self.cell.drawing.n], target[: self.cell.drawing.n]
-        translated, back = there_and_back(self.opened.model, source, name)
+        with self._at_once("translation") as sizes:
+            translated, back = there_and_back(self.opened.model, source, name, at_once=sizes)
         start, shown, again = (unit_images(p, self.levels) for p in (source, translated, back))
         assert self.dataset.source is not None
         wanted = unit_images(target, self.levels) if self.dataset.source.paired else None
-        at_once = AtOnce(noting(self.report, "features"))
-        sets = (translated, real)
-        fakes, reals = (features.extract(self.extractor, pixels, self.levels, at_once).vectors for pixels in sets)
+        with self._at_once("translation features") as sizes:
+            sets = (features.extract(self.extractor, pixels, self.levels, sizes) for pixels in (translated, real))
+            fakes, reals = (found.vectors for found in sets)
         return Direction(start, shown, again, fakes, reals, wanted)
 
     @cached_property
@@ -292,6 +307,13 @@ def _extract_too(group: Processes, cell: Cell, store: str, device: str, images: 
     """What a member of the team does while process 0 extracts features."""
     inputs = CellInputs(cell, Store(store), group.device(device), silent)
     group.collected(inputs.share(images, group, AtOnce()))
+
+
+def _distances(direction: Direction, distance: Callable[[Tensor, Tensor], Tensor], sizes: AtOnce) -> np.ndarray:
+    """How far each translated image is from its target (N,)."""
+    a, b = torch.from_numpy(direction.translated), torch.from_numpy(direction.target)
+    found: np.ndarray = sizes.rows(len(a), lambda i, j: distance(a[i:j], b[i:j]).cpu(), COARSE).numpy()
+    return found
 
 
 def _read_samples(folder: Path) -> Images:
@@ -365,7 +387,9 @@ def failed_record(cell: Cell, planned: MetricPlan, reason: str) -> Record:
 def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Record:
     metric, suite, source = planned.metric, cell.suite, cell.source
     origin = {**vars(cell.provenance), "code": source.code}
-    more["reason"] = without_folders(more.get("reason", ""), cell.data.folder, default_root())
+    roots = (cell.data.folder, default_root(), Path("~").expanduser())
+    public = lambda text: without_secrets(without_folders(text, *roots), os.environ)  # noqa: E731
+    more |= {"reason": public(more.get("reason", "")), "warnings": tuple(map(public, more.get("warnings", ())))}
     return Record(
         suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, planned.name, metric.version,
         status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import DataError
-from genbench.files import whole
+from genbench.files import UNREADABLE, json_object, refuse_inflated, whole
 from genbench.keys import file_hash
 from genbench.metrics.arrays import Array
 from genbench.metrics.frechet import Moments
@@ -75,15 +75,17 @@ def read_statistics(path: Path) -> Statistics | None:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
     try:
+        refuse_inflated(path, DataError)
         with np.load(path, allow_pickle=False) as arrays:
             if not {"mu", "sigma"} <= set(arrays.files):
                 return None
             held = {n: arrays[n] for n in ("mu", "sigma", "mu_s", "sigma_s", ORIGIN) if n in arrays.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable array file: {str(error).splitlines()[0]}") from error
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: not a readable array file: {reason}") from error
     pairs = [_pair(path, held, "mu", "sigma")]
     pairs += [_pair(path, held, "mu_s", "sigma_s")] if {"mu_s", "sigma_s"} <= set(held) else []
-    origin = json.loads(str(held[ORIGIN])) if ORIGIN in held else {}
+    origin = json_object(str(held[ORIGIN]), f"{path}: {ORIGIN}", DataError) if ORIGIN in held else {}
     return Statistics(path, *pairs[0], pairs[1] if len(pairs) > 1 else None, origin)
 
 

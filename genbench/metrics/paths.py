@@ -26,6 +26,8 @@ from genbench.metrics.readings import PATHS
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genbench.halving import AtOnce
+
 _LOWER, _UPPER = 1.0, 99.0  # percentiles
 N_PATHS, _EPSILON, _MODE, _SEED = 2_000, 1e-4, "lerp", 0
 _BATCH = 250
@@ -69,17 +71,19 @@ def path_distances(
     epsilon: float = _EPSILON,
     mode: str = _MODE,
     batch: int = _BATCH,
+    at_once: AtOnce | None = None,
 ) -> Array:
     """Distances of n steps over epsilon^2, (n,) float64, for a model that Decodes, in eval mode.
 
     similarity: (B,) distances of two batches of images (B, C, H, W), float in [0, 1] on the model's device.
     All latents are drawn first, so that batch changes no latent. Arithmetic is float32 whatever the precision of
-    sampling: fewer digits than that lose the step. Raises GenbenchError for another n, epsilon
-    or mode.
+    sampling: fewer digits than that lose the step. at_once: halves batches of steps that run out of memory. Raises
+    GenbenchError for another n, epsilon or mode.
     """
     import torch
 
     from genbench import returned
+    from genbench.halving import AtOnce, tolerance
     from genbench.space import seeded
 
     if n < 1 or not 0 < epsilon < 1 or mode not in MODES:
@@ -91,15 +95,20 @@ def path_distances(
     def decode(z: Tensor) -> Tensor:
         return returned.checked_images(model, model.decode(z), len(z), "decode")
 
+    def distances(first: Tensor, second: Tensor) -> Tensor:
+        def between(i: int, j: int) -> Tensor:
+            images = decode(torch.cat([first[i:j], second[i:j]]))
+            return similarity(*in_unit_interval(images).chunk(2)).cpu().double()
+
+        return sizes.rows(len(first), between, allowed, tested=lambda i, j: decode(first[i:j]))
+
+    allowed, sizes = tolerance(model.device, "fp32"), at_once or AtOnce()
     gen = seeded(seed, model.device)
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.inference_mode(), full, torch.autocast(model.device.type, enabled=False):
         start, end = (returned.latents(model, model.noise(n, gen), n) for _ in range(2))
         near = MODES[mode](start, end, epsilon)
-        parts = [
-            similarity(*in_unit_interval(decode(torch.cat(ends))).chunk(2)).cpu().double()
-            for ends in zip(start.split(batch), near.split(batch), strict=True)
-        ]
+        parts = [distances(*ends) for ends in zip(start.split(batch), near.split(batch), strict=True)]
         return (torch.cat(parts) / epsilon**2).numpy()
 
 

@@ -39,6 +39,8 @@ from genbench.metrics.readings import TRANSLATION
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genbench.halving import AtOnce
+
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III.C
 _BATCH = 256  # images converted to float64 at a time
 
@@ -56,23 +58,30 @@ class Direction:
     perceptual: Any | None = None
 
 
-def there_and_back(model: Any, pixels: Tensor, direction: str, batch: int = _BATCH) -> tuple[Tensor, Tensor]:
+def there_and_back(
+    model: Any, pixels: Tensor, direction: str, batch: int = _BATCH, at_once: AtOnce | None = None
+) -> tuple[Tensor, Tensor]:
     """Translated and back, (N, C, H, W) uint8 each, of source pixels (N, C, H, W) uint8 by a model that Translates.
 
     direction: "a_to_b" or "b_to_a"; back goes the other way from the quantised images. Run it in eval mode.
+    at_once: halves batches that run out of memory.
     """
     import torch
 
     from genbench import returned
+    from genbench.halving import AtOnce, tolerance
     from genbench.space import to_pixels, to_unit_range
 
     levels, device = model.data.levels, model.device
     other = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}[direction]
-    there, back = [], []
+    there, back, sizes = [], [], at_once or AtOnce()
 
     def translate(shown: Tensor, way: str) -> Tensor:
-        result = model.translate(to_unit_range(shown, levels), way)
-        return to_pixels(returned.checked_images(model, result, len(shown), "translate"), levels)
+        def images(i: int, j: int) -> Tensor:
+            result = model.translate(to_unit_range(shown[i:j], levels), way)
+            return returned.checked_images(model, result, j - i, "translate")
+
+        return to_pixels(sizes.rows(len(shown), images, tolerance(device, "fp32")), levels)
 
     with torch.inference_mode():
         for part in pixels.split(batch):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
-from genbench.files import refuse_unsafe
+from genbench.files import read_json_object, refuse_unsafe
 from genbench.records import Record, read_records, row_slug, same_measurement
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
@@ -59,13 +59,14 @@ class Folder:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """environment.json, or nothing when there is no such file. Raises StoreError when it is not a JSON object."""
-        return _json_object(self.directory / "environment.json")
+        path = self.directory / "environment.json"
+        return read_json_object(path, StoreError) if path.is_file() else {}
 
     @property
     def suite_text(self) -> str:
         """The text of suite.yaml, "" without one."""
         path = self.directory / "suite.yaml"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def file_name(self, label: str, dataset: str) -> str:
         """The row in the names of its pictures and curves."""
@@ -162,7 +163,7 @@ def suite_entries(path: Path) -> dict[str, dict[str, Any]]:
         models = (read_source(path).data or {}).get("models", []) if path.is_file() else []
         entries = {label: entry for model in models for label, entry in _rows(model)}
         return {label: _named(entry, entries) for label, entry in entries.items()}
-    except (SuiteError, AttributeError, KeyError, TypeError):
+    except (SuiteError, AttributeError, KeyError, TypeError, ValueError):
         return {}
 
 
@@ -180,18 +181,6 @@ def _named(entry: dict[str, Any], entries: Mapping[str, dict[str, Any]]) -> dict
     """The entry with the model's name, which one that uses another row's weights may leave out."""
     owner = entries.get(entry.get("weights_of", ""), {})
     return {**entry, "name": owner["name"]} if "name" not in entry and "name" in owner else entry
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    if not isinstance(data, dict):
-        raise StoreError(f"{path}: found {type(data).__name__}, allowed: a JSON object")
-    return data
 
 
 def all_claims(folders: Iterable[Folder]) -> list[Claim]:

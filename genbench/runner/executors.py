@@ -15,6 +15,7 @@ from genbench.runner.launcher import Launcher, Task
 from genbench.runner.pool import Pool, worker_count
 from genbench.team import Launched, require_processes
 
+POOL_MODULES = ("genbench.runner.process_state", "genbench.runner.warm")  # the latter last
 Stalled = Callable[[Task, float], None]
 
 
@@ -99,7 +100,8 @@ def _local(request: LaunchRequest) -> Launcher:
     gpus = tuple(",".join(names) for names in several)
     workers = worker_count(torch.device(execution.device).type, cores_available(), len(gpus))
     workers = 1 if execution.launched else workers if gpus else max(1, workers // size)
-    pool = Pool(workers, threads_allowed(), use_threads, explain, request.modules, gpus=gpus)
+    modules = (*request.modules, *POOL_MODULES)
+    pool = Pool(workers, threads_allowed(), use_threads, explain, modules, gpus=gpus)
     pool.limit, pool.on_stall = request.limit, request.on_stall
     return pool
 

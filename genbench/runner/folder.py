@@ -22,7 +22,7 @@ from genbench.errors import GenbenchError, StoreError
 from genbench.evaluate.cell import TEXTS_FILE
 from genbench.evaluate.closest import FILE as CLOSEST_FILE
 from genbench.evaluate.closest import closest_key
-from genbench.files import refuse_unsafe, remove_partials, whole, write_text
+from genbench.files import read_json_object, refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
 from genbench.records import FAILED, Record, read_records, record_line, row_slug, write_records
@@ -133,7 +133,7 @@ class ResultFolder:
             self._write_environment(facts or {})
         as_run = self.directory / SUITE
         text = yaml.safe_dump(self.plan.suite.model_dump(mode="json", exclude_unset=True), sort_keys=False)
-        if not as_run.is_file() or as_run.read_text(encoding="utf-8") != text:
+        if not as_run.is_file() or as_run.read_bytes() != text.encode():
             write_text(as_run, text)
         if report.outdated(self.directory):
             report.render(self.directory)
@@ -144,10 +144,7 @@ class ResultFolder:
 
     def _environment(self) -> dict[str, Any]:
         path = self.directory / ENVIRONMENT
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"{path}: not a JSON object: {error}") from None
+        return read_json_object(path, StoreError) if path.is_file() else {}
 
     def _write_pictures(self) -> None:
         several = len(self.plan.datasets) > 1

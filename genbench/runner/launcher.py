@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from genbench.progress import Progress
 class Task:
     """run(*args, report) in a worker; needs: names of tasks that come first; alone: nothing else runs on its machine.
 
-    run is a function of a module and args are plain data, so that both can be sent to another machine.
+    run is a function of a module and args are plain data, so that both can be sent to another machine. group: tasks of
+    one group may run one after another in one process; "" for a process of its own. sound(result): whether another task
+    may follow it there.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Task:
     needs: frozenset[str] = frozenset()
     alone: bool = False
     first: int = 0
+    group: str = ""
+    sound: Callable[[Any], bool] = bool
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,10 @@ class Queue:
         unknown = {need for task in self.waiting for need in task.needs} - {task.name for task in self.waiting}
         assert not unknown, f"tasks need unknown tasks: {unknown}"
 
-    def start(self, most: int | None = None) -> list[Task]:
-        """The tasks that start now, at most this many; from now on they run."""
+    def start(self, most: int | None = None, groups: Collection[str] = ()) -> list[Task]:
+        """The tasks that start now, at most this many, those of the groups first; from now on they run."""
         free = len(self.waiting) if most is None else max(0, most - len(self.running))
-        chosen = self._ready()[:free]
+        chosen = sorted(self._ready(), key=lambda task: task.group not in groups)[:free]
         self.running |= {task.name: task for task in chosen}
         self.waiting = [task for task in self.waiting if task.name not in self.running]
         return chosen

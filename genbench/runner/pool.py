@@ -1,7 +1,8 @@
-"""Tasks in parallel worker processes, each in a fresh process whose death does not end the run.
+"""Tasks in parallel worker processes, whose death does not end the run.
 
-Workers are forked from one clean server process that has imported torch, so starting one costs milliseconds. On a
-CPU several workers of one thread are faster than one process of many threads; timings run alone with all cores.
+A task has a fresh process, or one that has run other tasks of its group and shows no traces of them (see
+genbench.runner.process_state). Workers are forked from one clean server process that has imported torch.
+On a CPU several workers of one thread are faster than one process of many threads; timings run alone with all cores.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,14 +21,13 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
-from genbench.errors import Stopped
-from genbench.machine import KEEPING_MEMORY, SHORT_SPINS, VISIBLE_GPUS
-from genbench.progress import STALL_SECONDS, Progress, request_stop
+from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
+from genbench.progress import STALL_SECONDS, Progress
 from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task
+from genbench.runner.worker import Last, work
 
 MOST_WORKERS = 8
 GRACE = 1.2  # seconds that workers have to write checkpoints
-TERMINATED = 143
 LOST = 255  # exit code of a worker whose fork server is no more
 
 
@@ -63,6 +62,7 @@ class Pool(Launcher):
     quiet: float = STALL_SECONDS
     on_stall: Callable[[Task, float], None] = lambda task, seconds: None
     running: dict[str, _Running] = field(default_factory=dict)
+    idle: dict[str, _Running] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task], on_progress: OnProgress, on_end: OnEnd) -> None:
         """As Launcher; an interrupt kills the running tasks."""
@@ -76,8 +76,10 @@ class Pool(Launcher):
         try:
             while not queue.done:
                 queue.end_hopeless(on_end)
-                for task in queue.start(self.workers):
-                    self._launch(task, self.cores if task.alone else self.threads, context)
+                for task in queue.start(self.workers, self.idle):
+                    if not self._continue(task):
+                        self._launch(task, self.cores if task.alone else self.threads, context)
+                self._end_idle()
                 self._listen(on_progress, end)
                 self._watch(end)
         finally:
@@ -85,6 +87,7 @@ class Pool(Launcher):
 
     def _stop_workers(self) -> None:
         """Lets what runs write a checkpoint within GRACE seconds, then kills it."""
+        self._end_idle()
         for entry in self.running.values():
             entry.process.terminate()
         deadline = time.monotonic() + GRACE
@@ -110,11 +113,30 @@ class Pool(Launcher):
         del self.running[entry.task.name]
         on_end(entry.task, outcome)
 
+    def _continue(self, task: Task) -> bool:
+        """Gives a task to a process that has run another one of its group; whether there was such a process."""
+        entry = self.idle.pop(task.group, None)
+        if entry is None or not entry.process.is_alive():
+            return False
+        try:
+            entry.connection.send(task)
+        except OSError:
+            return False
+        self.running[task.name] = _Running(task, entry.process, entry.connection, entry.gpu)
+        return True
+
+    def _end_idle(self) -> None:
+        for entry in self.idle.values():
+            entry.connection.close()
+            entry.process.join(GRACE)
+            entry.process.kill()
+        self.idle.clear()
+
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
-        ours, theirs = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         gpu = self._free_gpu()
         arguments = (theirs, task, threads, gpu, self.prepare, self.explain)
-        process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        process = context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         with _without_main():
             process.start()
         theirs.close()
@@ -133,16 +155,18 @@ class Pool(Launcher):
             if isinstance(message, Progress):
                 on_progress(entry.task, message)
                 continue
-            self._end(entry, message, on_end)
+            if message.open:
+                self.idle[entry.task.group] = entry
+            self._end(entry, message.outcome, on_end)
 
 
-def _receive(entry: _Running) -> Progress | Outcome:
+def _receive(entry: _Running) -> Progress | Last:
     try:
-        message: Progress | Outcome = entry.connection.recv()
+        message: Progress | Last = entry.connection.recv()
     except (EOFError, OSError):
         entry.process.join()
-        return Outcome(failure=_death(entry.process.exitcode))
-    if isinstance(message, Outcome):
+        return Last(Outcome(failure=_death(entry.process.exitcode)), open=False)
+    if isinstance(message, Last) and not message.open:
         entry.process.join()
     return message
 
@@ -211,47 +235,6 @@ def _variables(variables: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _work(
-    connection: Connection,
-    task: Task,
-    threads: int,
-    gpu: str,
-    prepare: Callable[[int], None],
-    explain: Callable[[BaseException], str],
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: request_stop())
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
-    if gpu:
-        os.environ[VISIBLE_GPUS] = gpu  # before this process first uses CUDA
-    prepare(threads)
-
-    def report(progress: Progress) -> None:
-        try:
-            connection.send(progress)
-        except OSError:
-            os._exit(1)
-
-    try:
-        outcome = Outcome(task.run(*task.args, report))
-    except Stopped:
-        os._exit(TERMINATED)
-    except Exception as error:
-        outcome = Outcome(failure=explain(error))
-    try:
-        connection.send(outcome)
-    except OSError:  # the run is no more
-        os._exit(1)
-
-
-def _end_with_the_run() -> None:
-    """Waits until the run's process has ended for any reason, and then ends this process at once."""
-    run = multiprocessing.parent_process()
-    if run is not None:
-        wait([run.sentinel])
-        os._exit(1)
 
 
 def worker_count(device_type: str, cores: int, gpus: int = 0) -> int:

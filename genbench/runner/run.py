@@ -28,7 +28,7 @@ from genbench.report.result import Result, read_result
 from genbench.runner.executors import Execution, LaunchRequest, choose_execution, make_launcher
 from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task
-from genbench.runner.tasks import evaluate_task, train_task
+from genbench.runner.tasks import evaluate_task, sound, train_task
 from genbench.runner.timed import on_timed_machine
 from genbench.screen import Screen
 from genbench.sources.base import DataPlan
@@ -148,9 +148,10 @@ class _Run:
         several = len({other.extractor for other in self.plan.cells}) > 1 and not alone
         step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
         name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
-        execution = self.launch.execution
+        execution, first = self.launch.execution, 5 if cell.source.weights_key else 1
         arguments = (cell, alone, str(self.store.root), execution.device, execution.processes)
-        return Task(name, evaluate_task, arguments, needs, alone=alone, first=5 if cell.source.weights_key else 1)
+        shared = execution.device == "cpu" and execution.processes == 1 and not alone
+        return Task(name, evaluate_task, arguments, needs, alone, first, cell.source.code if shared else "", sound)
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]

@@ -10,7 +10,7 @@ from genbench.evaluate.cell import evaluate
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.progress import Report
-from genbench.records import Record
+from genbench.records import FAILED, Record
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
 from genbench.store import Store
@@ -34,6 +34,11 @@ def evaluate_task(cell: Cell, alone: bool, location: str, device: str, processes
     timed = cell.on_machine(timing_machine(device)) if alone else cell
     with Team(1 if alone else processes, device) as team:
         return evaluate(timed, alone, Store(location), device, report, team)
+
+
+def sound(records: list[Record]) -> bool:
+    """Whether no metric of an evaluation failed."""
+    return all(record.status != FAILED for record in records)
 
 
 def _own(device: str) -> str:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genbench.errors import ModelError
-from genbench.files import refuse_inflated
+from genbench.files import read_json_object, refuse_inflated
 from genbench.keys import digest, file_hash
 
 State = dict[str, Tensor]
@@ -97,13 +97,7 @@ def exported_options(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def settings_beside(file: Path) -> dict[str, Any]:
     """The config.json beside a file of weights; {} where there is none."""
     path = file.parent / CONFIG_FILE
-    if not path.is_file():
-        return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from None
-    return settings if isinstance(settings, dict) else {}
+    return read_json_object(path, ModelError) if path.is_file() else {}
 
 
 def _loaded(path: Path) -> Any:

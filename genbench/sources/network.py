@@ -221,6 +221,6 @@ def _texts_asked(opened: Opened) -> Conditions:
 def translated_rows(opened: Opened) -> Tensor:
     """Rows of source images; below each row its translation, and the translation back."""
     assert opened.dataset.source is not None
-    source = opened.dataset.source.test.pixels[:SHOWN]
-    rows = [images.split(ROW) for images in (source, *there_and_back(opened.model, source, "a_to_b"))]
+    source, sizes = opened.dataset.source.test.pixels[:SHOWN], AtOnce(noting(opened.report, "draw"))
+    rows = [images.split(ROW) for images in (source, *there_and_back(opened.model, source, "a_to_b", at_once=sizes))]
     return torch.cat([row for group in zip(*rows, strict=True) for row in group])

@@ -21,6 +21,7 @@ import torch
 from genbench.contention import Meter
 from genbench.draw.repeats import meter_for
 from genbench.errors import CellFailure, GenbenchError, StoreError
+from genbench.files import read_json_object
 from genbench.machine import device_name, processor_name
 from genbench.speed.client import Worker
 from genbench.speed.comparison import Comparison
@@ -150,7 +151,7 @@ def read_baseline(path: Path) -> Baseline:
     if not path.is_file():
         raise StoreError(f"{path}: not found; `genbench speed SUITE --save {path}` writes it")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json_object(path, StoreError)
         if data["schema"] != SCHEMA:
             raise StoreError(f"{path}: schema: found {data['schema']}, allowed: {SCHEMA}")
         timings = {

@@ -10,7 +10,7 @@ from statistics import geometric_mean
 from typing import Any, NamedTuple
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.interruption import unwinding
+from genbench.interruption import Unwinding
 from genbench.machine import choose_device
 from genbench.speed import baseline, paired
 from genbench.speed.client import Worker
@@ -69,7 +69,7 @@ def speed(request: Request, announce: Announce) -> tuple[str, bool]:
     suite, device = read_suite(request.suite), choose_device(request.device)
     timed, left_out = subjects(suite, request.models, request.random_weights or bool(request.base))
     act = {"--save": _save, "--against": _against, "--base": _base}.get(chosen[0] if chosen else "", _profile)
-    with unwinding():  # work trees and processes are removed
+    with Unwinding():  # work trees and processes are removed
         output = act(request, suite, timed, device, announce)
     _write_json(request.json_file, output.data)
     lines = [output.text, *(f"left out: {label}: {reason}" for label, reason in left_out.items())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from genbench.suite.fields import SuiteFields
 from genbench.suite.yaml_source import refusal
 
 SEED = "seed"
+MOST_ROWS = 2_000  # of one grid
 NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -44,12 +46,22 @@ def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry]) -> ModelEntry:
 def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry]:
     if not entry.grid:
         return [entry]
-    return [_row(entry, label, values, suite, number) for label, values in combinations(entry.label, entry.grid)]
+    try:
+        rows = combinations(entry.label, entry.grid)
+    except ValueError as error:
+        raise suite.source.error([(("models", number, "grid"), str(error))]) from None
+    return [_row(entry, label, values, suite, number) for label, values in rows]
 
 
 def combinations(label: str, grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The label and the values of each row of a grid; label: of its entry. A row has all seeds of the grid."""
+    """The label and the values of each row of a grid; label: of its entry. A row has all seeds of the grid.
+
+    Raises ValueError for more than MOST_ROWS.
+    """
     varied = {key: values for key, values in grid.items() if key != SEED}
+    count = math.prod(map(len, varied.values()))
+    if count > MOST_ROWS:
+        raise ValueError(f"found {count:,} combinations, allowed: at most {MOST_ROWS:,}")
     rows = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     return [("-".join([label, *(_shown(key, value) for key, value in row.items())]), row) for row in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.hub import PREFIX as HUB
-from genbench.records import LIKELIHOOD_KINDS, slug
+from genbench.records import LIKELIHOOD_KINDS, MOST_RECORDS, slug
 from genbench.registry import (
     ADAPTERS,
     DATASETS,
@@ -47,8 +48,9 @@ def _repeated(suite: SuiteFields) -> Iterator[Problem]:
         if len(set(entry.seeds)) < len(entry.seeds):
             yield ("models", i, "seeds"), f"found {entry.seeds}, allowed: each seed once"
     for key, values in lists.items():
+        places: dict[Any, int] = {}
         for i, value in enumerate(values):
-            first = values.index(value)
+            first = places.setdefault(value, i)
             hint = "; give one of them a label" if key in ("models", "datasets") else ""
             if first < i:
                 yield (key, i), f"found {value!r} again, first at {key}[{first}]; allowed: once{hint}"
@@ -117,6 +119,15 @@ def _extraction(suite: SuiteFields) -> Iterator[Problem]:
     for name, kind in kinds.items() if not unknown else ():
         own = {key: value for key, value in suite.extraction.own.items() if key in declared[name]}
         yield from entry_problems(kind, own, source=suite.source, loc=("extraction",), name=name)
+
+
+def _records(suite: SuiteFields) -> Iterator[Problem]:
+    """More records than a result may have."""
+    numbers = [len(suite.models), len(suite.seeds), len(suite.data_entries), len(suite.extractors), len(suite.metrics)]
+    if math.prod(numbers) > MOST_RECORDS:
+        names = ("models", "seeds", "datasets", "extractors", "metrics")
+        found = " x ".join(f"{n:,} {name}" for n, name in zip(numbers, names, strict=True) if n > 1)
+        yield ("models",), f"found {found} = {math.prod(numbers):,} values, allowed: at most {MOST_RECORDS:,}"
 
 
 def _exclusions(suite: SuiteFields) -> Iterator[Problem]:
@@ -208,6 +219,6 @@ def _exists(path: Path) -> bool:
 
 
 RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (
-    _names, _repeated, _labels, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
+    _records, _names, _repeated, _labels, _dataset, _extraction, _exclusions, _budgets, _weights_of, _claims, _files,
     _prompts,
 )  # fmt: skip

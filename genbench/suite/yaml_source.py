@@ -28,6 +28,7 @@ TEXT, DATE, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp", "tag
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 DEEPEST = 50
 LARGEST = 2**63
+LONGEST_NUMBER = 100  # characters; 1:00:00:... is a number in base 60, which takes quadratic time
 MOST_VALUES = 20_000  # of a suite, each alias and merge key counted with all that it stands for
 MOST_BYTES = 2**20
 
@@ -149,16 +150,24 @@ class Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """An integer of at most 64 bits."""
         try:
-            value = super().construct_yaml_int(node)
-        except ValueError:  # "0x_", or more digits than int() accepts
+            value = super().construct_yaml_int(node) if len(node.value) <= LONGEST_NUMBER else LARGEST
+        except ValueError:  # "0x_"
             value = LARGEST
         if abs(value) >= LARGEST:
             raise Refusal(f"found {node.value[:20]}, allowed: an integer of at most 64 bits", node.start_mark)
         return value
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """A number of at most LONGEST_NUMBER characters."""
+        if len(node.value) > LONGEST_NUMBER:
+            found = f"found a number of {len(node.value):,} characters"
+            raise Refusal(f"{found}, allowed: at most {LONGEST_NUMBER}", node.start_mark)
+        return super().construct_yaml_float(node)
+
 
 Loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789"))
 Loader.add_constructor(INT, Loader.construct_yaml_int)
+Loader.add_constructor(FLOAT, Loader.construct_yaml_float)
 
 
 def _absence(path: Path) -> str:

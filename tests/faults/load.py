@@ -3,9 +3,11 @@
     python tests/faults/load.py cells 500
     python tests/faults/load.py records 100000
 
-cells: a suite of that many trivial models (they draw a constant, without training): planning, and the run. Own time is
-the CPU time of the command and of its workers, divided by the cells; imports of the command and of the server that
-starts workers, which happen once, are listed apart. records: reading and aggregating that many records, and the page.
+cells: a suite of that many cells: five models, which draw noise without training, with many seeds; one metric, the mean
+of the pixels. Each cell opens its model and the dataset, draws 20 images of 4x4 pixels, and stores them and the value.
+Own time is the CPU time of the command, of its workers and of the server that starts them, divided by the cells.
+Imports and planning, which happen once, are listed apart. records: reading and aggregating that many records, and the
+page.
 """
 
 from __future__ import annotations
@@ -29,12 +31,23 @@ from rich.console import Console
 from genbench.records import Record, read_records, write_records
 from genbench.screen import Screen
 
+MODELS = 5
 MODEL = '''
 import torch
 from genbench.contract import Draws
+from genbench.metrics import readings
+from genbench.metrics.base import Metric, Value
 
-class Constant(Draws):
-    """Draws grey."""
+
+def brightness(*, fake, real):
+    return Value(float(fake.mean()))
+
+
+BRIGHTNESS = Metric("brightness", "Brightness", 1, "lower", "grey range", readings.PIXELS, brightness)
+
+
+class Noise(Draws):
+    """Draws noise."""
 
     def __init__(self, data, config=None, sampler=None):
         super().__init__(data, config, sampler)
@@ -47,11 +60,12 @@ class Constant(Draws):
 
 def cells(count: int, folder: Path) -> None:
     """Plans and runs a suite of trivial models."""
-    (folder / "constant.py").write_text(MODEL)
+    (folder / "noise.py").write_text(MODEL)
     np.savez(folder / "data.npz", images=np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
-    models = [{"name": "m", "label": f"m{i}", "source": "constant.py:Constant"} for i in range(count)]
+    models = [{"name": "m", "label": f"m{i}", "source": "noise.py:Noise"} for i in range(MODELS)]
     suite = {"suite": "load", "dataset": {"name": "npz", "path": "data.npz"}, "features": "pixels", "samples": 20}
-    suite |= {"block": 20, "metrics": ["evaluations", "parameters"], "models": models}
+    suite |= {"block": 20, "metrics": ["noise.py:BRIGHTNESS"], "models": models}
+    suite |= {"seeds": list(range(count // MODELS))}
     (folder / "load.yaml").write_text(yaml.safe_dump(suite))
     os.environ["GENBENCH_CACHE"] = str(folder / "cache")
 
@@ -85,15 +99,15 @@ class Watch(Screen):
     def end(self, name: str, text: str, failed: bool = False) -> None:
         """Notes CPU seconds of the command, of ended workers, and MiB of the command."""
         assert not failed, text
-        servers = [child for child in self.command.children() if "forkserver" in " ".join(child.cmdline())]
-        workers = sum(t.children_user + t.children_system for t in (server.cpu_times() for server in servers))
+        children = [child.cpu_times() for child in self.command.children(recursive=True)]
+        workers = sum(t.user + t.system + t.children_user + t.children_system for t in children)
         self.seen.append((time.process_time(), workers, self.command.memory_info().rss / 2**20))
 
     def tell(self, whole: float) -> None:
         """Prints means for each cell, and how much memory grew from the tenth cell to the last."""
-        first, last, n = self.seen[10], self.seen[-1], len(self.seen) - 11
+        first, last, n = self.seen[9], self.seen[-1], len(self.seen) - 10
         own, workers = (1000 * (last[i] - first[i]) / n for i in (0, 1))
-        print(f"for each cell: {own:.1f} ms of the command and {workers:.1f} ms of its worker (CPU time)")
+        print(f"for each cell: {own:.1f} ms of the command and {workers:.1f} ms of workers and their server (CPU time)")
         print(f"memory of the command: {first[2]:.0f} MiB after 10 cells, {last[2]:.0f} MiB after {len(self.seen)}")
         print(f"the whole run, page included: {whole:.1f} s of the command's CPU time")
 

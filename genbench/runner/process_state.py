@@ -1,0 +1,126 @@
+"""What a task leaves in its process that the next task would see; only a process without traces runs another one.
+
+A process runs several tasks only where they use the same code of a model, which no task of another model can then
+influence. Between two tasks the modules of the user's files are imported again, and random numbers start again. A
+process is not used again once anything of this differs from before its first task: threads, child processes, the
+environment, the current folder, handlers of signals, where modules are found, warnings' filters, torch's global
+settings, numpy's error settings, a function or class of torch, numpy, Python or genbench, or packages that were not
+loaded; when it has become larger by more than MOST_GROWTH; or after MOST_TASKS.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import math
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from genbench.machine import global_settings
+from genbench.neighbours import PREFIX, forget_files, install
+
+MOST_TASKS = 100
+MOST_GROWTH = 2**28  # bytes
+CYTHON = "_cython_"  # modules that its extensions share
+OWN = {"genbench", "zoo", *sys.stdlib_module_names}
+
+
+class ProcessState:
+    """A process before its first task."""
+
+    def __init__(self) -> None:
+        install()
+        self.tasks, self.memory = 0, psutil.Process().memory_info().rss
+        self.facts, self.packages = _facts(), _packages()
+        self.namespaces = [(names, dict(names)) for names in _namespaces()]
+        self.numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+
+    def renewed(self) -> bool:
+        """Whether the process is ready for another task like its first one, after it was made so."""
+        self.tasks += 1
+        if self.tasks >= MOST_TASKS or psutil.Process().memory_info().rss - self.memory > MOST_GROWTH:
+            return False
+        if _facts() != self.facts or _packages() - self.packages - OWN or self._patched():
+            return False
+        forget_files()
+        gc.collect()
+        random.setstate(self.numbers[0])
+        np.random.set_state(self.numbers[1])  # noqa: NPY002
+        torch.set_rng_state(self.numbers[2])
+        return True
+
+    def _patched(self) -> bool:
+        """Whether a name of a watched module or class stands for another object than before."""
+        return any(names.get(name) is not value for names, before in self.namespaces for name, value in before.items())
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "threads": set(threading.enumerate()),
+        "children": _has_children(),
+        "environment": dict(os.environ),
+        "folder": _current_folder(),
+        "search": [list(sys.path), list(sys.meta_path), list(sys.path_hooks)],
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "timer": signal.getitimer(signal.ITIMER_REAL),
+        "filters": list(warnings.filters),
+        "torch": global_settings(torch),
+        "numpy": np.geterr(),
+        "streams": (sys.stdout, sys.stderr),
+        "recursion": sys.getrecursionlimit(),
+        "additions": [set(vars(kind)) for kind in (torch.Tensor, nn.Module, nn.Parameter, builtins)],
+    }
+
+
+def _has_children() -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+        return True
+    return False
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
+
+
+def _packages() -> set[str]:
+    """The top-level names of what is imported, without the user's files."""
+    return {name.partition(".")[0] for name in sys.modules if not name.startswith((PREFIX, CYTHON))}
+
+
+def _namespaces() -> Iterator[Mapping[str, Any]]:
+    """The names of modules and classes that code of a model could replace."""
+    own = [module for name, module in sys.modules.items() if name.partition(".")[0] == "genbench"]
+    others = (
+        torch,
+        nn.functional,
+        torch.linalg,
+        torch.random,
+        np,
+        np.random,
+        np.linalg,
+        builtins,
+        math,
+        random,
+        os,
+        time,
+    )
+    kinds = {kind for module in (*own, nn) for kind in vars(module).values() if isinstance(kind, type)}
+    for part in (*own, nn, *others, *kinds, torch.Tensor, torch.Generator):
+        yield vars(part)

@@ -1,0 +1,89 @@
+"""The process of a worker: it runs the tasks that the pool sends, and reports how they go."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+from genbench.errors import Stopped
+from genbench.machine import VISIBLE_GPUS
+from genbench.progress import Progress, request_stop
+from genbench.runner.launcher import Outcome, Task
+
+if TYPE_CHECKING:
+    from genbench.runner.process_state import ProcessState
+
+TERMINATED = 143
+
+
+@dataclass(frozen=True)
+class Last:
+    """A worker's last message about a task. open: whether it waits for another one of the same group."""
+
+    outcome: Outcome
+    open: bool
+
+
+def work(
+    connection: Connection,
+    task: Task,
+    threads: int,
+    gpu: str,
+    prepare: Callable[[int], None],
+    explain: Callable[[BaseException], str],
+) -> None:
+    """Runs a task, and further ones of its group that the pool sends while the process shows no traces of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: request_stop())
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    if gpu:
+        os.environ[VISIBLE_GPUS] = gpu  # before this process first uses CUDA
+    prepare(threads)
+    before = _state() if task.group else None
+    while True:
+        outcome = _outcome(connection, task, explain)
+        sound = not outcome.failure and task.sound(outcome.result)
+        try:
+            connection.send(last := Last(outcome, before is not None and sound and before.renewed()))
+            if not last.open:
+                return
+            task = connection.recv()
+        except EOFError:  # there is no further task of its group
+            return
+        except OSError:  # the run is no more
+            os._exit(1)
+
+
+def _state() -> ProcessState:
+    from genbench.runner.process_state import ProcessState  # imports torch, which not every task needs
+
+    return ProcessState()
+
+
+def _outcome(connection: Connection, task: Task, explain: Callable[[BaseException], str]) -> Outcome:
+    def report(progress: Progress) -> None:
+        try:
+            connection.send(progress)
+        except OSError:
+            os._exit(1)
+
+    try:
+        return Outcome(task.run(*task.args, report))
+    except Stopped:
+        os._exit(TERMINATED)
+    except Exception as error:
+        return Outcome(failure=explain(error))
+
+
+def _end_with_the_run() -> None:
+    """Waits until the run's process has ended for any reason, and then ends this process at once."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        wait([run.sentinel])
+        os._exit(1)
