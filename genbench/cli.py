@@ -28,6 +28,9 @@ ExecutorName = Annotated[str, typer.Option(help="Where the cells run: local, ray
 ExecutorOptions = Annotated[
     list[str] | None, typer.Option("--executor-option", metavar="KEY=VALUE", help="An option of it; repeatable.")
 ]
+StoreLocation = Annotated[
+    str, typer.Option(help="Folder or URL (s3://bucket/path) of the store; default: $GENBENCH_CACHE.")
+]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
 
 
@@ -61,16 +64,19 @@ def run(
     limit_images: LimitImages = None,
     cell_timeout: Annotated[float | None, typer.Option(min=1, help="Seconds after which a cell fails.")] = None,
     executor: ExecutorName = "local",
+    address: Annotated[str, typer.Option(help="With --executor ray: of a cluster that runs.")] = "",
     executor_option: ExecutorOptions = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes that compute each training and evaluation together.")
     ] = None,
+    store: StoreLocation = "",
     download: Download = False,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
     from genbench.runner import run as runner
 
     _allow_downloads(download)
+    _use_store(store)
     result = runner.run(
         suite,
         out=out,
@@ -80,8 +86,8 @@ def run(
         limit_images=limit_images,
         cell_timeout=cell_timeout,
         executor=executor,
-        executor_options=executor_option or (),
         processes=processes,
+        executor_options=[*(executor_option or ()), *([f"address={address}"] if address else ())],
     )
     raise typer.Exit(1 if result.failed else 0)
 
@@ -435,6 +441,12 @@ def _allow_downloads(allowed: bool) -> None:
     """For this process and its workers."""
     if allowed:
         os.environ["GENBENCH_DOWNLOAD"] = "1"
+
+
+def _use_store(location: str) -> None:
+    """For this process and its workers."""
+    if location:
+        os.environ["GENBENCH_CACHE"] = location
 
 
 def _echo(text: object, err: bool = False, colour: str = "") -> None:

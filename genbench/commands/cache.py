@@ -10,17 +10,17 @@ def verify_store() -> tuple[str, bool]:
     store = Store()
     damaged = store.verify()
     lines = [f"{a.path}: damaged, removed; the next run makes it again" for a in damaged]
-    return "\n".join([*lines, f"{store.root}: {len(damaged)} damaged, {len(store.entries())} intact"]), not damaged
+    return "\n".join([*lines, f"{store.location}: {len(damaged)} damaged, {len(store.entries())} intact"]), not damaged
 
 
 def describe_store(prune: bool) -> str:
     """What the store contains, by kind; prune: deletes all of it instead."""
     store = Store()
     if prune:
-        return f"{store.root}: {size(store.prune())} freed"
+        return f"{store.location}: {size(store.prune())} freed"
     entries = store.entries()
     kinds = sorted({(e.kind, e.finished) for e in entries})
-    lines = [f"{store.root}: {size(sum(e.size for e in entries))}"]
+    lines = [f"{store.location}: {size(sum(e.size for e in entries))}"]
     for kind, finished in kinds:
         group = [e for e in entries if (e.kind, e.finished) == (kind, finished)]
         name = kind if finished else f"{kind} (unfinished)"

@@ -19,7 +19,7 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
         read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)), try_models=True
     )
     store, names = Store(), ", ".join(data.name for data in plan.datasets)
-    lines = [f"{plan.suite.suite}: {len({cell.id for cell in plan.cells})} cells on {names}, store {store.root}"]
+    lines = [f"{plan.suite.suite}: {len({cell.id for cell in plan.cells})} cells on {names}, store {store.location}"]
     views: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         views.setdefault(cell.id, []).append(cell)

@@ -223,7 +223,7 @@ class CellInputs(Inputs):
         team, pixels = self.opened.team, self._pixels(images)
         if team.size == 1 or len(pixels) <= features.BATCH:
             return features.extract(self.extractor, pixels, self.levels, at_once)
-        with team.call(_extract_too, self.cell, str(self.store.root), self.device, images) as group:
+        with team.call(_extract_too, self.cell, self.store.location, self.device, images) as group:
             parts = group.collected(self.share(images, group, at_once))
         return joined(parts)
 

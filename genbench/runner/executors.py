@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
+import yaml
 
 from genbench.errors import GenbenchError
 from genbench.machine import choose_gpus, cores_available, explain, threads_allowed, use_threads
 from genbench.options import nearest
-from genbench.runner.launcher import Launcher, Task
+from genbench.runner.execution import Execution, LaunchRequest
+from genbench.runner.launcher import Launcher
 from genbench.runner.pool import Pool, worker_count
 from genbench.team import Launched, require_processes
 
 POOL_MODULES = ("genbench.runner.process_state", "genbench.runner.warm")  # the latter last
-Stalled = Callable[[Task, float], None]
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where tasks run: an executor's name, the device of a task, GPUs of this machine (as in Pool), and options.
-
-    processes: that compute each task together. launched: whether torchrun has started them.
-    """
-
-    executor: str = "local"
-    device: str = "cpu"
-    gpus: tuple[str, ...] = ()
-    options: dict[str, str] = field(default_factory=dict)
-    processes: int = 1
-    launched: bool = False
-
-    @property
-    def here(self) -> bool:
-        """Whether it is this machine, so that the machine of timings is known before they run."""
-        return self.executor == "local"
-
-
-@dataclass(frozen=True)
-class LaunchRequest:
-    """What a launcher is told about a run.
-
-    modules: what every worker needs. folder: for files of the launcher's own, on a disk that the workers share. limit:
-    seconds after which a task fails. on_stall: is told of a task without progress, and for how many seconds.
-    """
-
-    execution: Execution
-    modules: tuple[str, ...]
-    folder: Path
-    limit: float | None
-    on_stall: Stalled
 
 
 def choose_execution(
@@ -82,11 +47,16 @@ def _here(device: str, gpus: tuple[str, ...], processes: int | None) -> Executio
     return Execution("local", device, (), {}, launched.size, True)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise GenbenchError(f"--executor-option: found '{text}', allowed: KEY=VALUE")
-    return key, value
+    try:
+        return key, yaml.safe_load(value) if key and equals else _refuse(text)
+    except yaml.YAMLError:
+        return _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise GenbenchError(f"--executor-option: found '{text}', allowed: KEY=VALUE")
 
 
 def make_launcher(request: LaunchRequest) -> Launcher:
@@ -106,4 +76,16 @@ def _local(request: LaunchRequest) -> Launcher:
     return pool
 
 
-LAUNCHERS: dict[str, Callable[[LaunchRequest], Launcher]] = {"local": _local}
+def _ray(request: LaunchRequest) -> Launcher:
+    from genbench.runner.ray_cluster import RayCluster
+
+    return RayCluster(request)
+
+
+def _submitit(request: LaunchRequest) -> Launcher:
+    from genbench.runner.submitit_cluster import SubmititCluster
+
+    return SubmititCluster(request)
+
+
+LAUNCHERS: dict[str, Callable[[LaunchRequest], Launcher]] = {"local": _local, "ray": _ray, "submitit": _submitit}

@@ -101,3 +101,9 @@ class Queue:
     def done(self) -> bool:
         """Whether every task has ended."""
         return not self.waiting and not self.running
+
+
+def too_long(limit: float, silent: float) -> str:
+    """The failure of a task that the time limit ended; silent: seconds without progress."""
+    stalled = f", the last {silent:.0f} s without progress" if silent > limit / 2 else ""
+    return f"it ran for longer than --cell-timeout {limit:g} s{stalled}"

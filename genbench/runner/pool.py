@@ -23,7 +23,7 @@ from types import ModuleType
 
 from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
 from genbench.progress import STALL_SECONDS, Progress
-from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task
+from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task, too_long
 from genbench.runner.worker import Last, work
 
 MOST_WORKERS = 8
@@ -104,7 +104,7 @@ class Pool(Launcher):
             if self.limit is not None and now - entry.started > self.limit:
                 entry.process.kill()
                 entry.process.join()
-                self._end(entry, Outcome(failure=_too_long(self.limit, now - entry.progressed)), on_end)
+                self._end(entry, Outcome(failure=too_long(self.limit, now - entry.progressed)), on_end)
             elif now - entry.heard > self.quiet:
                 entry.heard = now
                 self.on_stall(entry.task, self.quiet)
@@ -169,11 +169,6 @@ def _receive(entry: _Running) -> Progress | Last:
     if isinstance(message, Last) and not message.open:
         entry.process.join()
     return message
-
-
-def _too_long(limit: float, silent: float) -> str:
-    stalled = f", the last {silent:.0f} s without progress" if silent > limit / 2 else ""
-    return f"it ran for longer than --cell-timeout {limit:g} s{stalled}"
 
 
 def _death(code: int | None) -> str:

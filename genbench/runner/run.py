@@ -25,7 +25,8 @@ from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
 from genbench.registry import short_name
 from genbench.report.result import Result, read_result
-from genbench.runner.executors import Execution, LaunchRequest, choose_execution, make_launcher
+from genbench.runner.execution import Execution, LaunchRequest
+from genbench.runner.executors import choose_execution, make_launcher
 from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.tasks import evaluate_task, sound, train_task
@@ -33,10 +34,12 @@ from genbench.runner.timed import on_timed_machine
 from genbench.screen import Screen
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
-from genbench.store import Kind, Store, make_folder
+from genbench.store import DiskLease, Kind, Store, held, make_folder
 from genbench.suite.schema import Suite, read_suite
 from genbench.team import Launched
 from genbench.text import duration
+
+LOCK = ".run.lease"  # in the folder of a result, while a run writes it
 
 
 def run(
@@ -78,7 +81,7 @@ def run(
 
 def _execute(plan: Plan, execution: Execution, directory: Path, limit: float | None, screen: Screen) -> Result:
     store = Store()
-    with store.lock("runs", directory.resolve().as_posix().replace("/", "-")), screen:
+    with held(DiskLease(directory / LOCK), str(directory)), screen:
         needed = (module for each in plan.datasets for module in data.imports(each.entry))
         modules = ("genbench.runner.tasks", *needed)
         launch = LaunchRequest(execution, modules, directory, limit, partial(_stalled, screen))
@@ -137,7 +140,7 @@ class _Run:
         plan = next(plan for plan in self.plan.datasets if plan.fingerprint == fit.fingerprint)
         name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
         execution = self.launch.execution
-        arguments = (fit, plan, str(self.store.root), execution.device, execution.processes)
+        arguments = (fit, plan, self.store.location, execution.device, execution.processes)
         return Task(name, train_task, arguments, first=10 * users)
 
     def _shown(self, label: str, plan: DataPlan) -> str:
@@ -149,7 +152,7 @@ class _Run:
         step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
         name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
         execution, first = self.launch.execution, 5 if cell.source.weights_key else 1
-        arguments = (cell, alone, str(self.store.root), execution.device, execution.processes)
+        arguments = (cell, alone, self.store.location, execution.device, execution.processes)
         shared = execution.device == "cpu" and execution.processes == 1 and not alone
         return Task(name, evaluate_task, arguments, needs, alone, first, cell.source.code if shared else "", sound)
 

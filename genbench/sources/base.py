@@ -119,7 +119,7 @@ class Opened:
     @property
     def sent(self) -> tuple[Any, ...]:
         """What a member of the team needs to open the same source: the arguments of `opened_too`."""
-        return self.source, self.plan, self.drawing, str(self.store.root), self.device
+        return self.source, self.plan, self.drawing, self.store.location, self.device
 
 
 def opened_too(group: Processes, source: Source, plan: DataPlan, drawing: Drawing, store: str, device: str) -> Opened:

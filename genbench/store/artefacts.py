@@ -1,0 +1,114 @@
+"""Artefacts as folders of this machine's disk: how they are described by meta.json, and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import StoreError
+from genbench.files import flush
+from genbench.keys import file_hash
+
+META = "meta.json"
+SMALL = 2**20  # bytes
+
+
+class Kind(StrEnum):
+    """The kinds of artefacts."""
+
+    DATA = "data"
+    WEIGHTS = "weights"
+    SAMPLES = "samples"
+    FEATURES = "features"
+    NEIGHBOURS = "neighbours"
+    REFERENCES = "references"
+    LIKELIHOODS = "likelihoods"
+    VALUES = "values"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One entry of the store: its kind, key, folder, size in bytes and whether it is finished."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    finished: bool
+
+
+def write_description(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Writes meta.json with the checksum, size and time of each file, and waits until everything is on the disk."""
+    files = sorted(path for path in folder.iterdir() if path.name != META)
+    sums, stats = {p.name: file_hash(p) for p in files}, {p.name: _stat(p) for p in files}
+    described = {"meta": meta, "sha256": sums, "stat": stats}
+    (folder / META).write_text(json.dumps(described, sort_keys=True))
+    for path in (*files, folder / META, folder):
+        flush(path)
+
+
+def description(folder: Path) -> dict[str, Any] | None:
+    """The content of a folder's meta.json; None where it is absent or damaged."""
+    try:
+        return read_description((folder / META).read_bytes())
+    except OSError:
+        return None
+
+
+def read_description(content: bytes) -> dict[str, Any] | None:
+    """The content of a meta.json; None where it is damaged."""
+    try:
+        described = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    parts = (described.get("meta"), described.get("sha256")) if isinstance(described, dict) else ()
+    return described if parts and all(isinstance(part, dict) for part in parts) else None
+
+
+def as_described(folder: Path, full: bool = False) -> bool:
+    """Whether an artefact is finished and its files are as they were written.
+
+    Checksums of files up to SMALL are always computed; a larger file whose size and time are as recorded is trusted,
+    unless `full`.
+    """
+    described = description(folder)
+    if described is None:
+        return False
+    stats = {} if full else described.get("stat", {})
+    return all(_as_written(folder / name, checksum, stats.get(name)) for name, checksum in described["sha256"].items())
+
+
+def _as_written(path: Path, checksum: str, stat: list[int] | None) -> bool:
+    """Whether a file has its checksum; stat, for a large file: the size and time that make computing it needless."""
+    if not path.is_file():
+        return False
+    if stat is not None and stat[0] > SMALL and _stat(path) == stat:
+        return True
+    return file_hash(path) == checksum
+
+
+def _stat(path: Path) -> list[int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, created with its parents; StoreError when that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be created: {error.strerror}") from None
+    if not os.access(path, os.W_OK):
+        raise StoreError(f"{path}: cannot be written")
+    return path
+
+
+def folders(path: Path) -> list[Path]:
+    """The folders in a folder; [] where it does not exist."""
+    return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []

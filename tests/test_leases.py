@@ -1,0 +1,152 @@
+"""Locks: one holder at a time, on a disk and in an object store; a dead holder's lock is taken over."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+
+import fsspec
+import pytest
+
+from genbench.store import leases
+from genbench.store.leases import DiskLease, ObjectLease
+
+
+def disk(folder):
+    return DiskLease(folder / "a.lease")
+
+
+def objects(folder):
+    return ObjectLease(fsspec.filesystem("file", auto_mkdir=True), f"{folder}/locks/a")
+
+
+def memory(folder):
+    return ObjectLease(fsspec.filesystem("memory"), f"/{folder.name}/locks/a")
+
+
+@pytest.fixture(params=[disk, objects, memory])
+def make(request, tmp_path):
+    return lambda: request.param(tmp_path)
+
+
+def test_a_lock_has_one_holder_at_a_time(make):
+    first, second = make(), make()
+    assert first.acquire(0)
+    assert not second.acquire(0)
+    first.release()
+    assert second.acquire(1)
+    assert not second.lost
+    second.release()
+    assert first.acquire(1)
+    first.release()
+
+
+def test_many_threads_that_want_a_lock_have_it_one_after_another(make):
+    inside, most, rounds = [], [], []
+
+    def work():
+        lease = make()
+        assert lease.acquire(60)
+        inside.append(None)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        rounds.append(None)
+        lease.release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4
+    assert len(rounds) == 4
+
+
+def hold_and_die(make_lease, folder):
+    assert make_lease(folder).acquire(5)
+    os._exit(1)
+
+
+@pytest.mark.parametrize("make_lease", [disk, objects])
+def test_the_lock_of_a_process_of_this_machine_that_died_is_free_at_once(make_lease, tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=hold_and_die, args=(make_lease, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    lease = make_lease(tmp_path)
+    start = time.monotonic()
+    assert lease.acquire(leases.EXPIRY / 2)
+    assert time.monotonic() - start < leases.EXPIRY / 2
+    lease.release()
+
+
+@pytest.fixture
+def silent_holder(make, monkeypatch):
+    """A lock whose holder lives on another machine and shows no sign of life; locks expire after half a second."""
+    monkeypatch.setattr(leases, "EXPIRY", 0.5)
+    monkeypatch.setattr(leases, "BEAT", 0.49)
+    monkeypatch.setattr(leases, "POLL", 0.05)
+    holder = make()
+    assert holder.acquire(0)
+    return holder
+
+
+def stop_beating(holder):
+    if isinstance(holder, DiskLease):
+        holder.lease._stop_heartbeat()
+    else:
+        holder._stop.set()
+        holder._thread.join()
+
+
+def test_the_lock_of_a_silent_holder_is_taken_over_after_its_expiry(make, silent_holder):
+    stop_beating(silent_holder)
+    waiting = [make(), make()]
+    assert not waiting[0].acquire(0)  # from now on it watches
+    assert [lease.acquire(5) for lease in waiting[:1]] == [True]
+    assert not waiting[1].acquire(0.2)
+    waiting[0].release()
+
+
+def test_a_holder_that_shows_life_keeps_its_lock_and_one_that_lost_it_notices(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "EXPIRY", 0.6)
+    monkeypatch.setattr(leases, "BEAT", 0.1)
+    monkeypatch.setattr(leases, "POLL", 0.05)
+    holder, other = objects(tmp_path), objects(tmp_path)
+    assert holder.acquire(0)
+    assert not other.acquire(1.5)
+    files = fsspec.filesystem("file")
+    files.pipe_file(f"{tmp_path}/locks/a/2", b"{}")  # somebody took it over
+    deadline = time.monotonic() + 30
+    while not holder.lost and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holder.lost
+
+
+def test_who_finds_more_than_he_saw_dead_withdraws(tmp_path, monkeypatch):
+    """A slow taker: between his look and his creation another one took over, finished, and a third one began."""
+    slow, third = objects(tmp_path), objects(tmp_path)
+    files = fsspec.filesystem("file", auto_mkdir=True)
+    dead = json.dumps({**leases.this_process(), "pid": 2**22 + 1}).encode()
+    files.pipe_file(f"{tmp_path}/locks/a/1", dead)
+    read, looks = slow._read, []
+
+    def first_look_is_old():
+        looks.append(None)
+        if len(looks) == 1:
+            old = read()
+            files.rm_file(f"{tmp_path}/locks/a/1")
+            assert third.acquire(0)
+            return old
+        return read()
+
+    monkeypatch.setattr(slow, "_read", first_look_is_old)
+    assert not slow.acquire(0)
+    assert not third.lost
+    third.release()
+    assert slow.acquire(5)
+    slow.release()
