@@ -46,7 +46,8 @@ def test_artefacts_of_an_older_torch_are_named_on_the_page_and_by_diff(tmp_path)
     records = {(r.model, r.metric): r.protocol["model"] for r in run(tmp_path, "b", ["one", "two"]) if r.value}
     assert records["one", "fid"]["features_with"] == records["one", "fid"]["reference_with"] == OLD
     assert records["one", "bits_per_dim"]["likelihoods_with"] == OLD
-    assert records["two", "fid"]["features_with"] == NOW
+    assert records["two", "fid"]["features_with"] == records["one", "fid"]["measured_with"] == NOW
+    assert "measured_with" not in records["one", "bits_per_dim"]
     ends = f"with different torch versions or devices: an old cpu with torch 1.0: one; {SHOWN}: two"
     page = (tmp_path / "b" / "leaderboard.html").read_text()
     for done in ("Rows were trained", "Rows were drawn", "Likelihoods were computed"):

@@ -20,6 +20,7 @@ from genbench.check.placement import contract_calls, stays_on_one_device
 from genbench.check.subject import Subject
 from genbench.contract import DataSpec
 from genbench.evaluate import score as scoring
+from genbench.metrics import computing
 from genbench.metrics.readings import COST
 from genbench.records import OK
 from genbench.registry import MODELS, resolve_model
@@ -73,6 +74,7 @@ def made(monkeypatch):
         return wrapped(cls, raw)
 
     monkeypatch.setattr(OnDevice, "__new__", staticmethod(refusing))
+    monkeypatch.setattr(computing, "holds_double", lambda device: str(device) == "cpu")
     return types
 
 

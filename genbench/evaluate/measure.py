@@ -9,8 +9,9 @@ from typing import Any
 
 from genbench import returned
 from genbench.errors import CellFailure, TooFewSamples, Undefined
-from genbench.machine import device_name, explain
+from genbench.machine import device_name, explain, made_with
 from genbench.metrics.base import SETS, Inputs, Metric, Value, too_few
+from genbench.metrics.computing import computing_on
 from genbench.metrics.facts import Arguments, Facts
 from genbench.protocol import Protocol, protocol_hash
 from genbench.records import FAILED, NOT_APPLICABLE, OK
@@ -45,15 +46,17 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     """Measures one metric; what measuring raises becomes the reason of a failure."""
     start = time.perf_counter()
     try:
-        arguments = metric.reads.read(inputs, metric)
-        _refuse_few(metric, arguments)
-        value = metric.compute(**arguments.values)
+        with computing_on(device):
+            arguments = metric.reads.read(inputs, metric)
+            _refuse_few(metric, arguments)
+            value = metric.compute(**arguments.values)
         _refuse_non_finite(value)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         branches["data"] |= arguments.data
         at_once = inputs.at_once(metric)
         model = inputs.model_protocol | inputs.made_with(metric) | ({"images_at_once": at_once} if at_once else {})
+        model |= {"measured_with": made_with(device)} if metric.reads.of_samples else {}
         outer = {"model": model, "machine": metric.reads.machine(metric, inputs)}
         returned.check_plain(outer, "protocol")
     except Undefined as error:

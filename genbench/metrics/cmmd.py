@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import Degenerate, TooFewSamples
+from genbench.metrics.arithmetic import Block
 from genbench.metrics.arrays import Array, Known, checked_pair, checked_rows
 from genbench.metrics.base import Metric, OfReference, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.gram import PairSums, Rows, across_sums, own_sums, single
 from genbench.metrics.kernel import Estimate, with_second_order
@@ -24,11 +26,11 @@ from genbench.metrics.readings import CLIP
 SIGMA, SCALE = 10.0, 1000.0
 
 
-def gaussian(g: Rows) -> Rows:
+def gaussian(g: Block) -> Block:
     """K - 1 of inner products g (B, M) of rows of length 1; the constant cancels in the distance."""
-    g -= np.float32(1)
-    g *= np.float32(1 / SIGMA**2)
-    return np.expm1(g, out=g)
+    g -= 1
+    g *= 1 / SIGMA**2
+    return arithmetic().expm1(g)
 
 
 def embeddings(name: str, rows: Any) -> Rows:

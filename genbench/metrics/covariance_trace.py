@@ -3,16 +3,19 @@
 With S = R' R it is the sum of the singular values of R_f R_r', which is exact up to rounding for any condition number.
 Where there are many features, the roots of the eigenvalues of its Gram matrix on the smaller side are faster: squaring
 loses digits of small singular values, by a known bound, and where that is too large the singular values are computed.
+R_r S_f R_r' is such a Gram matrix too; it needs no root of S_f.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.metrics.arithmetic import Block
 from genbench.metrics.arrays import Array
+from genbench.metrics.computing import arithmetic
 
 EXACT = "singular values"
 SMALL = 256  # features up to which singular values take no time
@@ -31,57 +34,79 @@ class Trace(NamedTuple):
     route: str
 
 
-def trace_of_root(fake: Array, real: Array) -> Trace:
-    """Tr (S_f S_r)^(1/2) of roots R_f (n, D) and R_r (m, D) of covariances R' R."""
-    spread = float(np.square(fake).sum() + np.square(real).sum())
-    if min(len(fake), len(real)) > SMALL:
-        found = _by_eigenvalues(fake, real)
-        if found.error <= TOLERANCE * spread:
-            return found
-    singular = np.linalg.svd(fake @ real.T, compute_uv=False)
+class Gram(NamedTuple):
+    """A Gram matrix of R_f R_r': A A' (left) or A' A, where it computes, and the product of both covariances' norms."""
+
+    matrix: Block
+    left: bool
+    norms: float
+
+
+def gram_of_roots(fake: Array, real: Array) -> Gram | None:
+    """Of roots R_f (n, D) and R_r (m, D), on the smaller side; None where that is small."""
+    if min(len(fake), len(real)) <= SMALL:
+        return None
+    at, left = arithmetic(), len(fake) <= len(real)
+    across = at.put(fake) @ at.put(real).T
+    return Gram(across @ across.T if left else across.T @ across, left, _norm(fake) * _norm(real))
+
+
+def gram_of_covariance(fake: Array, real: Array) -> Gram | None:
+    """Of a covariance S_f (D, D) and a root R_r (m, D), on the right side; None where that is small."""
+    if len(real) <= SMALL:
+        return None
+    at = arithmetic()
+    root, covariance = at.put(real), at.put(fake)
+    triangular = len(real) == len(fake) and not np.tril(real, -1).any()
+    matrix = at.congruence(root, covariance) if triangular else root @ covariance @ root.T
+    return Gram(matrix, False, float(np.linalg.norm(fake)) * _norm(real))
+
+
+def trace_by_eigenvalues(gram: Gram | None, features: int, spread: float) -> Trace | None:
+    """The trace, where its error is at most TOLERANCE of the sum of both covariances' traces, spread; else None."""
+    if gram is None:
+        return None
+    values = arithmetic().eigenvalues(gram.matrix)
+    values = values[1:] if len(values) < features else values  # fewer rows than features: centred, so one is 0
+    rounding = _ROUNDINGS * gram.norms
+    roots = np.sqrt(np.maximum(values, 0.0))
+    error = np.minimum(np.sqrt(rounding), rounding / (2 * np.maximum(roots, np.finfo(np.float64).tiny)))
+    found = Trace(float(roots.sum()), float(error.sum()), "eigenvalues")
+    return found if found.error <= TOLERANCE * spread else None
+
+
+def trace_by_singular_values(fake: Array, real: Array, spread: float) -> Trace:
+    """The trace from roots R_f (n, D) and R_r (m, D)."""
+    at = arithmetic()
+    singular = at.singular_values(at.put(fake) @ at.put(real).T)
     return Trace(float(singular.sum()), float(np.finfo(np.float64).eps * len(singular) * spread), EXACT)
 
 
-def _by_eigenvalues(fake: Array, real: Array) -> Trace:
-    values = eigenvalues(gram(fake, real))
-    values = values[1:] if len(values) < fake.shape[1] else values  # fewer rows than features: centred, so one is 0
-    rounding = _ROUNDINGS * _norm(fake) * _norm(real)
-    roots = np.sqrt(np.maximum(values, 0.0))
-    error = np.minimum(np.sqrt(rounding), rounding / (2 * np.maximum(roots, np.finfo(np.float64).tiny)))
-    return Trace(float(roots.sum()), float(error.sum()), "eigenvalues")
-
-
-def gram(fake: Array, real: Array) -> Array:
-    """R_f R_r' times its transpose, on the smaller side."""
-    across = fake @ real.T
-    return np.asarray(across @ across.T if len(fake) <= len(real) else across.T @ across)
-
-
-def transport_roots(fake: Array, real: Array, route: str) -> NDArray[np.floating[Any]]:
+def transport_by_singular_vectors(fake: Array, real: Array) -> Array:
     """A (D, K) with A A' = T, the optimal transport map from N(0, S_f) to N(0, S_r), as (R_r' V) diag(s)^(-1/2).
 
-    V, s: right singular vectors and values of R_f R_r'. After the route of eigenvalues they are computed in float32,
-    which is precise enough for the spread of the effects of samples, small s being raised to _FLOOR of the largest.
+    V, s: right singular vectors and values of R_f R_r'.
     """
-    if route == EXACT:
-        _, s, v = np.linalg.svd(fake @ real.T, full_matrices=False)
-        there = s > s.max(initial=0.0) * _ROUNDING
-        return np.asarray(real.T @ (v[there].T / np.sqrt(s[there])))
-    import torch  # late, as below
-
-    across = (fake @ real.T).astype(np.float32)
-    left = len(fake) <= len(real)
-    squares, vectors = torch.linalg.eigh(torch.from_numpy(across @ across.T if left else across.T @ across))
-    s = squares.clamp(min=float(squares[-1]) * _FLOOR**2).sqrt().numpy()
-    right = across.T @ (vectors.numpy() / s) if left else vectors.numpy()
-    return np.asarray(real.T.astype(np.float32) @ (right / np.sqrt(s)))
+    at = arithmetic()
+    root = at.put(real)
+    s, v = (at.get(part) for part in at.right_singular(at.put(fake) @ root.T))
+    there = s > s.max(initial=0.0) * _ROUNDING
+    return at.get(root.T @ at.put(v[there].T / np.sqrt(s[there])))
 
 
-def eigenvalues(symmetric: Array) -> Array:
-    """Of a symmetric matrix, in increasing order, by torch: twice as fast as NumPy's."""
-    import torch  # late: reading a suite names metrics and must be fast
+def transport_by_eigenvectors(gram: Gram, fake: Array | None, real: Array) -> NDArray[np.float32]:
+    """The same from a Gram matrix, in float32; fake: R_f, for a matrix of the left side.
 
-    return np.asarray(torch.linalg.eigvalsh(torch.from_numpy(symmetric)))
+    That is precise enough for the spread of the effects of samples, small s being raised to _FLOOR of the largest.
+    """
+    at = arithmetic()
+    root = at.single(at.put(real))
+    squares, vectors = at.coarse_eigenvectors(at.single(gram.matrix))
+    s = (squares.clip(min=float(squares[-1]) * _FLOOR**2)) ** 0.5
+    if gram.left:
+        assert fake is not None
+        vectors = root @ (at.single(at.put(fake)).T @ (vectors / s))
+    return at.get(root.T @ (vectors / s**0.5))
 
 
 def _norm(root: Array) -> float:

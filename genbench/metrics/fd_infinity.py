@@ -19,10 +19,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, Known, checked_pair
 from genbench.metrics.base import Metric, OfReference, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.frechet import FID, Moments, distance, feature_moments, reference_moments
 from genbench.metrics.readings import FEATURES
@@ -46,11 +48,12 @@ def join(a: Group, b: Group) -> Group:
     n = a.size + b.size
     step = np.sqrt(a.size * b.size / n) * (a.moments.mean - b.moments.mean)
     roots = [np.sqrt(g.size - 1) * g.moments.root for g in (a, b)]
-    root = np.linalg.qr(np.vstack([*roots, step]), mode="r") / np.sqrt(n - 1)
+    at = arithmetic()
+    root = at.get(at.triangle(at.put(np.vstack([*roots, step])))) / np.sqrt(n - 1)
     return Group(n, Moments((a.size * a.moments.mean + b.size * b.moments.mean) / n, root))
 
 
-def ladder(fake: Array, real: Moments, seed: int) -> tuple[Array, Array, Array]:
+def ladder(fake: NDArray[Any], real: Moments, seed: int) -> tuple[Array, Array, Array]:
     """Of each size, the smallest first: 1/N and the mean distance of its groups (S,); and the smallest's (_GROUPS,)."""
     rows = fake[np.random.default_rng(seed).permutation(len(fake))]
     edges = [i * len(rows) // _GROUPS for i in range(_GROUPS + 1)]
@@ -70,8 +73,8 @@ def intercept(inverse: Array, values: Array) -> float:
     return float(np.linalg.lstsq(line, heights)[0][0])
 
 
-def _checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]:
-    """Fake as float64, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
+def _checked(fake: Any, real: Any, known: Known = None) -> tuple[NDArray[Any], Moments]:
+    """Fake, and real's moments; raises as `arrays.pair`, TooFewSamples when the groups are too small."""
     rows, real = checked_pair(fake, real)
     refuse_equal_rows("fd_infinity", "reference", real)
     least = _GROUPS * max(2, _ROWS_PER_FEATURE * rows.shape[1])
@@ -80,7 +83,7 @@ def _checked(fake: Any, real: Any, known: Known = None) -> tuple[Array, Moments]
             f"fd_infinity: {len(rows)} generated samples make {_GROUPS} groups too small for {rows.shape[1]} features, "
             f"where the bias is no line in 1/N; needs at least {least}"
         )
-    return rows.astype(np.float64, copy=False), Moments(**(known or reference_moments(real)))
+    return rows, Moments(**(known or reference_moments(real)))
 
 
 def frechet_distance_infinity(*, fake: Any, real: Any, seed: int = _SHUFFLE_SEED) -> float:

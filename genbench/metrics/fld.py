@@ -18,11 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genbench.errors import Degenerate, TooFewSamples
-from genbench.metrics.arrays import Array, matrix
+from genbench.metrics.arrays import ROW_BLOCK, Array, checked_rows, matrix
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import MEMORY
 
@@ -38,15 +40,24 @@ _LEAST = 20
 _LARGEST_LOG = 40.0  # of a variance: identical rows would have -infinity
 
 
-def standardised(train: Array, held_out: Array, fake: Array) -> list[Tensor]:
-    """The sets in units of the held-out set's standard deviation; features without spread there are left out."""
+def standardised(train: NDArray[Any], held_out: Array, fake: NDArray[Any]) -> list[Tensor]:
+    """The sets in units of the held-out set's standard deviation; features without spread there are left out.
+
+    They are float32, on the device that metrics compute on.
+    """
     import torch  # late: reading a suite names metrics and must be fast
 
     mean, std = held_out.mean(axis=0), held_out.std(axis=0, ddof=1)
     varies = std > 0
     if not varies.any():
         raise Degenerate("fld: all held-out samples are the same: there is no distribution to predict")
-    return [torch.from_numpy((x[:, varies] - mean[varies]) / std[varies]).float() for x in (train, held_out, fake)]
+    device, sets = arithmetic().device, []
+    for rows in (train, held_out, fake):
+        scaled = np.empty((len(rows), int(varies.sum())), dtype=np.float32)
+        for i in range(0, len(rows), ROW_BLOCK):
+            scaled[i : i + ROW_BLOCK] = (rows[i : i + ROW_BLOCK, varies] - mean[varies]) / std[varies]
+        sets.append(torch.from_numpy(scaled).to(device))
+    return sets
 
 
 def squared_distances_of(x: Tensor, y: Tensor) -> Tensor:
@@ -61,7 +72,7 @@ class DistanceBlocks:
 
     def __init__(self, rows: Tensor, centres: Tensor) -> None:
         self.rows, self.centres = rows.split(_BLOCK), centres
-        few = len(rows) * len(centres) <= _KEPT
+        few = len(rows) * len(centres) <= _KEPT and len(rows) <= arithmetic().most(4 * len(centres))
         self.kept = [squared_distances_of(block, centres) for block in self.rows] if few else []
 
     def __len__(self) -> int:
@@ -79,7 +90,7 @@ def fitted_log_variances(centres: Tensor, rows: Tensor) -> Tensor:
     nearest = torch.stack([blocks[i].min(dim=0).values for i in range(len(blocks))]).min(dim=0).values
     outer = (_OUTER * squared_distances_of(rows, rows.mean(0)[None])).split(_BLOCK)
     log_s = ((nearest + 1e-3) / rows.shape[1]).log().requires_grad_()
-    log_outer = torch.zeros(1, requires_grad=True)
+    log_outer = torch.zeros(1, device=rows.device, requires_grad=True)
     optimiser, losses = torch.optim.Adam([log_s, log_outer], lr=_RATE), []
     for _ in range(_PASSES):
         losses.append(0.0)
@@ -118,7 +129,7 @@ def losses_per_dim(rows: Tensor, centres: Tensor, log_s: Tensor) -> Array:
         log_normal(squared_distances_of(x, centres).double(), log_s.double(), dims).logsumexp(dim=1)
         for x in rows.split(_BLOCK)
     ]
-    return np.concatenate([(float(np.log(len(centres))) - part).numpy() / dims for part in parts])
+    return np.concatenate([(float(np.log(len(centres))) - part).cpu().numpy() / dims for part in parts])
 
 
 def divergences(fake: Any, train: Any, held_out: Any) -> Array:
@@ -128,7 +139,8 @@ def divergences(fake: Any, train: Any, held_out: Any) -> Array:
         least = 2 * _LEAST if name == "train" else _LEAST
         if len(rows) < least:
             raise TooFewSamples(f"fld: {len(rows)} {name} samples; needs at least {least}")
-    train, held_out, fake = standardised(*(matrix(name, rows, least=2) for name, rows in arrays.items()))
+    train, fake = (checked_rows(name, arrays[name], least=2) for name in ("train", "fake"))
+    train, held_out, fake = standardised(train, matrix("held_out", held_out, least=2), fake)
     rng = np.random.default_rng(_SEED)
     fake, train = fake[rng.permutation(len(fake))[:_CENTRES]], train[rng.permutation(len(train))]
     half = min(len(fake), len(train) // 2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,11 +29,23 @@ from genbench.metrics.arrays import (
 )
 from genbench.metrics.base import Metric, OfReference, Value
 from genbench.metrics.bootstrap import FEW, HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
-from genbench.metrics.covariance_trace import EXACT, SMALL, Trace, trace_of_root, transport_roots
+from genbench.metrics.computing import arithmetic
+from genbench.metrics.covariance_trace import (
+    EXACT,
+    SMALL,
+    Trace,
+    gram_of_covariance,
+    gram_of_roots,
+    trace_by_eigenvalues,
+    trace_by_singular_values,
+    transport_by_eigenvectors,
+    transport_by_singular_vectors,
+)
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 
 _CONDITION = 1e-8  # reciprocal condition number of a covariance from which on Cholesky's factor is used
+_TEMPORARIES = 4  # float64 values in memory for each value of a block of rows
 _AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
 _OF_WHAT = "for the mean of FID at this number of samples, the reference fixed"
 
@@ -44,61 +57,93 @@ class Moments:
     mean: Array
     root: Array
 
+    @property
+    def spread(self) -> float:
+        """The trace of the covariance."""
+        return float(np.square(self.root).sum())
+
+
+class SampleMoments:
+    """The moments of rows (n, D), each computed when it is asked for."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.rows = rows
+        self.mean: Array = rows.mean(axis=0, dtype=np.float64)
+
+    @cached_property
+    def squares(self) -> Array:
+        """The sum of x x' over the rows minus the mean (D, D)."""
+        at, d = arithmetic(), self.rows.shape[1]
+        squares = at.zeros(d, d)
+        for block in centred_blocks(self.rows, self.mean):
+            there = at.put(block)
+            squares += there.T @ there
+        return at.get(squares)
+
+    @cached_property
+    def root(self) -> Array:
+        """As in Moments: the rows themselves where they are few; else by Cholesky or QR."""
+        return _root_of_squares(self) / np.sqrt(len(self.rows) - 1)
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and root."""
+        return Moments(self.mean, self.root)
+
 
 def feature_moments(features: Any, name: str = "features") -> Moments:
     """The moments of features (n, D), n >= 2, a block of rows in float64 at a time; raises as `arrays.matrix`."""
-    rows = checked_rows(name, features, least=2)
-    mean = rows.mean(axis=0, dtype=np.float64)
-    return Moments(mean, root_of_squares(rows, mean) / np.sqrt(len(rows) - 1))
+    return SampleMoments(checked_rows(name, features, least=2)).moments
 
 
-def root_of_squares(rows: NDArray[Any], mean: Array) -> Array:
-    """R (min(n, D), D) with R' R the sum of x x' over the rows (n, D) minus the mean.
+def _root_of_squares(sample: SampleMoments) -> Array:
+    """R (min(n, D), D) with R' R = squares.
 
     The rows themselves where they are few; by Cholesky where D is large and the sum well conditioned, else by QR, which
     never forms the sum.
     """
-    n, d = rows.shape
+    (n, d), at = sample.rows.shape, arithmetic()
     if n <= d:
-        return np.concatenate(list(centred_blocks(rows, mean)))
-    root = _cholesky(rows, mean) if d > SMALL else None
-    if root is None:
-        root = np.empty((0, d))
-        for block in centred_blocks(rows, mean):
-            root = np.asarray(np.linalg.qr(np.concatenate([root, block]), mode="r"))
-    return root
+        return np.concatenate(list(centred_blocks(sample.rows, sample.mean)))
+    by_cholesky = _cholesky(sample.squares) if d > SMALL else None
+    if by_cholesky is not None:
+        return by_cholesky
+    root = at.put(np.empty((0, d)))
+    for block in centred_blocks(sample.rows, sample.mean):
+        root = at.triangle(at.stacked(root, at.put(block)))
+    return at.get(root)
 
 
-def _cholesky(rows: NDArray[Any], mean: Array) -> Array | None:
+def _cholesky(squares: Array) -> Array | None:
     """The root by Cholesky; None where it loses digits."""
     from scipy.linalg.lapack import dpocon  # late: reading a suite names metrics and must be fast
 
-    squares = np.zeros((rows.shape[1], rows.shape[1]))
-    for block in centred_blocks(rows, mean):
-        squares += block.T @ block
-    try:
-        upper: Array = np.linalg.cholesky(squares).T.astype(np.float64, copy=False)
-    except np.linalg.LinAlgError:
+    at = arithmetic()
+    there = at.cholesky(at.put(squares))
+    if there is None:
         return None
+    upper = at.get(there)
     reciprocal, _ = dpocon(upper, np.abs(squares).sum(axis=0).max())
     return upper if reciprocal >= _CONDITION else None
 
 
 def centred_blocks(rows: NDArray[Any], mean: Array) -> Iterator[Array]:
     """Blocks (., D) of rows (n, D) minus mean (D,), float64."""
-    for i in range(0, len(rows), ROW_BLOCK):
-        yield rows[i : i + ROW_BLOCK] - mean
+    for part in arithmetic().blocks(len(rows), ROW_BLOCK, 8 * _TEMPORARIES * len(mean)):
+        yield rows[part] - mean
 
 
 def distance(fake: Moments, real: Moments) -> float:
     """Squared Frechet distance of two Gaussians, in squared units of the features; never negative."""
-    return _distance_with(fake, real, trace_of_root(fake.root, real.root).value)
+    spread = fake.spread + real.spread
+    gram = gram_of_roots(fake.root, real.root)
+    trace = trace_by_eigenvalues(gram, len(real.mean), spread) or trace_by_singular_values(fake.root, real.root, spread)
+    return _distance_with(fake.mean - real.mean, spread, trace)
 
 
-def _distance_with(fake: Moments, real: Moments, trace: float) -> float:
+def _distance_with(shift: Array, spread: float, trace: Trace) -> float:
     """|m_f - m_r|^2 + tr(S_f + S_r) - 2 trace, not below 0 by rounding."""
-    spread = float(np.square(fake.root).sum() + np.square(real.root).sum())
-    return max(0.0, float(np.square(fake.mean - real.mean).sum()) + spread - 2 * trace)
+    return max(0.0, float(np.square(shift).sum()) + spread - 2 * trace.value)
 
 
 def frechet_distance(*, fake: Any, real: Any) -> float:
@@ -113,7 +158,41 @@ def frechet_distance(*, fake: Any, real: Any) -> float:
     """
     fake, real = checked_pair(fake, real)
     refuse_equal_rows("frechet_distance", "reference", real)
-    return distance(feature_moments(fake), feature_moments(real))
+    return FrechetComparison(fake, feature_moments(real)).value
+
+
+class FrechetComparison:
+    """Features (N, D) against the moments of a reference: the distance, and what its interval needs."""
+
+    def __init__(self, fake: NDArray[Any], real: Moments) -> None:
+        self.own, self.real = SampleMoments(fake), real
+        n, d = fake.shape
+        by_covariance = n > d > SMALL
+        if by_covariance:
+            self.gram = gram_of_covariance(self.own.squares / (n - 1), real.root)
+            own_spread = float(self.own.squares.trace()) / (n - 1)
+        else:
+            self.gram = gram_of_roots(self.own.root, real.root)
+            own_spread = self.own.moments.spread
+        self.spread = own_spread + real.spread
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The trace of the root of the product of the covariances."""
+        fast = trace_by_eigenvalues(self.gram, len(self.real.mean), self.spread)
+        return fast or trace_by_singular_values(self.own.root, self.real.root, self.spread)
+
+    @property
+    def value(self) -> float:
+        """The squared distance."""
+        return _distance_with(self.own.mean - self.real.mean, self.spread, self.trace)
+
+    @property
+    def transport(self) -> NDArray[Any]:
+        """A (D, K) with A A' = T, the optimal transport map from fake to real."""
+        if self.gram is None or self.trace.route == EXACT:
+            return transport_by_singular_vectors(self.own.root, self.real.root)
+        return transport_by_eigenvectors(self.gram, self.own.root if self.gram.left else None, self.real.root)
 
 
 class Influence(NamedTuple):
@@ -131,31 +210,32 @@ def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k (V' R_r x)_k^2 / s_k: no covariance is inverted, and a
     direction in which fake does not vary (s_k = 0) contributes nothing.
     """
-    own = feature_moments(fake)
-    trace, shift = trace_of_root(own.root, real.root), own.mean - real.mean
-    maps = transport_roots(own.root, real.root, trace.route)
-    parts = [
-        2 * rows @ shift + np.square(rows).sum(axis=1) - np.square(rows.astype(maps.dtype) @ maps).sum(axis=1)
-        for rows in centred_blocks(fake, own.mean)
-    ]
-    return Influence(_distance_with(own, real, trace.value), np.concatenate(parts).astype(np.float64), trace)
+    compared = FrechetComparison(checked_rows("fake", fake, least=2), real)
+    at, shift, maps = arithmetic(), compared.own.mean - real.mean, compared.transport
+    there, parts = at.put(maps), []
+    for rows in centred_blocks(fake, compared.own.mean):
+        turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
+        moved = at.get((turned * turned).sum(1))
+        parts.append(2 * rows @ shift + np.square(rows).sum(axis=1) - moved)
+    return Influence(compared.value, np.concatenate(parts).astype(np.float64), compared.trace)
 
 
 def half_variance(fake: Array, real: Moments, effects: Array) -> float:
     """Variance of the distance over draws of fake (N, D), N >= 8: bootstrap.half_sample_variance.
 
-    The trace is the sum of the roots of the eigenvalues of R_r S_f R_r', which is precise enough for a spread.
+    The trace is the sum of the roots of the eigenvalues of R_r S_f R_r', which is precise enough for a spread. They
+    are small matrices (_AFFORDABLE), which the CPU computes on every device.
     """
     mean = fake.mean(axis=0, dtype=np.float64)
     rows, shift = fake - mean, mean - real.mean
-    turned, squares, constant = rows @ real.root.T, np.square(rows).sum(axis=1), np.square(real.root).sum()
+    turned, squares = rows @ real.root.T, np.square(rows).sum(axis=1)
 
     def statistic(halves: Sequence[RowNumbers]) -> float:
         (half,) = halves
         part, n = turned[half], len(half)
         middle, off = part.mean(axis=0), rows[half].mean(axis=0)
         inner = (part.T @ part - n * np.outer(middle, middle)) / (n - 1)
-        spread = constant + (squares[half].sum() - n * off @ off) / (n - 1)
+        spread = real.spread + (squares[half].sum() - n * off @ off) / (n - 1)
         trace = float(np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)).sum())
         return max(0.0, float(np.square(shift + off).sum() + spread) - 2 * trace)
 

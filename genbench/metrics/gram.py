@@ -1,7 +1,7 @@
 """Sums of a kernel over pairs of rows: float32 products in blocks, sums in float64.
 
 A product of float32 rows has a relative rounding error of about 1e-7, which differs in sign from pair to pair and
-averages out in a mean over pairs; `tests/metrics/test_gram.py` states how closely the sums agree with float64.
+averages out in a mean over pairs; `tests/metrics/test_kernel.py` states how closely the sums agree with float64.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.metrics.arithmetic import Arithmetic, Block
 from genbench.metrics.arrays import Array
+from genbench.metrics.computing import arithmetic
 
 Rows = NDArray[np.float32]
-Kernel = Callable[[Rows], Rows]  # of inner products (B, M); it may change its argument
+Kernel = Callable[[Block], Block]  # of inner products (B, M); it may change its argument
 BLOCK = 1024  # rows of the kernel matrix in memory at a time
+_TEMPORARIES = 6  # values of 4 bytes for each pair: products, kernel, a copy, the kernel in float64
 
 
 class PairSums(NamedTuple):
@@ -31,35 +34,38 @@ def single(rows: Any) -> Rows:
     return np.ascontiguousarray(rows, dtype=np.float32)
 
 
-def blocks(n: int) -> Iterator[slice]:
-    """Consecutive parts of 0..n."""
-    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+def _blocks(at: Arithmetic, n: int, columns: int, features: int) -> Iterator[slice]:
+    """Parts of n rows whose kernel with this many columns fits into memory."""
+    return at.blocks(n, BLOCK, 4 * (_TEMPORARIES * columns + features))
 
 
 def across_sums(x: Rows, y: Rows, kernel: Kernel) -> PairSums:
     """Sums over y (M, D) for each x (N, D)."""
-    rows, squares = np.empty(len(x)), 0.0
-    for part in blocks(len(x)):
-        k = kernel(x[part] @ y.T)
-        rows[part] = k.sum(axis=1, dtype=np.float64)
-        squares += _squares(k)
+    at, rows, squares = arithmetic(), np.empty(len(x)), 0.0
+    left, right = at.rows(x), at.rows(y)
+    for part in _blocks(at, len(x), *y.shape):
+        k = kernel(at.products(left[part], right))
+        rows[part] = at.sums(k, 1)
+        squares += at.square_sum(k)
     return PairSums(rows, squares)
 
 
 def own_sums(x: Rows, kernel: Kernel) -> PairSums:
     """Sums over the other rows j != i of x (N, D), each pair computed once."""
-    rows, squares = np.zeros(len(x)), 0.0
+    at, rows, squares = arithmetic(), np.zeros(len(x)), 0.0
     for part, rest, k in upper_blocks(x, kernel):
-        rows[part] += k.sum(axis=1, dtype=np.float64)
-        rows[rest] += k[:, part.stop - part.start :].sum(axis=0, dtype=np.float64)
-        squares += 2 * _squares(k) - _squares(k[:, : part.stop - part.start])
+        rows[part] += at.sums(k, 1)
+        rows[rest] += at.sums(k[:, part.stop - part.start :], 0)
+        squares += 2 * at.square_sum(k) - at.square_sum(k[:, : part.stop - part.start])
     return PairSums(rows, squares)
 
 
-def upper_blocks(x: Rows, kernel: Kernel) -> Iterator[tuple[slice, slice, Rows]]:
+def upper_blocks(x: Rows, kernel: Kernel) -> Iterator[tuple[slice, slice, Block]]:
     """(part, rest, k): the kernel of the rows of a part with those of the part and of the rest after it; k_ii is 0."""
-    for part in blocks(len(x)):
-        k = kernel(x[part] @ x[part.start :].T)
+    at = arithmetic()
+    rows = at.rows(x)
+    for part in _blocks(at, len(x), *x.shape):
+        k = kernel(at.products(rows[part], rows[part.start :]))
         k.ravel()[:: k.shape[1] + 1] = 0.0
         yield part, slice(part.stop, len(x)), k
 
@@ -73,17 +79,17 @@ def members(drawn: NDArray[np.int64], n: int) -> Array:
 
 def own_member_sums(x: Rows, inside: Array, kernel: Kernel) -> Array:
     """Of each row x (N, D) the sum of the kernel over the other rows of each subset (N, S); inside: `members`."""
-    sums = np.zeros(inside.shape)
+    at, sums = arithmetic(), np.zeros(inside.shape)
+    belongs = at.put(inside)
     for part, rest, k in upper_blocks(x, kernel):
-        sums[part] += k @ inside[part.start :]
-        sums[rest] += k[:, part.stop - part.start :].T @ inside[part]
+        sums[part] += at.get(at.weighted(k, belongs[part.start :]))
+        sums[rest] += at.get(at.weighted(k[:, part.stop - part.start :].T, belongs[part]))
     return sums
 
 
 def across_member_sums(x: Rows, y: Rows, inside: Array, kernel: Kernel) -> Array:
     """Of each row x (N, D) the sum of the kernel over the rows y (M, D) of each subset (N, S); inside: of y."""
-    return np.concatenate([kernel(x[part] @ y.T) @ inside for part in blocks(len(x))])
-
-
-def _squares(k: Rows) -> float:
-    return float(np.einsum("ij,ij->i", k, k).sum(dtype=np.float64))
+    at = arithmetic()
+    left, right, belongs = at.rows(x), at.rows(y), at.put(inside)
+    parts = _blocks(at, len(x), *y.shape)
+    return np.concatenate([at.get(at.weighted(kernel(at.products(left[p], right)), belongs)) for p in parts])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
+from genbench.metrics.arithmetic import Block
 from genbench.metrics.arrays import (
     Z95,
     Array,
@@ -48,12 +49,13 @@ def cubic(features: int) -> Kernel:
     The constant cancels in the distance; without it there are more digits for the differences.
     """
 
-    def kernel(g: Rows) -> Rows:
-        g *= np.float32(1 / features)
-        factor = g + np.float32(3)
+    def kernel(g: Block) -> Block:
+        g *= 1 / features
+        factor = g + 3
         factor *= g
-        factor += np.float32(3)
-        return np.multiply(factor, g, out=g)
+        factor += 3
+        g *= factor
+        return g
 
     return kernel
 

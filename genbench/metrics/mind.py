@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, checked_pair, with_normal_interval
@@ -18,7 +19,7 @@ from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import FEW
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
-from genbench.metrics.wasserstein import mean_squared_distance
+from genbench.metrics.wasserstein import mean_squared_distance, with_effects
 
 _PROJECTIONS, _SEED = 1000, 2020  # torch-fidelity's
 _FACTOR = 3
@@ -32,13 +33,11 @@ def published_directions(features: int, count: int = _PROJECTIONS, seed: int = _
     return np.asarray(t / t.norm(dim=1, keepdim=True))
 
 
-def _mind(fake: Any, real: Any) -> tuple[float, Array]:
-    """The distance, and the first-order effect (N,) of each fake row on it up to a constant."""
+def _checked(fake: Any, real: Any) -> tuple[NDArray[Any], NDArray[Any], Array]:
+    """Both sets and the directions."""
     fake, real = checked_pair(fake, real)
     refuse_equal_rows("mind", "reference", real)
-    features = fake.shape[1]
-    squared, effects = mean_squared_distance(fake, real, published_directions(features))
-    return _FACTOR * features * squared, _FACTOR * features * effects
+    return fake, real, published_directions(fake.shape[1])
 
 
 def monge_inception_distance(*, fake: Any, real: Any) -> float:
@@ -50,7 +49,8 @@ def monge_inception_distance(*, fake: Any, real: Any) -> float:
         real = np.random.default_rng(0).normal(size=(500, 8))
         metrics.monge_inception_distance(fake=real + 0.5, real=real)  # 6.06
     """
-    return _mind(fake, real)[0]
+    fake, real, along = _checked(fake, real)
+    return _FACTOR * fake.shape[1] * mean_squared_distance(fake, real, along)
 
 
 def mind(*, fake: Any, real: Any) -> Value:
@@ -58,12 +58,14 @@ def mind(*, fake: Any, real: Any) -> Value:
     for name, rows in {"generated": fake, "reference": real}.items():
         if len(rows) < FEW:
             raise TooFewSamples(f"mind: {len(rows)} {name} samples; needs at least {FEW}")
-    value, effects = _mind(fake, real)
+    fake, real, along = _checked(fake, real)
+    factor = _FACTOR * fake.shape[1]
+    squared, effects = with_effects(fake, real, along)
     how = (
         "of the first-order effect of each generated sample, the reference and the directions fixed; small-sample bias "
         "not included"
     )
-    return with_normal_interval(value, effects, how, least=0.0)
+    return with_normal_interval(factor * squared, factor * effects, how, least=0.0)
 
 
 MIND = Metric(

@@ -17,11 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.metrics.arithmetic import Block
 from genbench.metrics.arrays import ROW_BLOCK, Array
+from genbench.metrics.computing import arithmetic
 from genbench.progress import alive
 
 Numbers = NDArray[np.intp]
 _PAIRS = 2**22  # pairs of a block
+_TEMPORARIES = 6  # values of 4 bytes for each pair: the bounds, a copy, a mask, numbers of chosen pairs
 _VALUES = 2**21  # float64 values in memory while pairs are computed again
 _KEPT = 2**26  # pairs of a set with itself that are in memory together, for half of the products (BLAS's syrk)
 _FLOOR = 2.0**-100  # of the largest squared norm: results of float32 that underflow are smaller
@@ -80,27 +83,32 @@ class Bounds:
         largest = max(float(s.max(initial=0.0)) for s in self.squares)
         self.scale = 2.0 ** -np.ceil(np.log2(largest) / 2) if largest > 0 else 1.0
         self.squares = tuple(s * self.scale**2 for s in self.squares)
-        self.left = _single(x, origin, self.scale)
-        self.right = self.left if x is y else _single(y, origin, self.scale)
-        self.halves = tuple((-(0.5 - self.error) * s + _FLOOR).astype(np.float32) for s in self.squares)
+        self.at = arithmetic(double=False)
+        self.left = self.at.rows(_single(x, origin, self.scale))
+        self.right = self.left if x is y else self.at.rows(_single(y, origin, self.scale))
+        self.halves = tuple(self.at.put((-(0.5 - self.error) * s + _FLOOR).astype(np.float32)) for s in self.squares)
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def blocks(self) -> Iterator[tuple[int, Block]]:
         """The number of the first row x and the bounds (B, M) of a block of rows x."""
-        step = max(1, _PAIRS // len(self.right))
-        whole = self.left @ self.left.T if self.left is self.right and len(self.left) ** 2 <= _KEPT else None
-        for start in range(0, len(self.left), step):
+        n, m = (len(rows) for rows in self.rows)
+        whole = self.at.products(self.left, self.left) if self._at_once() else None
+        for part in self.at.blocks(n, max(1, _PAIRS // m), 4 * (_TEMPORARIES * m + self.rows[0].shape[1])):
             alive()
-            part = slice(start, start + step)
-            upper = self.left[part] @ self.right.T if whole is None else whole[part]
+            upper = self.at.products(self.left[part], self.right) if whole is None else whole[part]
             upper += self.halves[0][part, None]
             upper += self.halves[1]
-            yield start, upper
+            yield part.start, upper
 
-    def pairs(self, start: int, upper: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Pairs:
-        """The pairs of a block that are chosen (B, M)."""
-        flat = np.flatnonzero(chosen)
+    def _at_once(self) -> bool:
+        """Whether all products are computed at once: of a set with itself, which takes half of the time."""
+        n = len(self.rows[0])
+        return self.left is self.right and n**2 <= _KEPT and n <= self.at.most(4 * n)
+
+    def within(self, start: int, upper: Block, least: NDArray[np.float32]) -> Pairs:
+        """The pairs of a block whose bounds are at least these: (B, 1) or (M,)."""
+        flat, bounds = self.at.chosen(upper, upper >= self.at.put(least))
         x, y = np.divmod(flat, upper.shape[1])
-        low, x = -2.0 * upper.ravel()[flat].astype(np.float64), x + start
+        low, x = -2.0 * bounds.astype(np.float64), x + start
         margin = 4 * self.error * (self.squares[0][x] + self.squares[1][y]) + 8 * _FLOOR
         return Pairs(x, y, low / self.scale**2, (low + margin) / self.scale**2)
 
@@ -136,23 +144,23 @@ def crossing(x: NDArray[Any], y: NDArray[Any], balls: Mapping[str, Balls]) -> tu
         for of, least in thresholds.items():
             if least is None:
                 continue
-            chosen = upper >= (least[rows, None] if of == "x" else least)
-            _count(bounds, bounds.pairs(start, upper, chosen), {n: b for n, b in balls.items() if b.of == of}, counts)
+            pairs = bounds.within(start, upper, least[rows, None] if of == "x" else least)
+            _count(bounds, pairs, {n: b for n, b in balls.items() if b.of == of}, counts)
     return counts, nearest
 
 
 def others(rows: NDArray[Any], k: int) -> Others:
     """The k nearest other rows of each row (M, D), M > k; of equally near ones those with the lower numbers."""
     bounds, which, squared = Bounds(rows, rows), [], []
+    at = bounds.at
     for start, upper in bounds.blocks():
         local = np.arange(len(upper))
-        upper[local, start + local] = -np.inf
-        kth = np.partition(upper, upper.shape[1] - k, axis=1)[:, -k]
+        upper[at.put(local), at.put(start + local)] = -np.inf
+        kth = at.get(at.kth_largest(upper, k))
         largest = np.full(len(upper), -np.inf)
-        likely = bounds.pairs(start, upper, upper >= kth[:, None])
+        likely = bounds.within(start, upper, kth[:, None])
         np.maximum.at(largest, likely.x - start, likely.high)  # k rows are at most this far
-        least = _below(-0.5 * largest * bounds.scale**2)
-        found = bounds.pairs(start, upper, upper >= least[:, None])
+        found = bounds.within(start, upper, _below(-0.5 * largest * bounds.scale**2)[:, None])
         distance = bounds.exact(found.x, found.y)
         order = np.lexsort((found.y, distance, found.x))
         first = np.searchsorted(found.x[order], start + local)[:, None] + np.arange(k)
@@ -161,12 +169,13 @@ def others(rows: NDArray[Any], k: int) -> Others:
     return Others(np.concatenate(which), np.concatenate(squared))
 
 
-def _find_nearest(bounds: Bounds, start: int, upper: NDArray[np.float32], nearest: Nearest) -> None:
+def _find_nearest(bounds: Bounds, start: int, upper: Block, nearest: Nearest) -> None:
     """Writes the nearest row y of a block's rows x."""
-    local, best = np.arange(len(upper)), upper.argmax(axis=1)
-    margin = 2 * bounds.error * (bounds.squares[0][start + local] + bounds.squares[1][best]) + 4 * _FLOOR
-    least = _below(upper[local, best].astype(np.float64) - margin)
-    found = bounds.pairs(start, upper, upper >= least[:, None])
+    local, best = np.arange(len(upper)), upper.argmax(1)
+    highest = bounds.at.get(upper[bounds.at.put(local), best])
+    squares = bounds.squares[0][start + local] + bounds.squares[1][bounds.at.get(best)]
+    margin = 2 * bounds.error * squares + 4 * _FLOOR
+    found = bounds.within(start, upper, _below(highest.astype(np.float64) - margin)[:, None])
     distance = bounds.exact(found.x, found.y)
     order = np.lexsort((found.y, distance, found.x))
     first = np.searchsorted(found.x[order], start + local)

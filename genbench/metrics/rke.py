@@ -16,16 +16,21 @@ import numpy as np
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, with_normal_interval
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.readings import GENERATED
-from genbench.metrics.vendi import directions
+from genbench.metrics.vendi import Directions
 
 
-def mean_squares(x: Array) -> Array:
+def mean_squares(x: Directions) -> Array:
     """Means over all j of (x_i' x_j)^2 of rows x (N, D): (N,)."""
-    n, d = x.shape
+    at, (n, d) = arithmetic(), x.rows.shape
     if d < n:
-        return np.asarray(np.einsum("nd,nd->n", x @ (x.T @ x / n), x))
-    return np.asarray(np.square(x @ x.T).mean(axis=1))
+        squares = x.squares()
+        blocks = (at.put(x[part]) for part in x.parts())
+        return np.concatenate([at.row_products(block @ squares, block) for block in blocks])
+    there = at.put(x[:])
+    products = there @ there.T
+    return at.get((products * products).mean(1))
 
 
 def renyi_kernel_entropy(*, fake: Any) -> float:
@@ -36,14 +41,14 @@ def renyi_kernel_entropy(*, fake: Any) -> float:
 
         metrics.renyi_kernel_entropy(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
     """
-    return float(1 / mean_squares(directions("rke", fake)).mean())
+    return float(1 / mean_squares(Directions("rke", fake)).mean())
 
 
 def rke(*, fake: Any) -> Value:
     """renyi_kernel_entropy with an interval over the fake samples; TooFewSamples for a single one."""
     if len(fake) < 2:
         raise TooFewSamples("rke: 1 generated sample; needs at least 2")
-    squares = mean_squares(directions("rke", fake))
+    squares = mean_squares(Directions("rke", fake))
     value = float(1 / squares.mean())
     how = "of the first-order effect of each generated sample; small-sample bias not included"
     return with_normal_interval(value, -2 * value**2 * squares, how, least=1.0)

@@ -9,41 +9,71 @@ divided by their norms, K / n = X X' / n and X' X / n (D, D) have the same eigen
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genbench.errors import Degenerate, TooFewSamples
-from genbench.metrics.arrays import Array, matrix, with_normal_interval
+from genbench.metrics.arithmetic import Block
+from genbench.metrics.arrays import ROW_BLOCK, Array, checked_rows, with_normal_interval
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.readings import GENERATED
 
+_TEMPORARIES = 4  # float64 values in memory for each value of a block
 _TINY = np.finfo(np.float64).tiny
 
 
-def directions(metric: str, fake: Any) -> Array:
-    """Rows (N, D) divided by their norms; Degenerate when one is all zero."""
-    rows = matrix("fake", fake, least=1)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    zero = int((norms == 0).sum())
-    if zero:
-        raise Degenerate(f"{metric}: {zero} of {len(rows)} rows are all zero and have no direction")
-    return rows / norms
+class Directions:
+    """Rows (N, D) divided by their norms, float64, a block at a time."""
+
+    def __init__(self, metric: str, fake: Any) -> None:
+        """Raises as `arrays.checked_rows`; Degenerate when a row is all zero."""
+        self.rows = checked_rows("fake", fake, least=1)
+        self.norms = np.concatenate([_norms(self.rows[part]) for part in self.parts()])
+        zero = int((self.norms == 0).sum())
+        if zero:
+            raise Degenerate(f"{metric}: {zero} of {len(self.rows)} rows are all zero and have no direction")
+
+    def parts(self) -> Iterator[slice]:
+        """Blocks of the rows."""
+        n, d = self.rows.shape
+        return arithmetic().blocks(n, ROW_BLOCK, 8 * _TEMPORARIES * d)
+
+    def __getitem__(self, part: slice) -> Array:
+        return self.rows[part] / self.norms[part]
+
+    def squares(self) -> Block:
+        """The mean of x x' (D, D), where it computes."""
+        at, (n, d) = arithmetic(), self.rows.shape
+        total = at.zeros(d, d)
+        for part in self.parts():
+            there = at.put(self[part])
+            total += there.T @ there
+        return total / n
 
 
-def entropies(x: Array) -> Array:
+def _norms(rows: NDArray[Any]) -> Array:
+    return np.linalg.norm(rows.astype(np.float64, copy=False), axis=1, keepdims=True)
+
+
+def entropies(x: Directions) -> Array:
     """-x_i' log(S) x_i of rows x (N, D) of length 1, S = x' x / N: (N,), nats. Their mean is the entropy of S.
 
     They are also each row's first-order effect on that entropy: its gradient in S is -log S, up to a constant.
     """
-    n, d = x.shape
+    at, (n, d) = arithmetic(), x.rows.shape
     if d < n:
-        values, axes = np.linalg.eigh(x.T @ x / n)
-        squares = np.square(x @ axes)
-    else:
-        values, axes = np.linalg.eigh(x @ x.T / n)
-        squares = n * np.maximum(values, 0.0) * np.square(axes)
-    return -squares @ np.log(np.maximum(values, _TINY))
+        values, axes = at.eigenvectors(x.squares())
+        logs = at.put(-np.log(np.maximum(at.get(values), _TINY)))
+        turned = (at.put(x[part]) @ axes for part in x.parts())
+        return np.concatenate([at.get((block * block) @ logs) for block in turned])
+    there = at.put(x[:])
+    values, axes = at.eigenvectors(there @ there.T / n)
+    squares = n * values.clip(min=0.0) * (axes * axes)
+    return at.get(squares @ at.put(-np.log(np.maximum(at.get(values), _TINY))))
 
 
 def vendi_score(*, fake: Any) -> float:
@@ -54,14 +84,14 @@ def vendi_score(*, fake: Any) -> float:
 
         metrics.vendi_score(fake=np.eye(5)[[0, 1, 2, 0, 1, 2]])  # 3.00
     """
-    return float(np.exp(entropies(directions("vendi", fake)).mean()))
+    return float(np.exp(entropies(Directions("vendi", fake)).mean()))
 
 
 def vendi(*, fake: Any) -> Value:
     """vendi_score with an interval over the fake samples; TooFewSamples for a single one."""
     if len(fake) < 2:
         raise TooFewSamples("vendi: 1 generated sample; needs at least 2")
-    shares = entropies(directions("vendi", fake))
+    shares = entropies(Directions("vendi", fake))
     value = float(np.exp(shares.mean()))
     how = "of the first-order effect of each generated sample; small-sample bias not included"
     return with_normal_interval(value, value * shares, how, least=1.0)

@@ -16,14 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics.arithmetic import Block
 from genbench.metrics.arrays import Z95, Array
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import PIXELS
 
 _PROJECTIONS, _DIRECTION_SEED = 1000, 2020
 _BLOCK = 1024  # rows converted to float64 at a time
 _DIRECTION_BLOCK = 50  # directions in memory at a time
+_TEMPORARIES = 10  # float64 values in memory for each projection of a row
 
 
 class QuantileSteps(NamedTuple):
@@ -69,45 +72,75 @@ def directions(size: int, count: int, seed: int) -> Array:
     return np.asarray(t / np.linalg.norm(t, axis=1, keepdims=True))
 
 
-def project(rows: np.ndarray, t: Array) -> Array:
-    """Rows (N, P) along directions t (L, P): (L, N)."""
-    return np.concatenate([t @ block.T.astype(np.float64) for block in blocks(rows)], axis=1)
+class Projections:
+    """Rows (N, P) along directions, a block of rows in float64 at a time."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.at = arithmetic()
+        self.n, self.rows = len(rows), self.at.rows(rows)
+
+    def along(self, t: Block) -> Block:
+        """Along directions t (L, P), which are there: (L, N)."""
+        parts = self.at.blocks(self.n, _BLOCK, 8 * _TEMPORARIES * t.shape[1])
+        return self.at.beside(*(t @ self.at.double(self.at.whole(self.rows[part])).T for part in parts))
 
 
-def transport(fake: Array, real: Array, cut: QuantileSteps) -> tuple[Array, Array]:
-    """Squared distances (L,) of projections fake (L, N) and real (L, M), and each row's effect on their sum (N,).
+def transport_cost(fake: Block, real: Block, cut: QuantileSteps) -> Array:
+    """Squared distances (L,) of projections fake (L, N) and real (L, M), each sorted; cut: where they are."""
+    difference = fake[:, cut.fake] - real[:, cut.real]
+    difference *= difference
+    return arithmetic().get(difference @ cut.length)
+
+
+def transport_effects(fake: Block, order: Block, real: Block, cut: QuantileSteps) -> Array:
+    """The effects (N,) of each fake row on the sum of the squared distances; fake, real: sorted, order: that of fake.
 
     Mass moved from one sorted sample to the next, a to b, passes the end of a step, where the real quantile is y: it
     costs (b - y)^2 - (a - y)^2. These costs summed from the smallest sample on are the effects up to a constant.
     """
-    order = fake.argsort(axis=1)
-    x, y = np.take_along_axis(fake, order, axis=1), np.sort(real, axis=1)
-    squared = np.square(x[:, cut.fake] - y[:, cut.real]) @ cut.length
-    costs = np.diff(x, axis=1) * (x[:, 1:] + x[:, :-1] - y[:, cut.left] - y[:, cut.right])
-    effects = np.zeros_like(x)
-    np.put_along_axis(effects, order[:, 1:], costs.cumsum(axis=1), axis=1)
-    return squared, effects.sum(axis=0)
+    at = arithmetic()
+    lower, upper = fake[:, :-1], fake[:, 1:]
+    costs = (upper - lower) * (upper + lower - real[:, cut.left] - real[:, cut.right])
+    effects = at.zeros(*fake.shape)
+    effects[:, 1:] = at.running(costs)
+    return at.get(at.placed(effects, order).sum(0))
 
 
-def squared_distance(fake: Any, real: Any, projections: int, seed: int) -> tuple[float, Array]:
-    """SW^2, and the first-order effect (N,) of each fake row on it up to a constant; raises as the public function."""
+def checked_pixels(fake: Any, real: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets; raises as the public function."""
     fake, real = pixels("fake", fake), pixels("real", real)
     if fake.shape[1] != real.shape[1]:
         raise GenbenchError(f"fake has {fake.shape[1]} pixels a row and real {real.shape[1]}; must agree")
-    if projections < 1:
-        raise GenbenchError(f"projections: found {projections}, allowed: at least 1")
     refuse_equal_rows("sliced_wasserstein", "reference", real)
-    return mean_squared_distance(fake, real, directions(fake.shape[1], projections, seed))
+    return fake, real
 
 
-def mean_squared_distance(fake: np.ndarray, real: np.ndarray, along: Array) -> tuple[float, Array]:
-    """Mean of W2^2 along directions (L, P), and the first-order effect (N,) of each fake row on it up to a constant."""
-    cut, total, effects = quantile_steps(len(fake), len(real)), 0.0, np.zeros(len(fake))
-    for start in range(0, len(along), _DIRECTION_BLOCK):
-        t = along[start : start + _DIRECTION_BLOCK]
-        squared, more = transport(project(fake, t), project(real, t), cut)
-        total, effects = total + float(squared.sum()), effects + more
+def mean_squared_distance(fake: np.ndarray, real: np.ndarray, along: Array) -> float:
+    """Mean of W2^2 along directions (L, P)."""
+    squared = [transport_cost(x, y, cut) for x, _, y, cut in _sorted_projections(fake, real, along, ordered=False)]
+    return float(sum(float(s.sum()) for s in squared)) / len(along)
+
+
+def with_effects(fake: np.ndarray, real: np.ndarray, along: Array) -> tuple[float, Array]:
+    """The same, and the first-order effect (N,) of each fake row on it up to a constant."""
+    total, effects = 0.0, np.zeros(len(fake))
+    for x, order, y, cut in _sorted_projections(fake, real, along, ordered=True):
+        total += float(transport_cost(x, y, cut).sum())
+        effects = effects + transport_effects(x, order, y, cut)
     return total / len(along), effects / len(along)
+
+
+def _sorted_projections(
+    fake: np.ndarray, real: np.ndarray, along: Array, *, ordered: bool
+) -> Iterator[tuple[Block, Block, Block, QuantileSteps]]:
+    """Of blocks of directions: projections of fake, their order (None unless ordered) and those of real."""
+    at, steps = arithmetic(), quantile_steps(len(fake), len(real))
+    cut = QuantileSteps(*map(at.put, steps))
+    sets = Projections(fake), Projections(real)
+    for part in at.blocks(len(along), _DIRECTION_BLOCK, 8 * _TEMPORARIES * (len(fake) + len(real))):
+        x, y = (rows.along(at.put(along[part])) for rows in sets)
+        ascending, order = at.order(x) if ordered else (at.ascending(x), None)
+        yield ascending, order, at.ascending(y), cut
 
 
 def sliced_wasserstein_distance(
@@ -121,12 +154,16 @@ def sliced_wasserstein_distance(
         real = np.random.default_rng(0).random((200, 64))  # images of 8 x 8 pixels in [0, 1]
         metrics.sliced_wasserstein_distance(fake=real + 0.1, real=real)  # 0.10
     """
-    return squared_distance(fake, real, projections, seed)[0] ** 0.5
+    if projections < 1:
+        raise GenbenchError(f"projections: found {projections}, allowed: at least 1")
+    fake, real = checked_pixels(fake, real)
+    return mean_squared_distance(fake, real, directions(fake.shape[1], projections, seed)) ** 0.5
 
 
 def sliced_wasserstein(*, fake: Any, real: Any) -> Value:
     """sliced_wasserstein_distance with an interval over the fake samples, the reference and the directions fixed."""
-    squared, effects = squared_distance(fake, real, _PROJECTIONS, _DIRECTION_SEED)
+    fake, real = checked_pixels(fake, real)
+    squared, effects = with_effects(fake, real, directions(fake.shape[1], _PROJECTIONS, _DIRECTION_SEED))
     half = Z95 * float(effects.std(ddof=1)) / len(effects) ** 0.5
     how = (
         "normal 95 %: roots of the squared distance +- 1.96 standard errors of the first-order effect of each "

@@ -25,6 +25,7 @@ MADE_WITH = {
     "trained_with": "Rows were trained", "drawn_with": "Rows were drawn",
     "features_with": "Features of the samples were extracted",
     "reference_with": "Features of the reference were extracted", "likelihoods_with": "Likelihoods were computed",
+    "measured_with": "Metrics were computed",
 }  # fmt: skip
 ENDS = ("", "_lo", "_hi", "_kind", "_rank")  # of a metric's columns
 

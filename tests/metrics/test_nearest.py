@@ -105,7 +105,7 @@ def test_the_error_bound_holds_and_few_pairs_are_computed_again(monkeypatch):
     x, y = normal(0, 300, 256).astype("f4"), normal(1, 300, 256).astype("f4")
     bounds, exact = nearest.Bounds(x, y), cdist(x.astype("f8"), y.astype("f8")) ** 2
     for start, upper in bounds.blocks():
-        pairs = bounds.pairs(start, upper, np.ones(upper.shape, dtype=bool))
+        pairs = bounds.within(start, upper, np.full(upper.shape[1], -np.inf, dtype="f4"))
         assert (pairs.low <= exact[pairs.x, pairs.y]).all()
         assert (exact[pairs.x, pairs.y] <= pairs.high).all()
     again, compute = [], nearest.Bounds.exact

@@ -1,0 +1,175 @@
+"""The array operations that metrics spend their time in, by NumPy on the CPU.
+
+A metric asks `computing.arithmetic` for an object of this class and writes its sums with it and with the operators that
+NumPy's arrays and torch's tensors share (`@`, `+=`, slices, comparisons). `device_arithmetic` has the same operations
+by torch on an accelerator. "There" means: in the memory of whatever computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Block = Any  # an array that is there
+MEMORY = 2 * 2**30  # bytes beside the features
+FEW_ROWS = 256  # of a symmetric matrix: up to here NumPy's eigenvalues take no time
+TEMPORARY = 1 / 2  # of the memory: for one block with what is computed from it
+
+
+class Arithmetic:
+    """Operations on arrays that are there. memory: bytes that a metric may use beside the features."""
+
+    device = "cpu"
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self.memory = memory
+
+    def step(self, usual: int, bytes_each: float) -> int:
+        """How many rows to compute at a time: as usual, or as many as fit into memory; bytes_each: of a row."""
+        return max(1, min(usual, self.most(bytes_each)))
+
+    def most(self, bytes_each: float) -> int:
+        """How many rows with this many bytes of temporary values fit into memory."""
+        return int(TEMPORARY * self.memory / max(bytes_each, 1.0))
+
+    def blocks(self, n: int, usual: int, bytes_each: float) -> Iterator[slice]:
+        """Consecutive parts of 0..n, each of `step` rows."""
+        step = self.step(usual, bytes_each)
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+    def put(self, values: NDArray[Any]) -> Block:
+        """An array, there."""
+        return values
+
+    def get(self, block: Block) -> NDArray[Any]:
+        """What is there as an array of NumPy."""
+        return np.asarray(block)
+
+    def rows(self, values: NDArray[Any]) -> Any:
+        """Rows (N, D) for `products`, which may be too many to be there at once; slices of them are such rows too."""
+        return values
+
+    def whole(self, rows: Any) -> Block:
+        """`rows`, there."""
+        return rows
+
+    def products(self, left: Any, right: Any) -> Block:
+        """Inner products (N, M) of `rows` (N, D) and `rows` (M, D)."""
+        return left @ right.T
+
+    def zeros(self, *shape: int) -> Block:
+        """Zeros, float64."""
+        return np.zeros(shape)
+
+    def stacked(self, *blocks: Block) -> Block:
+        """Blocks (., D), one below the other."""
+        return np.concatenate(blocks)
+
+    def beside(self, *blocks: Block) -> Block:
+        """Blocks (L, .), one beside the other."""
+        return np.concatenate(blocks, axis=1)
+
+    def sums(self, block: Block, axis: int) -> NDArray[np.float64]:
+        """Sums over an axis, added in float64."""
+        return np.asarray(block.sum(axis=axis, dtype=np.float64))
+
+    def square_sum(self, block: Block) -> float:
+        """The sum of all squares: those of a row in the block's type, over rows in float64."""
+        return float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
+
+    def row_products(self, left: Block, right: Block) -> NDArray[np.float64]:
+        """x_i' y_i of rows (N, D), float64: (N,)."""
+        return np.asarray(np.einsum("nd,nd->n", left, right))
+
+    def weighted(self, block: Block, weights: Block) -> Block:
+        """Block (N, M) times weights (M, S), float64."""
+        return block @ weights
+
+    def double(self, block: Block) -> Block:
+        """In float64."""
+        return block.astype(np.float64, copy=False)
+
+    def single(self, block: Block) -> Block:
+        """In float32."""
+        return block.astype(np.float32, copy=False)
+
+    def expm1(self, block: Block) -> Block:
+        """The exponential minus 1 of the block, which is overwritten."""
+        return np.expm1(block, out=block)
+
+    def chosen(self, block: Block, mask: Block) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Numbers in the flattened block of what the mask chooses, in order, and the values there."""
+        flat = np.flatnonzero(mask)
+        return flat, block.ravel()[flat]
+
+    def kth_largest(self, block: Block, k: int) -> Block:
+        """The k-th largest value of each row."""
+        return np.partition(block, block.shape[1] - k, axis=1)[:, -k]
+
+    def ascending(self, block: Block) -> Block:
+        """Each row sorted."""
+        return np.sort(block, axis=1)
+
+    def order(self, block: Block) -> tuple[Block, Block]:
+        """Each row sorted, and the numbers that sort it."""
+        order = block.argsort(axis=1)
+        return np.take_along_axis(block, order, axis=1), order
+
+    def placed(self, values: Block, order: Block) -> Block:
+        """The inverse of `order`: values of a sorted row where they were before."""
+        result = np.empty_like(values)
+        np.put_along_axis(result, order, values, axis=1)
+        return result
+
+    def running(self, block: Block) -> Block:
+        """Sums along each row up to each value."""
+        return block.cumsum(axis=1)
+
+    def cholesky(self, squares: Block) -> Block | None:
+        """Upper R with R' R = squares; None where that is not positive definite."""
+        try:
+            return np.ascontiguousarray(np.linalg.cholesky(squares).T)
+        except np.linalg.LinAlgError:
+            return None
+
+    def triangle(self, rows: Block) -> Block:
+        """R (min(n, D), D) of rows = Q R."""
+        return np.linalg.qr(rows, mode="r")
+
+    def singular_values(self, matrix: Block) -> NDArray[np.float64]:
+        """Largest first."""
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False))
+
+    def right_singular(self, matrix: Block) -> tuple[Block, Block]:
+        """Singular values, largest first, and the right singular vectors as rows."""
+        return np.linalg.svd(matrix, full_matrices=False)[1:]
+
+    def eigenvalues(self, symmetric: Block) -> NDArray[np.float64]:
+        """Smallest first."""
+        if len(symmetric) <= FEW_ROWS:
+            return np.asarray(np.linalg.eigvalsh(symmetric))
+        import torch  # late: reading a suite names metrics and must be fast; it takes half of the time for many rows
+
+        return np.asarray(torch.linalg.eigvalsh(torch.from_numpy(symmetric)))
+
+    def eigenvectors(self, symmetric: Block) -> tuple[Block, Block]:
+        """Eigenvalues, smallest first, and the vectors as columns."""
+        values, vectors = np.linalg.eigh(symmetric)
+        return values, vectors
+
+    def coarse_eigenvectors(self, symmetric: Block) -> tuple[Block, Block]:
+        """The same in float32, of a matrix in float32."""
+        import torch  # late, as above
+
+        values, vectors = torch.linalg.eigh(torch.from_numpy(symmetric))
+        return values.numpy(), vectors.numpy()
+
+    def congruence(self, root: Block, symmetric: Block) -> Block:
+        """R S R' of an upper triangle R and a symmetric S (D, D)."""
+        from scipy.linalg.lapack import dsygst  # late, as above
+
+        lower, _ = dsygst(symmetric.T, root.T, itype=2, lower=1)
+        return np.tril(lower) + np.tril(lower, -1).T
