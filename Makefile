@@ -69,9 +69,10 @@ COMPARE = $(STEADY) $(BENCH) $(COMPARED) --benchmark-compare --benchmark-compare
 bench: $(BIN)/.installed         ## timings, on this machine; against peers too where they are installed
 	$(BENCH) benchmarks -s
 
-bench-peers: $(BIN)/.installed   ## against diffusers, normflows and nflows, which it installs
+PEERS ?= benchmarks/peers
+bench-peers: $(BIN)/.installed   ## against diffusers, normflows, nflows, prdc and torch-fidelity, which it installs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
-	$(STEADY) $(BENCH) benchmarks/peers -s
+	$(STEADY) $(BENCH) $(PEERS) -s
 
 bench-compare: $(BIN)/.installed ## every model, metric and the report against the stored run; fails when three runs fail
 	$(COMPARE) || $(COMPARE) || $(COMPARE)

@@ -1,6 +1,7 @@
 """Two implementations timed in turn within one run, so that a busy machine slows both alike.
 
-Times are CPU seconds of one thread. A round is ours, theirs, theirs, ours; its ratio is their two calls over our two.
+Times are CPU seconds of one thread, of several threads the wall's. A round is ours, theirs, theirs, ours; its ratio is
+their two calls over our two.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 LEAST_SECONDS, LEAST_ROUNDS = 5.0, 5
 Call = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,23 @@ class ContestResult:
     rounds: int
 
 
-def seconds(call: Call) -> float:
-    """CPU seconds of one call."""
-    start = time.process_time()
+def seconds(call: Call, clock: Clock) -> float:
+    """Seconds of one call."""
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
 
 
-def contest(ours: Call, theirs: Call) -> ContestResult:
-    """Times both for LEAST_SECONDS and at least LEAST_ROUNDS rounds, after two untimed calls of each."""
+def contest(
+    ours: Call, theirs: Call, *, least_rounds: int = LEAST_ROUNDS, clock: Clock = time.process_time
+) -> ContestResult:
+    """Times both for LEAST_SECONDS and at least this many rounds, after two untimed calls of each."""
     for call in (ours, theirs) * 2:
         call()
     rounds: list[tuple[float, float]] = []
-    begin = time.process_time()
-    while len(rounds) < LEAST_ROUNDS or time.process_time() - begin < LEAST_SECONDS:
-        a, b, c, d = (seconds(call) for call in (ours, theirs, theirs, ours))
+    begin = clock()
+    while len(rounds) < least_rounds or clock() - begin < LEAST_SECONDS:
+        a, b, c, d = (seconds(call, clock) for call in (ours, theirs, theirs, ours))
         rounds.append(((a + d) / 2, (b + c) / 2))
     low, ratio, high = np.quantile([b / a for a, b in rounds], (0.25, 0.5, 0.75)).tolist()
     mine, other = (median(column) for column in zip(*rounds, strict=True))
