@@ -1,4 +1,5 @@
-"""Metrics with their intervals on 2,000 fake and 2,000 real rows of 64 features: `make bench`."""
+"""Metrics with their intervals on 2,000 fake and 2,000 real rows of 64 features, and the routes that other sizes take:
+`make bench`."""
 
 from __future__ import annotations
 
@@ -8,34 +9,42 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.registry import METRICS
 
 N, D, CLASSES = 2_000, 64, 10
 NAMES = (
-    "fid", "fd_infinity", "kid", "kid_subsets", "mind", "is", "precision", "recall", "density", "coverage",
+    "fid", "fd_infinity", "kid", "kid_subsets", "cmmd", "mind", "is", "precision", "recall", "density", "coverage",
     "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "memorised", "authenticity",
     "ct_score",
 )  # fmt: skip
+ROUTES = {  # metric, rows, features
+    "FID, a covariance and a root": ("fid", 1_500, 512),
+    "FID, fewer rows than features": ("fid", 400, 1_024),
+    "KID, subsets one by one": ("kid_subsets", 11_000, 16),
+    "Vendi, fewer rows than features": ("vendi", 400, 1_024),
+    "FLD": ("fld", 400, 64),
+}
+OF_ONE_PASS = ("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage")
+OF_MEMORY = ("memorised", "authenticity", "ct_score")
 
 
-def rows(seed: int, shift: float = 0.0) -> np.ndarray:
-    """Features (N, D): Gaussian, with a spread that falls from one feature to the next."""
-    return shift + np.random.default_rng(seed).normal(size=(N, D)) / np.sqrt(1 + np.arange(D))
+def rows(seed: int, shift: float = 0.0, n: int = N, d: int = D) -> np.ndarray:
+    """Features (n, d): Gaussian, with a spread that falls from one feature to the next."""
+    return shift + np.random.default_rng(seed).normal(size=(n, d)) / np.sqrt(1 + np.arange(d))
 
 
-def given(reads: str) -> dict[str, Any]:
+def given(reads: str, n: int = N, d: int = D) -> dict[str, Any]:
     """The arguments of a metric that reads this."""
-    fake, real = rows(1, shift=0.1), rows(2)
+    fake, real = rows(1, 0.1, n, d), rows(2, 0.0, n, d)
     scores = np.exp(2 * rows(3)[:, :CLASSES])
     unit = {name: np.clip(0.5 + 0.2 * x, 0, 1) for name, x in (("fake", fake), ("real", real))}
     return {
-        "features": {"fake": fake, "real": real},
-        "neighbours": {"fake": fake, "real": real},
         "generated": {"fake": fake},
         "pixels": unit,
-        "memory": {"fake": fake, "train": real, "held_out": rows(4)},
+        "memory": {"fake": fake, "train": real, "held_out": rows(4, 0.0, n, d)},
         "probabilities": {"probabilities": scores / scores.sum(1, keepdims=True)},
-    }[reads]
+    }.get(reads, {"fake": fake, "real": real})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,3 +52,26 @@ def test_metric(benchmark, name: str):
     metric = METRICS[name]
     with threadpool_limits(1):
         benchmark(metric.compute, **given(metric.reads.name))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_route(benchmark, route: str):
+    name, n, d = ROUTES[route]
+    metric = METRICS[name]
+    with threadpool_limits(1):
+        benchmark(metric.compute, **given(metric.reads.name, n, d))
+
+
+def test_all_that_compare_distances_from_one_pass(benchmark):
+    memory = given("memory")
+    pair = {"fake": memory["fake"], "real": memory["train"]}
+
+    def measure() -> None:
+        near = NeighbourPass(*pair.values())
+        for name in OF_ONE_PASS:
+            METRICS[name].compute(**pair, near=near)
+        for name in OF_MEMORY:
+            METRICS[name].compute(**memory, near=near)
+
+    with threadpool_limits(1):
+        benchmark(measure)
