@@ -155,6 +155,7 @@ def score(
     reference_count: Annotated[
         int | None, typer.Option(min=2, help="Images behind an .npz with mu and sigma that does not state it.")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that extract features together.")] = 1,
     prompts: Annotated[
         Path | None, typer.Option(help="The text of each image, in the order of files; default: metadata.jsonl, ...")
     ] = None,
@@ -165,7 +166,7 @@ def score(
     scores = scoring.score_on_screen(
         json_file, fake=fake, reference=reference, features=features, metrics=_list(metrics) or (), weights=weights,
         device=device, resize=resize, precision=precision, download=download, size=size, fit=fit,
-        reference_extractor=reference_extractor, reference_count=reference_count,
+        reference_extractor=reference_extractor, reference_count=reference_count, processes=processes,
         extraction=scoring.extraction_options(extraction or ()), prompts=prompts,
     )  # fmt: skip
     _echo(scores.to_json() if str(json_file) == "-" else scores.table())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import toys
+from numpy.lib.format import open_memmap
+from PIL import Image
 
 from genbench.contract import DataSpec
+from genbench.data.images import InMemory, Sizing, open_images
 from genbench.draw.blocks import draw, draw_share
 from genbench.evaluate.cell import CellInputs
+from genbench.evaluate.score import score
 from genbench.halving import AtOnce
 from genbench.plan.planner import make_plan
 from genbench.processes.group import Processes
@@ -89,3 +95,49 @@ def test_a_cell_is_measured_by_two_processes_as_by_one(team, tmp_path):
     assert np.array_equal(one[1], two[1])
     assert np.array_equal(one[2], two[2])
     assert np.allclose(one[3]["log_probs"], two[3]["log_probs"], rtol=1e-6, atol=0)
+
+
+def test_two_processes_score_as_one(tmp_path):
+    images = np.random.default_rng(0).integers(0, 17, (1300, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images)
+    chosen = ["fid", "kid", "is", "precision", "recall"]
+    arguments = {"fake": tmp_path / "x.npz", "reference": "digits", "metrics": chosen, "device": "cpu"}
+    one, two = (score(**arguments, processes=n) for n in (1, SIZE))
+    assert list(one.values) == chosen
+    assert one.values == pytest.approx(two.values, rel=1e-6)
+    assert [r.key for r in one.records] == [r.key for r in two.records]
+    assert one.findings == two.findings
+
+
+def test_features_larger_than_a_share_of_memory_are_mapped_from_files(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 17, (700, 8, 8), dtype=np.uint8))
+    arguments = {"fake": tmp_path / "x.npz", "reference": "digits", "metrics": ["fid"], "device": "cpu"}
+    before, made = score(**arguments), []
+    monkeypatch.setattr("genbench.evaluate.rows.IN_MEMORY", 0)
+    monkeypatch.setattr("genbench.evaluate.rows.open_memmap", lambda *a: made.append(open_memmap(*a)) or made[-1])
+    assert score(**arguments).values == before.values
+    folders = {Path(array.filename).parent for array in made}
+    assert len(made) == 2  # vectors and probabilities
+    del made[:]
+    gc.collect()
+    assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "array", "memory", "resized"])
+def test_each_process_reads_its_parts_of_a_set(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 255, (23, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "pictures" / f"{i:02}.png")
+    images = {
+        "pictures": lambda: open_images(tmp_path / "pictures"),
+        "array": lambda: open_images(tmp_path / "x.npy"),
+        "memory": lambda: InMemory("x", torch.from_numpy(pixels)[:, None]),
+        "resized": lambda: open_images(tmp_path / "x.npy", Sizing(4)),
+    }[kind]()
+    parts = list(images.rows(5))
+    for first in range(3):
+        own = list(images.rows(5, first, 3))
+        assert len(own) == len(parts[first::3])
+        assert all(map(torch.equal, own, parts[first::3]))

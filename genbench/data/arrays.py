@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,9 +126,9 @@ class ArrayFile(ImageSet):
             raise DataError(f"{self.path}: ends after {len(content):,} of {size:,} bytes of values")
         return np.frombuffer(content, self.kind).reshape(self.stored, order="F")
 
-    def rows(self, size: int) -> Iterator[Tensor]:
-        """As ImageSet. Raises DataError for a file that ends too early."""
-        for part in self._parts(size):
+    def rows(self, size: int, first: int = 0, every: int = 1) -> Iterator[Tensor]:
+        """As ImageSet; reads the other parts too. Raises DataError for a file that ends too early."""
+        for part in islice(self._parts(size), first, None, every):
             yield torch.from_numpy(np.array(axes(as_levels(part, self.top)), order="C"))
 
     @property

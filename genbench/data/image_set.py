@@ -91,8 +91,11 @@ class ImageSet(ABC):
         return Found()
 
     @abstractmethod
-    def rows(self, size: int) -> Iterator[Tensor]:
-        """Every image once, in order, (n, C, H, W) uint8 at a time, n at most size."""
+    def rows(self, size: int, first: int = 0, every: int = 1) -> Iterator[Tensor]:
+        """Every image once, in order, (n, C, H, W) uint8 at a time, n at most size.
+
+        first, every: only each `every`-th of these parts, from number `first` on; others are not decoded.
+        """
 
     @property
     @abstractmethod
@@ -103,9 +106,9 @@ class ImageSet(ABC):
         """The same images in 1 or 3 channels, where that loses nothing; as they are where they are an array."""
         return self
 
-    def batches(self) -> Iterator[Tensor]:
+    def batches(self, first: int = 0, every: int = 1) -> Iterator[Tensor]:
         """As rows, in parts that fit into memory whatever the size of the images."""
-        return self.rows(batch_size(self.shape))
+        return self.rows(batch_size(self.shape), first, every)
 
     def load(self) -> Tensor:
         """All images at once, (N, C, H, W) uint8."""
@@ -124,9 +127,9 @@ class InMemory(ImageSet):
         self.given_labels = None if labels is None else Labels(labels)
         self.count, self.shape = len(pixels), (pixels.shape[1], pixels.shape[2], pixels.shape[3])
 
-    def rows(self, size: int) -> Iterator[Tensor]:
+    def rows(self, size: int, first: int = 0, every: int = 1) -> Iterator[Tensor]:
         """As ImageSet."""
-        yield from self.pixels.split(size)
+        yield from self.pixels.split(size)[first::every]
 
     @property
     def source_hash(self) -> str:

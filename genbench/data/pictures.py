@@ -82,9 +82,9 @@ class Pictures(ImageSet):
         if len(set(tops)) > 1 and all(len(part) > 1 for part in parts):
             self.folders, self.given_labels = True, folder_labels(tops)
 
-    def rows(self, size: int) -> Iterator[Tensor]:
+    def rows(self, size: int, first: int = 0, every: int = 1) -> Iterator[Tensor]:
         """As ImageSet. Raises DataError for a broken picture, and for colour where grey was asked for."""
-        for start in range(0, self.count, size):
+        for start in range(first * size, self.count, every * size):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 images = [self._read(i, caught) for i in range(start, min(start + size, self.count))]

@@ -80,9 +80,9 @@ class Resized(ImageSet):
         """As ImageSet."""
         return self.images.found
 
-    def rows(self, size: int) -> Iterator[Tensor]:
+    def rows(self, size: int, first: int = 0, every: int = 1) -> Iterator[Tensor]:
         """As ImageSet."""
-        for part in self.images.rows(min(size, batch_size(self.images.shape))):
+        for part in self.images.rows(min(size, batch_size(self.images.shape)), first, every):
             yield torch.stack([self._one(image) for image in part])
 
     def _one(self, image: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from genbench.metrics.base import Metric
 from genbench.metrics.readings import SPATIAL
 from genbench.progress import Progress, Report, silent
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
+from genbench.team import Team
 from genbench.text import printable
 
 DEFAULT_METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -159,6 +160,7 @@ def score(
     reference_count: int | None = None,
     extraction: Mapping[str, Any] = MappingProxyType({}),
     prompts: Path | str | None = None,
+    processes: int = 1,
     report: Report = silent,
 ) -> Scores:
     """Measures how images compare with a reference.
@@ -171,7 +173,7 @@ def score(
     resize, precision, download: the extractor's options. size: a side in pixels that both sets are brought to before
     anything else, as fit says: "crop", "stretch" or "pad". extraction: options that the extractor declares.
     prompts: a .txt, .csv or .jsonl with the text that each image of fake was drawn for, in the order of its files;
-    default: what fake says itself (metadata.jsonl, ...).
+    default: what fake says itself (metadata.jsonl, ...). processes: that extract features together.
     Raises GenbenchError for sets that cannot be read or compared and for unknown names; a metric that fails becomes a
     record.
 
@@ -179,7 +181,7 @@ def score(
         scores.values  # {"fid": ..., "precision": ...}
         print(scores.table())
     """
-    options = FeatureOptions(Path(weights) if weights else None, resize, precision, download, extraction)
+    options = FeatureOptions(Path(weights) if weights else None, resize, precision, download, dict(extraction))
     wanted = [_metric(name) for name in metrics or ()]
     sizing = None if size is None else Sizing(size, fit)
     statistics = read_statistics(Path(reference).expanduser()) if isinstance(reference, str | Path) else None
@@ -196,8 +198,9 @@ def score(
     chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
-    of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
-    records = tuple(_record(inputs, metric) for metric in chosen)
+    with Team(processes, inputs.device) as inputs.team:
+        of_fake, of_reference = (concerning(findings, chosen) for findings in inputs.findings)
+        records = tuple(_record(inputs, metric) for metric in chosen)
     return Scores(*inputs.names, records, of_fake, of_reference, inputs.identity)
 
 

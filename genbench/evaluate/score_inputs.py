@@ -7,7 +7,6 @@ running a suite on it share them.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from genbench import features, lint
 from genbench.data.files import captions_of_images, check_levels
-from genbench.data.images import ImageSet
+from genbench.data.image_set import ImageSet, batch_size
 from genbench.errors import DataError
+from genbench.evaluate.rows import ExtractionRequest, FeatureRows, extract_rows, extract_too
 from genbench.evaluate.sides import Side, in_same_channels, labels_as, split_of
 from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
 from genbench.features import Features
@@ -34,7 +34,9 @@ from genbench.progress import Progress, Report, noting
 from genbench.provenance import provenance
 from genbench.sources.files import NO_NETWORK
 from genbench.store import Kind, Store
+from genbench.team import SOLO
 
+EVERY = ("vectors", "probabilities", "spatial")
 ELSEWHERE = "images"  # stands for a dataset's name where there is none
 
 
@@ -59,7 +61,7 @@ class ScoreInputs(Inputs):
         self.levels = self._shared_levels()
         self._refuse_other_shapes()
         self.store, self.provenance = Store(), provenance(Path())
-        self.spatial_wanted = False
+        self.spatial_wanted, self.team, self._files = False, SOLO, list[FeatureRows]()
         self.prompts: tuple[str, ...] = ()
 
     @property
@@ -147,12 +149,12 @@ class ScoreInputs(Inputs):
 
     @cached_property
     def _fake(self) -> Extracted:
-        keep = ("vectors", "probabilities", "spatial") if self.spatial_wanted else ("vectors", "probabilities")
-        return self._read(self.fake_side.images, keep)
+        keep = EVERY if self.spatial_wanted else ("vectors", "probabilities")
+        return self._read(self.fake_side.images, keep, self.fake_side.origin)
 
     @cached_property
     def _real(self) -> Extracted:
-        return self._kept(self.real_side.images)
+        return self._kept(self.real_side)
 
     @property
     def fake(self) -> Features:
@@ -186,7 +188,7 @@ class ScoreInputs(Inputs):
     def _split(self, split: str) -> Features:
         side = self.real_side
         assert side.dataset is not None
-        return self.real if split == side.split else self._kept(split_of(side.dataset, split, side.fit).images).features
+        return self.real if split == side.split else self._kept(split_of(side.dataset, split, side.fit)).features
 
     @cached_property
     def generated(self) -> Images:
@@ -259,13 +261,13 @@ class ScoreInputs(Inputs):
     def _features_key(self, images: ImageSet) -> str:
         return features_key(images.source_hash, self.identity)
 
-    def _kept(self, images: ImageSet) -> Extracted:
+    def _kept(self, side: Side) -> Extracted:
         """Features and summary from the store; one pass over the images makes both when either is absent."""
-        passes: list[Extracted] = []
+        images, passes = side.images, list[Extracted]()
 
         def extracted() -> Extracted:
             if not passes:
-                passes.append(self._read(images, ("vectors", "probabilities", "spatial")))
+                passes.append(self._read(images, EVERY, side.origin))
             return passes[0]
 
         def write_summary(folder: Path) -> None:
@@ -277,32 +279,26 @@ class ScoreInputs(Inputs):
         spatial = vectors.spatial if self.spatial_wanted else None
         return Extracted(Features(vectors.vectors, None, spatial), summary)
 
-    def _read(self, images: ImageSet, keep: Collection[str]) -> Extracted:
-        at_once = AtOnce(noting(self.report, f"features of {images.name}"))
-        gather, rows, start = Gather(images.count, images.shape), _Rows(images.count, keep), time.perf_counter()
-        for part in images.batches():
+    def _read(self, images: ImageSet, keep: tuple[str, ...], origin: tuple[Any, ...]) -> Extracted:
+        """Features and summary of a set from one pass over it; origin: of its Side, () where no other process reads."""
+        shared = self.team.size > 1 and images.count > batch_size(images.shape) and bool(origin)
+        request = ExtractionRequest(
+            origin, images.shape[0], self.extractor_name, self.dataset_name, self.options, self.levels, self.device,
+            keep,
+        )  # fmt: skip
+        gather, rows = Gather(images.count, images.shape), FeatureRows(images.count, keep, shared)
+        at_once, start = AtOnce(noting(self.report, f"features of {images.name}")), time.perf_counter()
+
+        def see(part: Tensor) -> None:
             check_levels(part, self.levels, images.name)
             gather.add(part)
-            rows.add(features.extract(self.extractor, part, self.levels, at_once))
-            rate = rows.filled / (time.perf_counter() - start)
-            self.report(Progress(f"features of {images.name}", rows.filled, images.count, "images", rate))
+            rate = gather.seen / (time.perf_counter() - start)
+            self.report(Progress(f"features of {images.name}", gather.seen, images.count, "images", rate))
+
+        with (self.team if shared else SOLO).call(extract_too, request) as group:
+            extract_rows(images, group, rows, lambda part: self._extract(part, at_once), see)
+        self._files.append(rows)  # which removes them when this object is no longer used
         return Extracted(Features(**rows.arrays), gather.summary())
 
-
-class _Rows:
-    """Arrays of known length that fill up batch by batch."""
-
-    def __init__(self, count: int, keep: Collection[str]) -> None:
-        self.count, self.keep, self.filled = count, keep, 0
-        self.arrays: dict[str, np.ndarray] = {}
-
-    def add(self, part: Features) -> None:
-        """The next rows."""
-        end = self.filled + len(part.vectors)
-        for name, value in vars(part).items():
-            if value is None or name not in self.keep:
-                continue
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((self.count, *value.shape[1:]), np.float32)
-            self.arrays[name][self.filled : end] = value
-        self.filled = end
+    def _extract(self, part: Tensor, at_once: AtOnce) -> Features:
+        return features.extract(self.extractor, part, self.levels, at_once)

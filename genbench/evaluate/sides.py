@@ -25,13 +25,15 @@ _SPLITS = ("train", "test")
 class Side:
     """One of the two sets: its images, and the dataset and split that they are of, where they are.
 
-    fit: the size that the images were brought to, None for as they are.
+    fit: the size that the images were brought to, None for as they are. origin: the arguments of `open_side` that open
+    the set in another process.
     """
 
     images: ImageSet
     dataset: data.Dataset | None = None
     split: str = "all"
     fit: Sizing | None = None
+    origin: tuple[Any, ...] = ()
 
     @property
     def label(self) -> str:
@@ -62,6 +64,10 @@ def open_side(images: Any, role: str, download: bool = False, fit: Sizing | None
     role: "fake" or "reference", for messages. fit: the size to bring the images to.
     Raises DataError for what is none of them.
     """
+    return replace(_opened(images, role, download, fit), origin=(images, role, download, fit))
+
+
+def _opened(images: Any, role: str, download: bool, fit: Sizing | None) -> Side:
     if not isinstance(images, str | Path):
         return Side(to_size(InMemory(role, channels_first(np.asarray(images), role)), fit), fit=fit)
     path, (name, split) = Path(images).expanduser(), _name_and_split(str(images))
