@@ -11,6 +11,7 @@ import toys
 
 from genbench import data
 from genbench.contract import DataSpec, Recipe
+from genbench.data.stored import mapped
 from genbench.errors import CellFailure
 from genbench.evaluate.cell import CellInputs
 from genbench.plan.planner import make_plan
@@ -48,6 +49,25 @@ def test_the_stream_is_a_function_of_seed_and_place():
     other = batches(seed=1)
     other.taken = two.taken = 0
     assert not torch.equal(other.next(32, seeded(0)).labels, two.next(32, seeded(0)).labels)
+
+
+def test_large_datasets_are_read_ahead_and_give_the_same_batches(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", batches().pixels.numpy())
+    plain, gen = batches(), seeded(0)
+    monkeypatch.setattr("genbench.train.batches.AHEAD", 0)
+    ahead = Batches(mapped(tmp_path / "x.npy"), torch.arange(100), 17, 0)
+    read, own = ahead.pixels, slice(4, 8)
+    for step in range(9):  # 288 images: the stream enters its third epoch
+        if step == 5:
+            ahead.taken = plain.taken = 10
+        batch, expected = ahead.next(32, gen, own), plain.next(32, gen, own)
+        assert torch.equal(batch.pixels, expected.pixels)
+        assert torch.equal(batch.labels, expected.labels)
+        assert ahead.taken == plain.taken
+    numbers, following = ahead._ahead
+    ahead.pixels = torch.zeros_like(read)  # what is returned now was read before
+    assert torch.equal(ahead.next(32, gen, own).pixels, read[numbers])
+    assert torch.equal(following.result(), plain.next(32, gen, own).pixels)
 
 
 def test_texts_name_the_labels_and_the_other_domain_is_unpaired():

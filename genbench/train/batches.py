@@ -1,11 +1,13 @@
 """Batches of real images from a whole dataset, which is on the training device as uint8 where it fits there.
 
-A larger one stays where it is, in the CPU's memory or mapped from a file, and each batch is copied. No step waits for
-the device: the numbers of the next images and their captions are computed on the CPU, and the order of an epoch is
-copied to the device once.
+A larger one stays where it is, in the CPU's memory or mapped from a file: a thread reads the images of the next batch
+while the model trains on this one, and they are copied. No step waits for the device: the numbers of the next images
+and their captions are computed on the CPU, and the order of an epoch is copied to the device once.
 """
 
 from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Generator, Tensor
@@ -14,7 +16,8 @@ from genbench.contract import Batch
 from genbench.keys import stream_seed
 from genbench.space import seeded, to_device, to_unit_range
 
-ALL = slice(None)
+ALL, CPU = slice(None), torch.device("cpu")
+AHEAD = 2**28  # bytes: larger datasets that are not on the device are read ahead, as they may be mapped from files
 
 
 class Batches:
@@ -42,6 +45,8 @@ class Batches:
         self.labels = None if labels is None else labels.to(self.device)
         self.texts, self.source = texts, None if source is None else resident(source, self.device)
         self.taken = 0
+        self._reader = ThreadPoolExecutor(1) if self.pixels.nbytes > AHEAD else None
+        self._ahead: tuple[Tensor, Future[Tensor]] | None = None
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._order_there = self._order
 
@@ -51,11 +56,23 @@ class Batches:
         rows: of these images, the ones that are returned; neither the stream nor gen depends on it.
         """
         here, index = (numbers[rows] for numbers in self._indices(size))
-        chosen = self.pixels[index if self.pixels.device == self.device else here]
+        chosen = self.pixels[index] if self.pixels.device == self.device != CPU else self._read(here, size, rows)
         pixels = self._mirrored(to_device(chosen, self.device), size, gen, rows)
         labels = None if self.labels is None else self.labels[index]
         texts = None if self.texts is None else tuple(self.texts[i] for i in here.tolist())
         return Batch(to_unit_range(pixels, self.levels), pixels, labels, texts, self._sources(size, gen, rows))
+
+    def _read(self, here: Tensor, size: int, rows: slice) -> Tensor:
+        """The images with these numbers, which the thread has read unless the stream was moved."""
+        if self._reader is None:
+            return self.pixels[here]
+        known = self._ahead is not None and torch.equal(self._ahead[0], here)
+        chosen = self._ahead[1].result() if self._ahead is not None and known else self.pixels[here]
+        taken = self.taken
+        following = self._indices(size)[0][rows]
+        self.taken = taken
+        self._ahead = following, self._reader.submit(self.pixels.__getitem__, following)
+        return chosen
 
     def _mirrored(self, pixels: Tensor, size: int, gen: Generator, rows: slice) -> Tensor:
         if not self.flip:
