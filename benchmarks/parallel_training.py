@@ -1,0 +1,65 @@
+"""Steps of a training in one process and in several: seconds on the clock, and CPU seconds of process 0.
+
+    python benchmarks/parallel_training.py [PROCESSES [MODEL ...]]
+
+Images are random, 1x28x28; presets, recipes and batches are the models' own. The clock shows the speed-up only on
+cores that nothing else uses; the CPU seconds show what a process computes, its messages and its waiting for them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import torch
+
+from genbench.contract import DataSpec
+from genbench.processes.group import ALONE, Processes
+from genbench.registry import resolve_model
+from genbench.sources.build import build
+from genbench.space import seeded
+from genbench.team import Team
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, Training
+
+SPEC = DataSpec(1, 28, 28)
+WARM, STEPS = 3, 20
+MODELS = ("dcgan", "vae", "ddpm", "glow")
+
+
+def timed(name: str, group: Processes = ALONE) -> tuple[float, float, int]:
+    """Median seconds and median CPU seconds of a step, and the images of a step."""
+    pixels = torch.randint(256, (2000, *SPEC.shape), generator=seeded(0)).to(torch.uint8)
+    model = build(resolve_model(name), SPEC, {}, {}, 0).train()
+    recipe = model.recipe(SPEC)
+    run = Training(model, Batches(pixels, None, 256, 0), recipe, FitOptions(10**9, 0), group)
+    clock, cpu = [], []
+    for step in range(WARM + STEPS):
+        started = time.perf_counter(), time.process_time()
+        run.step()
+        if step >= WARM:
+            clock.append(time.perf_counter() - started[0])
+            cpu.append(time.process_time() - started[1])
+    return statistics.median(clock), statistics.median(cpu), recipe.batch
+
+
+def time_too(group: Processes, name: str) -> None:
+    timed(name, group)
+
+
+def main() -> None:
+    processes, names = int(sys.argv[1]) if len(sys.argv) > 1 else 2, sys.argv[2:] or MODELS
+    torch.set_num_threads(1)
+    print(f"{'model':14}{'batch':>6}{'1: s':>9}{'CPU s':>9}{f'{processes}: s':>9}{'CPU s':>9}{'speed-up':>10}")
+    with Team(processes, "cpu") as team:
+        for name in names:
+            one = timed(name)
+            with team.call(time_too, name) as group:
+                several = timed(name, group)
+            numbers = f"{one[0]:9.3f}{one[1]:9.3f}{several[0]:9.3f}{several[1]:9.3f}{one[0] / several[0]:10.2f}"
+            print(f"{name:14}{one[2]:6}{numbers}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
