@@ -19,11 +19,8 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
         read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)), try_models=True
     )
     store, names = Store(), ", ".join(data.name for data in plan.datasets)
-    lines = [f"{plan.suite.suite}: {len({cell.id for cell in plan.cells})} cells on {names}, store {store.location}"]
-    views: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        views.setdefault(cell.id, []).append(cell)
-    lines += [line for cells in views.values() for line in _cell_lines(cells, store)]
+    lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, store {store.location}"]
+    lines += [line for cells in plan.views for line in _cell_lines(cells, store)]
     doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
     return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -23,9 +23,11 @@ from genbench.draw.cost import measure_cost
 from genbench.draw.repeats import meter_for
 from genbench.evaluate.closest import keep_closest
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
-from genbench.evaluate.shares import features_of_share, joined
-from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_features, kept_texts
+from genbench.evaluate.one_pass import kept_in_one_pass
+from genbench.evaluate.shares import extract_share, joined_shares
+from genbench.evaluate.store_inputs import cut_texts, kept_about_reference, kept_texts
 from genbench.features import similarity
+from genbench.features.together import Extracted, extract_together
 from genbench.halving import COARSE, AtOnce
 from genbench.keys import features_key, split_key
 from genbench.machine import only_made_with
@@ -51,13 +53,25 @@ PATIENCE = 4.0  # times the seconds of a timing: how long it waits for other pro
 
 
 class CellInputs(Inputs):
-    """The inputs of one cell, computed or loaded when a metric first reads them."""
+    """The inputs of one cell, computed or loaded when a metric first reads them.
 
-    def __init__(self, cell: Cell, store: Store, device: str, report: Report, team: Team = SOLO) -> None:
+    views: those of the same row with each extractor, this one among them; they share images, dataset and model.
+    """
+
+    def __init__(
+        self, cell: Cell, store: Store, device: str, report: Report, team: Team = SOLO,
+        views: list[CellInputs] | None = None,
+    ) -> None:  # fmt: skip
         self.cell, self.store, self.device, self.report = cell, store, device, StallWatch(report)
         self.levels = cell.data.spec.levels
         self._likelihoods_with: dict[str, dict[str, str]] = {}
-        self.opened = Opened(cell.source, cell.data, cell.drawing, store, device, self.report, team)
+        self.views = [] if views is None else views
+        self.views.append(self)
+        self.opened: Opened = (
+            Opened(cell.source, cell.data, cell.drawing, store, device, self.report, team)
+            if self.views[0] is self
+            else self.views[0].opened
+        )
 
     @property
     def dataset(self) -> data.Dataset:
@@ -73,6 +87,8 @@ class CellInputs(Inputs):
     @cached_property
     def generated(self) -> Images:
         """The cell's images (n, C, H, W) uint8 and the requested classes, drawn once and kept."""
+        if self.views[0] is not self:
+            return self.views[0].generated
         return self.store.kept_content(Kind.SAMPLES, self.cell.samples_key, self._write_samples, _read_samples)
 
     def _write_samples(self, folder: Path) -> dict[str, Any]:
@@ -107,12 +123,20 @@ class CellInputs(Inputs):
             self.levels,
             labels=images.labels,
             feature_dims=self.fake.vectors.shape[1],
-            reference=self.reference.pixels,
+            reference=self._summaries[1],
+            summary=self._summaries[0],
             not_finite=self.samples_meta.get("non_finite", 0),
             files=found_from(self.samples_meta.get("found", {})),
         )
         modes = () if self.cell.source.capabilities.no_network else lint.lint_model(self.opened.model)
         return (*modes, *findings, *self._label_findings(images))
+
+    @cached_property
+    def _summaries(self) -> tuple[lint.Summary, lint.Summary]:
+        """The linter's, of the samples and of the reference."""
+        if self.views[0] is not self:
+            return self.views[0]._summaries
+        return lint.summarise(self.generated.pixels), lint.summarise(self.reference.pixels)
 
     def _label_findings(self, images: Images) -> tuple[lint.Finding, ...]:
         reference = self.reference.labels
@@ -211,26 +235,43 @@ class CellInputs(Inputs):
         return self._features(self._split_key(split), split)
 
     def _features(self, key: str, images: str) -> features.Features:
-        at_once = AtOnce(noting(self.report, "features"))
-        make = lambda: self._extracted(images, at_once)  # noqa: E731
-        return kept_features(self.store, self._features_key(key), make, self.device, lambda: at_once.facts)
+        sharing = [view for view in self.views if view is self or images in view._still_read]
+        views = {view._features_key(key): view for view in sharing}
+        sizes = {name: AtOnce(noting(self.report, "features")) for name in views}
+        own = self._features_key(key)
+        others = [name for name in views if name != own]
+
+        def extract(names: Sequence[str]) -> Extracted:
+            return self._extracted(images, {name: views[name] for name in names}, sizes)
+
+        return kept_in_one_pass(self.store, own, others, extract, self.device, lambda name: sizes[name].facts)
+
+    @cached_property
+    def _still_read(self) -> frozenset[str]:
+        """SAMPLES and splits whose features the metrics that are not measured yet read."""
+        absent = [m for m in self.cell.metrics if not m.reason and not self.store.has(Kind.VALUES, m.key)]
+        reads = [m.metric.reads for m in absent if m.metric.reads.through_extractor]
+        sets = {SAMPLES} if reads else set()
+        sets |= {self.cell.data.reference} if any(r.against_reference for r in reads) else set()
+        return frozenset(sets | ({"train", "test"} if MEMORY in reads else set()))
 
     def _pixels(self, images: str) -> Tensor:
         """The pixels of SAMPLES or of a split."""
         return self.generated.pixels if images == SAMPLES else getattr(self.dataset, images).pixels
 
-    def _extracted(self, images: str, at_once: AtOnce) -> features.Features:
+    def _extracted(self, images: str, views: Mapping[str, CellInputs], sizes: Mapping[str, AtOnce]) -> Extracted:
+        """Features by each of the views, in one pass; with a team, each process passes over its share."""
         team, pixels = self.opened.team, self._pixels(images)
+        loads = {name: (view.load_extractor, sizes[name]) for name, view in views.items()}
         if team.size == 1 or len(pixels) <= features.BATCH:
-            return features.extract(self.extractor, pixels, self.levels, at_once)
-        with team.call(_extract_too, self.cell, self.store.location, self.device, images) as group:
-            parts = group.collected(self.share(images, group, at_once))
-        return joined(parts)
+            return extract_together(loads, pixels, self.levels)
+        cells = {name: view.cell for name, view in views.items()}
+        with team.call(_extract_too, cells, self.store.location, self.device, images) as group:
+            return joined_shares(group.collected(extract_share(loads, pixels, self.levels, group)))
 
-    def share(self, images: str, group: Processes, at_once: AtOnce) -> features.Features | None:
-        """Features of this process's part of the images."""
-        extract = lambda pixels: features.extract(self.extractor, pixels, self.levels, at_once)  # noqa: E731
-        return features_of_share(self._pixels(images), group, extract)
+    def load_extractor(self) -> features.Extractor:
+        """The extractor, loaded once."""
+        return self.extractor
 
     def log_probs(self, metric: Metric) -> dict[str, Any]:
         """Log-probabilities of held-out images in nats (N,), and the kind of likelihood."""
@@ -303,10 +344,13 @@ class CellInputs(Inputs):
         return on_device(conditions_of(self.opened).block(0, self.cell.drawing.seed, n), self.opened.model.device)
 
 
-def _extract_too(group: Processes, cell: Cell, store: str, device: str, images: str) -> None:
+def _extract_too(group: Processes, cells: Mapping[str, Cell], store: str, device: str, images: str) -> None:
     """What a member of the team does while process 0 extracts features."""
-    inputs = CellInputs(cell, Store(store), group.device(device), silent)
-    group.collected(inputs.share(images, group, AtOnce()))
+    views: list[CellInputs] = []
+    for cell in cells.values():
+        CellInputs(cell, Store(store), group.device(device), silent, views=views)
+    loads = {name: (view.load_extractor, AtOnce()) for name, view in zip(cells, views, strict=True)}
+    group.collected(extract_share(loads, views[0]._pixels(images), views[0].levels, group))
 
 
 def _distances(direction: Direction, distance: Callable[[Tensor, Tensor], Tensor], sizes: AtOnce) -> np.ndarray:
@@ -330,12 +374,26 @@ def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report,
 
     team: the processes that draw, extract features and compute likelihoods together.
     """
-    inputs = CellInputs(cell, store, device, report, team)
+    return evaluate_views((cell,), alone, store, device, report, team)
+
+
+def evaluate_views(
+    cells: Sequence[Cell], alone: bool, store: Store, device: str, report: Report, team: Team = SOLO
+) -> list[Record]:
+    """As evaluate, of the cells of one row with each of several extractors; the images are read once for all."""
+    views: list[CellInputs] = []
+    for cell in cells:
+        CellInputs(cell, store, device, report, team, views)
+    return [record for inputs in views for record in _records(inputs, alone)]
+
+
+def _records(inputs: CellInputs, alone: bool) -> list[Record]:
+    cell = inputs.cell
     planned = [(plan, plan.metric) for plan in cell.metrics]
     chosen = [(plan, metric) for plan, metric in planned if metric.reads.alone == alone]
     records = [_record(inputs, plan, metric) for plan, metric in chosen]
     if any(r.status == OK and metric.reads is MEMORY for r, (_, metric) in zip(records, chosen, strict=True)):
-        keep_closest(cell, store, inputs, lambda: inputs.dataset.train.pixels)
+        keep_closest(cell, inputs.store, inputs, lambda: inputs.dataset.train.pixels)
     return records
 
 

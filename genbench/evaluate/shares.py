@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from torch import Tensor
 
+from genbench.errors import CellFailure
 from genbench.features import BATCH, Features
+from genbench.features.together import Extracted, Loads, extract_together, joined
+from genbench.machine import explain
 from genbench.processes.group import Processes
 
 
@@ -17,20 +19,18 @@ def own_share(pixels: Tensor, group: Processes) -> Tensor:
     return pixels[start * BATCH : stop * BATCH]
 
 
-def features_of_share(pixels: Tensor, group: Processes, extract: Callable[[Tensor], Features]) -> Features | None:
-    """Features of this process's part of the images; None where it has none."""
+def extract_share(extractors: Mapping[str, Loads], pixels: Tensor, levels: int, group: Processes) -> Extracted:
+    """As extract_together, of this process's part of the images; {} where it has none. Failures are sentences."""
     share = own_share(pixels, group)
-    return extract(share) if len(share) else None
+    found = extract_together(extractors, share, levels) if len(share) else {}
+    return {name: part if isinstance(part, Features) else CellFailure(explain(part)) for name, part in found.items()}
 
 
-def joined(parts: Sequence[Features | None]) -> Features:
-    """The features of consecutive parts as those of all images."""
-    known = [part for part in parts if part is not None]
+def joined_shares(shares: Sequence[Extracted]) -> Extracted:
+    """The features of all images by each extractor; for one that failed in a process its first failure."""
+    return {name: _whole([share[name] for share in shares if name in share]) for name in shares[0]}
 
-    def whole(name: str) -> np.ndarray | None:
-        arrays = [getattr(part, name) for part in known]
-        return None if arrays[0] is None else np.concatenate(arrays)
 
-    vectors = whole("vectors")
-    assert vectors is not None
-    return Features(vectors, whole("probabilities"), whole("spatial"))
+def _whole(parts: Sequence[Features | Exception]) -> Features | Exception:
+    failed = [part for part in parts if not isinstance(part, Features)]
+    return failed[0] if failed else joined([part for part in parts if isinstance(part, Features)])

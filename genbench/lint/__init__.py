@@ -42,16 +42,17 @@ def lint(
     files: Found | None = None,
     not_finite: int = 0,
     ordered: bool = True,
+    summary: Summary | None = None,
 ) -> tuple[Finding, ...]:
     """Findings about images (N, C, H, W) uint8 in 0 .. levels-1; () when there is nothing to say.
 
     labels: (N,), what was asked for. feature_dims: features a row, for what needs more samples than that. reference:
     what they are compared with. files: what their files say. not_finite: images that held NaN or infinity before they
-    were quantised. ordered: whether their order is the maker's, not that of folders.
-    Images of another type are reported as such and not looked into.
+    were quantised. ordered: whether their order is the maker's, not that of folders. summary: of pixels, where it
+    is known. Images of another type are reported as such and not looked into.
     """
     if pixels.dtype != torch.uint8:
         return not_pixels(pixels)
     other = summarise(reference) if isinstance(reference, Tensor) else reference
-    case = Case(summarise(pixels), levels, labels, feature_dims, other, files or Found(), ordered)
+    case = Case(summary or summarise(pixels), levels, labels, feature_dims, other, files or Found(), ordered)
     return (*not_finite_findings(not_finite, len(pixels)), *inspect(case))

@@ -61,6 +61,14 @@ class Plan:
         return rows
 
     @property
+    def views(self) -> list[list[Cell]]:
+        """The cells by id: of each row with each seed, one for each extractor."""
+        rows: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            rows.setdefault(cell.id, []).append(cell)
+        return list(rows.values())
+
+    @property
     def fits(self) -> list[Fit]:
         """Every training once."""
         return list({c.source.fit.key: c.source.fit for c in self.cells if isinstance(c.source, Trained)}.values())

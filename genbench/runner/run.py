@@ -23,7 +23,6 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
-from genbench.registry import short_name
 from genbench.report.result import Result, read_result
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.executors import choose_execution, make_launcher
@@ -128,10 +127,12 @@ class _Run:
         """What is missing: trainings, then evaluations, then timings."""
         fits = {fit.key: self._training(fit) for fit in self.plan.fits if not self.store.intact(Kind.WEIGHTS, fit.key)}
         tasks: list[Task] = []
-        for cell in self.plan.cells:
-            training = fits.get(cell.source.weights_key)
+        for views in self.plan.views:
+            training = fits.get(views[0].source.weights_key)
             needs = frozenset({training.name} if training else ())
-            tasks += [self._evaluation(cell, alone, needs) for alone in (False, True) if self._missing(cell, alone)]
+            for alone in (False, True):
+                missing = tuple(cell for cell in views if self._missing(cell, alone))
+                tasks += [self._evaluation(missing, alone, needs)] if missing else []
         needed = {name for task in tasks for name in task.needs}
         return [task for task in fits.values() if task.name in needed] + tasks
 
@@ -147,12 +148,11 @@ class _Run:
         """A row on the screen: with its dataset where the suite has several."""
         return label if len(self.plan.datasets) == 1 else f"{label} {plan.name}"
 
-    def _evaluation(self, cell: Cell, alone: bool, needs: frozenset[str]) -> Task:
-        several = len({other.extractor for other in self.plan.cells}) > 1 and not alone
-        step = "speed" if alone else f"evaluate {short_name(cell.extractor)}" if several else "evaluate"
-        name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {step}"
+    def _evaluation(self, views: tuple[Cell, ...], alone: bool, needs: frozenset[str]) -> Task:
+        cell = views[0]
+        name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {'speed' if alone else 'evaluate'}"
         execution, first = self.launch.execution, 5 if cell.source.weights_key else 1
-        arguments = (cell, alone, self.store.location, execution.device, execution.processes)
+        arguments = (views, alone, self.store.location, execution.device, execution.processes)
         shared = execution.device == "cpu" and execution.processes == 1 and not alone
         return Task(name, evaluate_task, arguments, needs, alone, first, cell.source.code if shared else "", sound)
 
@@ -179,8 +179,10 @@ class _Run:
         if task.run is train_task:
             self.screen.end(task.name, outcome.failure or outcome.result, bool(outcome.failure))
             return
-        cell, alone = task.args[0], task.args[1]
-        new = outcome.result or [failed_record(cell, m, outcome.failure) for m in self._missing(cell, alone)]
+        views, alone = task.args[0], task.args[1]
+        new = outcome.result or [
+            failed_record(cell, m, outcome.failure) for cell in views for m in self._missing(cell, alone)
+        ]
         fresh = [r for r in new if (r.cell, r.metric) not in self.records]
         self.folder.add(fresh)
         self.records |= {(r.cell, r.metric): r for r in fresh}

@@ -1,4 +1,4 @@
-"""The tasks of workers: one training, or the metrics of one cell.
+"""The tasks of workers: one training, or the metrics of one row with one seed.
 
 A worker may be on another machine than the command: it finds its own device where the command names none, and its own
 machine is in the keys of timings.
@@ -6,7 +6,7 @@ machine is in the keys of timings.
 
 from __future__ import annotations
 
-from genbench.evaluate.cell import evaluate
+from genbench.evaluate.cell import evaluate_views
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.progress import Report
@@ -28,12 +28,17 @@ def train_task(fit: Fit, plan: DataPlan, location: str, device: str, processes: 
     return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
 
 
-def evaluate_task(cell: Cell, alone: bool, location: str, device: str, processes: int, report: Report) -> list[Record]:
-    """Measures the cell's metrics that do (alone) or do not time the machine, in one process if they do."""
+def evaluate_task(
+    cells: tuple[Cell, ...], alone: bool, location: str, device: str, processes: int, report: Report
+) -> list[Record]:
+    """Measures those metrics of a row's cells, one for each extractor, that do (alone) or do not time the machine.
+
+    processes: that draw and extract together; timings are of one.
+    """
     device = _own(device)
-    timed = cell.on_machine(timing_machine(device)) if alone else cell
+    timed = tuple(cell.on_machine(timing_machine(device)) for cell in cells) if alone else cells
     with Team(1 if alone else processes, device) as team:
-        return evaluate(timed, alone, Store(location), device, report, team)
+        return evaluate_views(timed, alone, Store(location), device, report, team)
 
 
 def sound(records: list[Record]) -> bool:
