@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 import genbench
-from genbench.commands.export import export_cell
+from genbench.commands.export import export_cell, write_decoder
+from genbench.commands.folding import folded
 from genbench.commands.sample import trained_cell
-from genbench.contract import DataSpec
+from genbench.contract import DataSpec, Decodes
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import evaluate
 from genbench.plan.planner import make_plan
@@ -104,16 +106,52 @@ def test_what_diffusers_does_not_have_is_not_written_and_named(suite, tmp_path):
     assert not (tmp_path / "out" / "diffusers").exists()
 
 
-@pytest.mark.parametrize("name", ["vae", pytest.param("realnvp", marks=pytest.mark.slow)])
-def test_a_decoder_is_an_onnx_graph_with_the_same_images(suite, tmp_path, name):
+def test_a_decoder_is_an_onnx_graph_with_the_same_images(suite, tmp_path):
     pytest.importorskip("onnxscript", reason="an optional library")
     pytest.importorskip("onnxruntime", reason="an optional library")
-    train(suite, name)
-    assert "decoder.onnx: loaded again, its images differ by at most" in export_cell(name, suite, tmp_path / "out")
-    model = trained_cell(name, read_suite(suite))[1].model
+    train(suite, "vae")
+    assert "decoder.onnx: loaded again, its images differ by at most" in export_cell("vae", suite, tmp_path / "out")
+    model = trained_cell("vae", read_suite(suite))[1].model
     graph = genbench.load_model("any", source=f"onnx:{tmp_path}/out/decoder.onnx", data=model.data)
     z = model.noise(7, seeded(1))
     assert torch.allclose(graph.decode(z), model.decode(z), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan", "stylegan", "glow", pytest.param("realnvp", marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_every_decoder_of_the_zoo_is_a_graph_for_any_number_of_images(tmp_path, name):
+    pytest.importorskip("onnxscript", reason="an optional library")
+    runtime = pytest.importorskip("onnxruntime", reason="an optional library")
+    config = {"steps": 1, "width": 8} if name == "glow" else {}
+    model = genbench.load_model(name, data=DataSpec(1, 8, 8, 17, 10), **config)
+    assert isinstance(model, Decodes)
+    for parameter in model.parameters():  # many layers begin as zeros
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=seeded(2)))
+    assert write_decoder(model, tmp_path / "decoder.onnx") < 1e-4
+    session = runtime.InferenceSession(tmp_path / "decoder.onnx")
+    z = model.noise(7, seeded(1))
+    (images,) = session.run(None, {session.get_inputs()[0].name: z.numpy()})
+    assert torch.allclose(torch.from_numpy(images), model.decode(z), atol=1e-4)
+    assert len(images) == 7
+
+
+@torch.no_grad()
+def test_what_depends_on_weights_alone_is_folded_and_random_numbers_are_not():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([[2.0, 1.0], [0.0, 4.0]]))
+
+        def forward(self, z):
+            return z @ torch.linalg.inv_ex(self.weight).inverse + torch.rand(2)
+
+    graph, axes = folded(Net(), torch.zeros(3, 2))
+    names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert not any("inv" in name for name in names)
+    assert any("rand" in name for name in names)
+    assert axes is not None
+    assert graph(torch.zeros(5, 2)).shape == (5, 2)
+    assert not torch.equal(graph(torch.zeros(1, 2)), graph(torch.zeros(1, 2)))
 
 
 def test_config_json_states_class_options_and_images(suite, tmp_path):

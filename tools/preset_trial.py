@@ -45,7 +45,7 @@ GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt
 MODELS = ("gan", "dcgan", "cgan", "stylegan", "vae", "realnvp", "glow", "ddpm", "latent_diffusion", "flow_matching",
           "edm", "mean_flow", "pixelcnn", "cyclegan")  # fmt: skip
 SIZES = ("16", "28", "32", "40x48", "64")
-COUNT, SIDE, SHOWN, JUDGED = 10_000, 64, 60, 200
+COUNT, SIDE, SHOWN, JUDGED = 10_000, 64, 60, 100
 COLUMNS = ("model", "size", "minutes", "ms_per_image", "images", "parameters", "confidence", "preset")
 STEPS, LONG = 18, 2.0  # steps of a stage that measure the cost of an image, and seconds after which they end
 

@@ -302,7 +302,7 @@ class Flow(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         """Pixels y (B, C, H, W) of latents z (B, D)."""
         parts = z.split([math.prod(shape) for shape in self.shapes], dim=1)
-        h = z.new_empty(len(z), 0, *self.shapes[-1][1:])
+        h = z.new_empty(z.shape[0], 0, *self.shapes[-1][1:])  # len would fix the number in an exported graph
         for level, shape, part in reversed(list(zip(self.levels, self.shapes, parts, strict=True))):
             h = torch.cat([h, part.unflatten(1, shape)], dim=1).contiguous(memory_format=torch.channels_last)
             *steps, prior = level

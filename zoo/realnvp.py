@@ -150,7 +150,7 @@ class Standardise(Layer):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Returns x and the inverse's log_det (B,) of z."""
-        return z * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(z))
+        return z * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(z.shape[0])
 
 
 class BatchNorm(Layer):
@@ -176,7 +176,7 @@ class BatchNorm(Layer):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Returns x and the inverse's log_det (B,) of z."""
         var = self.var + self.eps
-        return z * var.sqrt() + self.mean, 0.5 * var.log().sum().expand(len(z))
+        return z * var.sqrt() + self.mean, 0.5 * var.log().sum().expand(z.shape[0])
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and variance; also updates the running averages."""
@@ -222,7 +222,7 @@ class Squeeze(Layer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns z and log_det (B,) of x."""
-        return torch.cat([x[:, :, i::2, j::2] for i, j in self.CORNERS], dim=1), x.new_zeros(len(x))
+        return torch.cat([x[:, :, i::2, j::2] for i, j in self.CORNERS], dim=1), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Returns x and the inverse's log_det (B,) of z."""
@@ -323,7 +323,7 @@ class Flow(nn.Module):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Images y (B, C, H, W) of latents z (B, D), and log |det dy/dz| (B,)."""
         parts = z.split([math.prod(shape) for shape in self.shapes], dim=1)
-        h, log_det = z.new_empty(len(z), 0, *self.shapes[-1][1:]), z.new_zeros(len(z))
+        h, log_det = z.new_empty(z.shape[0], 0, *self.shapes[-1][1:]), z.new_zeros(z.shape[0])
         for scale, shape, part in reversed(list(zip(self.scales, self.shapes, parts, strict=True))):
             h, change = back(scale, torch.cat([part.unflatten(1, shape), h], dim=1))
             log_det = log_det + change
@@ -342,7 +342,7 @@ def through(layers: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     """The x that the layers map to z, and the log-determinant of the inverse (B,)."""
-    total = z.new_zeros(len(z))
+    total = z.new_zeros(z.shape[0])
     for layer in reversed(list(layers)):
         z, log_det = layer.inverse(z)
         total = total + log_det

@@ -259,7 +259,7 @@ class Synthesis(nn.Module):
 
     def forward(self, w: Tensor, gen: Generator | None) -> Tensor:
         """Styles (B, L, Z) to images (B, C, H, W), not clamped; noise from gen, or the fixed noise if None."""
-        x, total = self.constant.expand(len(w), -1, -1, -1), None
+        x, total = self.constant.expand(w.shape[0], -1, -1, -1), None
         last = len(self.layers) - self.styles + 1  # 0 or 1: parity of the last layer of a resolution
         for i, layer in enumerate(self.layers):
             x = layer(x, w[:, i], gen)
