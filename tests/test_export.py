@@ -12,7 +12,7 @@ from torch import nn
 
 import genbench
 from genbench.commands.export import export_cell, write_decoder
-from genbench.commands.folding import folded
+from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
 from genbench.contract import DataSpec, Decodes
 from genbench.errors import GenbenchError
@@ -145,7 +145,7 @@ def test_what_depends_on_weights_alone_is_folded_and_random_numbers_are_not():
         def forward(self, z):
             return z @ torch.linalg.inv_ex(self.weight).inverse + torch.rand(2)
 
-    graph, axes = folded(Net(), torch.zeros(3, 2))
+    graph, axes = constant_folded(Net(), torch.zeros(3, 2))
     names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
     assert not any("inv" in name for name in names)
     assert any("rand" in name for name in names)

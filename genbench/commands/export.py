@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from genbench.adapters.base import library
 from genbench.adapters.onnx_graphs import open_session
-from genbench.commands.folding import folded
+from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
 from genbench.contract import Decodes, Draws
 from genbench.errors import GenbenchError
@@ -122,7 +122,7 @@ def write_decoder(model: Draws, path: Path) -> float:
     library("onnxscript", "onnx", "export")
     assert isinstance(model, Decodes)
     decoder, z = _Decoder(model.cpu().eval()).eval(), model.noise(TRIED, seeded(0))
-    graph, axes = folded(decoder, z)
+    graph, axes = constant_folded(decoder, z)
     torch.onnx.export(graph, (z,), path, dynamic_shapes=axes, verbose=False, external_data=False)
     session = open_session(path, "cpu")
     (given,) = session.get_inputs()

@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 
 
 @torch.no_grad()
-def folded(module: nn.Module, example: Tensor) -> tuple[GraphModule, Any]:
+def constant_folded(module: nn.Module, example: Tensor) -> tuple[GraphModule, Any]:
     """The module as a graph in which every value that does not depend on its input is a buffer; its dynamic shapes.
 
     example: an input (B, ...). Dynamic shapes: as torch.export takes them; None for a module that the exporter can only

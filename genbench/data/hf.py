@@ -66,8 +66,8 @@ def _stored(entry: dict[str, Any], place: Path) -> Path:
 def _splits(place: Path) -> Mapping[str, Any]:
     try:
         import datasets
-    except ImportError:
-        raise DataError("hf: needs the package datasets: pip install genbench[datasets]") from None
+    except ImportError as error:
+        raise DataError(f"hf: needs the package datasets ({error}); pip install 'genbench[datasets]'") from None
     try:
         files = _parquet_files(place)
         if files:
