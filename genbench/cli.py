@@ -98,10 +98,14 @@ def plan(
     device: DeviceName = "auto",
     limit_images: LimitImages = None,
     no_code: Annotated[bool, typer.Option("--no-code", help="Import no code that SUITE names; list it.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Try each part for a moment; show time and space.")
+    ] = False,
     download: Download = False,
 ) -> None:
     """List the cells of SUITE, what is stored already, and what does not apply and why. Trains and draws nothing.
 
+    With --estimate a few steps and samples of each row, and from them the time, memory and disk of the whole.
     Imports the code that SUITE names (`source:`, file.py:Object, plug-ins); --no-code lists it instead.
     """
     from genbench.commands.plan import describe_plan, describe_without_code
@@ -109,6 +113,11 @@ def plan(
     _allow_downloads(download)
     if no_code:
         _echo(describe_without_code(suite))
+        return
+    if estimate:
+        from genbench.commands.estimate import describe_estimate
+
+        _echo(describe_estimate(suite, device, limit_images, lambda line: _echo(line, err=True)))
         return
     _echo(describe_plan(suite, device, limit_images))
 
@@ -119,11 +128,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write; needed for several folders.")] = None,
     columns: Annotated[str, typer.Option(help="Metrics of the .md and .tex tables, separated by commas.")] = "",
     figures: Annotated[str, typer.Option(help="Also figures for a paper: pdf, png or eps.")] = "",
+    url: Annotated[str, typer.Option(help="Where the folder will be on the web, for previews of links to it.")] = "",
 ) -> None:
-    """Write tables, figures and the page of DIR again from its records; several folders become one page."""
+    """Write tables, figures and the page of DIR again from its records; several folders become one result."""
     from genbench import report as renderer
 
-    written, findings = renderer.render(directories, out, _list(columns) or (), figures)
+    written, findings = renderer.render(directories, out, _list(columns) or (), figures, url)
     for text in (*findings, *written):
         _echo(text)
 

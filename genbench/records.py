@@ -40,7 +40,8 @@ class Record:
     protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
     warnings: the linter's, about the samples. busy: what disturbed the timing of the value, "" where nothing did;
     such a value is shown, and neither ranked nor compared. seconds: duration of measuring. device: the hardware
-    that measured it. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code:
+    that measured it. given: what the model receives for each image that it draws: "class", "caption", "image", or ""
+    for nothing. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code:
     the hash of the model's code.
     """
 
@@ -71,6 +72,7 @@ class Record:
     device: str = ""
     role: str = "model"
     family: str = ""
+    given: str = ""
     key: str = ""
     code: str = ""
     run: str = ""

@@ -151,10 +151,10 @@ def speed(value: float) -> Record:
 @pytest.mark.parametrize(
     ("fid", "rate", "start"),
     [
-        (3.0, 200.0, "The gain in speed does not count: quality fell (vae fid)."),
-        (1.0, 50.0, "The gain in quality does not count by itself: speed fell (vae images_per_second)."),
-        (3.0, 50.0, "B is worse: vae fid and vae images_per_second."),
-        (2.0, 200.0, "B is better, and nothing is detectably worse: vae images_per_second."),
+        (3.0, 200.0, "The gain in speed does not count: quality fell (vae (fid))."),
+        (1.0, 50.0, "The gain in quality does not count by itself: speed fell (vae (images_per_second))."),
+        (3.0, 50.0, "B is worse: vae (fid) and vae (images_per_second)."),
+        (2.0, 200.0, "B is better, and nothing is detectably worse: vae (images_per_second)."),
         (2.05, 100.0, "No difference is detected"),
         (2.0, 100.0, "A and B are the same"),
     ],
@@ -169,7 +169,7 @@ def test_the_command(results):
     shown = CliRunner().invoke(app, ["diff", a, b])
     assert shown.exit_code == 0
     verdict, *lines = shown.output.splitlines()
-    assert verdict == "B is worse: vae fid."
+    assert verdict == "B is worse: vae (fid)."
     assert [line.split() for line in lines][1:] == [["vae"], ["fid", "2", "3", "+0.5", "to", "+1.5", "worse"]]
     assert lines[0].split()[:3] == ["metric", "A", "B"]
     assert CliRunner().invoke(app, ["diff", a, b, "--gate"]).exit_code == 1
@@ -199,9 +199,10 @@ def test_the_page_of_a_comparison_has_the_verdict_and_both_grids(results, tmp_pa
     shown = CliRunner().invoke(app, ["diff", str(a), str(b), "--html", str(tmp_path / "page.html")])
     assert shown.exit_code == 0
     html = (tmp_path / "page.html").read_text()
-    assert "B is worse: vae fid." in html
-    assert html.count("data:image/png") == 2
+    assert "B is worse: vae (fid)." in html
+    assert html.count("data:image/png") == 2 * 2  # in the overview and in the model's section
     assert "&lt;b&gt;" in html
+    assert '<a href="#row-1">vae</a>' in html
     assert "http" not in html.replace("http-equiv", "")
 
 

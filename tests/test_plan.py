@@ -95,6 +95,11 @@ def test_ddim_draws_from_the_weights_of_ddpm():
     assert ddpm.samples_key != ddim.samples_key
 
 
+def test_a_row_states_what_its_class_is_given():
+    rows = suite(models=[{"name": name} for name in ("gan", "cgan", "latent_diffusion")], metrics=["fid"])
+    assert [cell.source.given for cell in make_plan(rows).cells[:4]] == ["", "class", "caption", ""]
+
+
 def test_scale_rows_stand_in_every_plan():
     cells = [c for c in make_plan(suite()).cells if not c.source.ranked]
     assert [c.label for c in cells] == ["held-out real", "memorised train", "blurred real", "uniform noise", "gaussian"]

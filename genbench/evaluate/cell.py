@@ -450,6 +450,6 @@ def _base(cell: Cell, planned: MetricPlan, status: str = OK, **more: Any) -> Rec
     more |= {"reason": public(more.get("reason", "")), "warnings": tuple(map(public, more.get("warnings", ())))}
     return Record(
         suite.name, suite.version, cell.id, cell.label, cell.data.name, cell.seed, planned.name, metric.version,
-        status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family, key=planned.key,
-        **{**origin, **more},
+        status=status, unit=metric.unit, better=metric.better, role=source.role, family=source.family,
+        given=source.given, key=planned.key, **{**origin, **more},
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +69,10 @@ class Entry:
         if self.busy:
             return f"timed on a busy machine ({self.busy}), so it is not ranked."
         if self.record.protocol.get("machine") and (self.lo is None or "95 %" not in self.interval):
-            return "measured once on the machine; such a cost is ranked only with a 95 % interval of repeats."
+            known = (
+                f"its interval is {_count_left_out(self.interval)}" if self.interval else "measured once on the machine"
+            )
+            return f"{known}; such a cost is ranked only with a 95 % interval of repeats."
         return ""
 
     @property
@@ -90,7 +94,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A model (or a scale row) on one dataset; entries by metric.
+    """A model (or a scale row) on one dataset; entries by metric. given: as in a record.
 
     made_with: by field of the protocol's branch `model` (MADE_WITH), each device and torch version that the row's
     weights, samples, features or likelihoods were made with, with the seeds that it holds for.
@@ -102,6 +106,7 @@ class Row:
     family: str
     seeds: tuple[int, ...]
     entries: dict[str, Entry]
+    given: str = ""
     made_with: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
@@ -165,6 +170,11 @@ class Board:
     def scale(self) -> tuple[Row, ...]:
         """The rows that show the range of each metric."""
         return tuple(r for r in self.rows if not r.is_model)
+
+
+def _count_left_out(interval: str) -> str:
+    """How an interval was computed, without the number of repeats, which differs between rows."""
+    return re.sub(r" of \d+ repeats", " of the repeats", interval)
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
@@ -251,7 +261,7 @@ def _row(records: list[Record]) -> Row:
     entries = {metric: over_seeds(group) for metric, group in by_metric.items()}
     family = next((r.family for r in records if r.family), "")
     made_with = {name: _made_with(records, name) for name in MADE_WITH}
-    return Row(first.model, first.dataset, first.role, family, seeds, entries, made_with)
+    return Row(first.model, first.dataset, first.role, family, seeds, entries, first.given, made_with)
 
 
 def _made_with(records: Sequence[Record], name: str) -> dict[str, tuple[int, ...]]:

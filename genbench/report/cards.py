@@ -11,7 +11,6 @@ from genbench.report.aggregate import Row
 from genbench.report.board_view import SCALE_LINES
 from genbench.report.claims import Verdict
 from genbench.report.curves import Panel
-from genbench.report.finding import given
 from genbench.report.metric_help import plain
 from genbench.report.pictures import WIDE, Tiles
 from genbench.report.training import TRAINING_TIME
@@ -19,9 +18,9 @@ from genbench.text import duration, printable
 
 MILLION = 1_000_000
 GIVEN = {
-    "the class": "the class of each image that it draws",
-    "a caption": "a caption of each image that it draws",
-    "an image": "an image to translate",
+    "class": "the class of each image that it draws",
+    "caption": "a caption of each image that it draws",
+    "image": "an image to translate",
 }
 ONE_WIDE, FEW_WIDE = 160, 96  # CSS pixels of a single image with its prompt, and of each of several
 LONGEST_PROMPT = 300  # characters
@@ -81,8 +80,8 @@ def card(
 def _facts(row: Row, panels: Sequence[Panel]) -> Iterator[tuple[str, str]]:
     if row.family not in ("", row.model):
         yield "Family", row.family
-    if row.is_model and given(row):
-        yield "Given", GIVEN[given(row)]
+    if row.given:
+        yield "Given", GIVEN.get(row.given, row.given)
     if caveat := row.model_fact("caveat"):
         yield "Caveat", str(caveat)
     yield from _costs(row)
@@ -120,8 +119,8 @@ def _number(row: Row, name: str) -> float | None:
 
 def legend(row: Row, rows: int, seed: int) -> str:
     """What a grid shows."""
-    kind = given(row)
-    if kind == "an image":
+    kind = row.given
+    if kind == "image":
         return "Rows in turn: input, output, and the output translated back."
     if kind:
         return f"One row for each class, in the order of the classes; seed {seed}."

@@ -12,9 +12,9 @@ from genbench.records import Record
 from genbench.text import cell_text
 
 SCORES = (
-    "suite", "suite_version", "dataset", "model", "role", "family", "seed", "metric", "metric_version", "status",
-    "value", "lo", "hi", "interval", "kind", "unit", "better", "reason", "busy", "n_fake", "n_real", "protocol_hash",
-    "device", "genbench", "revision", "time", "run",
+    "suite", "suite_version", "dataset", "model", "role", "family", "given", "seed", "metric", "metric_version",
+    "status", "value", "lo", "hi", "interval", "kind", "unit", "better", "reason", "busy", "n_fake", "n_real",
+    "protocol_hash", "device", "genbench", "revision", "time", "run",
 )  # fmt: skip
 WHOLE = ("suite_version", "seed", "metric_version", "n_fake", "n_real")
 NUMBERS = ("value", "lo", "hi")

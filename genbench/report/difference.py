@@ -14,7 +14,7 @@ nothing is compared, and the fields that differ are named.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -196,7 +196,7 @@ def _closes(d: Difference, allowed: Mapping[str, Tolerance]) -> bool:
 def sentence(compared: Sequence[Difference]) -> str:
     """The joint verdict: a gain in speed counts only where quality did not fall, and vice versa."""
     parts = {
-        (speed, verdict): [f"{d.model} {d.metric}" for d in compared if d.is_speed == speed and d.verdict == verdict]
+        (speed, verdict): _by_model(d for d in compared if d.is_speed == speed and d.verdict == verdict)
         for speed in (True, False)
         for verdict in (BETTER, WORSE)
     }
@@ -214,6 +214,14 @@ def sentence(compared: Sequence[Difference]) -> str:
     if all(d.verdict in (SAME, ABSENT) for d in compared):
         return "A and B are the same."
     return "No difference is detected; --all shows the smallest difference that would have been."
+
+
+def _by_model(compared: Iterable[Difference]) -> list[str]:
+    """Each model with its metrics in brackets."""
+    metrics: dict[str, list[str]] = {}
+    for d in compared:
+        metrics.setdefault(d.model, []).append(d.metric)
+    return [f"{model} ({', '.join(names)})" for model, names in metrics.items()]
 
 
 def as_plain(compared: Sequence[Difference]) -> list[dict[str, object]]:

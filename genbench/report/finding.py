@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genbench.records import metric_name
 from genbench.report.aggregate import Board, Column, Entry, Row
 from genbench.report.guard import listed
 from genbench.report.tables import name_of, signed, title, written
@@ -16,6 +15,7 @@ HELD_OUT = "held-out real"
 WORDS = {"lower": "lowest", "higher": "highest"}
 STRIP = ("recall", "bits_per_dim", "images_per_second", TRAINING_TIME)
 MOST_NAMES = 4
+GIVEN = {"class": "the class", "caption": "a caption", "image": "an image"}
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,8 @@ def ranked_rows(board: Board, column: Column) -> list[Row]:
 
 
 def given(row: Row) -> str:
-    """What the model is given for each image that it draws: "the class", "a caption", "an image", or "".
-
-    Known from the metrics that only such a model has.
-    """
-    has = {metric_name(metric) for metric, entry in row.entries.items() if entry.ok} if row.is_model else set()
-    if has & {"cycle_error", "fid_a_to_b", "paired_l1"}:
-        return "an image"
-    if has & {"prompt_agreement", "clip_score", "clip_agreement"}:
-        return "a caption"
-    return "the class" if "class_accuracy" in has else ""
+    """What the model is given for each image that it draws: "the class", "a caption", "an image", or ""."""
+    return GIVEN.get(row.given, row.given)
 
 
 def value_text(entry: Entry) -> str:
@@ -77,7 +69,7 @@ def _who(board: Board) -> str:
 
 
 def _alone(board: Board, row: Row) -> str:
-    first = next(c for c in board.columns if c.metric in row.entries and row.entries[c.metric].ok)
+    first = next(c for c in board.columns if _has(row, c))
     return f"{row.model} is the only model with values: {title(first)} {value_text(row.entries[first.metric])}."
 
 
@@ -134,15 +126,21 @@ def _seeds(board: Board) -> str:
 
 
 def champions(board: Board) -> list[Champion]:
-    """The model of each family with the best value, the best family first; [] where models are not ranked."""
-    column = board.main
+    """The model of each family with the best value, the best family first, or the only model; [] for unranked ones."""
+    column, rows = board.main, list(board.models)
+    if column is None and len(rows) == 1:
+        column = next((c for c in board.columns if _has(rows[0], c)), None)
     if column is None:
         return []
     shown = [column, *(c for c in board.columns if c.metric in STRIP and c is not column)]
     families: dict[str, list[Row]] = {}
-    for row in ranked_rows(board, column):
+    for row in ranked_rows(board, column) or rows:
         families.setdefault(row.family or "other", []).append(row)
     return [_champion(family, rows, column, shown) for family, rows in families.items()]
+
+
+def _has(row: Row, column: Column) -> bool:
+    return column.metric in row.entries and row.entries[column.metric].ok
 
 
 def _champion(family: str, rows: Sequence[Row], column: Column, shown: Sequence[Column]) -> Champion:

@@ -11,7 +11,7 @@ from typing import Any
 
 from genbench.errors import StoreError
 from genbench.files import read_json_object, refuse_unsafe
-from genbench.records import Record, read_records, row_slug, same_measurement
+from genbench.records import Record, read_records, row_slug, same_measurement, slug
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
 from genbench.report.training import Curves, read_curves, training_records
@@ -20,9 +20,13 @@ from genbench.suite.yaml_source import read_source
 
 @dataclass(frozen=True)
 class Folder:
-    """One result. renamed: by (label, dataset), the names of rows that another folder has too."""
+    """One result. name: different from those of the others on the page, and fit for a folder.
+
+    renamed: by (label, dataset), the names of rows that another folder has too.
+    """
 
     directory: Path
+    name: str
     records: tuple[Record, ...]
     renamed: Mapping[tuple[str, str], str]
 
@@ -85,10 +89,11 @@ class Folder:
 
     def label(self, shown: str, dataset: str) -> str | None:
         """The folder's own label of a row of the page; None where the row is not from here."""
-        return self._labels.get((shown, dataset))
+        return self.rows.get((shown, dataset))
 
     @cached_property
-    def _labels(self) -> dict[tuple[str, str], str]:
+    def rows(self) -> dict[tuple[str, str], str]:
+        """Its labels by the name of the row on the page and the dataset."""
         rows = dict.fromkeys((r.model, r.dataset) for r in self.records)
         return {(self.renamed.get((label, dataset), label), dataset): label for label, dataset in rows}
 
@@ -100,11 +105,12 @@ def read_folders(directories: Sequence[Path]) -> list[Folder]:
     no seed is in two of them with other values; otherwise each gets the name of its folder in brackets. Raises
     StoreError for a folder without records, with links, or with two runs of one cell.
     """
+    directories = list({d.resolve(): d for d in directories}.values())
     found = [(directory, _records(directory)) for directory in directories]
     clashing = _clashes([records for _, records in found])
     names = _names(directories)
     return [
-        Folder(directory, tuple(records), {key: f"{key[0]} ({name})" for key in clashing})
+        Folder(directory, name, tuple(records), {key: f"{key[0]} ({name})" for key in clashing})
         for (directory, records), name in zip(found, names, strict=True)
     ]
 
@@ -118,9 +124,13 @@ def _records(directory: Path) -> list[Record]:
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
-    """Each folder's own name, or its path where two have the same name."""
-    own = [d.resolve().name for d in directories]
-    return [name if own.count(name) == 1 else str(d) for name, d in zip(own, directories, strict=True)]
+    """Each folder's own name; where two have the same, with the names of as many folders above as make them differ."""
+    parts = [d.resolve().parts[1:] for d in directories]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = [slug("-".join(part[-depth:])) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name}-{number}" for number, name in enumerate(names)]
 
 
 def _clashes(results: Sequence[Sequence[Record]]) -> set[tuple[str, str]]:

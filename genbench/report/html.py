@@ -33,11 +33,19 @@ from genbench.report.plot import Plot, family_class, family_shape, quality_cost
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+SHORT_STRIP = 2  # families at most beside which there is room for the samples of the best model
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page(folders: Sequence[Folder], boards: Sequence[Board], csv: Path, inputs: str = "") -> str:
-    """The whole page as text. csv: the table that it offers. inputs: the hash of its inputs, which the page states."""
+def page(
+    folders: Sequence[Folder], boards: Sequence[Board], csv: Path, inputs: str = "",
+    shared: Sequence[tuple[str, str]] = (),
+) -> str:  # fmt: skip
+    """The whole page as text.
+
+    csv: the table that it offers. inputs: the hash of its inputs, which the page states. shared: properties of Open
+    Graph beside title and description.
+    """
     from markupsafe import Markup
 
     plain_css, plot_css, js = (template_text(name) for name in ("leaderboard.css", "plot.css", "leaderboard.js"))
@@ -49,9 +57,9 @@ def page(folders: Sequence[Folder], boards: Sequence[Board], csv: Path, inputs: 
         css=css, js=Markup(js), css_hash=_source_hash(css), js_hash=_source_hash(js), suite=suite, versions=versions,
         boards=views, failures=len({(r.dataset, r.cell) for r in records if r.status == FAILED}),
         abstract=" ".join(view["finding"] for view in views), facts=list(_facts(folders, records)),
-        environments=[(f.directory.resolve().name, list(_flat(f.environment))) for f in folders if f.environment],
-        suites=[(f.directory.resolve().name, f.suite_text) for f in folders if f.suite_text],
-        bibtex=bibtex(suite, versions, boards, records), inputs=inputs, csv=_data_uri(csv, "text/csv"),
+        environments=[(f.name, list(_flat(f.environment))) for f in folders if f.environment],
+        suites=[(f.name, f.suite_text) for f in folders if f.suite_text],
+        bibtex=bibtex(suite, versions, boards, records), inputs=inputs, shared=shared, csv=_data_uri(csv, "text/csv"),
     )  # fmt: skip
 
 
@@ -109,7 +117,9 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
     judged = verdicts(board, all_claims(folders))
     groups = [(column, group) for group, members in grouped(board.columns).items() for column in members]
     thumbnails = {name: grid.thumbnail() for name, grid in tiles["samples"].items()}
-    found = champions(board)
+    found, plot = champions(board), quality_cost(board, held_out_row(board))
+    cards = _cards(board, folders, homes, tiles, judged, number)
+    shown = [item for item in cards if item.role == "model" and item.picture]
     return {
         "number": number,
         "dataset": board.dataset,
@@ -118,7 +128,8 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
         "champions": [(c, thumbnails.get(c.row.model, ""), anchor("model", number, c.row.model)) for c in found],
         "strip": strip_heads(found),
         "effort": effort(board, folders),
-        "plot": quality_cost(board, held_out_row(board)),
+        "lead": shown[0] if shown and (plot is None or len(found) <= SHORT_STRIP) else None,
+        "plot": plot,
         "family_class": family_class,
         "shape": family_shape,
         "links": {row.model: anchor("model", number, row.model) for row in board.models},
@@ -127,7 +138,7 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
         "shapes": SHAPES,
         "failed": _failed(board),
         "help": [metric_help(board, column, number, group) for column, group in groups],
-        "cards": _cards(board, folders, homes, tiles, judged, number),
+        "cards": cards,
         "claims": [(verdict, anchor("model", number, verdict.claim.model)) for verdict in judged],
         "claim_cells": tables.claim_cells,
         "claim_class": claim_class,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +18,7 @@ from genbench.errors import StoreError
 from genbench.report.grids import GREY, PROMPTS
 
 PNG = "image/png"
+Name = TypeVar("Name")  # of a row
 THUMBNAILS = 4
 BUDGET = 4_000_000  # bytes of all grids of a page together, as base64
 WIDE = 380  # CSS pixels that a grid is enlarged to, by a whole factor
@@ -133,13 +135,13 @@ def sample_grids(directory: Path, kind: str = "samples") -> dict[str, tuple[int,
     return grids
 
 
-def fitted(tiles: Mapping[str, Tiles], budget: int = BUDGET) -> dict[str, str]:
+def fitted(tiles: Mapping[Name, Tiles], budget: int = BUDGET) -> dict[Name, str]:
     """The pictures of the grids; with fewer rows where all of them together would not fit into the budget."""
     rows = fitting_rows(tiles, budget)
     return {name: grid.picture(rows[name]) for name, grid in tiles.items()}
 
 
-def fitting_rows(tiles: Mapping[str, Tiles], budget: int = BUDGET) -> dict[str, int]:
+def fitting_rows(tiles: Mapping[Name, Tiles], budget: int = BUDGET) -> dict[Name, int]:
     """How many rows of each grid are shown."""
     expected = sum(len(grid.picture(1)) * len(grid.images) for grid in tiles.values())
     share = min(1.0, budget / expected) if expected else 1.0

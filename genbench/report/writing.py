@@ -17,21 +17,24 @@ from genbench.report.latex import latex
 from genbench.report.markdown import markdown
 from genbench.report.parts import check_columns
 from genbench.report.plot import quality_cost
+from genbench.report.sharing import open_graph
 
 
 def write_report(
-    target: Path, folders: Sequence[Folder], boards: Sequence[Board], inputs: str, columns: Sequence[str] = ()
-) -> list[Path]:
+    target: Path, folders: Sequence[Folder], boards: Sequence[Board], inputs: str, columns: Sequence[str] = (),
+    url: str = "",
+) -> list[Path]:  # fmt: skip
     """Writes tables, plots and the page into `target`; returns the files, the page first.
 
-    inputs: the hash that the page states. columns: the metrics of the Markdown and LaTeX tables, by default all.
+    inputs: the hash that the page states. columns: the metrics of the Markdown and LaTeX tables, by default all. url:
+    where `target` will be on the web, "" where that is not known.
     """
     check_columns(boards, columns)
     target.mkdir(parents=True, exist_ok=True)
     data = write_frame(target, "leaderboard", flat(boards))
     data += write_frame(target, "scores", scores(r for folder in folders for r in folder.measured))
     texts = {
-        "leaderboard.html": page(folders, boards, data[0], inputs),
+        "leaderboard.html": page(folders, boards, data[0], inputs, open_graph(url, target, folders, boards)),
         "leaderboard.md": markdown(boards, all_claims(folders), columns),
         "leaderboard.tex": latex(boards, columns),
         **_plots(boards, folders),

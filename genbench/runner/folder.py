@@ -26,6 +26,7 @@ from genbench.files import read_json_object, refuse_unsafe, remove_partials, who
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
 from genbench.records import FAILED, Record, read_records, record_line, row_slug, write_records
+from genbench.report.combined import is_combined
 from genbench.report.grids import rows_by_class, rows_by_text, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
@@ -42,6 +43,8 @@ class ResultFolder:
         """Raises GenbenchError for the folder of another suite or limit, StoreError for records that are damaged."""
         self.directory, self.plan, self.store = make_folder(directory), plan, store
         refuse_unsafe(self.directory, "figures", "curves")
+        if is_combined(self.directory):
+            raise GenbenchError(f"{self.directory}: holds several results combined; choose another --out")
         remove_partials(self.directory, "figures", "curves")
         self.earlier = self._read()
         self._lines: dict[Key, str] = {}

@@ -131,12 +131,14 @@ class Source(ABC):
     """Where the images of one row come from.
 
     label: the row's name. ranked: whether it takes part in ranks; scale rows do not. family: of the model, "" for none.
-    code: hash of the model's code, "" for none. weights_key: key of the weights, "" for none.
+    given: what it receives for each image: "class", "caption", "image", or "" for nothing. code: hash of the model's
+    code, "" for none. weights_key: key of the weights, "" for none.
     """
 
     label: str
     family: str
     ranked = True
+    given = ""
     code = ""
 
     @property

@@ -34,6 +34,11 @@ class Files(Source):
     family = ""
 
     @property
+    def given(self) -> str:  # type: ignore[override]
+        """The class, where it is known for each image."""
+        return "class" if self.wishes else ""
+
+    @property
     def capabilities(self) -> Capabilities:
         """No abilities: there is no network."""
         return Capabilities(self.label, (), NO_NETWORK, self.no_classes, self.no_texts)

@@ -41,6 +41,7 @@ from genbench.store import Kind
 from genbench.train.loop import numeric_settings
 
 SHOWN, ROW = 30, 10  # images of a translator's picture, and how many in a row
+GIVEN = {"Translates": "image", "TextConditional": "caption", "ClassConditional": "class"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class NetworkSource(Source):
         """A source of this kind for a class."""
         names, translates = contract.abilities(kind), issubclass(kind, Translates)
         return cls(label, network, kind.family, kind.__name__, sampler, names, translates, **more)
+
+    @property
+    def given(self) -> str:  # type: ignore[override]
+        """What the class declares."""
+        return next((text for ability, text in GIVEN.items() if ability in self.abilities), "")
 
     @property
     def code(self) -> str:  # type: ignore[override]

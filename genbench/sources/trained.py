@@ -95,11 +95,12 @@ class Fit:
     ) -> tuple[Model, Fitted]:
         model = self.network.build(plan, self.seed).to(device)
         assert isinstance(model, Model)
-        batches = self._batches(data.load(plan.entry, plan.folder), device)
+        batches = self.batches(data.load(plan.entry, plan.folder), device)
         options = FitOptions(self.images, self.seed, self.precision, self.compile)
         return model, fit(model, batches, self.recipe, options, scratch, report, group)
 
-    def _batches(self, dataset: data.Dataset, device: str) -> Batches:
+    def batches(self, dataset: data.Dataset, device: str) -> Batches:
+        """The train split as its training reads it."""
         train, source = dataset.train, dataset.source
         other = None if source is None else source.train.pixels
         levels, flip = dataset.spec.levels, self.recipe.flip

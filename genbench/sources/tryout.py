@@ -52,29 +52,34 @@ def try_out(model: Draws, plan: DataPlan, batch: int, precision: str = "fp32", *
         if isinstance(model, Model):
             _try_training(model, images.batch(min(batch, MOST)))
         model.eval()
-        with _for_a_moment(model):
+        with for_a_moment(model):
             draw_block(model, 0, 0, DRAWN, precision, images.condition(model))
         for name, log_prob in _likelihoods(model) if likelihoods else ():
-            with suppress(Undefined), pinned_globals(), torch.no_grad(), _for_a_moment(model):
+            with suppress(Undefined), pinned_globals(), torch.no_grad(), for_a_moment(model):
                 values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
                 returned.log_probs(model, values, DRAWN, f"{name}()")
 
 
 @contextmanager
-def _for_a_moment(model: Draws) -> Iterator[None]:
-    """Ends what is inside at the first call of a submodule that comes SECONDS later."""
-    end = time.perf_counter() + SECONDS
+def for_a_moment(
+    model: Draws, seconds: float = SECONDS, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[list[bool]]:
+    """Ends what is inside at the first call of a submodule that comes `seconds` of the clock later.
+
+    Yields a list that holds True afterwards where it was ended.
+    """
+    end, ended = clock() + seconds, list[bool]()
 
     def stop(*_: Any) -> None:
-        if time.perf_counter() > end:
+        if clock() > end:
             raise _Enough
 
     parts = [part for part in model.modules() if part is not model and not isinstance(part, torch.jit.ScriptModule)]
     hooks = [part.register_forward_pre_hook(stop) for part in parts]
     try:
-        yield
+        yield ended
     except _Enough:
-        pass
+        ended.append(True)
     finally:
         for hook in hooks:
             hook.remove()
@@ -85,10 +90,10 @@ def _try_training(model: Model, batch: Batch) -> None:
     gen = seeded(0, model.device)
     returned.players(model)
     model.train()
-    with _for_a_moment(model):
+    with for_a_moment(model):
         model.prepare(batch, gen)
     for player in dict.fromkeys((stage.name, player) for stage in model.stages for player in stage.turns):
-        with _for_a_moment(model):
+        with for_a_moment(model):
             loss = returned.loss(model, model.loss(batch, player[1], 0, gen), player[1])
             if not loss.total.requires_grad:
                 raise CellFailure(f"the loss of player '{player[1]}' depends on no parameter, required: on its own")

@@ -162,6 +162,13 @@ def test_sorting_columns_and_filter_are_kept_in_the_address(browser, digits_page
     assert browser.run("document.querySelector('th[data-metric=density]').hidden") is True
 
 
+def test_a_link_to_a_model_or_metric_scrolls_to_it_and_stays_in_the_address(browser, digits_page):
+    for part in ("model-1-glow", "metric-1-recall"):
+        browser.open(f"{digits_page}#{part}")
+        assert browser.run("location.hash") == f"#{part}"
+        assert abs(browser.run(f"document.getElementById('{part}').getBoundingClientRect().top")) < 100
+
+
 def test_eight_columns_and_the_whole_first_screen_are_shown_first(browser, digits_page):
     browser.open(digits_page)
     heads = "Array.from(document.querySelectorAll('table.board[data-first] thead th')).filter((h) => !h.hidden).length"

@@ -1,14 +1,19 @@
 """Several results on one page: which rows are one model, which are two, and where their pictures are from."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, StoreError
 from genbench.records import slug, write_records
 from genbench.report import render
 from genbench.report.aggregate import boards
+from genbench.report.combined import results_in
+from genbench.report.difference import metric_differences
 from genbench.report.folders import read_folders
 from genbench.report.grids import save_grid
+from genbench.report.result import read_result
 
 
 def folder(path, records):
@@ -57,7 +62,62 @@ def test_the_page_has_a_tab_for_each_dataset_and_the_pictures_of_each_folder(rec
     assert 'id="model-2-gan"' in html
     pictures = [part.partition('"')[0] for part in html.split('<figure class="grid"><img src="')[1:]]
     assert len(set(pictures)) == 2
-    assert not (tmp_path / "both" / "records.jsonl").exists()
+
+
+def test_several_results_become_one_that_is_read_and_rendered_like_any_other(record, tmp_path):
+    a = folder(tmp_path / "a", [record("gan", "fid", 1.0, half=0.1, protocol=config(width=8))])
+    b = folder(
+        tmp_path / "b", [record("gan", "fid", 3.0, half=0.1, protocol=config(width=9)), record("vae", "fid", 5.0)]
+    )
+    both = tmp_path / "both"
+    written, found = render([b, a], both)
+    page = written[0].read_text()
+    assert sorted(read_result(both).leaderboard.model) == ["gan (a)", "gan (b)", "vae"]
+    assert {r.cell for r in read_result(both).records} >= {"gan (a)/digits/s0", "gan (b)/digits/s0"}
+    assert render(both) == (written[:-2], found)
+    assert written[0].read_text() == page
+    assert metric_differences(both, both)[0].verdict == "same"
+    shutil.rmtree(a)
+    c = folder(tmp_path / "c", [record("flow", "fid", 2.0)])
+    assert [f.name for f in read_folders(results_in(both))] == ["b", "a"]
+    render([both, c], both)
+    assert [f.name for f in read_folders(results_in(both))] == ["b", "a", "c"]
+    assert "flow" in read_result(both).leaderboard.model.tolist()
+
+
+def test_results_with_one_name_are_told_apart_by_the_folders_above(record, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        folder(tmp_path / name / "digits", [record("gan", "fid", 1.0 + ord(name))])
+    folders = read_folders([tmp_path / "a" / "digits", tmp_path / "b" / "digits"])
+    assert [f.name for f in folders] == ["a-digits", "b-digits"]
+
+
+def test_a_folder_with_one_result_is_not_overwritten_by_several(record, tmp_path):
+    a, b = (folder(tmp_path / name, [record("gan", "fid", 1.0)]) for name in "ab")
+    with pytest.raises(StoreError, match="a: holds one result, allowed: a new folder"):
+        render([a, b], a)
+
+
+@pytest.mark.parametrize("text", ["[]", '["../a"]', '["b"]', "{}", "["])
+def test_a_list_of_parts_from_elsewhere_is_not_trusted(record, tmp_path, text):
+    a, b = (folder(tmp_path / name, [record("gan", "fid", 1.0)]) for name in "ac")
+    render([a, b], tmp_path / "both")
+    (tmp_path / "both" / "parts.json").write_text(text)
+    with pytest.raises(StoreError, match=r"parts\.json"):
+        render(tmp_path / "both")
+
+
+def test_a_page_whose_address_is_known_has_a_picture_for_previews(record, tmp_path):
+    a = folder(tmp_path / "a", [record("g n", "fid", 1.0), record("gan", "fid", 9.0)])
+    render(a)
+    assert "og:url" not in (a / "leaderboard.html").read_text()
+    render(a, url="https://example.org/results")
+    html = (a / "leaderboard.html").read_text()
+    assert '<meta property="og:url" content="https://example.org/results/leaderboard.html">' in html
+    assert '<meta property="og:image" content="https://example.org/results/figures/samples-g-n-s0.png">' in html
+    with pytest.raises(GenbenchError, match="--url: found 'x', allowed: the address of the folder"):
+        render(a, url="x")
 
 
 def test_other_protocols_are_shown_and_not_ranked(record, tmp_path):

@@ -121,11 +121,14 @@ def test_the_table_is_sorted_by_fid_with_best_marked_and_scale_rows_apart(html):
 def test_held_out_images_are_pinned_and_conditional_models_marked(digits, record, tmp_path):
     more = [
         record("held-out real", "fid", 0.5, half=0.1, role="scale"),
-        record("gan", "class_accuracy", 0.9, half=0.05),
+        record("gan", "recall", 0.9, half=0.05, given="class"),
+        record("vae", "class_accuracy", 0.9, half=0.05),
     ]
-    write_records(tmp_path / "records.jsonl", [*digits, *more])
+    rest = [replace(r, given="class") if r.model == "gan" else r for r in digits]
+    write_records(tmp_path / "records.jsonl", [*rest, *more])
     render(tmp_path)
     html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert not re.search(r'data-order="vae"(?:(?!</th>).)*given', html), "a metric does not tell what it is given"
     assert html.index('<tbody class="pinned">') < html.index('data-order="held-out real"') < html.index('"models"')
     assert re.search(r'data-order="gan".*?<small>given the class</small>', html)
 

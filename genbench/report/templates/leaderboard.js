@@ -9,6 +9,7 @@ function keep(name, value, standard) {
   if (value === standard) state.delete(name);
   else state.set(name, value);
   const text = state.toString();
+  if (!text && !location.hash.includes("=")) return; // a link to a part of the page stays
   history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
 }
 
@@ -374,5 +375,5 @@ all(".dataset").forEach((dataset, place) => {
 });
 all(".tabs").forEach(tabsOf);
 
-// Paper has no closed parts.
-addEventListener("beforeprint", () => all("details").forEach((part) => { part.open = true; }));
+// On paper the notes under the table are open; protocols are left out there.
+addEventListener("beforeprint", () => all("details.notes").forEach((part) => { part.open = true; }));

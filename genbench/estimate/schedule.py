@@ -1,0 +1,33 @@
+"""When a run would end: its tasks with their durations, in workers side by side, as genbench.runner.pool runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task. needs: names of jobs that end before it starts. alone: nothing else runs then. first: its priority."""
+
+    name: str
+    seconds: float
+    needs: frozenset[str] = frozenset()
+    alone: bool = False
+    first: int = 0
+
+
+def side_by_side(jobs: Sequence[Job], workers: int) -> tuple[float, float]:
+    """Seconds until the jobs that do not run alone have ended, and seconds of the others, which come after them."""
+    waiting = sorted((job for job in jobs if not job.alone), key=lambda job: -job.first)
+    ends: dict[str, float] = {}
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while waiting or running:
+        ready = [job for job in waiting if job.needs <= ends.keys()][: workers - len(running)]
+        running += [(now + job.seconds, job.name) for job in ready]
+        waiting = [job for job in waiting if job not in ready]
+        now, name = min(running)
+        running.remove((now, name))
+        ends[name] = now
+    return now, sum(job.seconds for job in jobs if job.alone)
