@@ -13,7 +13,8 @@ from genbench.estimate import RowCost, SuiteCost, estimate
 from genbench.estimate.span import TimeRange, total
 from genbench.machine import cores_available, device_name, timing_machine
 from genbench.plan.planner import make_plan
-from genbench.runner.executors import LaunchRequest, choose_execution, make_launcher
+from genbench.runner.execution import LaunchRequest
+from genbench.runner.executors import choose_execution, make_launcher
 from genbench.runner.pool import worker_count
 from genbench.store import Store
 from genbench.suite.schema import read_suite
