@@ -14,7 +14,7 @@ from genbench.contract import DataSpec
 from genbench.estimate import RowCost, SuiteCost
 from genbench.estimate.measuring import grown
 from genbench.estimate.moments import seconds_of_call
-from genbench.estimate.schedule import Job, side_by_side
+from genbench.estimate.schedule import WorkItem, side_by_side
 from genbench.estimate.span import TimeRange, exactly, of_repeats
 from genbench.estimate.suite import estimate
 from genbench.estimate.training import training_seconds
@@ -39,13 +39,13 @@ def busy(seconds: float) -> None:
 
 def test_jobs_side_by_side_wait_for_what_they_need():
     jobs = [
-        Job("train a", 10, first=10),
-        Job("train b", 4, first=10),
-        Job("a", 2, frozenset({"train a"}), first=5),
-        Job("b", 2, frozenset({"train b"}), first=5),
-        Job("real", 3),
-        Job("a speed", 1, alone=True),
-        Job("b speed", 1, alone=True),
+        WorkItem("train a", 10, first=10),
+        WorkItem("train b", 4, first=10),
+        WorkItem("a", 2, frozenset({"train a"}), first=5),
+        WorkItem("b", 2, frozenset({"train b"}), first=5),
+        WorkItem("real", 3),
+        WorkItem("a speed", 1, alone=True),
+        WorkItem("b speed", 1, alone=True),
     ]
     assert side_by_side(jobs, 2) == (12, 2)  # a worker: train a, a; the other: train b, b, real
     assert side_by_side(jobs, 1) == (21, 2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkItem:
     """One task. needs: names of jobs that end before it starts. alone: nothing else runs then. first: its priority."""
 
     name: str
@@ -17,7 +17,7 @@ class Job:
     first: int = 0
 
 
-def side_by_side(jobs: Sequence[Job], workers: int) -> tuple[float, float]:
+def side_by_side(jobs: Sequence[WorkItem], workers: int) -> tuple[float, float]:
     """Seconds until the jobs that do not run alone have ended, and seconds of the others, which come after them."""
     waiting = sorted((job for job in jobs if not job.alone), key=lambda job: -job.first)
     ends: dict[str, float] = {}

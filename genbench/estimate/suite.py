@@ -12,7 +12,7 @@ import torch
 from genbench.draw.repeats import meter_for
 from genbench.estimate.cost import RowCost, SuiteCost
 from genbench.estimate.measuring import MeasuringTrial, measuring_task
-from genbench.estimate.schedule import Job, side_by_side
+from genbench.estimate.schedule import WorkItem, side_by_side
 from genbench.estimate.span import ZERO, TimeRange, total
 from genbench.estimate.trials import DrawingTrial, TrainingTrial, drawing_task, other_task, training_task
 from genbench.keys import features_key, split_key
@@ -221,15 +221,15 @@ class _Sum:
             next((c.failure for c in costs if c.failure), ""),
         )  # fmt: skip
 
-    def _jobs(self, end: str) -> list[Job]:
+    def _jobs(self, end: str) -> list[WorkItem]:
         """The tasks of the run, each with one end of its range."""
-        jobs = [Job(key, getattr(t.setup + t.steps, end), first=10) for key, (f, c) in self.missing.fits.items()
+        jobs = [WorkItem(key, getattr(t.setup + t.steps, end), first=10) for key, (f, c) in self.missing.fits.items()
                 if (t := self._trained(f, c)) is not None]  # fmt: skip
         trained = {job.name for job in jobs}
         for cell in self.missing.cells:
             cost, needs = self.costs[id(cell)], frozenset({cell.source.weights_key} & trained)
             first = 5 if cell.source.weights_key else 1
             name = f"{cell.id} {cell.extractor}"
-            jobs.append(Job(name, getattr(cost.setup + cost.draw + cost.measure, end), needs, first=first))
-            jobs.append(Job(f"{name} speed", getattr(cost.timings, end), alone=True))
+            jobs.append(WorkItem(name, getattr(cost.setup + cost.draw + cost.measure, end), needs, first=first))
+            jobs.append(WorkItem(f"{name} speed", getattr(cost.timings, end), alone=True))
         return jobs
