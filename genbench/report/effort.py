@@ -7,9 +7,9 @@ the number of steps. The costs are evaluations of the network and seconds of an 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from genbench.report.aggregate import Board, Entry, Row
 from genbench.report.axes import Axis, Span, scale, span
@@ -78,33 +78,37 @@ class Effort:
 
 def effort(board: Board, folders: Sequence[Folder]) -> Effort:
     """The curves of one dataset's trainings."""
-    groups = _groups(board, folders)
-    names = _names(groups)
+    trainings = _trainings(board, folders)
     panels = [
-        _panel(groups, names, metric, cost, board)
-        for metric in _qualities(board, groups)
+        _panel(trainings, metric, cost, board)
+        for metric in _qualities(board, trainings)
         for cost in (EVALUATIONS, SECONDS)
     ]
     drawn = tuple(panel for panel in panels if panel is not None)
-    return Effort(drawn, tuple(names)) if drawn else Effort()
+    return Effort(drawn, tuple(trainings)) if drawn else Effort()
 
 
-def _groups(board: Board, folders: Sequence[Folder]) -> list[tuple[Row, ...]]:
-    """The rows of each training: of one folder, with weights of the same row."""
-    by_training: dict[tuple[Path, str], list[Row]] = {}
+Trainings = Mapping[str, Sequence[Row]]  # the rows of each by its name
+
+
+def _trainings(board: Board, folders: Sequence[Folder]) -> Trainings:
+    """The rows of one folder with weights of the same row, where there are enough."""
+    rows: dict[tuple[int, str], list[Row]] = {}
     for row in board.models:
         home = home_of(folders, row.model, row.dataset)
         if home is not None:
-            by_training.setdefault((home[0].directory, home[0].trained_as(home[1])), []).append(row)
-    return [tuple(rows) for rows in by_training.values() if len(rows) >= LEAST_ROWS][:MOST_CURVES]
+            rows.setdefault((folders.index(home[0]), home[0].trained_as(home[1])), []).append(row)
+    sweeps = [(key, group) for key, group in rows.items() if len(group) >= LEAST_ROWS][:MOST_CURVES]
+    names = [_name(folders[number].entries.get(owner, {}), group) for (number, owner), group in sweeps]
+    unique = [n if n and names.count(n) == 1 else group[0].model for n, (_, group) in zip(names, sweeps, strict=True)]
+    return {name: group for name, (_, group) in zip(unique, sweeps, strict=True)}
 
 
-def _names(groups: Sequence[tuple[Row, ...]]) -> list[str]:
-    """What the labels of a training's rows begin with, without a last number and what separates it; unique."""
-    names = [re.sub(r"[\W_]+\d*$", "", _beginning([row.model for row in rows])) for rows in groups]
-    return [
-        name if name and names.count(name) == 1 else rows[0].model for name, rows in zip(names, groups, strict=True)
-    ]
+def _name(entry: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The label of a grid, or what the labels begin with, without a last number and what separates it."""
+    if entry.get("grid"):
+        return str(entry.get("label") or entry.get("name", ""))
+    return re.sub(r"[\W_]+\d*$", "", _beginning([row.model for row in rows]))
 
 
 def _beginning(labels: Sequence[str]) -> str:
@@ -113,9 +117,9 @@ def _beginning(labels: Sequence[str]) -> str:
     return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
 
 
-def _qualities(board: Board, groups: Sequence[tuple[Row, ...]]) -> list[str]:
-    """The first metric that is no cost and the preferred one, of those that the curves have."""
-    rows = [row for group in groups for row in group]
+def _qualities(board: Board, trainings: Trainings) -> list[str]:
+    """The first metric that is no cost and the preferred one, of those that all rows have."""
+    rows = [row for group in trainings.values() for row in group]
     having = [c.metric for c in board.columns if c.metric not in COSTS and all(_ok(r, c.metric) for r in rows)]
     ordered = having[:1] + [m for m in having[1:] if m == PREFERRED] + [m for m in having[1:] if m != PREFERRED]
     return ordered[:MOST_METRICS]
@@ -142,18 +146,16 @@ EVALUATIONS = DrawingCost("evaluations", "evaluations of the network", span)
 SECONDS = DrawingCost("images_per_second", "seconds per image", _seconds)
 
 
-def _panel(
-    groups: Sequence[tuple[Row, ...]], names: Sequence[str], metric: str, cost: DrawingCost, board: Board
-) -> EffortPanel | None:
-    rows = [[row for row in group if _ok(row, cost.metric)] for group in groups]
-    if not any(len(group) >= LEAST_ROWS for group in rows):
+def _panel(trainings: Trainings, metric: str, cost: DrawingCost, board: Board) -> EffortPanel | None:
+    timed = {name: [row for row in group if _ok(row, cost.metric)] for name, group in trainings.items()}
+    if not any(len(group) >= LEAST_ROWS for group in timed.values()):
         return None
-    whole = [row for group in rows for row in group]
+    whole = [row for group in timed.values() for row in group]
     x = scale(cost.metric, [cost.read(row.entries[cost.metric]) for row in whole])
     y = scale(metric, [span(row.entries[metric]) for row in whole])
     curves = tuple(
         EffortCurve(name, number, _spots(group, cost, x, y))
-        for number, (name, group) in enumerate(zip(names, rows, strict=True))
+        for number, (name, group) in enumerate(timed.items())
         if group
     )
     column = next(c for c in board.columns if c.metric == metric)

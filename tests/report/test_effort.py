@@ -39,7 +39,7 @@ def drawn(folders):
 
 def test_rows_of_one_training_are_one_curve_and_others_are_none(folders):
     found = drawn(folders)
-    assert found.names == ("eps", "flow-steps")
+    assert found.names == ("eps", "flow")
     assert [(p.y_title, p.x_title) for p in found.panels] == [
         ("FID (digits-classifier)", "evaluations of the network"), ("FID (digits-classifier)", "seconds per image"),
         ("Recall", "evaluations of the network"), ("Recall", "seconds per image"),
