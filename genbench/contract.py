@@ -248,8 +248,8 @@ class Draws(nn.Module, ABC):
         return ""
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations of one image when sampling (NFE).
+    def evaluations(self) -> int | None:
+        """Network evaluations of one image when sampling (NFE); None where they depend on the image (only for Steps).
 
         Counted as rows: classifier-free guidance is two evaluations a step, whether it calls the network twice or once
         with a doubled batch.
@@ -517,7 +517,7 @@ class Steps(ABC):
         """The network, the same module at each access.
 
         The harness sums the batch size of its first tensor argument over its calls; divided by the number of images
-        drawn, that must be `evaluations`.
+        drawn, that must be `evaluations`, and is reported where these are None.
         """
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench.contract import Draws, Loss, Model
+from genbench.contract import Draws, Loss, Model, Steps
 from genbench.errors import CellFailure
 
 MOST_NON_FINITE = 0.5  # share of drawn images that may hold a number that is not finite; they are counted and shown
@@ -53,12 +53,14 @@ def check_non_finite(model: Draws, bad: int, n: int) -> None:
         )
 
 
-def evaluations(model: Draws) -> int:
-    """The declared network evaluations per image, if they are a positive whole number."""
+def evaluations(model: Draws) -> int | None:
+    """The declared network evaluations per image, if they are a positive whole number; None for Steps that count."""
     value: Any = model.evaluations
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    raise _violation(model, "evaluations", value, "a whole number, at least 1")
+    if value is None and isinstance(model, Steps):
+        return None
+    raise _violation(model, "evaluations", value, "a whole number, at least 1, or for a model with Steps None")
 
 
 def loss(model: Draws, value: Any, player: str) -> Loss:

@@ -7,17 +7,18 @@ and t (eq. 23):
     E |v_t(psi_t(x_0)) - (x_1 - (1 - sigma_min) x_0)|^2,   t ~ U[0, 1],  x_0 ~ N(0, I)
 
 The best prediction is the velocity of a flow that turns N(0, I) into the images (theorem 2); samples are its solutions
-from t = 0 to t = 1, by Euler's, the midpoint or Heun's method. The log density follows from the same equation (appendix
-C). Option: within a batch, noise and images are paired so that the sum of their squared distances is smallest (Tong et
-al., TMLR 2024, arXiv:2302.00482, OT-CFM; Pooladian et al. 2023, arXiv:2304.14772), which straightens the
-flow.
+from t = 0 to t = 1, by Euler's, the midpoint, Heun's or an adaptive Runge-Kutta method. The log density follows from
+the same equation (appendix C). Option: within a batch, noise and images are paired so that the sum of their squared
+distances is smallest (Tong et al., TMLR 2024, arXiv:2302.00482, OT-CFM; Pooladian et al. 2023, arXiv:2304.14772), which
+straightens the flow.
 
 Deviations
 - sigma_min is 0, as in OT-CFM's image experiments; the paper says "sufficiently small".
 - The U-Net and the recipe from 32x32 are OT-CFM's for CIFAR-10: Ho et al.'s (zoo.ddpm) with 400,000 steps, and here
   with one attention head. The paper's network has 256 channels and trains 391,000 steps of 256 images.
-- The paper samples with an adaptive solver, here the number of evaluations is fixed. Optimal pairing uses the exact
-  assignment of a batch, computed on the CPU (a GPU waits for it).
+- The paper samples with an adaptive solver, here it is an option; each image has its own steps, where common libraries
+  choose them for a whole batch. Optimal pairing uses the exact assignment of a batch, computed on the CPU (a GPU waits
+  for it).
 - The estimated likelihood is integrated by a Runge-Kutta method with a fixed number of steps from t = 0.99, an image
   with a little noise (zoo.probability_flow); the paper's uses an adaptive method from t = 1.
 - Samples are clamped to [-1, 1] at the end. Below 32x32 the network and recipe are DDPM's small ones.
@@ -37,7 +38,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor, nn
 
@@ -58,7 +59,7 @@ from genbench.space import seeded, to_device
 from zoo.denoising import Denoiser, Line, gaussian_noise, q_sample, run
 from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
 from zoo.probability_flow import flow_estimate, line_nodes
-from zoo.solvers import SOLVERS
+from zoo.solvers import SOLVERS, adaptive
 
 EMBEDDED_STEPS = 1000  # factor on t, for which the sinusoids of the time embedding were designed
 
@@ -79,11 +80,13 @@ class FlowMatchingConfig(UNetSizes):
 class FlowSampler:
     """Options of sampling.
 
-    steps: of equal length. solver: "euler" (one evaluation a step), "midpoint" or "heun" (two).
+    steps: of equal length. solver: "euler" (one evaluation a step), "midpoint" or "heun" (two), or "adaptive", which
+    chooses the steps of each image for an error of `tolerance` (zoo.solvers.adaptive) and ignores `steps`.
     """
 
     steps: Count = 50
-    solver: Literal["euler", "midpoint", "heun"] = "euler"
+    solver: Literal["euler", "midpoint", "heun", "adaptive"] = "euler"
+    tolerance: Annotated[float, Gt(0)] = 1e-3
 
 
 def closest_noise(x: Tensor, noise: Tensor) -> Tensor:
@@ -149,14 +152,18 @@ class FlowMatching(Model, Steps, LikelihoodEstimate):
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""
+        x = gaussian_noise((n, *self.data.shape), gen)
+        if self.sampler.solver == "adaptive":
+            return adaptive(self.network, x, 0.0, 1.0, self.sampler.tolerance).clamp(-1, 1)
         denoising, solver = self.denoising, SOLVERS[self.sampler.solver][0]
         times = [i / self.sampler.steps for i in range(self.sampler.steps + 1)]
-        x = gaussian_noise((n, *self.data.shape), gen)
         return run(lambda x, place: solver(denoising.at, x, *place), x, pairwise(times)).clamp(-1, 1)
 
     @property
-    def evaluations(self) -> int:
-        """One or two per step."""
+    def evaluations(self) -> int | None:
+        """One or two per step; those of the adaptive solver depend on the image."""
+        if self.sampler.solver == "adaptive":
+            return None
         return self.sampler.steps * SOLVERS[self.sampler.solver][1]
 
     def log_prob_estimate(self, pixels: Tensor, gen: Generator | None = None, steps: int = 16) -> Tensor:

@@ -160,7 +160,7 @@ def samples_have_the_datas_shape(subject: Subject) -> str:
 
 
 def evaluations_are_a_count(subject: Subject) -> str:
-    """`evaluations` is a whole number, at least 1."""
+    """`evaluations` is a whole number, at least 1, or None for a model with Steps."""
     returned.evaluations(subject.model())
     return ""
 

@@ -51,7 +51,8 @@ def _facts(model: Draws) -> Iterator[tuple[str, str]]:
     yield "family", model.family or "none stated"
     yield "images", f"{'x'.join(map(str, data.shape))}, {data.levels} levels, {data.classes} classes"
     yield "parameters", "unknown" if count is None else f"{count:,}"
-    yield "evaluations", f"{model.evaluations:g} of a network for one image"
+    steps = "as many as an image needs" if model.evaluations is None else f"{model.evaluations:g} of a network"
+    yield "evaluations", f"{steps} for one image"
     yield "abilities", ", ".join(abilities(type(model))) or "samples only"
     if isinstance(model, Model):
         yield "stages", "; ".join(f"{s.name}: {', '.join(s.turns)}, {s.share:.0%} of the images" for s in model.stages)

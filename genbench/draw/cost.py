@@ -79,16 +79,16 @@ def measure_cost(
     Leaves the model in eval mode. Raises CellFailure when the network evaluations counted are not those declared.
     """
     model.eval()
-    conditions = {n: condition(n) for n in (batch, 1)}
+    conditions, counted = {n: condition(n) for n in (batch, 1)}, dict[int, float]()
 
     def draw(n: int) -> None:
-        _, _, evaluations = draw_block(model, 0, seed, n, precision, conditions[n])
-        verify_evaluations(model, evaluations)
+        _, _, counted[n] = draw_block(model, 0, seed, n, precision, conditions[n])
+        verify_evaluations(model, counted[n])
 
     batched = time_batch(draw, batch, model.device, seconds, clock=clock, meter=meter)
     single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES, meter=meter)
     parameters = model.parameter_count
-    return Cost(batched, single, float(model.evaluations), parameters, cost_setting(model, batch))
+    return Cost(batched, single, counted[batch], parameters, cost_setting(model, batch))
 
 
 def time_batch(

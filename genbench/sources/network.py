@@ -158,7 +158,8 @@ class NetworkSource(Source):
         model = opened.model
         settings = numeric_settings(opened.device)
         branch: dict[str, Any] = {"precision": opened.drawing.precision, **returned.options(model)}
-        branch |= {"evaluations": returned.evaluations(model)}
+        evaluations = returned.evaluations(model)
+        branch |= {} if evaluations is None else {"evaluations": evaluations}
         branch |= {"numerics": {phase: settings[phase] for phase in self.phases}} if settings else {}
         branch |= hashes(self.network.files) | self._texts(opened.drawing, "captions of the data")
         return branch | ({"caveat": model.caveat} if model.caveat else {})

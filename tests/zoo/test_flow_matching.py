@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusion_worlds import best_of_gaussian, best_of_points
+from scipy.integrate import solve_ivp
 from torch.distributions import Normal
 
 from genbench.contract import Batch, DataSpec
+from genbench.draw.counting import EvaluationCount, verify_evaluations
 from genbench.space import seeded
 from zoo.flow_matching import FlowMatching, FlowMatchingConfig, FlowSampler, closest_noise
 from zoo.probability_flow import flow_log_density, line_nodes
-from zoo.solvers import SOLVERS, euler, heun, midpoint
+from zoo.solvers import SHORTEST_STEP, SOLVERS, adaptive, euler, heun, midpoint
 
 DATA = DataSpec(1, 4, 4, 17)
 TINY = FlowMatchingConfig(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, groups=2)
@@ -124,6 +126,49 @@ def test_samples_of_the_best_network_have_the_datas_mean_and_spread(solver, sigm
     drawn, noise = made.sample(9, seeded(0)).double(), torch.randn(9, *DATA.shape, generator=seeded(0)).double()
     true = (0.3 + math.sqrt(0.25 + sigma_min**2) * noise).clamp(-1, 1)
     assert torch.allclose(drawn, true, atol=0.03 if solver == "euler" else 2e-3)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (1.0, 0.0)])
+def test_the_adaptive_solver_keeps_its_tolerance_and_takes_more_steps_for_stiffer_images(tolerance, start, end):
+    """dx / dt = -r (x - cos t) has x = particular + exp(-r (t - t_0)) of the rest; scipy's method is the same pair."""
+    rates, rows = torch.tensor([1.0, 8.0, 64.0], dtype=torch.float64), []
+    rates = rates if end > start else -rates  # decaying in both directions
+
+    def slope(x, t):
+        mine = rates[torch.tensor([int(r) for r in x[:, 1]])]
+        rows.extend(int(r) for r in x[:, 1])
+        return torch.stack([-mine * (x[:, 0] - t.cos()), torch.zeros_like(t)], 1)
+
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    solved = adaptive(slope, x, start, end, tolerance)[:, 0]
+    for i, rate in enumerate(rates.tolist()):
+        peer = solve_ivp(lambda t, x, r=rate: -r * (x - math.cos(t)), (start, end), [0.0], rtol=1e-12, atol=1e-12)
+        assert float(solved[i]) == pytest.approx(peer.y[0, -1], abs=20 * tolerance)
+    assert rows.count(0) < rows.count(1) < rows.count(2) < 7 / SHORTEST_STEP
+
+
+def test_images_of_the_adaptive_solver_do_not_depend_on_each_other():
+    rate = torch.tensor([0.5, 30.0])
+    whole = adaptive(lambda x, t: -x[:, 1:] * x, torch.stack([torch.ones(2), rate], 1), 0.0, 1.0, 1e-4)
+    alone = [adaptive(lambda x, t: -x[:, 1:] * x, torch.tensor([[1.0, r]]), 0.0, 1.0, 1e-4)[0] for r in rate.tolist()]
+    assert torch.equal(whole, torch.stack(alone))
+
+
+def test_the_adaptive_solver_ends_where_the_slope_is_infinite_or_not_a_number():
+    for bad in (math.inf, math.nan):
+        assert not adaptive(lambda x, t, bad=bad: x * bad, torch.ones(2, 3), 0.0, 1.0, 1e-3).isfinite().any()
+
+
+def test_adaptive_samples_of_the_best_network_are_the_flows_and_their_evaluations_are_counted():
+    made = model(FlowSampler(solver="adaptive", tolerance=1e-4), gaussian)
+    noise = torch.randn(9, *DATA.shape, generator=seeded(0))
+    with EvaluationCount(made) as count:
+        drawn = made.sample(9, seeded(0))
+    assert torch.allclose(drawn, (0.3 + 0.5 * noise).clamp(-1, 1), atol=2e-3)
+    assert made.evaluations is None
+    assert 1 + 6 <= count.per_image(9) < 100
+    verify_evaluations(made, count.per_image(9))
 
 
 def test_samples_of_two_points_are_these_points_as_often_as_the_data():
