@@ -31,6 +31,9 @@ KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_"
 SHORT_SPINS = {"GOMP_SPINCOUNT": "20000"}
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # of x86 and, the last one, of Arm
+AMPERE = (8, 0)  # the first GPUs with bfloat16
 LONGEST_REASON = 300  # characters
 # Words of the allocators' errors: CUDA's and MPS's; torch's and Python's on a CPU; cuBLAS's and cuDNN's.
 ALLOCATORS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
@@ -104,12 +107,21 @@ def only_made_with(meta: dict[str, Any]) -> dict[str, str]:
 
 def processor_name() -> str:
     """The processor's marketing name where the system reports it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for products of bfloat16, so that they are faster than those of float32."""
+    import torch
+
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device) >= AMPERE
+    return kind == "cpu" and CPU_INFO.is_file() and not BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text().split())
 
 
 def system_name() -> str:

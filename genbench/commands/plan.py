@@ -15,11 +15,13 @@ from genbench.suite.schema import read_suite
 
 def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     """The cells of a suite, one line each, and one line for each reason why metrics do not apply."""
+    device = choose_device(device)
     plan = make_plan(
-        read_suite(suite), limit_images=limit_images, machine=timing_machine(choose_device(device)), try_models=True
+        read_suite(suite), limit_images=limit_images, machine=timing_machine(device), device=device, try_models=True
     )
     store, names = Store(), ", ".join(data.name for data in plan.datasets)
-    lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, store {store.location}"]
+    precision = plan.suite.precision
+    lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, {precision}, store {store.location}"]
     lines += [line for cells in plan.views for line in _cell_lines(cells, store)]
     doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
     return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from genbench import data
 from genbench.data.prompts import Prompts, named_classes, read_prompts
 from genbench.errors import DataError, SuiteError
+from genbench.machine import choose_device, computes_bfloat16
 from genbench.metrics.facts import Facts
 from genbench.options import nearest
 from genbench.plan.cells import Cell, SuiteVersion
@@ -81,16 +82,18 @@ def make_plan(
     seeds: Collection[int] | None = None,
     limit_images: int | None = None,
     machine: str = "",
+    device: str = "auto",
     try_models: bool = False,
 ) -> Plan:
     """The cells of a suite.
 
     models, seeds: only these labels and seeds. limit_images: cap on every budget and on the number of samples and
-    held-out images. machine: the hardware that timings depend on. try_models: also computes a loss, images and a
+    held-out images. machine: the hardware that timings depend on. device: where models compute, which decides a
+    precision of "auto". try_models: also computes a loss, images and a
     likelihood with each model, as `genbench plan` does; in a run, each training does so first. Raises SuiteError for a
     suite that cannot be run.
     """
-    limited = _limited(pinned_suite(suite), limit_images)
+    limited = _precise(_limited(pinned_suite(suite), limit_images), device)
     suite = limited.located()
     labels = [entry.label for entry in suite.models]
     for label in models or ():
@@ -131,6 +134,14 @@ def _refuse_misfits(tables: list[_Table], indices: Iterable[int]) -> None:
         errors = [table.rows.misfits.get(index) for table in tables]
         if errors[0] is not None and all(errors):
             raise errors[0]
+
+
+def _precise(suite: Suite, device: str) -> Suite:
+    """The suite with a precision in place of "auto"."""
+    if suite.precision != "auto":
+        return suite
+    native = computes_bfloat16(choose_device(device))
+    return suite.model_copy(update={"precision": "bf16" if native else "fp32"})
 
 
 def _refuse_impossible_metrics(suite: Suite, tables: list[_Table]) -> None:

@@ -74,7 +74,14 @@ def run(
     with nullcontext() if launched is None else launched.leading():
         suite = suite if isinstance(suite, Suite) else read_suite(suite)
         execution = choose_execution(executor, device, executor_options, processes)
-        plan = make_plan(suite, models=models, seeds=seeds, limit_images=limit_images, machine=_machine(execution))
+        plan = make_plan(
+            suite,
+            models=models,
+            seeds=seeds,
+            limit_images=limit_images,
+            machine=_machine(execution),
+            device=execution.device,
+        )
         return _execute(plan, execution, make_folder(_directory(out, suite)), cell_timeout, screen or Screen())
 
 

@@ -26,7 +26,7 @@ TOLERANCE, TOLERANCE_PAIRED = 0.05, 0.02
 PROFILE_SECONDS = 1.0
 HEAD = (
     "model", "first image", "compiling", "one image: p50 / p95 / p99", "best batch", "images/s", "evaluations",
-    "in networks", "MFLOPs/image", "peak MiB", "J/image", "parameters", "",
+    "in networks", "MFLOPs/image", "utilisation", "peak MiB", "J/image", "parameters", "",
 )  # fmt: skip
 
 
@@ -158,7 +158,8 @@ def _profile(request: Request, suite: Suite, timed: Sequence[TimedModel], device
 
 def _plain(profile: Profile) -> dict[str, Any]:
     shares = {f"p{p}": profile.percentile(p) for p in (50, 95, 99)}
-    return {**asdict(profile), "latency_seconds": shares, "images_per_second": profile.best.images_per_second}
+    rates = {"images_per_second": profile.best.images_per_second, "utilisation": profile.utilisation}
+    return {**asdict(profile), "latency_seconds": shares, **rates}
 
 
 def _profiled(subject: TimedModel, device: str, request: Request) -> Profile:
@@ -176,7 +177,8 @@ def _row(label: str, profile: Profile) -> tuple[str, ...]:
     return (
         label, f"{profile.first_seconds:.2f} s", compiling, f"{' / '.join(shown)} ms", str(best.batch),
         shown_rate(best.images_per_second), f"{profile.evaluations:g}", _or_dash(profile.network_share, "{:.1%}"),
-        f"{profile.flops / 1e6:,.4g}", _or_dash(best.peak_mib, "{:,.0f}"), _or_dash(profile.joules, "{:.3g}"),
+        f"{profile.flops / 1e6:,.4g}", f"{profile.utilisation:.0%}",
+        _or_dash(best.peak_mib, "{:,.0f}"), _or_dash(profile.joules, "{:.3g}"),
         f"{profile.parameters:,}", _mark(profile.busy),
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ from genbench.draw.counting import verify_evaluations
 from genbench.draw.memory import MIB, synchronise
 from genbench.draw.repeats import meter_for
 from genbench.speed.energy import energy
+from genbench.speed.matmul import matmul_rate
 
 Draw = Callable[[int], tuple[Any, int, float]]  # draw_block of n images
 BATCHES = tuple(4**k for k in range(9))  # memory or the length of a call nearly always ends the sweep earlier
@@ -46,8 +47,8 @@ class Profile:
     first_seconds: the first image after building, minus a later one. compile_seconds: the same for the first image
     after compiling, None where nothing was compiled. sweep: measurements by batch size. ended: why the sweep stopped
     there. network_share: share of a call's time inside the model's networks, None where it does not call them as
-    modules. flops: of one image; a multiplication with an addition counts as two. joules: for one image, None where
-    the device does not report energy.
+    modules. flops: of one image; a multiplication with an addition counts as two. matmul: floating-point operations a
+    second of large matrix products here. joules: for one image, None where the device does not report energy.
     """
 
     first_seconds: float
@@ -57,6 +58,7 @@ class Profile:
     evaluations: float
     network_share: float | None
     flops: int
+    matmul: float
     joules: float | None
     parameters: int
 
@@ -69,6 +71,11 @@ class Profile:
     def best(self) -> TimedBatch:
         """The batch with the most images per second."""
         return best_of(self.sweep)
+
+    @property
+    def utilisation(self) -> float:
+        """The rate of the best batch's counted operations as a share of the rate of matrix products."""
+        return self.flops * self.best.images_per_second / self.matmul
 
     @property
     def busy(self) -> str:
@@ -99,7 +106,8 @@ def profile(model: Model, draw: Draw, *, first_seconds: float, seconds: float, c
     best = best_of(sweep)
     return asdict(Profile(
         max(0.0, first_seconds - once), compiled, tuple(sweep), ended, evaluations,
-        network_share(draw, best.batch, device), flops.get_total_flops(), _joules(draw, best, device, seconds),
+        network_share(draw, best.batch, device), flops.get_total_flops(), matmul_rate(device),
+        _joules(draw, best, device, seconds),
         sum(p.numel() for p in model.parameters()),
     ))  # fmt: skip
 

@@ -43,7 +43,7 @@ class SuiteFields(SuiteMapping):
     samples: Annotated[int, Field(ge=2)] = 2_000
     prompts: PromptsOfFile | None = None
     reference: Literal["train", "test"] = "train"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     compile: bool = False
     block: Positive = 500
     likelihood_images: Positive | None = None

@@ -15,7 +15,7 @@ from torch import nn
 from genbench.contract import DataSpec, Loss, Model
 from genbench.draw import cost, draw_block
 from genbench.draw.cost import TimedBatch
-from genbench.speed import energy, profile
+from genbench.speed import energy, matmul, profile
 from genbench.speed.profile import Profile, batch_sweep, network_share, read_profile
 from genbench.speed.worker import Bench, release_memory
 
@@ -72,6 +72,7 @@ def test_the_first_image_the_rate_the_share_and_the_arithmetic(toy, monkeypatch)
     model, draw = toy
     monkeypatch.setattr(profile, "BATCHES", (1, 4))
     monkeypatch.setattr(profile, "LONGEST_CALL", 100.0)
+    monkeypatch.setattr(profile, "matmul_rate", lambda device: 2592.0)
     draw(1)
     found = read_profile(profile.profile(model, draw, first_seconds=14.0, seconds=20.0))
     assert found.first_seconds == pytest.approx(10.0)
@@ -79,13 +80,20 @@ def test_the_first_image_the_rate_the_share_and_the_arithmetic(toy, monkeypatch)
     assert len(found.latencies) == 5
     assert found.network_share == pytest.approx(0.75)
     assert found.flops == 2 * (2 * 9) * 36
+    assert found.utilisation == pytest.approx(1296 * 1.0 / 2592.0)  # at one image a second
     assert found.parameters == 2 * 9 + 1
     assert (found.evaluations, found.compile_seconds, found.ended) == (1.0, None, "batch 4 is the largest tried")
 
 
+def test_the_rate_of_matrix_products_counts_two_operations_for_a_multiplication(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(matmul.time, "perf_counter", lambda: float(next(clock)))
+    assert matmul.matmul_rate(CPU, seconds=3, side=10) == 2 * 10**3  # each product takes a second of this clock
+
+
 def test_percentiles_need_enough_calls():
     def of(n: int) -> Profile:
-        return Profile(0, None, (TimedBatch(1, tuple(range(1, n + 1)), None),), "", 1, None, 0, None, 0)
+        return Profile(0, None, (TimedBatch(1, tuple(range(1, n + 1)), None),), "", 1, None, 0, 1.0, None, 0)
 
     assert of(100).percentile(50) == 50.5
     assert of(100).percentile(99) == pytest.approx(99.01)
