@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from faults.tiny import command, environment, write_suite
 
+from genbench import metrics
 from genbench.errors import GenbenchError
 from genbench.progress import Progress
 from genbench.records import read_records
@@ -164,7 +165,7 @@ def test_an_engine_that_is_missing_is_named(tmp_path, monkeypatch, executor, nam
 
 def plain(path):
     """Records without what a timing or a run decides."""
-    kept = [r for r in read_records(path / "records.jsonl") if not r.protocol.get("machine")]
+    kept = [r for r in read_records(path / "records.jsonl") if not metrics.get(r.metric).reads.alone]
     return {(r.cell, r.metric): (r.status, r.value, r.lo, r.hi, r.protocol_hash, r.key) for r in kept}
 
 

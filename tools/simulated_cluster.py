@@ -7,16 +7,22 @@ tasks. Time is simulated: a task takes a number of steps, and each call of `mess
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genbench.progress import silent
+from genbench.progress import Report, silent
 from genbench.runner.cluster import Cluster, Message
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.remote_work import Lost
+
+
+def pause(seconds: float, report: Report) -> None:
+    """A task that takes time of the clock and none of the processor."""
+    time.sleep(seconds)
 
 
 @dataclass

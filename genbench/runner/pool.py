@@ -186,7 +186,7 @@ def _context(preload: tuple[str, ...]) -> BaseContext:
     context.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # it unblocks SIGINT
     variables = {**KEEPING_MEMORY, **SHORT_SPINS, **os.environ}
-    with _variables(variables), _without_main(), _without_interrupts():
+    with _variables(variables), _without_main(), without_interrupts():
         forkserver.ensure_running()
     return context
 
@@ -199,7 +199,7 @@ def _kill_server() -> None:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Starts processes that never receive SIGINT, which a terminal sends to all of a command's processes."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -6,10 +6,12 @@ import json
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 from annotated_types import Ge
 
 from genbench.errors import GenbenchError
@@ -18,10 +20,11 @@ from genbench.progress import Progress
 from genbench.runner.cluster import Cluster, Message
 from genbench.runner.execution import LaunchRequest, executor_options
 from genbench.runner.launcher import Outcome, Task
+from genbench.runner.pool import without_interrupts
 from genbench.runner.remote_work import Lost, Work
 from genbench.store import make_folder
 
-GRACE = 5.0  # seconds that jobs have to write checkpoints
+GRACE = 10.0  # seconds that jobs have to write checkpoints
 POLL = 0.5
 STOP = "stop"  # a file: jobs that see it write a checkpoint and end
 
@@ -106,7 +109,7 @@ class SubmititCluster(Cluster):
                 continue
             self.executor.update_parameters(**self._resources(alone))
             calls = [Job(Work.of(task), self._told()) for task in group]
-            with self.executor.batch():
+            with without_interrupts(), self.executor.batch():
                 jobs = [self.executor.submit(call) for call in calls]
             for task, call, job in zip(group, calls, jobs, strict=True):
                 self.jobs[task.name] = _Submitted(job, call.told)
@@ -153,14 +156,22 @@ class SubmititCluster(Cluster):
     def cancel(self, task: Task) -> None:
         """As Cluster."""
         self.cancelled.append(self.jobs.pop(task.name))
-        self.cancelled[-1].job.cancel(check=False)
+        self._end(self.cancelled[-1].job)
+
+    def _end(self, job: Any) -> None:
+        if self.slurm:
+            job.cancel(check=False)
+            return
+        with suppress(psutil.NoSuchProcess):  # submitit would interrupt its own process, which prints a traceback
+            for process in psutil.Process(int(job.job_id)).children(recursive=True):
+                process.kill()
 
     def stop(self) -> None:
         """As Cluster. The folder stays when a job was lost: its logs tell why."""
         (self.folder / STOP).touch()
         self._wait()
         for entry in self._running():
-            entry.job.cancel(check=False)
+            self._end(entry.job)
         self._wait()
         if not self.failed and not self._running():
             shutil.rmtree(self.folder, ignore_errors=True)
