@@ -12,7 +12,7 @@ import typer
 
 from genbench.errors import GenbenchError, Terminated
 from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals
-from genbench.text import printable
+from genbench.text import printable, shortened
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -434,7 +434,7 @@ def main() -> None:
     except Terminated:
         end_at_once(TERMINATED)
     except GenbenchError as error:
-        _echo(f"genbench: {error}", err=True)
+        _echo(f"genbench: {shortened(str(error))}", err=True)
         sys.exit(2)
     except OSError as error:
         _echo(f"genbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
@@ -442,7 +442,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        _echo(f"genbench: internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", err=True)
+        _echo(
+            f"genbench: internal error: {type(error).__name__}: {shortened(str(error))}; {TRACEBACK}=1 shows where",
+            err=True,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         end_at_once(INTERRUPTED)

@@ -91,7 +91,7 @@ class Screen:
             self._plain(name, progress)
             return
         if name not in self.ids:
-            self.ids[name] = self.bars.add_task(name, total=None)
+            self.ids[name] = self.bars.add_task(printable(name), total=None)
         total = progress.total or None
         text = printable(f"{name} · {progress.phase}")
         self.bars.update(

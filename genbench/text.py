@@ -33,6 +33,14 @@ def cell_text(text: str) -> str:
     return f"'{text}" if start.startswith(FORMULAS) or text.startswith(("\t", "\r", "\n")) else text
 
 
+LONGEST_MESSAGE = 4_000  # characters
+
+
+def shortened(text: str) -> str:
+    """A message with what is beyond LONGEST_MESSAGE left out: it may quote values of a file from elsewhere."""
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}... ({len(text):,} characters)"
+
+
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)", re.IGNORECASE)
 SHORTEST_SECRET = 6  # characters; a shorter value may be part of any word
 

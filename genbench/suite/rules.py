@@ -102,8 +102,9 @@ def _dataset(suite: SuiteFields) -> Iterator[Problem]:
         problems = entry_problems(kind, entry.options, source=suite.source, loc=at, name=entry.name)
         yield from problems
         path = entry.options.get("path")
-        if path is not None and not problems and not _exists(suite.path(path)):
-            yield (*at, "path"), f"{suite.path(path)}: not found"
+        absence = _absence(suite.path(path)) if path is not None and not problems else ""
+        if absence:
+            yield (*at, "path"), f"{suite.path(path)}: {absence}"
 
 
 def _extraction(suite: SuiteFields) -> Iterator[Problem]:
@@ -185,8 +186,8 @@ def _files(suite: SuiteFields) -> Iterator[Problem]:
             ("samples", entry.samples, (".npz", ".npy")),
         )
         yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
-        absent = ((j, suite.path(name)) for j, name in enumerate(entry.files) if not _exists(suite.path(name)))
-        yield from ((("models", i, "files", j), f"{path}: not found") for j, path in absent)
+        absences = ((j, suite.path(name), _absence(suite.path(name))) for j, name in enumerate(entry.files))
+        yield from ((("models", i, "files", j), f"{path}: {absence}") for j, path, absence in absences if absence)
 
 
 def _prompts(suite: SuiteFields) -> Iterator[Problem]:
@@ -203,8 +204,8 @@ def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple
     if name is None:
         return
     path = suite.path(str(name))
-    if not _exists(path):
-        yield f"{path}: not found"
+    if absence := _absence(path):
+        yield f"{path}: {absence}"
     elif key == "weights":
         return  # recognised by content
     elif path.is_dir() and key != "samples":
@@ -214,8 +215,12 @@ def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple
         yield f"{path}: found '{path.suffix}', allowed: {', '.join(suffixes)}{folder}"
 
 
-def _exists(path: Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 - False for a name too long or a folder without permission, where Path raises
+def _absence(path: Path) -> str:
+    """What is wrong with a path that is no file and no folder, "" for nothing; reading a pipe could take forever."""
+    # functions of os, which are False for a name too long or a folder without permission, where those of Path raise
+    if os.path.isfile(path) or os.path.isdir(path):  # noqa: PTH112, PTH113
+        return ""
+    return "found a device or a pipe, allowed: a file or folder" if os.path.exists(path) else "not found"  # noqa: PTH110
 
 
 RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -13,16 +14,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from faults.fuzz import fuzz
 from genbench import report
+from genbench.commands.convert import convert_result
 from genbench.commands.plan import describe_without_code
 from genbench.data.files import read_images
 from genbench.errors import DataError, GenbenchError, StoreError, SuiteError
+from genbench.progress import Progress
 from genbench.records import Record, read_records, write_records
+from genbench.screen import Screen
 from genbench.suite.schema import read_suite
 from genbench.suite.yaml_source import parse
-from genbench.text import printable
+from genbench.text import cell_text, printable, without_secrets
 
 LAUGHS = "\n".join(
     ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)] + ["suite: x"]
@@ -156,6 +161,12 @@ def test_formulas_do_not_reach_a_spreadsheet(tmp_path):
     assert table["'=cmd"].tolist() == [-1.5] * len(names)  # numbers stay numbers
 
 
+@pytest.mark.parametrize("text", ["=1", " =1", "\t=1", "\r1", "\n1", "\u00a0@x", "\uff1d1", "+1", "-1", "@x"])
+def test_text_that_a_spreadsheet_runs_starts_with_an_apostrophe(text):
+    assert cell_text(text) == f"'{text}"
+    assert cell_text("1 = 1, a@b") == "1 = 1, a@b"
+
+
 def test_escape_sequences_do_not_reach_the_terminal(tmp_path):
     text = "\x1b]0;owned\x07\x1b[2J\u202e\x9bm"
     assert printable(text + "ok\n\t") == "\ufffd]0;owned\ufffd\ufffd[2J\ufffd\ufffdmok\n\t"
@@ -171,6 +182,80 @@ def test_plan_without_code_imports_nothing(tmp_path):
     (tmp_path / "x.yaml").write_text(suite)
     assert "imports: evil.py:M" in describe_without_code(tmp_path / "x.yaml")
     assert not (tmp_path / "ran").exists()
+
+
+HEAD = "suite: x\ndataset: {name: digits}\nmetrics: [fid]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{HEAD}models: [{{name: vae}}]\nsamples: 1{':00' * 50_000}\n", "an integer of at most 64 bits"),
+        (f"{HEAD}models: [{{name: vae}}]\nsamples: 1{':00' * 200}.5\n", "found a number of 603 characters"),
+        (f"{HEAD}models: [{{name: vae, grid: {{{', '.join(f'config.a{i}: [1, 2, 3, 4]' for i in range(40))}}}}}]\n",
+         "combinations, allowed: at most 2,000"),
+        (f"{HEAD}seeds: {[*range(1000)]}\nmodels: [{', '.join(f'{{name: vae, label: m{i}}}' for i in range(300))}]\n",
+         "found 300 models x 1,000 seeds = 300,000 values, allowed: at most"),
+        (f"{HEAD}models: [{{name: m, samples: pipe.npy}}]\n", "found a device or a pipe, allowed: a file or folder"),
+    ],
+    ids=["base 60", "base 60 with fraction", "grid", "cells", "pipe"],
+)  # fmt: skip
+def test_suites_that_would_take_forever_are_refused(tmp_path, text, words):
+    os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(SuiteError, match=words):
+        read_suite(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a": ' * 200_000, b"\xff", b"[]", b"1" * 5000])
+def test_an_environment_that_is_no_json_object_is_refused(result, content):
+    (result / "environment.json").write_bytes(content)
+    with pytest.raises(StoreError, match=r"environment.json"):
+        report.render(result)
+
+
+def test_bytes_of_a_suite_that_are_no_text_are_refused(result):
+    (result / "suite.yaml").write_bytes(b"suite: \xff\n")
+    with pytest.raises(GenbenchError, match=r"suite.yaml"):
+        report.render(result)
+
+
+def test_convert_writes_through_no_link(tmp_path, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.yaml"
+    secret.write_text("models: [{name: m, claims: [{metric: fid, value: 1, source: x}]}]")
+    (tmp_path / "suite.yaml").symlink_to(secret)
+    (tmp_path / "records.jsonl").write_text('{"schema": 1}\n')
+    with pytest.raises(StoreError, match="found a link or device"):
+        convert_result(tmp_path)
+    assert "claims" in secret.read_text()
+
+
+def test_messages_are_not_endless(tmp_path):
+    (tmp_path / "x.yaml").write_text(HEAD + f"models: [{{name: {'x' * 500_000}}}]")
+    done = genbench("plan", "--no-code", str(tmp_path / "x.yaml"))
+    assert done.returncode == 2
+    assert len(done.stderr) < 5_000
+
+
+def test_markup_and_escape_sequences_of_a_task_do_not_reach_the_bars():
+    text = io.StringIO()
+    with Screen(Console(file=text, force_terminal=True, width=300)) as screen:
+        screen.progress("[/red][bold]m\x1b]0;owned\x07", Progress("train", 1, 2, rate=1.0, terms={"\x1b]0;a\x07": 1.0}))
+        screen.bars.refresh()
+    assert "[/red][bold]m" in text.getvalue()
+    assert "\x1b]0" not in text.getvalue()
+
+
+def test_reasons_hold_no_secrets():
+    variables = {
+        "HF_TOKEN": "hf_abcdefgh",
+        "AWS_SECRET_ACCESS_KEY": "abc/def+1",
+        "GIT_AUTHOR_NAME": "an author",
+        "PWD": "folder",
+    }
+    text = "401 for https://ann:pass@host/x with hf_abcdefgh, abc/def+1 of an author in folder"
+    expected = "401 for https://host/x with $HF_TOKEN, $AWS_SECRET_ACCESS_KEY of an author in folder"
+    assert without_secrets(text, variables) == expected
 
 
 @pytest.mark.parametrize(

@@ -144,4 +144,5 @@ def test_reasons_hold_no_folders_of_the_machine():
     root, cache = Path("/home/ann/suites"), Path("/data/cache")
     text = "/home/ann/suites/w/x.npz and /data/cache/weights/k: not '/home/bob/.ssh/id', a/b and 3 images/s of 1/2"
     assert without_folders(text, root, cache) == "w/x.npz and weights/k: not 'id', a/b and 3 images/s of 1/2"
-    assert os.sep == "/"
+    others = "at file:///home/bob/x.py, ~bob/notes/y and \\\\server\\share\\z"
+    assert without_folders(others, root, cache) == "at x.py, y and z"
