@@ -35,16 +35,8 @@ page-test: $(BIN)/.installed $(AXE) ## the page in headless Chromium
 	GENBENCH_AXE="$$(ls $(AXE) 2>/dev/null)" $(BIN)/python -m pytest -m slow tests/report/test_browser.py
 
 FAULT := PYTHONPATH=.:tests $(BIN)/python tests/faults
-faults: $(BIN)/.installed        ## faulty models, kills, full disks, signals, mutated inputs, load (docs/reliability.md)
-	$(BIN)/python -m pytest tests/faults tests/test_halving.py -m "slow or not slow"
-	$(FAULT)/fuzz.py suites 2000
-	$(FAULT)/fuzz.py records 500
-	$(FAULT)/fuzz.py arrays 500
-	$(FAULT)/kills.py 100
-	$(FAULT)/disks.py 20
-	$(FAULT)/interrupts.py 40
-	$(FAULT)/load.py cells 500
-	$(FAULT)/load.py records 100000
+faults: $(BIN)/.installed        ## faulty models, kills, full disks, signals, mutated inputs, load: make faults ONLY="kills disks"
+	OMP_NUM_THREADS=1 $(FAULT)/campaigns.py $(ONLY)
 
 SECONDS_EACH ?= 1800
 fuzz: $(BIN)/.installed          ## an hour of coverage-guided fuzzing of suites and records: make fuzz SECONDS_EACH=600
