@@ -42,6 +42,18 @@ def import_file(path: Path) -> ModuleType:
     return importlib.import_module(module)
 
 
+def known_files() -> tuple[dict[str, Path], dict[str, Path]]:
+    """What another process needs to import the same files under the same names, for `learn_files`."""
+    return dict(FOLDERS), dict(FILES)
+
+
+def learn_files(known: tuple[dict[str, Path], dict[str, Path]]) -> None:
+    """Makes importable what another process knows, so that objects of these files can be unpickled."""
+    FOLDERS.update(known[0])
+    FILES.update(known[1])
+    install()
+
+
 def install() -> None:
     """Makes modules beside files importable."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 
 from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
+from genbench.neighbours import known_files
 from genbench.progress import STALL_SECONDS, Progress
 from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task, too_long
 from genbench.runner.worker import Last, work
@@ -135,12 +136,14 @@ class Pool(Launcher):
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
         ours, theirs = context.Pipe()
         gpu = self._free_gpu()
-        arguments = (theirs, task, threads, gpu, self.prepare, self.explain)
+        arguments = (theirs, known_files(), threads, gpu, self.prepare, self.explain)
         process = context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         with _without_main():
             process.start()
         theirs.close()
         self.running[task.name] = _Running(task, process, ours, gpu)
+        with suppress(OSError):  # it has died, which _receive notices
+            ours.send(task)
 
     def _free_gpu(self) -> str:
         used = {entry.gpu for entry in self.running.values()}

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.errors import Stopped
 from genbench.machine import VISIBLE_GPUS
+from genbench.neighbours import learn_files
 from genbench.progress import Progress, request_stop
 from genbench.runner.launcher import Outcome, Task
 
@@ -32,32 +34,41 @@ class Last:
 
 def work(
     connection: Connection,
-    task: Task,
+    known: tuple[dict[str, Path], dict[str, Path]],
     threads: int,
     gpu: str,
     prepare: Callable[[int], None],
     explain: Callable[[BaseException], str],
 ) -> None:
-    """Runs a task, and further ones of its group that the pool sends while the process shows no traces of them."""
+    """Runs the tasks that the pool sends: the first, and those of its group while the process shows no traces.
+
+    known: as of `neighbours.known_files`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: request_stop())
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     if gpu:
         os.environ[VISIBLE_GPUS] = gpu  # before this process first uses CUDA
     prepare(threads)
-    before = _state() if task.group else None
-    while True:
-        outcome = _outcome(connection, task, explain)
-        sound = not outcome.failure and task.sound(outcome.result)
-        try:
-            connection.send(last := Last(outcome, before is not None and sound and before.renewed()))
+    learn_files(known)
+    state: ProcessState | None = None
+    try:
+        while True:
+            try:
+                task: Task = connection.recv()
+            except (EOFError, OSError):  # there is no further task
+                return
+            except Exception as error:  # an argument cannot be imported here
+                connection.send(Last(Outcome(failure=explain(error)), open=False))
+                return
+            state = _state() if task.group and state is None else state
+            outcome = _outcome(connection, task, explain)
+            sound = not outcome.failure and task.sound(outcome.result)
+            connection.send(last := Last(outcome, state is not None and sound and state.renewed()))
             if not last.open:
                 return
-            task = connection.recv()
-        except EOFError:  # there is no further task of its group
-            return
-        except OSError:  # the run is no more
-            os._exit(1)
+    except OSError:  # the run is no more
+        os._exit(1)
 
 
 def _state() -> ProcessState:

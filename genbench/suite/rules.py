@@ -102,8 +102,7 @@ def _dataset(suite: SuiteFields) -> Iterator[Problem]:
         problems = entry_problems(kind, entry.options, source=suite.source, loc=at, name=entry.name)
         yield from problems
         path = entry.options.get("path")
-        absence = _absence(suite.path(path)) if path is not None and not problems else ""
-        if absence:
+        if path is not None and not problems and (absence := _absence(suite.path(path))):
             yield (*at, "path"), f"{suite.path(path)}: {absence}"
 
 

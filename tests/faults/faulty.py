@@ -164,7 +164,7 @@ fault(
     "LossDetached", "", "depends on no parameter", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total.detach())
 )
 fault("LossNaN", "", "became nan", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total * math.nan))
-fault("LossRaises", "", "planted failure (faulty.py:", loss=raising(KeyError("planted failure")))
+fault("LossRaises", "", "planted failure' (faulty.py:", loss=raising(KeyError("planted failure")))
 
 fault("PlayersNone", "", "non-empty list of parameters", players=lambda self: None)
 fault("PlayersEmpty", "", "non-empty list of parameters", players=lambda self: {"all": []})
