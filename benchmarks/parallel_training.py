@@ -49,6 +49,8 @@ def time_too(group: Processes, name: str) -> None:
 
 
 def main() -> None:
+    from parallel_training import time_too  # by this name the other processes find it
+
     processes, names = int(sys.argv[1]) if len(sys.argv) > 1 else 2, sys.argv[2:] or MODELS
     torch.set_num_threads(1)
     print(f"{'model':14}{'batch':>6}{'1: s':>9}{'CPU s':>9}{f'{processes}: s':>9}{'CPU s':>9}{'speed-up':>10}")

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import toys
 from torch import Tensor, nn
 
-from genbench.contract import Batch, DataSpec, override
+from genbench.contract import Batch, DataSpec, Loss, override
 from genbench.errors import CellFailure
 from genbench.processes.group import ALONE, Processes
 from genbench.registry import resolve_model
@@ -80,6 +81,40 @@ def state_of(run: Training) -> dict[str, Tensor]:
     """Weights, buffers and averaged weights by name."""
     averages = {f"average {i}": value for i, value in enumerate(run.average.state())}
     return {name: value.double() for name, value in run.model.state_dict().items()} | averages
+
+
+class Coupled(toys.Diagonal):
+    """The images of its batch depend on each other, and it asks for no others."""
+
+    def loss(self, batch, player, step, gen):
+        nll = (batch.x - batch.x.mean(0) - self.mean).square().sum(0).mean()
+        return Loss(nll / len(batch), {"nll": nll})
+
+
+class Sums(toys.Diagonal):
+    """Its loss is a sum over images."""
+
+    def loss(self, batch, player, step, gen):
+        return Loss(-self.log_prob(batch.pixels, gen).sum())
+
+
+class Counts(toys.Diagonal):
+    """Has a buffer that each process would fill from its own images."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.register_buffer("seen", torch.zeros(data.shape))
+
+    def loss(self, batch, player, step, gen):
+        self.seen += batch.x.mean(0)
+        return super().loss(batch, player, step, gen)
+
+
+def step(group: Processes, name: str) -> None:
+    """One step of a model that is not the same in several processes."""
+    pixels = torch.randint(17, (IMAGES, *SPEC.shape), generator=seeded(0)).to(torch.uint8)
+    model = globals()[name](SPEC).train()
+    Training(model, Batches(pixels, None, 17, 0), model.recipe(SPEC), FitOptions(320, 0), group).step()
 
 
 def fail(group: Processes, reason: str) -> None:

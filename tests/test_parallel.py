@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parallel_trainings import die, fail, state_of, train_too, trained, training
+from parallel_trainings import die, fail, state_of, step, train_too, trained, training
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.processes.group import Processes, across_processes, mean_across_processes, own_rows
+from genbench.processes.group import ALONE, Processes, across_processes, mean_across_processes, own_rows
 from genbench.processes.noise import NoiseOfTheBatch
 from genbench.registry import MODELS
 from genbench.space import seeded
@@ -63,6 +63,14 @@ def test_a_training_continues_with_another_number_of_processes(pair, tmp_path):
     trained("dcgan", steps=2).checkpoint(path)
     with pair.call(train_too, "dcgan") as group:
         assert_equal_up_to_rounding(whole, trained("dcgan", group, path))
+
+
+@pytest.mark.parametrize(("name", "what"), [("Coupled", "the loss"), ("Sums", "the loss"), ("Counts", "buffer 'seen'")])
+def test_a_model_that_several_processes_would_train_otherwise_is_refused(pair, name, what):
+    step(ALONE, name)
+    with pytest.raises(CellFailure, match=rf"{what} of player 'all' in 2 processes differs by .* of the whole batch"):  # noqa: SIM117
+        with pair.call(step, name) as group:
+            step(group, name)
 
 
 def draws(n: int, gen: torch.Generator) -> list[torch.Tensor]:

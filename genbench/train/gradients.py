@@ -4,7 +4,8 @@ process's rows of it together with other processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,6 +17,8 @@ from genbench.halving import FEW, AtOnce, holds, in_parts, tolerance
 from genbench.machine import out_of_memory
 from genbench.processes.group import ALONE, Processes
 from genbench.train.synchronised import one_batch
+
+LEAST_GAP = 1e-3  # relative: rounding moves a sum of large terms by less, and images that depend on each other by more
 
 
 class Gradients:
@@ -55,10 +58,15 @@ class Gradients:
     def compute(self, batch: Batch, player: str, stage: str, step: int) -> Loss:
         """Puts the gradient of the player's loss into its parameters. Raises CellFailure as halving.AtOnce.run.
 
-        With several processes, batch has this process's rows; gradient and loss are those of the whole batch.
+        With several processes, batch has this process's rows; gradient and loss are those of the whole batch. That is
+        tested in the first step, and again whenever the loss has other terms; CellFailure where it does not hold.
         """
         if not self.group.alone:
-            return self._together(batch, player, step)
+            loss = self._together(batch, player, step)
+            if (stage, player, *loss.terms) not in self._tested:
+                self._tested.add((stage, player, *loss.terms))
+                self._require_the_whole(batch, player, step)
+            return loss
         turn = f"{stage}/{player}"
         sizes = self._sizes.setdefault(turn, AtOnce(self._told))
         loss = sizes.run(
@@ -82,6 +90,53 @@ class Gradients:
         values = [value.detach().clone() for value in (loss.total, *loss.terms.values())]
         self.group.average_([*gradients, *values])
         return Loss(values[0], dict(zip(names, values[1:], strict=True)))
+
+    def _require_the_whole(self, rows: Batch, player: str, step: int) -> None:
+        """Raises CellFailure unless process 0 computes the same alone from all rows; changes nothing."""
+        after, kept = self._state(), [p.grad for p in self.players[player]]
+        several = self._result(player, self._together(rows, player, step))
+        parts = self.group.collected(rows)
+        reason = ""
+        if parts:
+            self._restore(after)
+            reason = self._disagreement(several, joined_rows(parts), player, step)
+        self._restore(after)
+        for parameter, gradient in zip(self.players[player], kept, strict=True):
+            parameter.grad = gradient
+        if reason := self.group.from_first(reason):
+            raise CellFailure(reason)
+
+    def _disagreement(self, several: dict[str, Tensor], whole: Batch, player: str, step: int) -> str:
+        try:
+            alone = self._result(player, self._differentiate(whole, player, step, len(whole)))
+        except Exception as error:
+            if out_of_memory(error):
+                return ""  # a single process cannot compute it
+            raise
+        allowed = max(LEAST_GAP, tolerance(self.model.device, self.precision))
+        for name, value in alone.items():
+            gap = float((several[name] - value).norm())
+            if not gap <= allowed * float(value.norm()) + 1e-6:
+                return (
+                    f"{name} of player '{player}' in {self.group.size} processes differs by {gap:.2g} from that of the "
+                    f"whole batch, whose norm is {float(value.norm()):.2g}: the loss must be a mean over images, and "
+                    "where images depend on each other, the model must ask for the others (across_processes)"
+                )
+        return ""
+
+    def _result(self, player: str, loss: Loss) -> dict[str, Tensor]:
+        """The loss, the player's gradient, and the buffers by name."""
+        gradients = [p.grad.flatten().double() for p in self.players[player] if p.grad is not None]
+        buffers = {f"buffer '{name}'": value.double().clone() for name, value in self.model.named_buffers()}
+        return {"the loss": loss.total.detach().double(), "the gradient": torch.cat(gradients), **buffers}
+
+    def _state(self) -> tuple[Tensor, list[Tensor]]:
+        return self.gen.get_state(), [value.clone() for value in self.model.buffers()]
+
+    def _restore(self, state: tuple[Tensor, list[Tensor]]) -> None:
+        self.gen.set_state(state[0])
+        for buffer, value in zip(self.model.buffers(), state[1], strict=True):
+            buffer.copy_(value)
 
     def _told(self, text: str) -> None:
         self.tell(text)
@@ -137,6 +192,19 @@ class Gradients:
     def _gradient(self, few: Batch, player: str, step: int, size: int) -> Tensor:
         self._differentiate(few, player, step, size)
         return torch.cat([p.grad.flatten().float() for p in self.players[player] if p.grad is not None])
+
+
+def joined_rows(parts: Sequence[Batch]) -> Batch:
+    """The rows of all parts, in order, as one batch."""
+
+    def whole(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        if values[0] is None:
+            return None
+        texts = isinstance(values[0], tuple)
+        return tuple(text for own in values for text in own) if texts else torch.cat(values)
+
+    return Batch(**{name: whole(name) for name in vars(parts[0])})
 
 
 def _summed(parts: list[Loss]) -> Loss:
