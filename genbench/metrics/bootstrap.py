@@ -12,7 +12,7 @@ T_a and T_b are of the two halves of a split of the sample; a, b, c, d are the q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -30,7 +30,8 @@ _BLOCK = 2**18  # numbers drawn at a time
 _CROSSED_SPLITS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))  # quarters of the one half, and of the other
 
 RowNumbers = NDArray[np.int64]
-Statistic = Callable[[Sequence[RowNumbers]], float]
+Sums = Callable[[int, RowNumbers], Array]  # of a stratum's number and sets of its rows (Q, size): sums over each (Q, K)
+Statistic = Callable[[Sequence[Array], int], float]  # of each stratum's sums (K,), and over how many rows they are
 
 
 def mean_interval(
@@ -82,41 +83,48 @@ def t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def quarters(sizes: Sequence[int], count: int, seed: int) -> Iterator[list[list[RowNumbers]]]:
-    """`count` random quarterings of strata of these sizes: for each quarter, its rows of each stratum.
+def quarters(sizes: Sequence[int], count: int, seed: int) -> list[RowNumbers]:
+    """`count` random quarterings of strata of these sizes: of each stratum the rows of every quarter (4 count, size).
 
-    Every quarter of every stratum has a quarter of the smallest stratum's size, rounded down; the rest is left out.
+    Four quarters in turn are disjoint. All have a quarter of the smallest stratum's size, rounded down; the rest is
+    left out.
     """
     rng, size = np.random.default_rng(seed), min(sizes) // 4
-    for _ in range(count):
-        orders = [rng.permutation(n) for n in sizes]
-        yield [[order[q * size : (q + 1) * size] for order in orders] for q in range(4)]
+    drawn = [[rng.permutation(n)[: 4 * size].reshape(4, size) for n in sizes] for _ in range(count)]
+    return [np.concatenate(stratum) for stratum in zip(*drawn, strict=True)]
 
 
 def half_sample_variance(
-    effects: Sequence[Array], statistic: Statistic, *, count: int = QUARTERINGS, seed: int = RESAMPLING_SEED
+    effects: Sequence[Array],
+    sums: Sums,
+    statistic: Statistic,
+    *,
+    count: int = QUARTERINGS,
+    seed: int = RESAMPLING_SEED,
 ) -> float:
     """The variance of a statistic of independent samples in strata: J - I above, at least J / 2, as A is at least 0.
 
     effects: each stratum's first-order effects (n_s,), a sample's change of the statistic times n_s, up to a constant;
-    their part of J is inserted exactly, and the halves estimate the rest. statistic: a function of the rows of each
-    stratum.
+    their part of J is inserted exactly, and the halves estimate the rest. statistic: a function of sums over the rows
+    of each stratum, so that each quarter is added up once for all halves that contain it.
     Each stratum needs 8 rows.
     """
     centred = [e - e.mean() for e in effects]
-    first = first_order_variance(centred)
+    drawn = quarters([len(e) for e in effects], count, seed)
+    totals, size = [sums(s, rows) for s, rows in enumerate(drawn)], 2 * drawn[0].shape[1]
+    linear = sum(e[rows].sum(axis=1) for e, rows in zip(centred, drawn, strict=True)) / size
     rest, interactions = [], []
-    for groups in quarters([len(e) for e in effects], count, seed):
-        sums = []
-        for split in _CROSSED_SPLITS:
-            one, other = ([np.concatenate(rows) for rows in zip(*(groups[q] for q in h), strict=True)] for h in split)
-            a, b = statistic(one), statistic(other)
-            linear = sum(float(e[i].mean() - e[j].mean()) for e, i, j in zip(centred, one, other, strict=True))
-            rest.append((a - b) ** 2 - linear**2)
-            sums.append(a + b)
-        interactions += [(x - y) ** 2 for x, y in combinations(sums, 2)]
-    both = max(0.0, first + float(np.mean(rest)) / 4)
-    return max(both - float(np.mean(interactions)) / 8, both / 2)
+    for start in range(0, 4 * count, 4):
+        both = []
+        for (i, j), (k, m) in _CROSSED_SPLITS:
+            one, other = ([t[start + p] + t[start + q] for t in totals] for p, q in ((i, j), (k, m)))
+            a, b = statistic(one, size), statistic(other, size)
+            change = linear[start + i] + linear[start + j] - linear[start + k] - linear[start + m]
+            rest.append((a - b) ** 2 - change**2)
+            both.append(a + b)
+        interactions += [(x - y) ** 2 for x, y in combinations(both, 2)]
+    variance = max(0.0, first_order_variance(centred) + float(np.mean(rest)) / 4)
+    return max(variance - float(np.mean(interactions)) / 8, variance / 2)
 
 
 def first_order_variance(effects: Sequence[Array]) -> float:

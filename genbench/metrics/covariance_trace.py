@@ -57,7 +57,7 @@ def gram_of_covariance(fake: Array, real: Array) -> Gram | None:
         return None
     at = arithmetic()
     root, covariance = at.put(real), at.put(fake)
-    triangular = len(real) == len(fake) and not np.tril(real, -1).any()
+    triangular = len(real) == len(fake) and not any(row[:i].any() for i, row in enumerate(real))
     matrix = at.congruence(root, covariance) if triangular else root @ covariance @ root.T
     return Gram(matrix, False, float(np.linalg.norm(fake)) * _norm(real))
 

@@ -228,18 +228,24 @@ def half_variance(fake: Array, real: Moments, effects: Array) -> float:
     """
     mean = fake.mean(axis=0, dtype=np.float64)
     rows, shift = fake - mean, mean - real.mean
-    turned, squares = rows @ real.root.T, np.square(rows).sum(axis=1)
+    turned, squares, d = rows @ real.root.T, np.square(rows).sum(axis=1), len(mean)
 
-    def statistic(halves: Sequence[RowNumbers]) -> float:
-        (half,) = halves
-        part, n = turned[half], len(half)
-        middle, off = part.mean(axis=0), rows[half].mean(axis=0)
-        inner = (part.T @ part - n * np.outer(middle, middle)) / (n - 1)
-        spread = real.spread + (squares[half].sum() - n * off @ off) / (n - 1)
+    def sums(_: int, quarters: RowNumbers) -> Array:
+        return np.stack([
+            np.concatenate([(turned[q].T @ turned[q]).ravel(), turned[q].sum(axis=0), rows[q].sum(axis=0),
+                            squares[q].sum(keepdims=True)])
+            for q in quarters
+        ])  # fmt: skip
+
+    def statistic(halves: Sequence[Array], n: int) -> float:
+        k = turned.shape[1]
+        products, middle, off, square = np.split(halves[0], (k * k, k * k + k, k * k + k + d))
+        inner = (products.reshape(k, k) - np.outer(middle, middle / n)) / (n - 1)
+        spread = real.spread + float(square[0] - off @ off / n) / (n - 1)
         trace = float(np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)).sum())
-        return max(0.0, float(np.square(shift + off).sum() + spread) - 2 * trace)
+        return max(0.0, float(np.square(shift + off / n).sum() + spread) - 2 * trace)
 
-    return half_sample_variance([effects], statistic)
+    return half_sample_variance([effects], sums, statistic)
 
 
 def reference_moments(real: Any) -> dict[str, Array]:

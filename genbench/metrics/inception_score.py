@@ -55,19 +55,25 @@ def inception_score(*, probabilities: Any, splits: int = _SPLITS, seed: int = _S
     return float(np.mean([np.exp(divergences(p).mean()) for p in shuffled_splits(probabilities, splits, seed)]))
 
 
-def half_variance(splits: Sequence[Array], effects: Sequence[Array]) -> float:
+def half_variance(splits: Sequence[Array], parts: Sequence[Array], effects: Sequence[Array]) -> float:
     """Variance of the score over draws of probabilities in these splits (n_s, K) of 8 rows or more, by half-sampling.
 
-    A split's mean divergence is the entropy of its mean less the mean of its entropies.
+    parts: their `divergences` (n_s,). A split's mean divergence is the entropy of its mean less the mean of its
+    entropies, which follow from the divergences.
     """
-    inward = [-neg_entropies(p) for p in splits]
+    means = (p.mean(axis=0) for p in splits)
+    inward = [-kl - p @ np.log(np.where(m > 0, m, 1.0)) for p, kl, m in zip(splits, parts, means, strict=True)]
 
-    def statistic(halves: Sequence[RowNumbers]) -> float:
-        means = np.stack([p[half].mean(axis=0) for p, half in zip(splits, halves, strict=True)])
-        own = np.array([h[half].mean() for h, half in zip(inward, halves, strict=True)])
-        return float(np.exp(-neg_entropies(means) - own).mean())
+    def sums(split: int, quarters: RowNumbers) -> Array:
+        inside = np.zeros((len(quarters), len(splits[split])))
+        np.put_along_axis(inside, quarters, 1.0, axis=1)
+        return np.concatenate([inside @ splits[split], (inside @ inward[split])[:, None]], axis=1)
 
-    return half_sample_variance(effects, statistic)
+    def statistic(halves: Sequence[Array], n: int) -> float:
+        means = np.stack(halves) / n
+        return float(np.exp(-neg_entropies(means[:, :-1]) - means[:, -1]).mean())
+
+    return half_sample_variance(effects, sums, statistic)
 
 
 def neg_entropies(p: Array) -> Array:
@@ -90,7 +96,7 @@ def inception_score_value(*, probabilities: Any) -> Value:
         return Value(value)
     effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
     how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {RESAMPLING_SEED}"
-    return normal_interval(value, half_variance(splits, effects), how, least=1.0)
+    return normal_interval(value, half_variance(splits, parts, effects), how, least=1.0)
 
 
 IS = Metric(

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import TooFewSamples
-from genbench.metrics.arrays import Array, checked_pair, with_normal_interval
+from genbench.metrics.arrays import Array, checked_pair, normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import FEW
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
-from genbench.metrics.wasserstein import mean_squared_distance, with_effects
+from genbench.metrics.wasserstein import mean_squared_distance, with_variance
 
 _PROJECTIONS, _SEED = 1000, 2020  # torch-fidelity's
 _FACTOR = 3
@@ -60,18 +60,18 @@ def mind(*, fake: Any, real: Any) -> Value:
             raise TooFewSamples(f"mind: {len(rows)} {name} samples; needs at least {FEW}")
     fake, real, along = _checked(fake, real)
     factor = _FACTOR * fake.shape[1]
-    squared, effects = with_effects(fake, real, along)
+    squared, variance = with_variance(fake, real, along)
     how = (
-        "of the first-order effect of each generated sample, the reference and the directions fixed; small-sample bias "
-        "not included"
+        "normal 95 %: +- 1.96 standard errors of the first-order effect of each generated sample, the reference and "
+        "the directions fixed; small-sample bias not included"
     )
-    return with_normal_interval(factor * squared, factor * effects, how, least=0.0)
+    return normal_interval(factor * squared, factor**2 * variance, how, least=0.0)
 
 
 MIND = Metric(
     name="mind",
     title="MIND",
-    version=1,
+    version=2,
     better="lower",
     unit="feature^2",
     reads=FEATURES,

@@ -128,6 +128,7 @@ def features(rows: int, width: int, seed: int) -> np.ndarray:
 def set_level(setting: Setting, item: str) -> dict[str, Any]:
     """Seconds and value of one metric, of two sets of ROWS x WIDTH features."""
     from genbench import metrics
+    from genbench.metrics.computing import computing_on
 
     rows, width = (60, 8) if setting.tiny else (ROWS, WIDTH)
     pair = {"fake": features(rows, width, 0), "real": features(rows, width, 1)}
@@ -143,5 +144,6 @@ def set_level(setting: Setting, item: str) -> dict[str, Any]:
         "kernel": lambda: metrics.kernel_distance(**pair),
     }
     start = time.perf_counter()
-    value = calls[item]()
+    with computing_on(torch_device(setting.device)):
+        value = calls[item]()
     return {"rows": rows, "width": width, "seconds": time.perf_counter() - start, "value": float(value)}
