@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     "__main__",
-    "cli", "commands", "estimate", "runner", "selftest", "speed", "check", "report", "evaluate", "plan", "sources",
+    "cli", "commands", "estimate", "selftest", "runner", "speed", "check", "report", "evaluate", "plan", "sources",
     "adapters", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "hub",

@@ -76,6 +76,7 @@ def test_one_named_by_path_is_known_by_its_hash(home):
     entry = {"name": "cifar10", "path": "part.tar.gz"}
     assert data.load(entry, home).fingerprint == data.describe(entry, home)[1] == sha256(path)
     assert data.describe(entry, home)[1] != cifar10.SHA256
+    assert data.sizes(entry, home) == (len(data.load(entry, home).train), len(data.load(entry, home).test))
 
 
 def test_without_it_one_line_says_which_file_its_hash_where_it_goes_and_the_command(home):

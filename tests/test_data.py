@@ -81,6 +81,7 @@ def test_digits_splits_share_no_image(loaded: data.Dataset) -> None:
 def test_fingerprint_is_the_declared_one_and_notices_one_pixel_and_one_label(loaded: data.Dataset) -> None:
     train, test = loaded.train, loaded.test
     assert loaded.fingerprint == data.fingerprint(train, test) == data.describe({"name": "digits"})[1]
+    assert data.sizes({"name": "digits"}) == (len(train), len(test))
     pixels = test.pixels.clone()
     pixels[7, 0, 3, 3] ^= 1
     assert data.fingerprint(train, data.Split(pixels, test.labels)) != loaded.fingerprint

@@ -31,6 +31,7 @@ def load(name: str, path: Path, **options: Any) -> data.Dataset:
     entry = {"name": name, "path": str(path), **options}
     found = data.load(entry)
     assert data.describe(entry) == (found.spec, found.fingerprint)
+    assert data.sizes(entry) == (len(found.train), len(found.test))
     return found
 
 

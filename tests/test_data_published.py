@@ -144,6 +144,14 @@ def test_every_pixel_and_label_is_where_the_format_says(name, home, monkeypatch)
     assert len(set(found.captions)) == found.spec.classes
 
 
+def test_sizes_are_those_of_the_published_files():
+    counts = {
+        "mnist": (60_000, 10_000), "cifar100": (50_000, 10_000), "svhn": (73_257, 26_032), "stl10": (5_000, 8_000),
+        "fashion-mnist": (60_000, 10_000), "cifar10": (50_000, 10_000),
+    }  # fmt: skip
+    assert {name: data.sizes({"name": name}) for name in counts} == counts
+
+
 def test_celeba_has_the_partition_of_its_file_and_any_size(home, monkeypatch):
     place("celeba", home, monkeypatch)
     found = load("celeba", size=[20, 16])

@@ -44,6 +44,7 @@ def test_held_out_images_are_pairs_and_training_images_are_not():
 def test_described_without_loading():
     found = data.load(ENTRY)
     assert data.describe(ENTRY) == (found.spec, found.fingerprint)
+    assert data.sizes(ENTRY) == (len(found.train), len(found.test))
     assert data.is_translation(ENTRY)
     assert not data.is_translation({"name": "digits"})
     assert data.origin(ENTRY) == "digits"

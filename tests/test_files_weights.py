@@ -176,7 +176,16 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PK\x03\x04 nothing", b"\x80\x02}q\x00", b"version https://git-lfs", b"\x00" * 64]
+    "content",
+    [
+        b"",
+        b"junk",
+        b"PK\x03\x04 nothing",
+        b"PK\x05\x06" + b"\x01" * 18,
+        b"\x80\x02}q\x00",
+        b"version https://git-lfs",
+        b"\x00" * 64,
+    ],
 )
 def test_files_that_hold_no_weights_are_one_line(content, tmp_path):
     (tmp_path / "w.pt").write_bytes(content)

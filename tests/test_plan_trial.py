@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from genbench.contract import DataSpec
-from genbench.errors import CellFailure, SuiteError
+from genbench.errors import SuiteError
 from genbench.plan.planner import make_plan
-from genbench.progress import silent
 from genbench.sources.build import load_model, write_weights
-from genbench.store import Store
 from genbench.suite.schema import Suite
 
 
@@ -65,6 +63,12 @@ def test_a_file_with_too_few_images_is_refused(tmp_path):
     with pytest.raises(SuiteError, match=r"models\[0\]\.samples: found 50 images, allowed: at least 60"):
         plan(entry)
     assert plan(entry, samples=50)
+
+
+def test_a_file_with_other_grey_levels_is_refused(tmp_path):
+    np.save(tmp_path / "sixty.npy", np.full((60, 8, 8), 17, dtype=np.uint8))
+    with pytest.raises(SuiteError, match=r"models\[0\]\.samples: .*sixty\.npy: pixel value 17, allowed: .* 0 to 16"):
+        plan({"name": "theirs", "samples": str(tmp_path / "sixty.npy")})
 
 
 def reasons(planned) -> dict[str, dict[str, str]]:
@@ -173,16 +177,10 @@ def test_a_long_drawing_is_tried_for_a_moment(tmp_path):
     assert plan({"name": f"{tmp_path}/wrong.py:Long"})
 
 
-def test_a_training_tries_its_model_first_and_is_not_changed_by_it(tmp_path, monkeypatch):
+def test_a_model_whose_weights_are_elsewhere_needs_no_loss(tmp_path):
     (tmp_path / "wrong.py").write_text(WRONG)
-    keys = {"suite": "s", "dataset": {"name": "digits"}, "features": "pixels", "metrics": ["fid"], "samples": 60}
-    models = [{"name": f"{tmp_path}/wrong.py:{name}", "budget": {"images": 256}} for name in ("Base", "Wide")]
-    planned = make_plan(Suite.model_validate({**keys, "models": models}))
-    good, bad = planned.fits
-    with pytest.raises(CellFailure, match=r"Wide\.sample\(\): returned"):
-        bad.run(planned.data, Store(tmp_path / "store"), "cpu", silent)
-    good.run(planned.data, Store(tmp_path / "store"), "cpu", silent)
-    monkeypatch.setattr("genbench.sources.trained.try_out", lambda *_, **__: None)
-    good.run(planned.data, Store(tmp_path / "other"), "cpu", silent)
-    weights = [next((tmp_path / name).rglob("model.safetensors")).read_bytes() for name in ("store", "other")]
-    assert weights[0] == weights[1]
+    lossy = {"name": "lossy", "source": f"{tmp_path}/wrong.py:Lossy"}
+    write_weights(load_model("x", source=lossy["source"], data=DataSpec(1, 8, 8, 17, 10)), tmp_path / "w.safetensors")
+    assert plan({**lossy, "weights": str(tmp_path / "w.safetensors")})
+    with pytest.raises(SuiteError, match="Lossy fails on images of 1x8x8"):
+        plan(lossy)

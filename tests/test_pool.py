@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from genbench.errors import GenbenchError
 from genbench.progress import Progress
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.pool import Pool
@@ -196,3 +197,18 @@ def test_tasks_that_run_at_once_see_different_gpus_and_a_timing_the_first():
     assert both
     assert all(a[0] != b[0] for a, b in both)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def in_a_daemon(connection):
+    try:
+        run([Task("a", echo, (1,))])
+    except GenbenchError as error:
+        connection.send(str(error))
+
+
+def test_a_daemonic_process_is_told_what_to_do():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=in_a_daemon, args=(theirs,), daemon=True)
+    process.start()
+    process.join()
+    assert "call it in the main process, or in a Process with daemon=False" in ours.recv()

@@ -1,11 +1,14 @@
 """The selftest agrees with its known answers, states the published ones, and fails when the code is wrong."""
 
+import itertools
 import math
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from genbench import selftest
@@ -14,6 +17,7 @@ from genbench.errors import GenbenchError
 from genbench.selftest import base, samplers
 from genbench.selftest.base import KnownProblem, Measurement, ProblemResult
 
+NUMBERS = map(str, itertools.count())
 TRUE = {  # what papers, hand or an independent computation give
     "FID of N(1/2, I) and N(0, 4 I)": 20,
     "FID of N(0, I) and itself": 0.296,
@@ -129,6 +133,16 @@ def plain_average(update):
     return wrong
 
 
+def last_frame(opened):
+    @contextmanager
+    def wrong(path):
+        with opened(path) as file:
+            file.seek(getattr(file, "n_frames", 1) - 1)
+            yield file
+
+    return wrong
+
+
 def only_png(list_files):
     def wrong(folder):
         listing = list_files(folder)
@@ -200,6 +214,25 @@ FAULTS = {
     "zeros accepted": ("checkpoints that fit", "genbench.sources.checkpoints:_bad_values", lambda _: lambda *a: ""),
     "statistics divided by n": ("FID to statistics", "genbench.evaluate.statistics:mean_and_covariance",
                                 lambda f: lambda rows: (f(rows)[0], f(rows)[1] * (len(rows) - 1) / len(rows))),
+    "gamma ignored": ("gamma 1", "genbench.data.headers:exponent", lambda _: lambda file: 1.0),
+    "inks taken for colours": ("inks without", "genbench.data.colour:_plain",
+                               lambda f: lambda image: f(Image.merge("RGB", image.split()[:3]))),
+    "profile ignored": ("profile with red", "genbench.data.colour:profile_kind", lambda _: lambda icc, mode: "same"),
+    "the last frame": ("first of two", "genbench.data.pictures:opened", last_frame),
+    "kinds not compared": ("grey, colour and inks", "genbench.lint.files:OF_SETS", lambda _: {}),
+    "files not in keys": ("keys of a model", "genbench.plan.rows:read_files", lambda _: lambda *a: ()),
+    "neighbours not in keys": ("keys of a class", "genbench.plan.rows:code_hash", lambda _: lambda kind: kind.__name__),
+    "rows removed": ("rows after", "genbench.plan.planner:Plan.rows",
+                     lambda _: property(lambda self: [cell.id for cell in self.cells])),
+    "folders taken over": ("runs refused", "genbench.runner.folder:ResultFolder._refuse_another_result",
+                           lambda _: lambda self: None),
+    "labels as they are": ("labels of built-in", "genbench.suite.rules:slug", lambda _: lambda label: next(NUMBERS)),
+    "either record": ("two values", "genbench.records:same_measurement", lambda _: lambda one, other: True),
+    "models not tried": ("plans of", "genbench.plan.trial:_try", lambda _: lambda *a: None),
+    "intervals not cut": ("ends of", "genbench.selftest.results:cut_interval", lambda _: lambda u, v, lo, hi: (lo, hi)),
+    "no doubts": ("warnings of trainings", "genbench.selftest.results:budget_doubts", lambda _: lambda *a: ()),
+    "settings not pinned": ("settings that", "genbench.selftest.results:pinned_globals", lambda _: nullcontext),
+    "the script again": ("workers that", "genbench.runner.pool:_without_main", lambda _: nullcontext),
     "copies not counted": ("findings in dark", "genbench.lint.summary:row_hashes",
                            lambda _: lambda rows: np.arange(len(rows), dtype=np.uint64)),
 }  # fmt: skip

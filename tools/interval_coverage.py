@@ -1,19 +1,22 @@
 """How often the 95 % intervals contain the true value, on test problems where it is known: tables in Markdown.
 
-    OMP_NUM_THREADS=1 python tools/interval_coverage.py [--quick]
+    OMP_NUM_THREADS=1 python tools/interval_coverage.py [--quick] [--only METRIC ...]
 
 Every row draws a reference once, then many sets of generated samples, computes the metric as a suite does, and counts
 how often lo..hi contains the true value. The true FID is its mean over draws of N samples, from moments drawn by
 Bartlett's decomposition; the true KID is in closed form, given the reference or over all references; the true bits/dim
-is an entropy. `width` is the mean half width divided by 1.96 true standard deviations of the value: 1 is ideal.
+is an entropy; what has no closed form is compared with the mean of the draws' own values. `width` is the mean half
+width divided by 1.96 true standard deviations of the value: 1 is ideal.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from zlib import crc32
@@ -292,6 +295,60 @@ def manifold_rows(share: float, seed: int) -> Iterator[str]:
         yield f"{metric} | its mean at N, this reference: {truth:.3g} | small difference | 16 | 500 | {result}"
 
 
+def distribution_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of the mean at N of RKE, MIND and CMMD."""
+    problem = World(16, 300, **NEAR, m=300)
+    for name, arguments in (("rke", ()), ("mind", ("real",)), ("cmmd", ("real",))):
+        for what, changed in (("small difference", problem), ("clear difference", World(16, 300, **FAR, m=300))):
+            rng = stream(seed, (name, changed))
+            known = dict.fromkeys(arguments, changed.real(rng))
+            values = [METRICS[name].compute(fake=changed.fake(rng), **known) for _ in range(int(300 * share))]
+            truth = f"its mean at N{', this reference' * bool(arguments)}"
+            yield own_mean(METRICS[name].title, truth, what, changed, values)
+
+
+def clipped_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of clipped density's mean over samples, the reference's balls fixed."""
+    for what, problem in (
+        ("wider samples", World(16, 500, scale=1.1, shift=0.1, m=500)),
+        ("clear difference", World(16, 500, **FAR, m=500)),
+    ):
+        rng = stream(seed, ("clipped density", problem))
+        real = problem.real(rng)
+        fakes = (problem.fake(rng) for _ in range(int(300 * share)))
+        values = [METRICS["clipped_density"].compute(fake=fake, real=real) for fake in fakes]
+        yield own_mean("Clipped density", "its mean at N, this reference", what, problem, values)
+
+
+def clipped_coverage_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of clipped coverage's mean over other samples, and over other references, whose balls differ."""
+    problem = World(16, 500, **FAR, m=500)
+    for truth, fixed in (("its mean at N, this reference", "real"), ("its mean at N, these samples", "fake")):
+        rng = stream(seed, ("clipped coverage", fixed))
+        sets = {"real": problem.real(rng), "fake": problem.fake(rng)}
+        other = {"real": problem.fake, "fake": problem.real}[fixed]
+        redrawn = {"real": "fake", "fake": "real"}[fixed]
+        draws = ({**sets, redrawn: other(rng)} for _ in range(int(300 * share)))
+        values = [METRICS["clipped_coverage"].compute(**draw) for draw in draws]
+        yield own_mean("Clipped coverage", truth, "clear difference", problem, values)
+
+
+def fld_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage of FLD's mean over held-out images, train images and samples fixed."""
+    for what, difference in (("small difference", NEAR), ("clear difference", FAR)):
+        problem = World(8, 200, **difference, m=200)
+        rng = stream(seed, ("fld", problem))
+        fixed = {"train": problem.real(rng), "fake": problem.fake(rng)}
+        values = [METRICS["fld"].compute(**fixed, held_out=problem.real(rng)) for _ in range(int(300 * share))]
+        yield own_mean("FLD", "its mean, these samples and train images", what, problem, values)
+
+
+def own_mean(title: str, truth: str, what: str, problem: World, values: list[Value]) -> str:
+    """A row whose truth is the mean of the values."""
+    mean = float(np.mean([v.value for v in values]))
+    return f"{title} | {truth}: {mean:.3g} | {what} | {problem.d} | {problem.n} | {coverage(values, mean)}"
+
+
 def score_rows(share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean at N of the Inception Score and of confidence."""
 
@@ -314,24 +371,42 @@ OTHER_HEAD = "| interval | problem | D | N | covered, % | width | draws |\n|---|
 HEAD = "| metric | truth | problem | D | N | covered, % | width | draws |\n|---|---|---|---:|---:|---:|---:|---:|"
 
 
+GIVEN, HARD, OTHERS = (
+    "What the intervals estimate", "What they do not estimate, and where they fail",
+    "Other intervals for the mean of FID at N, not used",
+)  # fmt: skip
+# Metrics, and the rows of each table: called with the share of the draws, and the seed.
+TABLES: tuple[tuple[str, str, tuple[tuple[str, Callable[[float, int], Iterator[str]]], ...]], ...] = (
+    (GIVEN, HEAD, (
+        ("fid", partial(fid_rows, FID_PROBLEMS)), ("kid", kid_given),
+        ("kid", partial(kid_population, KID_POPULATION)), ("bits_per_dim", bits_rows), ("is confidence", score_rows),
+        ("rke mind cmmd", distribution_rows), ("clipped_density", clipped_rows),
+    )),
+    (HARD, HEAD, (
+        ("fid", partial(fid_rows, FID_HARD)), ("fid", fid_population),
+        ("kid", partial(kid_population, KID_SMALL_REFERENCE)), ("precision density recall coverage", manifold_rows),
+        ("clipped_coverage", clipped_coverage_rows), ("fld", fld_rows),
+    )),
+    (OTHERS, OTHER_HEAD, (("fid", other_intervals),)),
+)  # fmt: skip
+
+
 def main() -> None:
-    """Prints the tables; --quick with a tenth of the draws."""
+    """Prints the tables; --quick with a tenth of the draws; --only METRIC those rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the draws")
     parser.add_argument("--seed", type=int, default=0)
+    names = sorted({name for _, _, rows in TABLES for part, _ in rows for name in part.split()})
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="METRIC", help=", ".join(names))
     options = parser.parse_args()
     share, seed = 0.1 if options.quick else 1.0, options.seed
     machine = environment_facts()
     print(f"{machine['cores']} cores, {machine['processor']}; torch {machine['packages']['torch']}")
-    show("What the intervals estimate", HEAD, [
-        fid_rows(FID_PROBLEMS, share, seed), kid_given(share, seed), kid_population(KID_POPULATION, share, seed),
-        bits_rows(share, seed), score_rows(share, seed),
-    ])  # fmt: skip
-    show("What they do not estimate, and where they fail", HEAD, [
-        fid_rows(FID_HARD, share, seed), fid_population(share, seed), kid_population(KID_SMALL_REFERENCE, share, seed),
-        manifold_rows(share, seed),
-    ])  # fmt: skip
-    show("Other intervals for the mean of FID at N, not used", OTHER_HEAD, [other_intervals(share, seed)])
+    for title, head, rows in TABLES:
+        chosen = [make(share, seed) for part, make in rows if set(part.split()) & set(options.only)]
+        if chosen:
+            show(title, head, chosen)
+    print(f"\n{time.process_time():.0f} s of CPU time")
 
 
 def show(title: str, head: str, parts: list[Iterator[str]]) -> None:

@@ -92,8 +92,8 @@ class DatasetSource:
         `path` as an absolute or current-folder path, "~" expanded; the suite's folder when there is no such option.
     describe(entry, path): its DataSpec and fingerprint, fast, as the planner calls it; equal to those of load.
     options: a frozen dataclass with bounds in annotations; what has no default is required.
-    sizes(entry, path): the numbers of train and of test images, where they are known without loading; the planner then
-        knows which metrics they are too few for.
+    sizes(entry, path): the numbers of train and of test images, None where only loading tells; the planner then knows
+        which metrics they are too few for.
     captions: one text per class. translation: whether it is a translation task, whose Dataset has a source domain.
     captioned(entry, path): whether images have captions of their own; None for never.
     imports: slow modules that load needs; worker processes then share one import of them.
@@ -107,7 +107,7 @@ class DatasetSource:
     captions: tuple[str, ...] = ()
     translation: bool = False
     imports: tuple[str, ...] = ()
-    sizes: Callable[[dict[str, Any], Path], tuple[int, int]] | None = None
+    sizes: Callable[[dict[str, Any], Path], tuple[int, int] | None] | None = None
     captioned: Callable[[dict[str, Any], Path], bool] | None = None
 
 

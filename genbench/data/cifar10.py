@@ -18,7 +18,7 @@ from typing import Any
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset
 from genbench.data.captions import CAPTIONS
-from genbench.data.cifar_records import Records, read_archive
+from genbench.data.cifar_records import Records, counts, read_archive
 from genbench.data.published import PublishedFile, PublishedSet, published_hash
 from genbench.errors import DataError
 
@@ -26,7 +26,7 @@ SPEC = DataSpec(channels=3, height=32, width=32, levels=256, classes=10)
 NAME = "cifar-10-binary.tar.gz"
 URL = f"https://www.cs.toronto.edu/~kriz/{NAME}"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-PUBLISHED = PublishedSet("cifar10", (PublishedFile(NAME, URL, 170_052_171, sha256=SHA256),))
+PUBLISHED = PublishedSet("cifar10", (PublishedFile(NAME, URL, 170_052_171, sha256=SHA256),), images=(50_000, 10_000))
 RECORDS = Records(SPEC, train="data_batch_", test="test_batch")
 
 
@@ -47,6 +47,11 @@ def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
         return SPEC, published_hash(place, "sha256")
     PUBLISHED.find(entry)
     return SPEC, PUBLISHED.files[0].sha256
+
+
+def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
+    """How many images are trained on and held out; of an archive named by path, from the sizes of its files."""
+    return counts(path, RECORDS) if entry.get("path") else PUBLISHED.images
 
 
 def read(path: Path) -> bytes:

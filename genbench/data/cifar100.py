@@ -20,6 +20,7 @@ NAME = "cifar-100-binary.tar.gz"
 PUBLISHED = PublishedSet(
     "cifar100",
     (PublishedFile(NAME, f"https://www.cs.toronto.edu/~kriz/{NAME}", 168_513_733, "03b5dce01913d631647c71ecec9e9cb8"),),
+    images=(50_000, 10_000),
 )
 RECORDS = Records(SPEC, train="train.", test="test.", label_bytes=2)
 

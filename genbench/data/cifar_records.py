@@ -44,6 +44,17 @@ def read_archive(content: bytes, name: Path | str, records: Records) -> tuple[Sp
     return _split(train, first.replace(".*", ""), records), _split(test, second.replace("..", "."), records)
 
 
+def counts(path: Path, records: Records) -> tuple[int, int]:
+    """How many images an archive has of each split. Raises DataError for one that cannot be read."""
+    try:
+        with tarfile.open(path, mode="r:*") as archive:
+            batches = [(Path(m.name).name, m.size) for m in archive if m.isfile() and m.name.endswith(".bin")]
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a readable tar archive: {error}") from error
+    train, test = (sum(s for name, s in batches if name.startswith(start)) for start in (records.train, records.test))
+    return train // records.size, test // records.size
+
+
 def _split(batches: list[bytes], where: str, records: Records) -> Split:
     if not batches:
         raise DataError(f"{where}: not in the archive")

@@ -20,12 +20,18 @@ from genbench.data.captions import CAPTIONS
 from genbench.errors import DataError
 
 SPEC = DataSpec(channels=1, height=8, width=8, levels=17, classes=10)
+IMAGES = (1_437, 360)
 FINGERPRINT = "8d0fd8ce2a82923dff34e5f906df0bb3c4fc242613a484983c701585efab8a65"
 
 
 def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     """Shape and fingerprint, declared; `load` verifies them."""
     return SPEC, FINGERPRINT
+
+
+def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int]:
+    """How many images are trained on and held out, declared."""
+    return IMAGES
 
 
 def load(entry: dict[str, Any], place: Path) -> Dataset:

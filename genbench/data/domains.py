@@ -38,6 +38,12 @@ def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     return describe_stored(_stored(entry, place))
 
 
+def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int]:
+    """How many images of the target domain are trained on and held out."""
+    dataset = load(entry, path)
+    return len(dataset.train), len(dataset.test)
+
+
 def _stored(entry: dict[str, Any], place: Path) -> Path:
     options = {key: value for key, value in entry.items() if key != "path"}
     two = all((place / name).is_dir() for name in UNPAIRED)

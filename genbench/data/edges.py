@@ -24,6 +24,7 @@ from genbench.data.base import Dataset, Domain, Split
 from genbench.space import seeded
 
 OF = {"digits": digits, "fashion-mnist": fashion_mnist}
+SIZES = {"digits": digits.IMAGES, "fashion-mnist": fashion_mnist.IMAGES}
 SPLIT_SEED = 0
 STEEPEST = 4.0
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
@@ -48,6 +49,12 @@ def describe(entry: dict[str, Any], place: Path) -> tuple[DataSpec, str]:
     describe_whole: Callable[..., tuple[DataSpec, str]] = OF[name].describe
     spec, whole = describe_whole({**entry, "name": name}, place)
     return spec, _fingerprint(whole)
+
+
+def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int]:
+    """How many edge images are trained on and held out: the second half of the train split, and the test split."""
+    train, test = SIZES[entry["of"]]
+    return train - train // 2, test
 
 
 def edges(pixels: Tensor, levels: int) -> Tensor:

@@ -16,6 +16,7 @@ from genbench.data.idx import read_idx
 from genbench.data.published import PublishedFile, PublishedSet
 
 SPEC = DataSpec(channels=1, height=28, width=28, levels=256, classes=10)
+IMAGES = (60_000, 10_000)
 FINGERPRINT = "efb2e23bd1b4ba720c4d5f84419a708c9ae8f8e12b01e1cb05b810795b78977e"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # SHA-256 of each file's content, decompressed: gzip's own header (a date, a level) does not matter.
@@ -37,6 +38,7 @@ PUBLISHED = PublishedSet(
     "fashion-mnist",
     tuple(PublishedFile(name, f"{URL}{name}", size, md5) for name, size, md5 in zip(FILES, SIZES, MD5, strict=True)),
     layouts=("FashionMNIST/raw", str(DEBIAN)),
+    images=IMAGES,
 )
 
 

@@ -28,6 +28,7 @@ PUBLISHED = PublishedSet(
         )
     ),
     ("MNIST/raw",),
+    images=(60_000, 10_000),
 )
 
 

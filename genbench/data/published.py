@@ -52,18 +52,24 @@ class PublishedFile:
 class PublishedSet:
     """The files of a dataset. layouts: folders below $GENBENCH_DATA where other programs put them.
 
-    by_hand: whether no program can download them.
+    by_hand: whether no program can download them. images: how many are in the train and in the test split; None where
+    that depends on more than these files.
     """
 
     dataset: str
     files: tuple[PublishedFile, ...]
     layouts: tuple[str, ...] = ()
     by_hand: bool = False
+    images: tuple[int, int] | None = None
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the hashes of the files."""
         return hashlib.sha256(" ".join(file.hash for file in self.files).encode()).hexdigest()
+
+    def sizes(self, entry: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
+        """`images`, as a DatasetSource declares it."""
+        return self.images
 
     def places(self) -> list[Path]:
         """Folders to look in, in order; a download goes to the first."""

@@ -29,6 +29,7 @@ PUBLISHED = PublishedSet(
             NAME, f"http://ai.stanford.edu/~acoates/stl10/{NAME}", 2_640_397_119, "91f7769df0f17e558f3565bffb0c7dfb"
         ),
     ),
+    images=(5_000, 8_000),
 )
 MEMBERS = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
 

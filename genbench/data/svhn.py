@@ -28,6 +28,7 @@ PUBLISHED = PublishedSet(
         ),
         PublishedFile("test_32x32.mat", f"{URL}test_32x32.mat", 64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
     ),
+    images=(73_257, 26_032),
 )  # fmt: skip
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genbench import returned
 from genbench.errors import CellFailure, TooFewSamples, Undefined
 from genbench.machine import device_name, explain, made_with
-from genbench.metrics.base import SETS, Inputs, Metric, Value, too_few
+from genbench.metrics.base import SETS, Inputs, Metric, Value, cut_interval, too_few
 from genbench.metrics.computing import computing_on
 from genbench.metrics.facts import Arguments, Facts
 from genbench.protocol import Protocol, protocol_hash
@@ -51,6 +51,8 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
             _refuse_few(metric, arguments)
             value = metric.compute(**arguments.values)
         _refuse_non_finite(value)
+        lo, hi = cut_interval(metric.unit, value.value, value.lo, value.hi)
+        value = replace(value, lo=lo, hi=hi)
         warnings = (*inputs.source_warnings, *inputs.warnings_for(metric))
         branches = metric.reads.protocol(facts, arguments.n_fake, arguments.n_real)
         branches["data"] |= arguments.data

@@ -52,18 +52,23 @@ def checked_pair(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], ND
     return checked
 
 
-def with_normal_interval(value: float, scores: Array, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
+def with_normal_interval(
+    value: float, scores: Array, how: str, *, kind: str = "", least: float = -np.inf, most: float = np.inf
+) -> Value:
     """A value with value +- 1.96 standard errors, where scores (N,) are each sample's contribution.
 
-    N = 1: no interval. least: the lowest possible value; the interval is cut there.
+    N = 1: no interval. least, most: the lowest and the highest possible value; the interval is cut there.
     """
     if len(scores) < 2:
         return Value(value, kind=kind)
     how = f"normal 95 %: +- 1.96 standard errors {how}"
-    return normal_interval(value, float(scores.var(ddof=1)) / len(scores), how, kind=kind, least=least)
+    return normal_interval(value, float(scores.var(ddof=1)) / len(scores), how, kind=kind, least=least, most=most)
 
 
-def normal_interval(value: float, variance: float, how: str, *, kind: str = "", least: float = -np.inf) -> Value:
-    """A value with value +- 1.96 sqrt(variance), cut at `least`; how: the whole description of the interval."""
+def normal_interval(
+    value: float, variance: float, how: str, *, kind: str = "", least: float = -np.inf, most: float = np.inf
+) -> Value:
+    """A value with value +- 1.96 sqrt(variance), cut at `least` and `most`; how: describes the interval."""
     half = Z95 * variance**0.5
-    return Value(value, max(least, value - half), value + half, how, kind)
+    lo, hi = max(least, value - half), min(most, value + half)
+    return Value(value, min(lo, value), max(hi, value), how, kind)  # rounding may put a value beyond its bounds

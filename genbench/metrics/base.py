@@ -39,7 +39,7 @@ class Value:
     busy: str = ""
 
 
-# Smallest and largest possible value by unit. An interval of a mean over seeds is cut there.
+# Smallest and largest possible value by unit.
 UNIT_BOUNDS: dict[str, tuple[float, float]] = {
     "share": (0, 1), "probability": (0, 1), "classes": (1, math.inf), "samples": (1, math.inf),
     "similarity": (-1, 1), "2.5 cosine": (0, 2.5),
@@ -49,6 +49,14 @@ UNIT_BOUNDS: dict[str, tuple[float, float]] = {
         (0, math.inf),
     ),
 }  # fmt: skip
+
+
+def cut_interval(unit: str, value: float, lo: float | None, hi: float | None) -> tuple[float | None, float | None]:
+    """The ends of an interval, cut at the bounds of the unit; as they are where an estimate is itself beyond these."""
+    least, most = UNIT_BOUNDS.get(unit, (-math.inf, math.inf))
+    if not least <= value <= most:
+        return lo, hi
+    return None if lo is None else max(lo, least), None if hi is None else min(hi, most)
 
 
 @dataclass(frozen=True)

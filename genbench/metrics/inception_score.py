@@ -96,7 +96,7 @@ def inception_score_value(*, probabilities: Any) -> Value:
         return Value(value)
     effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
     how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {RESAMPLING_SEED}"
-    return normal_interval(value, half_variance(splits, parts, effects), how, least=1.0)
+    return normal_interval(value, half_variance(splits, parts, effects), how, least=1.0, most=splits[0].shape[1])
 
 
 IS = Metric(

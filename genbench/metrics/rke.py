@@ -51,7 +51,7 @@ def rke(*, fake: Any) -> Value:
     squares = mean_squares(Directions("rke", fake))
     value = float(1 / squares.mean())
     how = "of the first-order effect of each generated sample; small-sample bias not included"
-    return with_normal_interval(value, -2 * value**2 * squares, how, least=1.0)
+    return with_normal_interval(value, -2 * value**2 * squares, how, least=1.0, most=min(np.shape(fake)))
 
 
 RKE = Metric(

@@ -94,7 +94,7 @@ def vendi(*, fake: Any) -> Value:
     shares = entropies(Directions("vendi", fake))
     value = float(np.exp(shares.mean()))
     how = "of the first-order effect of each generated sample; small-sample bias not included"
-    return with_normal_interval(value, value * shares, how, least=1.0)
+    return with_normal_interval(value, value * shares, how, least=1.0, most=min(np.shape(fake)))
 
 
 VENDI = Metric(

@@ -1,7 +1,7 @@
 """What can be found out before anything is trained: each model is built once, and files of weights and images are read.
 
-`genbench plan` also tries each model on a few images (genbench.sources.tryout). A run leaves that to its workers, so
-that a model which ends its process fails its own row only.
+`genbench plan` also tries each model on a few images (genbench.sources.tryout). A run leaves that to its workers
+(genbench.runner.trials), so that a model which ends its process fails its own row only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from genbench.contract import Draws
+from genbench.contract import Draws, Model
+from genbench.data.files import check_levels
 from genbench.data.images import open_images
 from genbench.errors import DataError, GenbenchError, SuiteError
 from genbench.machine import explain
 from genbench.plan.rows import SuiteRows
 from genbench.sources.build import build, read_weights
 from genbench.sources.trained import Trained
-from genbench.sources.tryout import MOST, try_out
+from genbench.sources.tryout import try_drawing, try_likelihoods, try_training
 
 
 def note_impossible_rows(rows: SuiteRows, indices: Iterable[int], try_models: bool = False) -> None:
@@ -61,9 +62,11 @@ def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
 
 def _try(rows: SuiteRows, index: int, model: Draws) -> None:
     suite, source = rows.suite, rows.source(index, 0)
-    batch = source.fit.recipe.batch if isinstance(source, Trained) else MOST
     try:
-        try_out(model, rows.plan, batch, suite.precision, likelihoods=True)
+        if isinstance(source, Trained) and isinstance(model, Model):
+            try_training(model, rows.plan, source.fit.recipe.batch)
+        try_drawing(model, rows.plan, suite.precision)
+        try_likelihoods(model, rows.plan)
     except (Exception, SystemExit) as error:
         message = f"{type(model).__name__} fails on images of {_size(rows)}: {explain(error)}"
         raise suite.error(("models", index), message) from None
@@ -111,6 +114,12 @@ def _refuse_few_images(rows: SuiteRows, index: int) -> None:
         raise suite.error(("models", index, "samples"), f"{images.name}: {found}")
     if images.count < suite.samples:
         raise _few(rows, index, images.count)
+    if rows.plan.spec.levels < 256:
+        try:
+            for part in images.batches():
+                check_levels(part, rows.plan.spec.levels, images.name)
+        except DataError as error:
+            raise suite.error(("models", index, "samples"), str(error)) from None
 
 
 def _few(rows: SuiteRows, index: int, found: int) -> SuiteError:

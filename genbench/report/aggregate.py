@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from genbench.metrics import metric_names
-from genbench.metrics.base import UNIT_BOUNDS
+from genbench.metrics.base import cut_interval
 from genbench.records import FAILED, NOT_APPLICABLE, OK, Record, unique_records
 from genbench.report.guard import comparable, differences, listed
 from genbench.report.kinds import weakest, why_unranked
@@ -320,8 +320,8 @@ def _mean(records: Sequence[Record]) -> tuple[float, float | None, float | None,
     values = [r.value for r in records if r.value is not None]
     half = t_half_width(values)
     mean = statistics.fmean(values)
-    least, most = UNIT_BOUNDS.get(records[0].unit, (-math.inf, math.inf))
-    return mean, max(mean - half, least), min(mean + half, most), f"t {100 * LEVEL:.0f} % over {len(values)} seeds"
+    lo, hi = cut_interval(records[0].unit, mean, mean - half, mean + half)
+    return mean, lo, hi, f"t {100 * LEVEL:.0f} % over {len(values)} seeds"
 
 
 def t_half_width(values: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
+from genbench.errors import GenbenchError
 from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
 from genbench.neighbours import known_files
 from genbench.progress import STALL_SECONDS, Progress
@@ -66,7 +67,12 @@ class Pool(Launcher):
     idle: dict[str, _Running] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task], on_progress: OnProgress, on_end: OnEnd) -> None:
-        """As Launcher; an interrupt kills the running tasks."""
+        """As Launcher; an interrupt kills the running tasks. GenbenchError in a process that may not start others."""
+        if multiprocessing.current_process().daemon:
+            raise GenbenchError(
+                "a run starts processes, which a daemonic process (a worker of multiprocessing.Pool) may not; call it "
+                "in the main process, or in a Process with daemon=False"
+            )
         queue = Queue(tasks)
 
         def end(task: Task, outcome: Outcome) -> None:

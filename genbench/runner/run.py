@@ -23,6 +23,7 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
+from genbench.report.poor import poor_rows
 from genbench.report.result import Result, read_result
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.executors import choose_execution, make_launcher
@@ -30,6 +31,8 @@ from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.tasks import evaluate_task, sound, train_task
 from genbench.runner.timed import on_timed_machine
+from genbench.runner.trials import cells_by_trial, verdicts_of
+from genbench.runner.tryouts import TrialResult
 from genbench.screen import Screen
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
@@ -122,7 +125,8 @@ class _Run:
         tasks = self.tasks()
         if tasks:
             self.folder.start(self.records.values())
-            self._work(tasks)
+            self._try_models(tasks)
+            self._work(self.tasks())
         records = self.folder.finish(self.records)
         seconds = time.perf_counter() - start
         self.folder.write(self._facts(seconds) if tasks else None)
@@ -177,6 +181,26 @@ class _Run:
                 if record is not None:
                     self.records[cell.id, planned.name] = record
 
+    def _try_models(self, tasks: list[Task]) -> None:
+        """Where anything is to be trained: rows whose models cannot work fail first."""
+        if not any(task.run is train_task for task in tasks):
+            return
+        missing = [c for c in self.plan.cells if any(self._missing(c, alone) for alone in (False, True))]
+        cells = cells_by_trial(missing, self.store)
+        for trial, verdict in verdicts_of(list(cells), self.launch).items():
+            self._judge(cells[trial], verdict)
+
+    def _judge(self, cells: list[Cell], verdict: TrialResult) -> None:
+        """Shows what a trial of these cells' model found, and fails the cells that cannot work."""
+        rows = ", ".join(dict.fromkeys(f"{self._shown(cell.label, cell.data)} s{cell.seed}" for cell in cells))
+        if verdict.no_likelihood:
+            self.screen.say(f"{rows}: the likelihood cannot be computed: {verdict.no_likelihood}", "yellow")
+        if verdict.failure:
+            self.screen.say(f"✗ {rows}: cannot work: {verdict.failure}", "red")
+        for cell in cells if verdict.failure else ():
+            missing = [m for alone in (False, True) for m in self._missing(cell, alone)]
+            self._keep([failed_record(cell, metric, verdict.failure) for metric in missing])
+
     def _work(self, tasks: list[Task]) -> None:
         self.screen.expect(len(tasks))
         launcher = make_launcher(self.launch)
@@ -191,11 +215,14 @@ class _Run:
             failed_record(cell, m, outcome.failure) for cell in views for m in self._missing(cell, alone)
         ]
         fresh = [r for r in new if (r.cell, r.metric) not in self.records]
-        self.folder.add(fresh)
-        self.records |= {(r.cell, r.metric): r for r in fresh}
+        self._keep(fresh)
         self.measured += sum(r.status == OK for r in fresh)
         bad = [r for r in fresh if r.status == FAILED]
         self.screen.end(task.name, bad[0].reason if bad else _headline(fresh), bool(bad))
+
+    def _keep(self, records: list[Record]) -> None:
+        self.folder.add(records)
+        self.records |= {(r.cell, r.metric): r for r in records}
 
     def _facts(self, seconds: float) -> dict[str, Any]:
         """What environment.json holds: the machine if it is this one, the run's duration, and its command."""
@@ -216,6 +243,8 @@ class _Run:
             cells = len(self.plan.cells)
             self.screen.say(f"nothing to do: {cells} cells, {values} values; {self.folder.page}")
             return
+        for text in poor_rows(result.records):
+            self.screen.say(f"warning: {text}", "yellow")
         failed = f", {len(result.failed)} failed" if result.failed else ""
         self.screen.say(f"{values} values{failed} in {duration(seconds)}; {self.folder.page}")
 

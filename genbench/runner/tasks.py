@@ -25,7 +25,8 @@ def train_task(fit: Fit, plan: DataPlan, location: str, device: str, processes: 
         meta = fit.run(plan, Store(location), device, report, team)
     time = f"{meta['images']:,} images in {duration(meta['seconds'])}"
     busy = f"busy: {meta['busy']}" if meta.get("busy") else ""
-    return "; ".join(filter(None, (time, meta.get("note", ""), busy)))
+    warnings = (f"warning: {text}" for text in meta.get("warnings", ()))
+    return "; ".join(filter(None, (time, meta.get("note", ""), busy, *warnings)))
 
 
 def evaluate_task(

@@ -8,10 +8,12 @@ from genbench.errors import GenbenchError
 from genbench.options import nearest
 from genbench.selftest.base import KnownProblem, Measurement, ProblemResult, measure_problem
 from genbench.selftest.check_table import check_table
+from genbench.selftest.colours import COLOUR_PROBLEMS
 from genbench.selftest.distances import DISTANCE_PROBLEMS
 from genbench.selftest.likelihoods import LIKELIHOOD_PROBLEMS
 from genbench.selftest.metric_checks import run_metric_checks
 from genbench.selftest.reading import READING_PROBLEMS
+from genbench.selftest.results import RESULT_PROBLEMS
 from genbench.selftest.samplers import SAMPLER_PROBLEMS
 from genbench.selftest.speed import SPEED_PROBLEMS
 
@@ -22,6 +24,7 @@ __all__ = [
 
 PROBLEMS: tuple[KnownProblem, ...] = (
     *DISTANCE_PROBLEMS, *LIKELIHOOD_PROBLEMS, *SAMPLER_PROBLEMS, *SPEED_PROBLEMS, *READING_PROBLEMS,
+    *COLOUR_PROBLEMS, *RESULT_PROBLEMS,
 )  # fmt: skip
 COLUMN_HEADS = ("problem", "measured", "true", "tolerance", "verdict", "follows from")
 NOTE = (

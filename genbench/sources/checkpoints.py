@@ -110,12 +110,14 @@ def _loaded(path: Path) -> Any:
         with path.open("rb") as file, warnings.catch_warnings():  # opened here, as torch goes by the suffix
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except SafetensorError as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}") from None
     except pickle.UnpicklingError:
         remedy = "save the state_dict alone, as safetensors"
         raise ModelError(f"{path}: holds Python objects besides tensors, which are not run; {remedy}") from None
-    except UNREADABLE as error:
+    except Exception as error:  # a damaged file may make torch's reader raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path}: cannot be read as safetensors or as a file of torch.save: {reason}") from None
 

@@ -21,7 +21,6 @@ from genbench.sources.base import DataPlan, Opened
 from genbench.sources.build import read_weights, write_weights
 from genbench.sources.network import Network, NetworkSource
 from genbench.sources.read_files import hashes
-from genbench.sources.tryout import try_out
 from genbench.store import Kind, Store
 from genbench.team import SOLO, Team
 from genbench.text import cell_text
@@ -75,7 +74,6 @@ class Fit:
     def _train(
         self, folder: Path, plan: DataPlan, store: Store, device: str, report: Report, team: Team
     ) -> dict[str, Any]:
-        try_out(self.network.build(plan, self.seed).to(device), plan, self.recipe.batch, self.precision)
         watch, scratch = StallWatch(report), store.scratch(Kind.WEIGHTS, self.key)
         meter = meter_for(torch.device(device), 0.0, torch.get_num_threads())
         with team.call(_train_too, self, plan, device) as group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -42,22 +42,36 @@ class _Enough(BaseException):
     pass
 
 
-def try_out(model: Draws, plan: DataPlan, batch: int, precision: str = "fp32", *, likelihoods: bool = False) -> None:
-    """Raises what the model raises, or CellFailure for a value that is not as the contract says.
+def try_training(model: Model, plan: DataPlan, batch: int) -> None:
+    """The loss of each player. Raises what the model raises, or CellFailure for what is not as the contract says.
 
-    batch: images in a step of training, of which at most MOST are used. The model is changed and of no further use.
+    batch: images in a step of training, of which at most MOST are used. The model is changed, as by training.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        images = _Images(plan, model.device)
-        if isinstance(model, Model):
-            _try_training(model, images.batch(min(batch, MOST)))
-        model.eval()
-        with for_a_moment(model):
-            draw_block(model, 0, 0, DRAWN, precision, images.condition(model))
-        for name, log_prob in _likelihoods(model) if likelihoods else ():
-            with suppress(Undefined), pinned_globals(), torch.no_grad(), for_a_moment(model):
-                values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
-                returned.log_probs(model, values, DRAWN, f"{name}()")
+    with _own_random_numbers():
+        _losses(model, _Images(plan, model.device).batch(min(batch, MOST)))
+
+
+def try_drawing(model: Draws, plan: DataPlan, precision: str = "fp32") -> None:
+    """Two images, and what the model states about itself. Raises as `try_training`."""
+    returned.options(model)
+    returned.evaluations(model)
+    with _own_random_numbers(), for_a_moment(model.eval()):
+        draw_block(model, 0, 0, DRAWN, precision, _Images(plan, model.device).condition(model))
+
+
+def try_likelihoods(model: Draws, plan: DataPlan) -> None:
+    """Each likelihood of two images. Raises as `try_training`."""
+    images = _Images(plan, model.device)
+    model.eval()
+    for name, log_prob in _likelihoods(model):
+        with suppress(Undefined), _own_random_numbers(), pinned_globals(), torch.no_grad(), for_a_moment(model):
+            values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
+            returned.log_probs(model, values, DRAWN, f"{name}()")
+
+
+def _own_random_numbers() -> AbstractContextManager[None]:
+    """Leaves the global random state as it was."""
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
 
 
 @contextmanager
@@ -86,7 +100,7 @@ def for_a_moment(
 
 
 @pinned_globals()
-def _try_training(model: Model, batch: Batch) -> None:
+def _losses(model: Model, batch: Batch) -> None:
     gen = seeded(0, model.device)
     returned.players(model)
     model.train()

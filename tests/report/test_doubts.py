@@ -10,6 +10,7 @@ import pytest
 from genbench.commands.plan import describe_plan
 from genbench.contract import Recipe, Stage
 from genbench.report.aggregate import boards
+from genbench.report.poor import poor_rows
 from genbench.train.doubts import budget_doubts, loss_doubts
 from genbench.train.loop import CurvePoint
 
@@ -44,9 +45,9 @@ def test_a_budget_that_ends_within_the_warm_up_or_the_average_is_a_doubt(recipe,
     assert all(word in doubt for word, doubt in zip(words, doubts, strict=True))
 
 
-def test_steps_are_counted_over_all_stages():
+def test_steps_are_those_of_the_shortest_stage():
     stages = (Stage("first", turns=("a", "b"), share=1.0), Stage("second", turns=("b", "b"), share=1.0))
-    assert "75 steps" in budget_doubts(Recipe(batch=10, warmup=100), 1_000, stages)[0]
+    assert "its shortest stage has 25 steps" in budget_doubts(Recipe(batch=10, warmup=100), 1_000, stages)[0]
 
 
 def test_a_loss_that_did_not_fall_is_a_doubt():
@@ -84,6 +85,19 @@ def test_other_protocols_and_metrics_are_not_compared_with_scale_rows(record):
     assert not any("no better" in note for note in column.notes)
     recall = [record("bad", "recall", 0.9), record("uniform noise", "recall", 0.8, role="scale")]
     assert boards(recall)[0].columns[0].notes == ()
+
+
+def test_a_metric_that_is_to_be_high_is_compared_with_noise(record):
+    values = {"good": 0.9, "bad": 0.0, "uniform noise": 0.0, "blurred real": 0.95}
+    records = [
+        replace(record(m, "precision", v, role="model" if m in ("good", "bad") else "scale"), better="higher")
+        for m, v in values.items()
+    ]
+    note = "bad: 0, no better than the scale row uniform noise with 0: its training may not have worked."
+    assert boards(records)[0].columns[0].notes == (note,)
+    assert poor_rows(records) == [
+        "bad is no better than the scale row uniform noise in precision: its training may not have worked"
+    ]
 
 
 @pytest.mark.parametrize(
