@@ -22,7 +22,8 @@ from genbench.runner.launcher import Outcome, Task
 from genbench.runner.remote_work import Lost, Work
 
 GRACE = 3.0  # seconds that workers have to write checkpoints
-UNUSUAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Of a cluster that is started here: no reports to Ray's makers, and workers without Ray's nice 19.
+UNUSUAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,18 @@ class RayCluster(Cluster):
 
     def messages(self) -> Iterable[Message]:
         """As Cluster."""
-        references = list(self.tasks)
-        ready, waiting = self.ray.wait(references, num_returns=1, timeout=0.5)
-        ready += self.ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
+        ready = self._wait(list(self.tasks), 1, 0.5)
+        waiting = [reference for reference in self.tasks if reference not in ready]
+        ready += self._wait(waiting, len(waiting), 0.0)
         yield from self.ray.get(self.board.take.remote())
         for reference in ready:
             yield self.tasks.pop(reference), self._result(reference)
+
+    def _wait(self, references: list[Any], count: int, seconds: float) -> list[Any]:
+        try:
+            return list(self.ray.wait(references, num_returns=count, timeout=seconds)[0]) if references else []
+        except SystemError as error:  # of Cython, when the handler of a signal raised
+            raise error.__cause__ or error from None
 
     def _result(self, reference: Any) -> Outcome | Lost:
         try:
