@@ -46,5 +46,7 @@ def _as_cells(frame: pd.DataFrame) -> pd.DataFrame:
     safe = frame.copy()
     names: list[str] = list(frame.select_dtypes("string").columns)
     for name in names:
-        safe[name] = frame[name].map(cell_text, na_action="ignore")
+        texts = {text: cell_text(text) for text in frame[name].dropna().unique()}
+        if any(text != shown for text, shown in texts.items()):
+            safe[name] = frame[name].map(texts)
     return safe.rename(columns=cell_text)

@@ -74,7 +74,12 @@ class Folder:
 
     def file_name(self, label: str, dataset: str) -> str:
         """The row in the names of its pictures and curves."""
-        return row_slug(label, dataset, len({r.dataset for r in self.records}) > 1)
+        return row_slug(label, dataset, self._has_datasets)
+
+    @cached_property
+    def _has_datasets(self) -> bool:
+        """Whether it has several datasets."""
+        return len({r.dataset for r in self.records}) > 1
 
     def grids(self, kind: str = "samples") -> dict[str, Tiles]:
         """The sample grids by slug of the row."""
