@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genbench.commands.plan import describe_plan
 from genbench.data.images import open_images
 from genbench.data.labels import Classes
 from genbench.data.prompts import Prompts, named_classes, read_prompts
@@ -249,3 +250,12 @@ def test_files_with_captions_are_not_reported_as_strangers(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("")
     (tmp_path / "notes.txt").write_text("")
     assert open_images(tmp_path).found.notes["others"].count == 1
+
+
+def test_a_plan_states_how_prompts_belong_to_images(folder):
+    planned(folder, SUITE.replace("./p.txt", "{file: ./p.txt, each: 3}").replace("samples: 10", "samples: 7"))
+    assert "  prompts: 4 of ./p.txt, 3 images in a row for each; 1 of them are not used with samples: 7" in (
+        describe_plan(folder / "s.yaml", "cpu", None).splitlines()
+    )
+    planned(folder)
+    assert "  prompts: 4 of ./p.txt, 1 image in a row for each" in describe_plan(folder / "s.yaml", "cpu", None)

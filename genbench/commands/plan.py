@@ -22,9 +22,24 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     store, names = Store(), ", ".join(data.name for data in plan.datasets)
     precision = plan.suite.precision
     lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, {precision}, store {store.location}"]
+    lines += _prompt_lines(plan)
     lines += [line for cells in plan.views for line in _cell_lines(cells, store)]
     doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
     return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()
+
+
+def _prompt_lines(plan: Plan) -> list[str]:
+    """How the suite's prompts belong to images; none without prompts."""
+    given, prompts = plan.suite.prompts, plan.cells[0].drawing.prompts
+    if given is None or prompts is None:
+        return []
+    count, used = len(prompts.texts), -(-plan.suite.samples // prompts.each)
+    unused = f"; {count - used:,} of them are not used with samples: {plan.suite.samples}" if used < count else ""
+    return [f"  prompts: {count:,} of {given.file}, {_images(prompts.each)} in a row for each{unused}"]
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _each_label(plan: Plan) -> list[Fit]:
