@@ -74,6 +74,14 @@ def test_another_suite_of_the_same_name_is_refused(files):
     assert rows(files / "out") == ["a"]
 
 
+def test_values_on_other_data_under_the_same_names_are_named_when_they_are_replaced(files, capsys):
+    go(files, suite(files))
+    assert "replaced" not in capsys.readouterr().out
+    np.savez(files / "data.npz", images=np.random.default_rng(9).integers(0, 256, (120, 4, 4), dtype=np.uint8))
+    go(files, suite(files))
+    assert "replaced values of another configuration, code, machine or data: a, b" in capsys.readouterr().out
+
+
 def test_a_limited_run_does_not_replace_a_whole_one(files):
     go(files, suite(files, "a"))
     with pytest.raises(GenbenchError, match="holds results with no --limit-images, found --limit-images 30"):

@@ -25,7 +25,7 @@ from genbench.evaluate.closest import closest_key
 from genbench.files import read_json_object, refuse_unsafe, remove_partials, whole, write_text
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan
-from genbench.records import FAILED, Record, read_records, record_line, row_slug, write_records
+from genbench.records import FAILED, OK, Record, read_records, record_line, row_slug, write_records
 from genbench.report.combined import is_combined
 from genbench.report.grids import rows_by_class, rows_by_text, save_grid
 from genbench.sources.trained import CURVES_FILE, Trained
@@ -123,6 +123,8 @@ class ResultFolder:
             before = {(r.cell, r.metric): r for r in read_records(path)} if path.exists() else {}
             write_records(path, (before | {(r.cell, r.metric): r for r in removed}).values())
         self.removed = sorted({r.model for r in removed})
+        pairs = [(self.earlier[key], r) for key, r in new.items() if key in self.earlier]
+        self.replaced = sorted({r.model for old, r in pairs if old.status == OK and old.key != r.key})
         return tuple(records)
 
     @property

@@ -239,6 +239,9 @@ class _Run:
         if self.folder.removed:
             rows = ", ".join(self.folder.removed)
             self.screen.say(f"no longer in the suite, kept in {self.folder.directory / 'removed.jsonl'}: {rows}")
+        if self.folder.replaced:
+            rows = ", ".join(self.folder.replaced)
+            self.screen.say(f"replaced values of another configuration, code, machine or data: {rows}", "yellow")
         if not self.measured and not result.failed:
             cells = len(self.plan.cells)
             self.screen.say(f"nothing to do: {cells} cells, {values} values; {self.folder.page}")
