@@ -174,7 +174,7 @@ class Board:
 
 def _count_left_out(interval: str) -> str:
     """How an interval was computed, without the number of repeats, which differs between rows."""
-    return re.sub(r" of \d+ repeats", " of the repeats", interval)
+    return re.sub(r" of \d+ ", " of the ", interval)
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
