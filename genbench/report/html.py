@@ -119,7 +119,7 @@ def _board_view(board: Board, folders: Sequence[Folder], number: int) -> dict[st
     thumbnails = {name: grid.thumbnail() for name, grid in tiles["samples"].items()}
     found, plot = champions(board), quality_cost(board, held_out_row(board))
     cards = _cards(board, folders, homes, tiles, judged, number)
-    shown = [item for item in cards if item.role == "model" and item.picture]
+    shown = [item for item in cards if item.role == "model" and item.picture and item.picture.source]
     return {
         "number": number,
         "dataset": board.dataset,
