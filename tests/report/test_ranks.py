@@ -75,7 +75,9 @@ def test_a_cost_measured_on_the_machine_is_ranked_only_with_an_interval_of_repea
     ]
     assert ranked(spread, "images_per_second") == {}
     (note,) = column(spread, "images_per_second").notes
-    assert note.startswith("a and b: its interval is slowest to fastest of the repeats; such a cost is ranked only with")
+    assert note.startswith(
+        "a and b: its interval is slowest to fastest of the repeats; such a cost is ranked only with"
+    )
     assert column(once, "peak_memory").notes[0].startswith("a, b and c: measured once on the machine")
     apart = [
         record("slow", "images_per_second", 50.0, half=5.0, protocol=COST),
