@@ -9,10 +9,8 @@ shows Python's own traceback.
 
 from __future__ import annotations
 
+import _signal as signal  # the module signal takes milliseconds to import
 import os
-import signal
-
-from genbench.errors import Terminated
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import
 if TYPE_CHECKING:
@@ -56,4 +54,6 @@ def _terminate(number: int, frame: object) -> None:
     if not _open:
         end_at_once(TERMINATED)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from genbench.errors import Terminated
+
     raise Terminated
