@@ -9,7 +9,7 @@ shows Python's own traceback.
 
 from __future__ import annotations
 
-import _signal as signal  # the module signal takes milliseconds to import
+import _signal as signal  # type: ignore[import-not-found]  # the module signal takes milliseconds to import
 import os
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import
