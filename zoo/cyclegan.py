@@ -26,7 +26,7 @@ Symbols   x_a, x_b images (B, C, H, W) of the domains     D(x) patches (B, 1, h,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated
 
@@ -49,7 +49,7 @@ from genbench.contract import (
     own_rows,
 )
 from genbench.errors import ModelError
-from zoo.nets import halvings
+from zoo.nets import affordable, halvings
 
 NotNegative = Annotated[int, Ge(0)]
 
@@ -218,12 +218,13 @@ class CycleGAN(Model, Translates):
         """Adam(2e-4), constant for half of the training, then linearly to 0 (section 4); beta_1 0.5 (released code)."""
         if min(data.height, data.width) >= 128:
             return Recipe(lr=2e-4, betas=(0.5, 0.999), batch=1, decay="linear", ema=0.999, images=200_000)
-        return CycleGAN.small(data)[1]
+        return replace(CycleGAN.small(data)[1], images=100_000)
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[CycleGANConfig, Recipe]:
         """Networks of a quarter of the width with fewer blocks, and larger batches."""
-        recipe = Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=100_000)
+        images = affordable(data, 100_000, 38_000)
+        recipe = Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=images)
         if min(data.height, data.width) >= 16:
             return CycleGANConfig(width=16, blocks=3, critic_halvings=2), recipe
         return CycleGANConfig(width=16, halvings=1, blocks=2, critic_halvings=1), recipe

@@ -32,7 +32,7 @@ from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage
 from genbench.errors import ModelError
-from zoo.nets import measure_batch_norm
+from zoo.nets import affordable, measure_batch_norm
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ class DCGAN(Model, Decodes):
         10 of 28 pixels, and no layer would compare distant parts of an image.
         """
         side = min(data.height, data.width)
-        config, recipe = DCGANConfig(doublings=max(1, int(math.log2(side)) - 1)), replace(PAPER, lr=5e-4, batch=32)
+        config, images = DCGANConfig(doublings=max(1, int(math.log2(side)) - 1)), affordable(data, 1_500_000, 285_000)
+        recipe = replace(PAPER, lr=5e-4, batch=32, images=images)
         if side < 16:
             return replace(config, latent=64, width=32, critic_width=32), replace(PAPER, lr=2e-3, images=150_000)
         return (replace(config, width=32, critic_width=32) if side >= 32 else config), recipe

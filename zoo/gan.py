@@ -37,7 +37,7 @@ from annotated_types import Ge, Lt
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage, Weight
-from zoo.nets import dropout
+from zoo.nets import affordable, dropout
 
 LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein-gp"]
 
@@ -170,7 +170,8 @@ class GAN(Model, Decodes):
     @classmethod
     def small(cls, data: DataSpec) -> tuple[GANConfig, Recipe]:
         """Adam without momentum, which needs fewer images; below 16 pixels narrower networks without dropout."""
-        recipe = Recipe(lr=5e-4, betas=(0.0, 0.9), batch=64, ema=0.999, images=3_000_000)
+        images = affordable(data, 3_000_000, 680_000)
+        recipe = Recipe(lr=5e-4, betas=(0.0, 0.9), batch=64, ema=0.999, images=images)
         if min(data.height, data.width) < 16:
             return GANConfig(latent=32, widths=(256, 256), dropout=0.0), replace(recipe, images=400_000)
         return GANConfig(), recipe

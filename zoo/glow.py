@@ -47,7 +47,7 @@ from genbench.contract import Batch, Condition, Count, DataSpec, DequantisedDens
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
-from zoo.nets import halvings, log_normal
+from zoo.nets import affordable, halvings, log_normal
 
 Shape = tuple[int, int, int]
 
@@ -375,7 +375,8 @@ class Glow(Model, DequantisedDensity, Reconstructs):
         recipe = Recipe(lr=8e-3, batch=32, decay="cosine", clip=1.0)
         if side <= 16:
             return replace(config, steps=8), replace(recipe, warmup=50, weight_decay=0.2, ema=0.99, images=24_000)
-        return replace(config, steps=16), replace(recipe, warmup=100, ema=0.999, images=200_000)
+        images = affordable(data, 200_000, 71_000)
+        return replace(config, steps=16), replace(recipe, warmup=100, ema=0.999, images=images)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Initialises the activation normalisations from the first batch, unless the weights were loaded."""

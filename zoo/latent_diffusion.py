@@ -74,7 +74,7 @@ from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEn
 from zoo.ddim import ImplicitSampler, implicit, timesteps
 from zoo.ddpm import Beta
 from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample
-from zoo.nets import halvings, is_diffusers_unet
+from zoo.nets import affordable, halvings, is_diffusers_unet
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def small(cls, data: DataSpec) -> tuple[LatentDiffusionConfig, Recipe]:
         """Small networks and latents of about 8x8 (4x4 for 8x8 pixels)."""
         side, depth = min(data.height, data.width), halvings(data.height, data.width)
-        images, ema = (44_000, 0.99) if side < 16 else (300_000, 0.995)
+        images, ema = (44_000, 0.99) if side < 16 else (affordable(data, 300_000, 59_000), 0.995)
         batch = 64 if side < 16 else 16
         recipe = Recipe(lr=2e-3, lrs=(("autoencoder", 4e-3), ("critic", 5e-4)), batch=batch, warmup=100, decay="cosine",
                         clip=1.0, ema=ema, images=images)  # fmt: skip
@@ -291,7 +291,11 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             return Recipe(lr=1e-4, lrs=(("autoencoder", 5.4e-5), ("critic", 5.4e-5)), batch=2048, warmup=10_000,
                           ema=0.9999, images=500_000_000)  # fmt: skip
         return replace(
-            LatentDiffusion.small(data)[1], lr=5e-4, lrs=(("autoencoder", 1e-3), ("critic", 1.25e-4)), batch=64
+            LatentDiffusion.small(data)[1],
+            lr=5e-4,
+            lrs=(("autoencoder", 1e-3), ("critic", 1.25e-4)),
+            batch=64,
+            images=300_000,
         )
 
     def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:

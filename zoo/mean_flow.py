@@ -169,7 +169,7 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
     @classmethod
     def small(cls, data: DataSpec) -> tuple[Any, Recipe]:
         """The sizes and the training that zoo.nets has for a CPU."""
-        return MeanFlowConfig(**small_sizes(data), time_mean=-0.4, time_std=1.0), small_recipe(data)
+        return MeanFlowConfig(**small_sizes(data), time_mean=-0.4, time_std=1.0), small_recipe(data, 38_000)
 
     @property
     def denoiser(self) -> nn.Module:

@@ -302,9 +302,14 @@ def small_sizes(data: DataSpec) -> dict[str, Any]:
             "groups": 3, "padding": "around"}  # fmt: skip
 
 
-def small_recipe(data: DataSpec) -> Recipe:
-    """A training of these U-Nets that takes minutes on a CPU."""
-    batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 200_000)
+def affordable(data: DataSpec, images: int, at_32: int) -> int:
+    """Images of a short training: `images` below 32x32, above as many as take as long as `at_32` images of 32x32."""
+    return images if min(data.height, data.width) < 32 else round(at_32 * 32**2 / (data.height * data.width))
+
+
+def small_recipe(data: DataSpec, at_32: int = 100_000) -> Recipe:
+    """A training of these U-Nets that takes minutes on a CPU; at_32: its images of 32x32."""
+    batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, affordable(data, 200_000, at_32))
     return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
 
 

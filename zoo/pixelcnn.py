@@ -39,7 +39,7 @@ from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, ExactLikelihood, Loss, Model, Recipe
 from genbench.space import to_unit_range
-from zoo.nets import dropout, scaled
+from zoo.nets import affordable, dropout, scaled
 
 LOWEST_LOG_SCALE = -7.0
 MARGIN = (1, 1, 2, 0)  # zeros left, right, above and below the input of every convolution
@@ -284,7 +284,7 @@ class PixelCNN(Model, ExactLikelihood):
     def small(cls, data: DataSpec) -> tuple[PixelCNNConfig, Recipe]:
         """Fewer and narrower blocks, larger steps."""
         config = PixelCNNConfig(width=32, blocks=3 if data.height < 16 else 4, components=5, dropout=0.0)
-        batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, 100_000)
+        batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, affordable(data, 100_000, 12_000))
         recipe = Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
         return config, recipe
 

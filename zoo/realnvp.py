@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -63,7 +63,7 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import density_to_mass, dequantise
-from zoo.nets import halvings, log_normal
+from zoo.nets import affordable, halvings, log_normal
 
 Shape = tuple[int, int, int]
 
@@ -382,7 +382,8 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
         """Adam with a cosine decay and averaged weights; the paper has a constant 1e-3 and batches of 64."""
-        return RealNVP.small(data)[1]
+        recipe = RealNVP.small(data)[1]
+        return recipe if min(data.height, data.width) < 32 else replace(recipe, images=200_000)
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[RealNVPConfig, Recipe]:
@@ -396,9 +397,10 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
             n for n in ((2, 1) if tiny else (3, 2, 1)) if data.height % 2 ** (n - 1) == data.width % 2 ** (n - 1) == 0
         )
         config = RealNVPConfig(scales=scales, channels=32, blocks=1 if tiny else 2, batch_norm=False)
+        images = affordable(data, 200_000, 47_000)
         if tiny:
             return config, Recipe(lr=8e-3, batch=32, warmup=50, decay="cosine", clip=1.0, ema=0.99, images=32_000)
-        return config, Recipe(lr=6e-3, batch=32, warmup=100, decay="cosine", clip=1.0, ema=0.999, images=200_000)
+        return config, Recipe(lr=6e-3, batch=32, warmup=100, decay="cosine", clip=1.0, ema=0.999, images=images)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, gen: Generator) -> None:

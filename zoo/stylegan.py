@@ -55,6 +55,7 @@ from genbench.contract import (
     own_rows,
 )
 from zoo.gan import GENERATOR_LOSSES, cross_entropy
+from zoo.nets import affordable
 from zoo.stylegan_layers import EqualConv, EqualLinear, Way, activate, blur, conv, upsample
 
 EPSILON = 1e-8
@@ -347,7 +348,7 @@ class StyleGAN(Model, Decodes):
         side = min(data.height, data.width)
         channels, gamma = (256, 0.1) if side < 16 else (max(448, 16 * side), 1.0)
         config = replace(CIFAR, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=gamma, group=8)
-        lr, images = (2e-2, 64_000) if side < 16 else (7e-3, 300_000)
+        lr, images = (2e-2, 64_000) if side < 16 else (7e-3, affordable(data, 300_000, 117_000))
         recipe = Recipe(lr=lr, betas=(0.0, 0.99), batch=32, decay="linear", ema=0.995, images=images)
         return config, recipe
 

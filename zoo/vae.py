@@ -59,8 +59,8 @@ from genbench.contract import (
     Weight,
 )
 from genbench.space import seeded, to_unit_range
+from zoo.nets import affordable, scaled
 from zoo.nets import log_normal as log_standard_normal
-from zoo.nets import scaled
 from zoo.vae_likelihoods import LIKELIHOODS
 
 NotNegative = Annotated[int, Ge(0)]
@@ -315,8 +315,9 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
         halvings, channels = max(0, int(math.log2(side / 4))), 32 if side < 48 else 16
         details = ((4,) * max(1, halvings - 1) + (2,))[: halvings + 1]
         config = VAEConfig(24, channels, halvings, likelihood=likelihood, details=details, couplings=6)
+        images = affordable(data, 200_000, 114_000)
         clip = 2_000.0 * max(1.0, data.dims / 784)  # the loss is a sum over pixels
-        return config, Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=clip, ema=0.999, images=200_000)
+        return config, Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=clip, ema=0.999, images=images)
 
     def prepare(self, batch: Batch, gen: Generator) -> None:
         """Initialises the output's bias from the mean image of the batch."""
