@@ -31,7 +31,7 @@ ZOO_SIBLINGS = {
     "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
     "discrete": {"ddpm", "denoising", "probability_flow"},
     "mean_flow": {"nets", "denoising", "probability_flow"},
-    "stylegan": {"gan", "stylegan_layers"},
+    "stylegan": {"gan", "nets", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "probability_flow": {"denoising"},
     "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention"},
