@@ -63,6 +63,7 @@ def judged(found: int, errors: str, seconds: float, number: signal.Signals) -> s
 
 def main(count: str, longest: str = "25") -> int:
     """Prints the counts and times; exits with 1 when anything failed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
     rng, ends, times = random.Random(0), Counter[str](), list[float]()
     with tempfile.TemporaryDirectory() as name:
         for i in range(int(count)):
