@@ -37,12 +37,12 @@ class Record:
     value, lo, hi: null unless status is ok; lo..hi is what `interval` says. better: "lower" or "higher".
     kind: of a likelihood: "mass" (exact, of discrete pixels), "density" (exact, of dequantised pixels, bounds the
     mass), "bound" (variational) or "estimate"; "" for other metrics. key: the hash of all that the value depends on.
-    protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share.
-    warnings: the linter's, about the samples. busy: what disturbed the timing of the value, "" where nothing did;
-    such a value is shown, and neither ranked nor compared. seconds: duration of measuring. device: the hardware
-    that measured it. given: what the model receives for each image that it draws: "class", "caption", "image", or ""
-    for nothing. run, time, genbench, revision, dirty: the run that measured it, see genbench.provenance. code:
-    the hash of the model's code.
+    protocol: how it was measured, see genbench.protocol; protocol_hash: of what comparable numbers share. warnings:
+    about the samples, the training, and scale rows that it does not beat. busy: what disturbed the timing of the value,
+    "" where nothing did; such a value is shown, and neither ranked nor compared. seconds: duration of measuring.
+    device: the hardware that measured it. given: what the model receives for each image that it draws: "class",
+    "caption", "image", or "" for nothing. run, time, genbench, revision, dirty: the run that measured it, see
+    genbench.provenance. code: the hash of the model's code.
     """
 
     suite: str

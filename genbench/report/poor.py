@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 from genbench.records import OK, Record, metric_name
@@ -18,6 +19,8 @@ ROWS = {
 }  # fmt: skip
 
 
+NO_BETTER = "no better than the scale row "
+DOUBT = "its training may not have worked"
 Measured = tuple[Record, float]
 
 
@@ -27,26 +30,40 @@ def no_better_than_noise(values: Sequence[Measured]) -> list[str]:
     values: of one metric, a record of each row and the row's value.
     """
     return [
-        f"{record.model}: {value:.4g}, no better than the scale row {other.model} with {its:.4g}: its training may not "
-        "have worked."
+        f"{record.model}: {value:.4g}, {NO_BETTER}{other.model} with {its:.4g}: {DOUBT}."
         for (record, value), (other, its) in _not_beaten(values)
     ]
 
 
-def poor_rows(records: Iterable[Record]) -> list[str]:
-    """A sentence for each model of a result and each scale row of ROWS that it does not beat, with the metrics."""
+def with_doubts(records: Sequence[Record]) -> list[Record]:
+    """The records of a result, each with a warning for every scale row that it does not beat and no other such one."""
+    doubts: dict[tuple[str, str], list[str]] = {}
+    for values in _columns(records):
+        for (record, value), (other, its) in _not_beaten(values):
+            text = f"{record.metric} {value:.4g}: {NO_BETTER}{other.model} with {its:.4g}: {DOUBT}"
+            doubts.setdefault((record.cell, record.metric), []).append(text)
+    return [
+        replace(r, warnings=(*(w for w in r.warnings if NO_BETTER not in w), *doubts.get((r.cell, r.metric), ())))
+        for r in records
+    ]
+
+
+def _columns(records: Iterable[Record]) -> list[list[Measured]]:
+    """The records with a value, by dataset and metric."""
     columns: dict[tuple[str, str], list[Measured]] = {}
     for record in records:
         if record.status == OK and record.value is not None:
             columns.setdefault((record.dataset, record.metric), []).append((record, record.value))
+    return list(columns.values())
+
+
+def poor_rows(records: Iterable[Record]) -> list[str]:
+    """A sentence for each model of a result and each scale row of ROWS that it does not beat, with the metrics."""
     metrics: dict[tuple[str, str], dict[str, None]] = {}
-    for values in columns.values():
+    for values in _columns(records):
         for (record, _), (other, _) in _not_beaten(values):
             metrics.setdefault((record.model, other.model), {})[record.metric] = None
-    return [
-        f"{model} is no better than the scale row {row} in {', '.join(names)}: its training may not have worked"
-        for (model, row), names in metrics.items()
-    ]
+    return [f"{model} is {NO_BETTER}{row} in {', '.join(names)}: {DOUBT}" for (model, row), names in metrics.items()]
 
 
 def _not_beaten(values: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:

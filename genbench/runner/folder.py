@@ -28,6 +28,7 @@ from genbench.plan.planner import Plan
 from genbench.records import FAILED, OK, Record, read_records, record_line, row_slug, write_records
 from genbench.report.combined import is_combined
 from genbench.report.grids import rows_by_class, rows_by_text, save_grid
+from genbench.report.poor import with_doubts
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
 
@@ -116,7 +117,7 @@ class ResultFolder:
         removed = [r for r in self.earlier.values() if r.cell not in rows]
         order = {cell: position for position, cell in enumerate(self.plan.rows)}
         metric_order = {name: position for position, name in enumerate(self._metrics)}
-        records = sorted([*new.values(), *kept], key=lambda r: (order[r.cell], metric_order[r.metric]))
+        records = with_doubts(sorted([*new.values(), *kept], key=lambda r: (order[r.cell], metric_order[r.metric])))
         write_records(self.records_path, records)
         if removed:
             path = self.directory / REMOVED

@@ -10,7 +10,7 @@ import pytest
 from genbench.commands.plan import describe_plan
 from genbench.contract import Recipe, Stage
 from genbench.report.aggregate import boards
-from genbench.report.poor import poor_rows
+from genbench.report.poor import poor_rows, with_doubts
 from genbench.train.doubts import budget_doubts, loss_doubts
 from genbench.train.loop import CurvePoint
 
@@ -116,3 +116,15 @@ def test_intervals_over_seeds_stay_within_the_bounds_of_the_unit(record, unit, v
         assert end == bound if bound is not None else (end - entry.value) * past > 0
     if unit == "MMD^2":
         assert entry.lo < 0
+
+
+def test_the_record_states_that_a_row_is_no_better_and_once(record):
+    """Marking a result again, also after the row has become better, leaves only what is true."""
+    noise, bad, good = (record(m, "fid", v, role=r) for m, v, r in (
+        ("uniform noise", 50.0, "scale"), ("bad", 60.0, "model"), ("good", 5.0, "model")
+    ))  # fmt: skip
+    marked = with_doubts([noise, replace(bad, warnings=("clipped",)), good])
+    text = "fid 60: no better than the scale row uniform noise with 50: its training may not have worked"
+    assert [r.warnings for r in marked] == [(), ("clipped", text), ()]
+    assert with_doubts(marked) == marked
+    assert with_doubts([marked[0], replace(marked[1], value=4.0)])[1].warnings == ("clipped",)
