@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # next allocation: a fifth of the time of training a VAE at 28x28. 32 MiB is the largest threshold old versions accept.
 KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # How often an idle OpenMP thread looks for work before it sleeps. libgomp's 300,000 keeps cores from the threads that
-# it waits for; 20,000 is as fast on a quiet machine and up to twice as fast beside others (docs/performance.md).
+# it waits for; 20,000 is as fast on a quiet machine (docs/performance.md).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "20000"}
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
