@@ -14,13 +14,14 @@ An installed package offers names through the entry-point groups `genbench.model
 
 A model may also be `scheme:artefact`, as "onnx:./generator.onnx": an adapter (genbench.adapters) makes a class of it.
 
-Nothing is imported until `load` is called, and entry points are scanned once in a process.
+Nothing is imported until `load` is called, and entry points are scanned once in a process for each search path.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -149,12 +150,17 @@ ADAPTERS = Registry("scheme", "genbench.adapters", builtin.ADAPTER_TABLE, "genbe
 REGISTRIES = (MODELS, DATASETS, METRICS, EXTRACTORS, ADAPTERS)
 
 
-@cache
 def scan() -> Scan:
-    """The entry points of all installed packages, read once in a process.
+    """The entry points of all installed packages, read once for each search path, which a worker has from its parent.
 
     A name that genbench ships, or that another package already offers, is not replaced.
     """
+    return scan_of(tuple(sys.path))
+
+
+@cache
+def scan_of(path: tuple[str, ...]) -> Scan:
+    """The entry points on sys.path, which is `path`."""
     plugins: dict[str, dict[str, Plugin]] = {}
     refused = []
     for registry in REGISTRIES:

@@ -350,7 +350,7 @@ def test_every_hash_is_that_of_torch_fidelity_or_of_the_name() -> None:
     for name in (INCEPTION, "vgg16"):
         assert PUBLISHED_FILES[name].sha256[:8] in PUBLISHED_FILES[name].name
     assert all(len(file.sha256) == 64 for file in PUBLISHED_FILES.values())
-    assert set(features.extractor_names()) == {"classifier", "pixels", "torchscript", *PUBLISHED_FILES}
+    assert set(features.extractor_names()) == {"classifier", "pixels", "torchscript", "clip", *PUBLISHED_FILES}
     assert [n for n in features.extractor_names() if features.has_spatial(n)] == ["classifier", INCEPTION]
     assert all(features.extractor_source(name).about for name in features.extractor_names())
 

@@ -20,7 +20,7 @@ from genbench.errors import GenbenchError, SuiteError
 from genbench.features import FeatureOptions
 from genbench.plan.planner import make_plan
 from genbench.records import OK
-from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, REGISTRIES, resolve_model, scan
+from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, REGISTRIES, resolve_model, scan, scan_of
 from genbench.runner.run import run
 from genbench.suite.schema import read_suite
 
@@ -40,9 +40,9 @@ SUITE = {
 @pytest.fixture
 def fresh_scan():
     """Entry points as they are in the test, and after it as they were before."""
-    scan.cache_clear()
+    scan_of.cache_clear()
     yield
-    scan.cache_clear()
+    scan_of.cache_clear()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def installed(tmp_path, monkeypatch, fresh_scan):
         for name in [n for n in sys.modules if n.split(".")[0] == "genbench_shapes"]:
             monkeypatch.delitem(sys.modules, name)
         importlib.invalidate_caches()
-        scan.cache_clear()
+        scan_of.cache_clear()
 
     return install
 

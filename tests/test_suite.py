@@ -185,7 +185,7 @@ def test_reading_a_suite_is_light() -> None:
         (  # which overflows in the decoder of a latent diffusion
             "seeds: [0]",
             "precision: fp16",
-            "2: precision: found 'fp16' (str); did you mean 'bf16'? allowed: fp32, bf16",
+            "2: precision: found 'fp16' (str); did you mean 'bf16'? allowed: fp32, bf16, auto",
         ),
         (
             "seeds: [0]",

@@ -70,9 +70,13 @@ def test_what_is_no_baseline_is_refused_in_one_line(tmp_path):
     path = tmp_path / "b.json"
     with pytest.raises(StoreError, match=r"not found; `genbench speed SUITE --save"):
         baseline.read_baseline(path)
-    for text in ("[]", "{", '{"schema": 1}'):
+    for text, words in (
+        ("[]", "found list, allowed: a JSON object"),
+        ("{", "JSON"),
+        ('{"schema": 1}', "not a baseline"),
+    ):
         path.write_text(text)
-        with pytest.raises(StoreError, match="not a baseline"):
+        with pytest.raises(StoreError, match=words):
             baseline.read_baseline(path)
     path.write_text('{"schema": 9}')
     with pytest.raises(StoreError, match="schema: found 9, allowed: 1"):

@@ -69,7 +69,7 @@ def test_a_busy_baseline_judges_nothing():
 
 def test_the_best_batch_of_a_profile_is_a_quiet_one():
     sweep = (TimedBatch(1, (0.1,), None), TimedBatch(4, (0.1,), None), TimedBatch(16, (0.1,), None, "x"))
-    one = Profile(0.0, None, sweep, "", 1.0, None, 0, None, 0)
+    one = Profile(0.0, None, sweep, "", 1.0, None, 0, 1.0, None, 0)
     assert (one.best.batch, one.busy) == (4, "")
     disturbed = replace(one, sweep=tuple(replace(timing, busy="others") for timing in sweep))
     assert (disturbed.best.batch, disturbed.busy) == (16, "others")
