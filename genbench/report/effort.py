@@ -6,6 +6,7 @@ the number of steps. The costs are evaluations of the network and seconds of an 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,10 +106,11 @@ def _trainings(board: Board, folders: Sequence[Folder]) -> Trainings:
 
 
 def _name(entry: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """The label of a grid, or what the labels begin with, without a last number and what separates it."""
-    if entry.get("grid"):
-        return str(entry.get("label") or entry.get("name", ""))
-    return re.sub(r"[\W_]+\d*$", "", _beginning([row.model for row in rows]))
+    """What the labels begin with, without a last number and the option of the sampler that it is of."""
+    name = re.sub(r"[\W_]+\d*$", "", _beginning([row.model for row in rows]))
+    for option in entry.get("sampler") or {}:
+        name = name.removesuffix(f"-{option}")
+    return name
 
 
 def _beginning(labels: Sequence[str]) -> str:
@@ -139,7 +141,7 @@ class DrawingCost:
 
 
 def _seconds(entry: Entry) -> Span:
-    return Span(1 / entry.number, 1 / entry.high, 1 / entry.low)
+    return Span(1 / entry.number, 1 / entry.high, 1 / entry.low if entry.low > 0 else math.inf)
 
 
 EVALUATIONS = DrawingCost("evaluations", "evaluations of the network", span)

@@ -17,6 +17,8 @@ from genbench.report.pictures import Tiles, read_tiles, sample_grids
 from genbench.report.training import Curves, read_curves, training_records
 from genbench.suite.yaml_source import read_source
 
+NOT_OF_TRAINING = frozenset(("label", "sampler", "claims"))  # keys of a suite's entry that weights do not depend on
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -42,8 +44,9 @@ class Folder:
 
     @cached_property
     def weights_of(self) -> dict[str, str]:
-        """By label, the label of the row whose weights it draws with."""
-        return {label: str(e["weights_of"]) for label, e in self.entries.items() if e.get("weights_of")}
+        """By label, the label of the row whose weights it draws with: as stated, or the first trained alike."""
+        named = {label: str(e["weights_of"]) for label, e in self.entries.items() if e.get("weights_of")}
+        return trained_alike(self.entries) | named
 
     def trained_as(self, label: str) -> str:
         """The label of the row whose training a row uses, its own for most."""
@@ -168,28 +171,26 @@ def home_of(folders: Iterable[Folder], shown: str, dataset: str) -> tuple[Folder
 
 
 def suite_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The models of a suite by label; {} where there is no such file or it is no suite.
-
-    The rows of a grid over options of the sampler alone name the first of them as `weights_of`.
-    """
+    """The models of a result's suite, which has no grids, by label; {} where there is no such file or no suite."""
     from genbench.errors import SuiteError
+    from genbench.registry import short_name
 
     try:
         models = (read_source(path).data or {}).get("models", []) if path.is_file() else []
-        entries = {label: entry for model in models for label, entry in _rows(model)}
+        entries = {str(m.get("label") or short_name(m["name"])): m for m in models}
         return {label: _named(entry, entries) for label, entry in entries.items()}
-    except (SuiteError, AttributeError, KeyError, TypeError, ValueError):
+    except (SuiteError, AttributeError, KeyError, TypeError):
         return {}
 
 
-def _rows(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    from genbench.registry import short_name
-    from genbench.suite.grid import SEED, combinations
-
-    label, grid = str(entry.get("label") or short_name(entry["name"])), entry.get("grid") or {}
-    labels = [row for row, _ in combinations(label, grid)]
-    shared = len(labels) > 1 and all(key.startswith("sampler.") for key in grid if key != SEED)
-    return [(row, entry | {"weights_of": labels[0]} if shared and row != labels[0] else entry) for row in labels]
+def trained_alike(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """By label, the label of the first row that is trained in the same way and differs in how it is drawn from."""
+    owners, first = {}, dict[str, str]()
+    for label, entry in entries.items():
+        if not any(entry.get(key) for key in ("samples", "weights", "weights_of")):
+            training = {key: value for key, value in entry.items() if key not in NOT_OF_TRAINING}
+            owners[label] = first.setdefault(json.dumps(training, sort_keys=True, default=str), label)
+    return {label: owner for label, owner in owners.items() if owner != label}
 
 
 def _named(entry: dict[str, Any], entries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

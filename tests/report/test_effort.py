@@ -1,11 +1,13 @@
 """Curves of quality against the cost of drawing: which rows are a curve, and where their points lie."""
 
+from dataclasses import replace
+
 import pytest
 
 from genbench.records import write_records
 from genbench.report.aggregate import boards
 from genbench.report.effort import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, effort
-from genbench.report.folders import read_folders, suite_entries
+from genbench.report.folders import read_folders, suite_entries, trained_alike
 from genbench.report.html import effort_file, page
 
 SUITE = """
@@ -13,8 +15,12 @@ models:
   - {name: ddim, label: eps-1, sampler: {steps: 1}}
   - {label: eps-2, weights_of: eps-1, sampler: {steps: 2}}
   - {label: eps-8, weights_of: eps-2, sampler: {steps: 8}}
-  - {name: flow_matching, label: flow, grid: {sampler.steps: [1, 2, 8]}}
-  - {name: edm, label: other, grid: {config.channels: [8, 16, 32]}}
+  - {name: flow_matching, label: flow-steps1, sampler: {steps: 1}}
+  - {name: flow_matching, label: flow-steps2, sampler: {steps: 2}}
+  - {name: flow_matching, label: flow-steps8, sampler: {steps: 8}}
+  - {name: edm, label: other-channels8, config: {channels: 8}}
+  - {name: edm, label: other-channels16, config: {channels: 16}}
+  - {name: edm, label: other-channels32, config: {channels: 32}}
   - {name: vae}
 """
 FID = {"eps-1": 90.0, "eps-2": 40.0, "eps-8": 10.0, "flow-steps1": 50.0, "flow-steps2": 30.0, "flow-steps8": 11.0}
@@ -61,6 +67,14 @@ def test_points_lie_where_the_scale_puts_their_values(folders):
     assert "8 evaluations of the network" in eps.spots[2].words
 
 
+def test_an_interval_that_reaches_zero_images_a_second_is_no_end_of_the_scale(folders, record):
+    records = [r for folder in folders for r in folder.measured]
+    wide = [replace(r, lo=0.0) if r.metric == "images_per_second" else r for r in records]
+    spots = effort(boards(wide)[0], folders).panels[1].curves[0].spots
+    assert [spot.x for spot in spots] == sorted(spot.x for spot in spots)
+    assert spots[-1].x <= WIDTH - RIGHT
+
+
 def test_seconds_are_one_over_the_images_per_second(folders):
     panel = drawn(folders).panels[1]
     assert panel.curves[0].spots[0].words.endswith("0.00125 seconds per image")
@@ -87,4 +101,15 @@ def test_rows_that_use_others_weights_have_the_name_of_their_class(tmp_path):
     entries = suite_entries(tmp_path / "suite.yaml")
     assert entries["eps-2"]["name"] == "ddim"
     assert "weights_of" not in entries["other-channels16"]
-    assert entries["flow-steps8"]["weights_of"] == "flow-steps1"
+
+
+def test_rows_that_are_trained_alike_share_a_training():
+    """A result's suite has the rows of a grid one by one."""
+    entries = {
+        "a-1": {"name": "edm", "config": {"channels": 8}, "sampler": {"steps": 1}},
+        "a-2": {"name": "edm", "config": {"channels": 8}, "sampler": {"steps": 2}, "label": "a-2", "claims": []},
+        "b": {"name": "edm", "config": {"channels": 16}},
+        "c": {"name": "edm", "config": {"channels": 8}, "train": {"lr": 1.0}},
+        "d": {"name": "edm", "config": {"channels": 8}, "weights": "x.pt"},
+    }
+    assert trained_alike(entries) == {"a-2": "a-1"}
