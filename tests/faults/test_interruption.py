@@ -78,6 +78,7 @@ if multiprocessing.parent_process() is {{where}}:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_fork_server_is_named_and_a_rerun_recovers(place):  # noqa: F811
     path = write(place, [toy(config={"sleep": 0.05}, budget={"images": 3_200})], metrics=["fid"])
     run = started(path)
@@ -90,6 +91,7 @@ def test_a_killed_fork_server_is_named_and_a_rerun_recovers(place):  # noqa: F81
     genbench(path)
 
 
+@pytest.mark.slow
 def test_a_cell_that_runs_for_too_long_fails(place):  # noqa: F811
     path = write(place, [toy(label="endless", **SLOW), toy()], metrics=["fid"])
     genbench(path, "--cell-timeout", "40", rc=1)

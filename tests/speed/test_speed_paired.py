@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -148,6 +149,7 @@ def test_a_worker_times_a_revision_whose_draw_was_a_module(tmp_path):
     )
     for name in ("contract", "options", "errors"):
         (old / f"{name}.py").write_text((ROOT / "genbench" / f"{name}.py").read_text())
+    shutil.copytree(ROOT / "genbench" / "processes", old / "processes")
     (old / "draw.py").write_text(
         "import torch\ndef draw_block(model, index, seed, block, precision, condition):\n"
         "    return torch.full((block, 1), 7, dtype=torch.uint8), 0, 1\n"
