@@ -249,8 +249,8 @@ def test_two_models_side_by_side_have_the_same_scale(browser, digits_page):
     browser.open(digits_page)
     browser.run("document.querySelector('.compare .show').click()")
     widths = browser.run("Array.from(document.querySelectorAll('.side img')).map((i) => i.width / i.naturalWidth)")
-    assert len(widths) == 2
-    assert widths[0] == widths[1]
+    assert len(widths) >= 2  # a model with prompts has a picture for each
+    assert len(set(widths)) == 1
     assert browser.run("document.querySelectorAll('.side table tr').length") > RANKED
 
 
