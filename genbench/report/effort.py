@@ -20,7 +20,7 @@ from genbench.report.tables import name_of, signed, title, written
 
 WIDTH, HEIGHT = 360, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
-LEAST_ROWS = 3  # of one training for a curve
+LEAST_EFFORTS = 3  # different numbers of evaluations for a curve
 MOST_CURVES = 8
 MOST_METRICS = 2
 PREFERRED = "recall"  # the second metric, which shows what the first one hides
@@ -68,7 +68,7 @@ class EffortPanel:
 
 @dataclass(frozen=True)
 class Effort:
-    """The panels, and the names of the curves by number; both empty where no training has LEAST_ROWS rows."""
+    """The panels, and the names of the curves by number; both empty where no training has enough rows."""
 
     panels: tuple[EffortPanel, ...] = ()
     names: tuple[str, ...] = ()
@@ -93,16 +93,21 @@ Trainings = Mapping[str, Sequence[Row]]  # the rows of each by its name
 
 
 def _trainings(board: Board, folders: Sequence[Folder]) -> Trainings:
-    """The rows of one folder with weights of the same row, where there are enough."""
+    """The rows of one folder with weights of the same row, where they differ enough in evaluations."""
     rows: dict[tuple[int, str], list[Row]] = {}
     for row in board.models:
         home = home_of(folders, row.model, row.dataset)
         if home is not None:
             rows.setdefault((folders.index(home[0]), home[0].trained_as(home[1])), []).append(row)
-    sweeps = [(key, group) for key, group in rows.items() if len(group) >= LEAST_ROWS][:MOST_CURVES]
+    sweeps = [(key, group) for key, group in rows.items() if _efforts(group) >= LEAST_EFFORTS][:MOST_CURVES]
     names = [_name(folders[number].entries.get(owner, {}), group) for (number, owner), group in sweeps]
     unique = [n if n and names.count(n) == 1 else group[0].model for n, (_, group) in zip(names, sweeps, strict=True)]
     return {name: group for name, (_, group) in zip(unique, sweeps, strict=True)}
+
+
+def _efforts(rows: Sequence[Row]) -> int:
+    """How many different numbers of evaluations the rows have."""
+    return len({row.entries[EVALUATIONS.metric].number for row in rows if _ok(row, EVALUATIONS.metric)})
 
 
 def _name(entry: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -150,7 +155,7 @@ SECONDS = DrawingCost("images_per_second", "seconds per image", _seconds)
 
 def _panel(trainings: Trainings, metric: str, cost: DrawingCost, board: Board) -> EffortPanel | None:
     timed = {name: [row for row in group if _ok(row, cost.metric)] for name, group in trainings.items()}
-    if not any(len(group) >= LEAST_ROWS for group in timed.values()):
+    if not any(len(group) >= LEAST_EFFORTS for group in timed.values()):
         return None
     whole = [row for group in timed.values() for row in group]
     x = scale(cost.metric, [cost.read(row.entries[cost.metric]) for row in whole])

@@ -113,3 +113,10 @@ def test_rows_that_are_trained_alike_share_a_training():
         "d": {"name": "edm", "config": {"channels": 8}, "weights": "x.pt"},
     }
     assert trained_alike(entries) == {"a-2": "a-1"}
+
+
+def test_a_sweep_of_another_option_is_no_curve(folders):
+    """Guidance and truncation change the images at the same number of evaluations."""
+    records = [r for folder in folders for r in folder.measured]
+    same = [replace(r, value=40.0) if r.metric == "evaluations" else r for r in records]
+    assert not effort(boards(same)[0], folders)
