@@ -74,7 +74,7 @@ def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recip
 
 
 def preset_in_words(name: str, resized: bool, before: Recipe, after: Recipe) -> str:
-    """The preset and what it changed, in words; resized: whether its networks are not those of `paper`."""
+    """The preset and what it changed as text; resized: whether its networks are not those of `paper`."""
     changes = ["networks for a CPU"] if resized else []
     lengths = (("warm-up", before.warmup, after.warmup), ("ema", before.ema, after.ema))
     changes += [f"{words} {old:g} -> {new:.4g}" for words, old, new in lengths if old != new]
