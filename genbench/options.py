@@ -16,12 +16,15 @@ import difflib
 import math
 import reprlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+Count = Annotated[int, Ge(1)]
+Weight = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 UNIONS = (Union, UnionType)
 NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("text", "texts"),
          bool: ("true or false", "true or false"), dict: ("a mapping", "mappings")}  # fmt: skip
@@ -44,6 +47,16 @@ def check_values(kind: type, values: dict[str, Any]) -> None:
     """Raises ValueError for the first value that is not of a field of the dataclass or does not fit its annotation."""
     for path, message in option_problems(kind, values):
         raise ValueError(f"{path}: {message}")
+
+
+def override(options: Any, changes: dict[str, Any]) -> Any:
+    """A frozen dataclass with some fields changed; lists become tuples, which YAML does not have.
+
+    Raises ValueError for an unknown field and for a value that does not fit its annotation.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    check_values(type(options), values)
+    return replace(options, **values)
 
 
 def option_problems(kind: type, values: dict[str, Any]) -> Iterator[tuple[str, str]]:

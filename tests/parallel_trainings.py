@@ -11,8 +11,9 @@ import torch
 import toys
 from torch import Tensor, nn
 
-from genbench.contract import Batch, DataSpec, Loss, override
+from genbench.contract import Batch, DataSpec, Loss
 from genbench.errors import CellFailure
+from genbench.options import override
 from genbench.processes.group import ALONE, Processes
 from genbench.registry import resolve_model
 from genbench.sources.build import build

@@ -8,9 +8,9 @@ import pytest
 from random_weights import write_inception
 from small_cifar10 import write_cifar10
 
-from genbench.contract import override
 from genbench.data.cifar10 import SHA256, SPEC
 from genbench.features.weight_files import PUBLISHED_FILES
+from genbench.options import override
 from genbench.plan.planner import Plan, make_plan
 from genbench.registry import resolve_model
 from genbench.report.aggregate import boards

@@ -94,7 +94,7 @@ def test_a_file_of_ones_own_counts_with_what_it_takes_from_the_zoo(tmp_path):
     mine.write_text("from zoo.realnvp import RealNVP\n\n\nclass Mine(RealNVP):\n    pass\n")
     names = {f.name for f in files_of(resolve_model("mine", "mine.py:Mine", tmp_path))}
     assert {"mine.py", "realnvp.py"} <= names
-    assert not {"contract.py", "space.py"} & names
+    assert not {"models.py", "abilities.py", "space.py"} & names
 
 
 def test_code_text_keeps_the_code_as_it_was_written():

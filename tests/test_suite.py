@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from genbench import data, features, metrics
 from genbench.builtin import MODEL_TABLE
-from genbench.contract import Recipe, override
+from genbench.contract import Recipe
 from genbench.errors import SuiteError
+from genbench.options import override
 from genbench.sources.scale import SCALE_ROWS
 from genbench.suite.rules import SCALE_LABELS
 from genbench.suite.schema import (

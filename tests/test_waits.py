@@ -10,8 +10,9 @@ import torch
 from genbench import features
 from genbench.check.other_device import DEVICE, other_device
 from genbench.check.waits import recorded_waits
-from genbench.contract import DataSpec, override
+from genbench.contract import DataSpec
 from genbench.features import pretrained, resize
+from genbench.options import override
 from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import build
 from genbench.space import seeded, to_device

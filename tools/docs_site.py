@@ -21,7 +21,8 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 API = {
     "python": ("Python", ["genbench.runner.run.run", "genbench.report.result", "genbench.evaluate.score.score",
                           "genbench.evaluate.score.Scores", "genbench.sources.build.load_model", "genbench.errors"]),
-    "contract": ("The model contract", ["genbench.contract"]),
+    "contract": ("The model contract", ["genbench.contract", "genbench.contract.images", "genbench.contract.training",
+                                     "genbench.contract.models", "genbench.contract.abilities"]),
     "plugins": ("Plug-ins", ["genbench.metrics.base", "genbench.data.base", "genbench.features.base",
                              "genbench.registry"]),
 }  # fmt: skip

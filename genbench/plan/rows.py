@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from genbench.code_hash import code_hash
-from genbench.contract import Draws, Model, Recipe, override
+from genbench.contract import Draws, Model, Recipe
 from genbench.data.prompts import Prompts
 from genbench.errors import DataError, ModelError, SuiteError
 from genbench.hub import PREFIX
 from genbench.machine import pinned_globals
 from genbench.metrics.facts import Capabilities
+from genbench.options import override
 from genbench.plan.applies import lacking, unrequested
 from genbench.registry import resolve_model
 from genbench.sources.base import DataPlan, Source

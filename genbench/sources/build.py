@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import save_file
 
-from genbench.contract import DataSpec, Draws, override
+from genbench.contract import DataSpec, Draws
 from genbench.errors import ModelError
 from genbench.machine import pinned_globals
+from genbench.options import override
 from genbench.registry import resolve_model
 from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
 

@@ -196,7 +196,7 @@ class TrainEntry(SuiteMapping):
     images: Positive | None = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that are set, in the form of contract.override: lrs as pairs."""
+        """The fields that are set, in the form of options.override: lrs as pairs."""
         changed = {name: value for name, value in self if value is not None}
         return {name: tuple(value.items()) if name == "lrs" else value for name, value in changed.items()}
 

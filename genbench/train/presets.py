@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from genbench.contract import DataSpec, Model, Recipe, Stage, override
+from genbench.contract import DataSpec, Model, Recipe, Stage
+from genbench.options import override
 
 SHORT = 0.1  # of the recipe's own budget: below it, `auto` is `small`
 WARM, AVERAGED = 0.05, 0.1  # of the steps: most of the warm-up, and what the moving average spans at most
