@@ -16,7 +16,7 @@ from PIL import Image
 from genbench.contract import DataSpec
 from genbench.data.images import InMemory, Sizing, open_images
 from genbench.draw.blocks import draw, draw_share
-from genbench.evaluate.cell import CellInputs
+from genbench.evaluate.cell_inputs import CellInputs
 from genbench.evaluate.score import score
 from genbench.halving import AtOnce
 from genbench.plan.planner import make_plan

@@ -13,7 +13,7 @@ from genbench import data
 from genbench.contract import DataSpec, Recipe
 from genbench.data.stored import mapped
 from genbench.errors import CellFailure
-from genbench.evaluate.cell import CellInputs
+from genbench.evaluate.cell_inputs import CellInputs
 from genbench.plan.planner import make_plan
 from genbench.progress import Progress, silent
 from genbench.registry import resolve_model

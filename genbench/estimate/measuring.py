@@ -16,7 +16,7 @@ from genbench import data, features
 from genbench.data import Dataset, Split
 from genbench.estimate.clock import clock_of
 from genbench.estimate.span import TimeRange, exactly, total
-from genbench.evaluate.cell import CellInputs
+from genbench.evaluate.cell_inputs import CellInputs
 from genbench.evaluate.measure import measure_metric
 from genbench.features import Features
 from genbench.halving import AtOnce

@@ -22,7 +22,7 @@ from genbench.estimate.clock import age, clock_of
 from genbench.estimate.moments import seconds_of_call
 from genbench.estimate.span import ZERO, TimeRange, exactly
 from genbench.estimate.training import training_seconds
-from genbench.evaluate.cell import CellInputs
+from genbench.evaluate.cell_inputs import CellInputs
 from genbench.halving import AtOnce
 from genbench.metrics.base import Metric
 from genbench.metrics.readings import COST, LIKELIHOOD, PATHS, TRANSLATION

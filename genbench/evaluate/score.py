@@ -182,20 +182,23 @@ def score(
         print(scores.table())
     """
     options = FeatureOptions(Path(weights) if weights else None, resize, precision, download, dict(extraction))
-    wanted = [_metric(name) for name in metrics or ()]
-    sizing = None if size is None else Sizing(size, fit)
+    wanted = [known.get(name) for name in metrics or ()]
+    sizing, device = None if size is None else Sizing(size, fit), choose_device(device)
     statistics = read_statistics(Path(reference).expanduser()) if isinstance(reference, str | Path) else None
     if statistics is None:
         sides = open_sides(fake, reference, download, sizing)
-        name = features or default_features(*sides, options)
-        inputs = ScoreInputs(*sides, name, options, choose_device(device), report)
+        inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, device, report)
     else:
         side = open_side(fake, "fake", download, sizing)
         name = extractor_of(statistics, reference_extractor or features)
-        device = choose_device(device)
         inputs = StatisticsInputs(side, statistics, name, options, device, report, reference_count)
     inputs.prompts = _prompts(prompts, inputs.fake_side)
-    chosen = wanted or [m for m in map(_metric, DEFAULT_METRICS) if not inputs.why_not(m)]
+    return _scored(inputs, wanted, processes)
+
+
+def _scored(inputs: ScoreInputs, wanted: Sequence[Metric], processes: int) -> Scores:
+    """The values of the metrics; of none for those of DEFAULT_METRICS that apply."""
+    chosen = wanted or [m for m in map(known.get, DEFAULT_METRICS) if not inputs.why_not(m)]
     _refuse_nothing(inputs, chosen)
     inputs.spatial_wanted = any(m.reads == SPATIAL for m in chosen)
     with Team(processes, inputs.device) as inputs.team:
@@ -214,10 +217,6 @@ def _prompts(path: Path | str | None, fake: Side) -> tuple[str, ...]:
             f"{path}: found {len(texts):,} prompts for the {count:,} images of {fake.images.name}; must agree"
         )
     return texts
-
-
-def _metric(name: str) -> Metric:
-    return known.get(name)
 
 
 def _refuse_nothing(inputs: ScoreInputs, chosen: Sequence[Metric]) -> None:

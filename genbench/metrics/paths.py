@@ -82,34 +82,48 @@ def path_distances(
     """
     import torch
 
-    from genbench import returned
-    from genbench.halving import AtOnce, tolerance
-    from genbench.space import seeded
+    from genbench.halving import AtOnce
 
     if n < 1 or not 0 < epsilon < 1 or mode not in MODES:
         raise GenbenchError(
             f"path_distances: found n={n}, epsilon={epsilon}, mode='{mode}'; "
             f"allowed: n of at least 1, epsilon between 0 and 1, mode {' or '.join(MODES)}"
         )
+    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), full, torch.autocast(model.device.type, enabled=False):
+        start, end = _ends(model, n, seed)
+        near, sizes = MODES[mode](start, end, epsilon), at_once or AtOnce()
+        steps = zip(start.split(batch), near.split(batch), strict=True)
+        return (torch.cat([_between(model, similarity, *step, sizes) for step in steps]) / epsilon**2).numpy()
+
+
+def _ends(model: Any, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The latents (n, ...) at both ends of n paths."""
+    from genbench import returned
+    from genbench.space import seeded
+
+    gen = seeded(seed, model.device)
+    return returned.latents(model, model.noise(n, gen), n), returned.latents(model, model.noise(n, gen), n)
+
+
+def _between(
+    model: Any, similarity: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, sizes: AtOnce
+) -> Tensor:
+    """The distances (B,) between the images of latents (B, ...), float64 on the CPU."""
+    import torch
+
+    from genbench import returned
+    from genbench.halving import tolerance
 
     def decode(z: Tensor) -> Tensor:
         return returned.checked_images(model, model.decode(z), len(z), "decode")
 
-    def distances(first: Tensor, second: Tensor) -> Tensor:
-        def between(i: int, j: int) -> Tensor:
-            images = decode(torch.cat([first[i:j], second[i:j]]))
-            return similarity(*in_unit_interval(images).chunk(2)).cpu().double()
+    def between(i: int, j: int) -> Tensor:
+        images = decode(torch.cat([first[i:j], second[i:j]]))
+        return similarity(*in_unit_interval(images).chunk(2)).cpu().double()
 
-        return sizes.rows(len(first), between, allowed, tested=lambda i, j: decode(first[i:j]))
-
-    allowed, sizes = tolerance(model.device, "fp32"), at_once or AtOnce()
-    gen = seeded(seed, model.device)
-    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch.inference_mode(), full, torch.autocast(model.device.type, enabled=False):
-        start, end = (returned.latents(model, model.noise(n, gen), n) for _ in range(2))
-        near = MODES[mode](start, end, epsilon)
-        parts = [distances(*ends) for ends in zip(start.split(batch), near.split(batch), strict=True)]
-        return (torch.cat(parts) / epsilon**2).numpy()
+    allowed = tolerance(model.device, "fp32")
+    return sizes.rows(len(first), between, allowed, tested=lambda i, j: decode(first[i:j]))
 
 
 def in_unit_interval(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import yaml
 
 from genbench import report
 from genbench.errors import GenbenchError, StoreError
-from genbench.evaluate.cell import TEXTS_FILE
+from genbench.evaluate.cell_sets import TEXTS_FILE
 from genbench.evaluate.closest import FILE as CLOSEST_FILE
 from genbench.evaluate.closest import closest_key
 from genbench.files import read_json_object, refuse_unsafe, remove_partials, whole, write_text

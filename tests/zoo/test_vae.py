@@ -13,7 +13,8 @@ from torch.distributions import MultivariateNormal
 from genbench.check import check_model
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
-from genbench.evaluate.cell import CellInputs, evaluate
+from genbench.evaluate.cell import evaluate
+from genbench.evaluate.cell_inputs import CellInputs
 from genbench.keys import stream_seed
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
