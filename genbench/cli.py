@@ -28,9 +28,6 @@ ExecutorName = Annotated[str, typer.Option(help="Where the cells run: local, ray
 ExecutorOptions = Annotated[
     list[str] | None, typer.Option("--executor-option", metavar="KEY=VALUE", help="An option of it; repeatable.")
 ]
-StoreLocation = Annotated[
-    str, typer.Option(help="Folder or URL (s3://bucket/path) of the store; default: $GENBENCH_CACHE.")
-]
 LimitImages = Annotated[int | None, typer.Option(min=2, help="Cap on budgets, samples and held-out images.")]
 
 
@@ -42,7 +39,18 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _use_store(location: str) -> str:
+    """For this process and its workers."""
+    if location:
+        os.environ["GENBENCH_CACHE"] = location
+    return location
+
+
 Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and weights.")]
+StoreLocation = Annotated[  # the callback is what it does: a command does not use the argument
+    str,
+    typer.Option(callback=_use_store, help="Folder or URL (s3://bucket/path) of the store; default: $GENBENCH_CACHE."),
+]
 
 
 @app.callback()
@@ -76,7 +84,6 @@ def run(
     from genbench.runner import run as runner
 
     _allow_downloads(download)
-    _use_store(store)
     result = runner.run(
         suite,
         out=out,
@@ -102,6 +109,7 @@ def plan(
         bool, typer.Option("--estimate", help="Try each part for a moment; show time and space.")
     ] = False,
     download: Download = False,
+    store: StoreLocation = "",
 ) -> None:
     """List the cells of SUITE, what is stored already, and what does not apply and why. Trains and draws nothing.
 
@@ -169,6 +177,7 @@ def score(
     prompts: Annotated[
         Path | None, typer.Option(help="The text of each image, in the order of files; default: metadata.jsonl, ...")
     ] = None,
+    store: StoreLocation = "",
 ) -> None:
     """Score the images FAKE, made elsewhere, against a reference: a table, or JSON."""
     from genbench.commands import score as scoring
@@ -197,6 +206,7 @@ def stats(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option that the extractor declares; repeatable.")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Allow downloads of weights and data.")] = False,
+    store: StoreLocation = "",
 ) -> None:
     """Write mean and covariance of the features of IMAGES, for `genbench score --reference` and other tools."""
     from genbench.commands.score import extraction_options
@@ -220,6 +230,7 @@ def sample(
     device: DeviceName = "auto",
     shape: Annotated[str, typer.Option(help="Of an untrained model's images: channels x height x width.")] = "1x28x28",
     levels: Annotated[int, typer.Option(min=2, max=256, help="Grey levels of an untrained model's images.")] = 256,
+    store: StoreLocation = "",
 ) -> None:
     """Draw N samples of a trained cell (with --suite) or of an untrained model into a picture, an array or a folder."""
     from genbench.commands.sample import write_samples
@@ -247,6 +258,7 @@ def export(
     cell: Annotated[str, typer.Argument(metavar="CELL", help="A label, or model/dataset/s0, of a run.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     suite: Annotated[Path, typer.Option(help="The suite of the cell.")],
+    store: StoreLocation = "",
 ) -> None:
     """Write a trained CELL to DIR: weights, config, model card; for diffusers or ONNX runtimes where they have it."""
     from genbench.commands.export import export_cell
@@ -328,6 +340,7 @@ def speed(
         bool, typer.Option("--compile", help="Compile the models; not with --save, --against or --base.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON to this file.")] = None,
+    store: StoreLocation = "",
 ) -> None:
     """Measure the cost of drawing from SUITE's models, or compare it with a baseline or another revision."""
     from genbench.speed.commands import Request, speed
@@ -387,6 +400,7 @@ def ls(what: Annotated[str, typer.Argument(help="models, datasets, metrics, feat
 def cache(
     prune: Annotated[bool, typer.Option("--prune", help="Delete all of it.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum; remove what is damaged.")] = False,
+    store: StoreLocation = "",
 ) -> None:
     """Show what the artefact store contains, verify it, or delete all of it."""
     from genbench.commands.cache import describe_store, verify_store
@@ -455,12 +469,6 @@ def _allow_downloads(allowed: bool) -> None:
     """For this process and its workers."""
     if allowed:
         os.environ["GENBENCH_DOWNLOAD"] = "1"
-
-
-def _use_store(location: str) -> None:
-    """For this process and its workers."""
-    if location:
-        os.environ["GENBENCH_CACHE"] = location
 
 
 def _echo(text: object, err: bool = False, colour: str = "") -> None:

@@ -42,6 +42,10 @@ class Degenerate(Undefined):
     """A number that says nothing for sets like these: all images alike, balls of radius 0, a single class."""
 
 
+class ProcessDied(CellFailure):
+    """A process that computed a cell together with others has died; another attempt may succeed."""
+
+
 class Stopped(BaseException):
     """A worker was told to stop (SIGTERM) and has written what it can continue from; no failure of its cell."""
 

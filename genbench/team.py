@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, GenbenchError, ProcessDied
 from genbench.interruption import TERMINATED
 from genbench.machine import explain, use_threads
 from genbench.processes.group import ALONE, Processes
@@ -96,13 +96,14 @@ def require_processes(size: int, device: str, gpus: int | None = None) -> None:
 class Team:
     """The process that makes it and size - 1 members, which start with the first call and end with the team.
 
-    device: where all compute; of several GPUs each process has the one with its number.
+    device: where all compute; of several GPUs each process has the one with its number. died: which member has died and
+    how, "" for none.
     """
 
     def __init__(self, size: int, device: str) -> None:
         """Raises GenbenchError for a device on which processes cannot exchange tensors."""
         require_processes(size, device)
-        self.size, self.kind = size, device.split(":")[0]
+        self.size, self.kind, self.died = size, device.split(":")[0], ""
         self._store: dist.Store | None = None
         self._members: list[subprocess.Popen[bytes]] = []
 
@@ -149,7 +150,7 @@ class Team:
         return store
 
     def _wait(self, number: int, what: str, seconds: float | None = None) -> None:
-        """Until all members have answered. Raises CellFailure for one that failed or died."""
+        """Until all members have answered. Raises CellFailure for one that failed, ProcessDied for one that died."""
         assert self._store is not None
         limit, waiting = time.monotonic() + (seconds or FOREVER.total_seconds()), set(range(1, self.size))
         while waiting and time.monotonic() < limit:
@@ -160,7 +161,8 @@ class Team:
                     self._judge(rank, self._store.get(answered[-1]).decode())
                     waiting.remove(rank)
                 elif self._members and (code := self._members[rank - 1].poll()) is not None:
-                    raise CellFailure(f"process {rank} of {self.size} died (exit code {code})")
+                    self.died = f"process {rank} of {self.size} died (exit code {code})"
+                    raise ProcessDied(self.died)
             time.sleep(POLL)
 
     def _judge(self, rank: int, answer: str) -> None:

@@ -114,6 +114,7 @@ def test_listings_schema_and_cache(tmp_path):
     assert "bits_per_dim" in genbench("ls", "metrics").stdout
     assert json.loads(genbench("schema").stdout)["properties"]["models"]
     assert "0 B" in genbench("cache").stdout
+    assert genbench("cache", "--store", tmp_path / "other").stdout == f"{tmp_path}/other: 0 B\n"
     assert "freed" in genbench("cache", "--prune").stdout
 
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from faults.tiny import command, environment, write_suite
+import yaml
+from faults.tiny import TOYS, command, environment, write_suite
 
 from genbench import metrics
 from genbench.errors import GenbenchError
@@ -169,6 +171,11 @@ def plain(path):
     return {(r.cell, r.metric): (r.status, r.value, r.lo, r.hi, r.protocol_hash, r.key) for r in kept}
 
 
+def into(folder, name):
+    """The command, with another folder for its results."""
+    return [*command(folder)[:-3], str(folder / name), "--device", "cpu"]
+
+
 ENGINES = [("submitit", ["--executor-option", "cluster=local"]), ("ray", [])]
 
 
@@ -183,7 +190,7 @@ def test_an_engine_gives_the_plain_runners_records_and_a_second_run_has_nothing_
     variables = environment(tmp_path / "plain")
     subprocess.run(command(folder), env=variables, check=True, capture_output=True)
     expected = plain(folder / "out")
-    other = [*command(folder)[:-3], str(folder / "other"), "--device", "cpu", "--executor", executor, *options]
+    other = [*into(folder, "other"), "--executor", executor, *options]
     variables |= {"GENBENCH_CACHE": f"file://{tmp_path}/store", "GENBENCH_COPIES": str(tmp_path / "copies")}
     subprocess.run(other, env=variables, check=True, capture_output=True)
     assert plain(folder / "other") == expected
@@ -191,6 +198,63 @@ def test_an_engine_gives_the_plain_runners_records_and_a_second_run_has_nothing_
     timed = [r for r in read_records(folder / "other" / "records.jsonl") if r.metric == "latency" and r.value]
     again = subprocess.run(other, env=variables, check=True, capture_output=True, text=True)
     assert "nothing to do" in again.stdout or any(r.busy for r in timed)
+
+
+def watched(folder, dies=-1, of=0):
+    """The tiny suite with a single model, whose steps are in folder/steps-0: 160 of 0.05 s."""
+    write_suite(folder)
+    model = {"name": "toy", "source": f"{TOYS}:Watched", "config": {"sleep": 0.05, "dies": dies, "of": of},
+             "budget": {"images": 160 * 32}}  # fmt: skip
+    suite = yaml.safe_load((folder / "tiny.yaml").read_text()) | {"models": [model]}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(suite))
+    return folder
+
+
+def steps(folder, rank=0):
+    """The steps for which process `rank` of a training computed a loss, in their order."""
+    return [int(line) for line in (folder / f"steps-{rank}").read_text().split()]
+
+
+DEATHS = [("local", ["--processes", "2"], 1), *((name, options, 0) for name, options in ENGINES),
+          ("submitit", [*ENGINES[0][1], "--processes", "2"], 1)]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "options", "of"), DEATHS)
+def test_a_process_killed_during_a_training_costs_the_steps_since_the_last_checkpoint(tmp_path, executor, options, of):
+    """On this machine after the same command again; on others at once."""
+    folder = watched(tmp_path / "a", dies=100, of=of)
+    variables = environment(tmp_path / "store") | {"GENBENCH_WATCHED": str(folder)}
+    ended = [subprocess.run([*command(folder), "--executor", executor, *options], env=variables, capture_output=True,
+                            text=True) for _ in range(1 + (executor == "local"))]  # fmt: skip
+    assert (folder / "died").exists()
+    assert "died" in ended[0].stdout or "it is sent again" in ended[0].stdout
+    assert ended[-1].returncode == 0, ended[-1]
+    numbers = steps(folder, of)
+    again = numbers.index(100) + 1
+    assert 0 < numbers[again] <= 100
+    assert sorted(set(numbers[again:])) == list(range(numbers[again], 160))
+    variables = environment(tmp_path / "undisturbed") | {"GENBENCH_WATCHED": str(folder)}
+    subprocess.run(into(folder, "once"), env=variables, capture_output=True, check=True)
+    values = [{name: record[1] for name, record in plain(folder / out).items()} for out in ("out", "once")]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "options"), [("local", []), *ENGINES])
+@pytest.mark.parametrize("where", ["folder", "url"])
+def test_two_commands_at_once_on_one_store_train_once(tmp_path, where, executor, options):
+    folder = watched(tmp_path / "a")
+    store = str(tmp_path / "store") if where == "folder" else f"file://{tmp_path}/store"
+    others = {"GENBENCH_WATCHED": str(folder), "GENBENCH_COPIES": str(tmp_path / "copies")}
+    runs = [
+        subprocess.Popen([*into(folder, name), "--executor", executor, *options],
+                         env=environment(tmp_path) | others | {"GENBENCH_CACHE": store})
+        for name in ("one", "two")
+    ]  # fmt: skip
+    assert [run.wait() for run in runs] == [0, 0]
+    assert {step: n for step, n in Counter(steps(folder)).items() if step and n != 1} == {}
+    assert plain(folder / "one") == plain(folder / "two")
 
 
 @pytest.mark.slow

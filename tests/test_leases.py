@@ -127,6 +127,28 @@ def test_a_holder_that_shows_life_keeps_its_lock_and_one_that_lost_it_notices(tm
     assert holder.lost
 
 
+def test_a_sign_of_life_that_fails_is_repeated_and_a_loss_is_noticed_without_any(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT", 0.02)
+    holder, failures = objects(tmp_path), []
+
+    def fail(path, record):
+        failures.append(None)
+        raise OSError("no network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder.files, "pipe_file", fail)
+        assert holder.acquire(0)
+        while len(failures) < 3:
+            time.sleep(0.01)
+    while holder.beats < len(failures) + 3:
+        time.sleep(0.01)
+    holder._stop.set()
+    holder._thread.join()
+    assert not holder.lost
+    holder.files.pipe_file(f"{tmp_path}/locks/a/2", b"{}")  # somebody took it over
+    assert holder.lost
+
+
 def test_who_finds_more_than_he_saw_dead_withdraws(tmp_path, monkeypatch):
     """A slow taker: between his look and his creation another one took over, finished, and a third one began."""
     slow, third = objects(tmp_path), objects(tmp_path)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from parallel_trainings import die, fail, state_of, step, train_too, trained, training
 
-from genbench.errors import CellFailure, GenbenchError
-from genbench.processes.group import ALONE, Processes, across_processes, mean_across_processes, own_rows
+from genbench.errors import CellFailure, GenbenchError, ProcessDied
+from genbench.processes.group import ALONE, Processes, Shares, across_processes, mean_across_processes, own_rows
 from genbench.processes.noise import NoiseOfTheBatch
 from genbench.registry import MODELS
 from genbench.space import seeded
@@ -20,6 +20,12 @@ GAP = 1e-9  # of weights in float64 after a few steps; what is more than roundin
 @pytest.fixture(scope="module")
 def pair():
     with Team(2, "cpu") as team:
+        yield team
+
+
+@pytest.fixture(scope="module")
+def three():
+    with Team(3, "cpu") as team:
         yield team
 
 
@@ -51,8 +57,9 @@ def test_two_processes_train_as_one_does(pair, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS.built_in)
-@pytest.mark.parametrize("team", ["pair", "four"])
-def test_every_model_trains_on_two_and_four_processes_as_on_one(request, team, name):
+@pytest.mark.parametrize("team", ["pair", "three", "four"])
+def test_every_model_trains_on_two_three_and_four_processes_as_on_one(request, team, name):
+    """Of a batch of 16, three processes have 5, 5 and 6 images."""
     assert_equal_up_to_rounding(trained(name), together(request.getfixturevalue(team), name))
 
 
@@ -109,9 +116,20 @@ def test_alone_a_model_receives_what_it_asks_with():
     assert across_processes(x) is own_rows(x) is mean_across_processes(x) is x
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_refused():
-    with pytest.raises(CellFailure, match=r"^train\.batch: found 16, allowed: a multiple of the 3 processes$"):
-        training("gan", Processes(0, 3))
+def test_a_mean_over_the_batch_follows_from_the_means_of_unequal_shares():
+    values = torch.rand(16)
+    groups = [Shares(Processes(rank, 3), 16) for rank in range(3)]
+    assert [shares.own for shares in groups] == [5, 5, 6]
+    means = [shares.weight * values[slice(*shares.group.rows(16))].mean() for shares in groups]
+    assert torch.stack(means).mean() == pytest.approx(float(values.mean()), rel=1e-6)
+    assert groups[0].bounds(32) == [(0, 10), (10, 20), (20, 32)]
+    with pytest.raises(CellFailure, match="8 rows cannot be divided as the 16 images of the batch"):
+        groups[0].bounds(8)
+
+
+def test_a_batch_of_fewer_images_than_processes_is_refused():
+    with pytest.raises(CellFailure, match=r"^train\.batch: found 16, allowed: at least 17, one for each process$"):
+        training("gan", Processes(0, 17))
 
 
 def test_processes_need_a_device_that_they_can_exchange_tensors_of():
@@ -125,6 +143,6 @@ def test_the_reason_of_a_member_is_that_of_the_call(pair):
 
 
 def test_a_member_that_dies_fails_the_call():
-    with Team(2, "cpu") as team, pytest.raises(CellFailure, match=r"process 1 of 2 died \(exit code -9\)"):  # noqa: SIM117
+    with Team(2, "cpu") as team, pytest.raises(ProcessDied, match=r"process 1 of 2 died \(exit code -9\)"):  # noqa: SIM117
         with team.call(die) as group:
             group.collected(0)

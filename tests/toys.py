@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -75,6 +76,30 @@ class TurnsNaN(Diagonal):
         loss = super().loss(batch, player, step, gen)
         bad = loss.total * float("nan") if step >= 5 else loss.total
         return Loss(bad, {"nll": bad})
+
+
+@dataclass(frozen=True)
+class WatchedConfig(Config):
+    """dies: the step in which process `of` of a training is killed, once for all attempts."""
+
+    dies: int = -1
+    of: int = 0
+
+
+class Watched(Diagonal):
+    """Writes the number of each step of process r into $GENBENCH_WATCHED/steps-r."""
+
+    Config = WatchedConfig
+
+    def loss(self, batch, player, step, gen):
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        folder = Path(os.environ["GENBENCH_WATCHED"])
+        with (folder / f"steps-{rank}").open("a") as file:
+            file.write(f"{step}\n")
+        if (step, rank) == (self.config.dies, self.config.of) and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(batch, player, step, gen)
 
 
 class TwoPlayers(Model):

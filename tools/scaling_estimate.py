@@ -25,6 +25,7 @@ from genbench.space import seeded, to_unit_range
 SUSTAINED = 1e14  # operations per second of a GPU
 PARALLEL = {1: 1.0, 8: 0.9, 64: 0.7}  # share of the speed of N GPUs that one training reaches
 SAMPLES = 50_000
+UNREGULARISED = 1  # a step without the penalties that StyleGAN2 computes every 4th or 16th step
 INCEPTION = 299
 CIFAR10, IMAGENET64 = DataSpec(3, 32, 32, classes=10), DataSpec(3, 64, 64, classes=1000)
 
@@ -44,6 +45,7 @@ RECIPES = (
     PaperRecipe("EDM, CIFAR-10", "edm", CIFAR10),
     PaperRecipe("flow matching, CIFAR-10", "flow_matching", CIFAR10),
     PaperRecipe("Glow, CIFAR-10", "glow", CIFAR10, 50_000_000),
+    PaperRecipe("StyleGAN2, CIFAR-10", "stylegan", CIFAR10),
     PaperRecipe("DCGAN, CIFAR-10", "dcgan", CIFAR10),
     PaperRecipe("EDM, ImageNet-64", "edm", IMAGENET64, 2_500_000_000),
 )
@@ -68,7 +70,7 @@ def of_player(model: Model, spec: DataSpec, player: str) -> float:
     batch, gen = batch_of(spec), seeded(0)
     with torch.no_grad():
         model.prepare(batch, gen)
-        return operations(lambda: model.loss(batch, player, 0, gen)) / len(batch.x)
+        return operations(lambda: model.loss(batch, player, UNREGULARISED, gen)) / len(batch.x)
 
 
 def of_training(model: Model, spec: DataSpec) -> float:

@@ -1,6 +1,7 @@
 """What a run costs beside its models: measured against cells, images and processes.
 
     python -m tools.scaling_measured > table.md
+    python -m tools.scaling_measured work_table images_table
 
 Seconds are of the processor (of this process and its workers), so that other programs matter little; only the table of
 processes has seconds of the clock, and its tasks sleep.
@@ -19,18 +20,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
+from genbench.contract import DataSpec
+from genbench.draw.blocks import draw
+from genbench.evaluate.score import score
 from genbench.machine import explain, use_threads
 from genbench.metrics.frechet import distance, feature_moments
 from genbench.progress import silent
+from genbench.registry import resolve_model
 from genbench.runner.launcher import Task
 from genbench.runner.pool import Pool
+from genbench.sources.build import build
 from genbench.store import Kind, Store
+from genbench.train.batches import Batches
+from genbench.train.loop import FitOptions, fit
 from tools.simulated_cluster import SimulatedCluster, pause
 
 ROOT = Path(__file__).parent.parent
 CELLS, IMAGES, PROCESSES = (1, 2, 4, 8), (1_000, 4_000, 16_000), (1, 2, 4, 8)
+DIGITS = DataSpec(1, 8, 8, 17)
 TASKS, SLEEP = 40, 0.25
 
 
@@ -127,6 +137,31 @@ def images_table() -> Iterator[tuple[str, ...]]:
         yield f"{count:,}", f"{seconds:.3f}", f"{spent(lambda: distance(both[0], both[0])):.3f}"  # noqa: B023
 
 
+def work_table() -> Iterator[tuple[str, ...]]:
+    """Training and drawing of the zoo's VAE for 1x8x8 pixels, and FID of an array of such images by a small network."""
+    yield "images", "trained with (s)", "drawn (s)", "scored (s)"
+    model = build(resolve_model("vae"), DIGITS, {}, {}, 0)
+    recipe = model.recipe(DIGITS)
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["GENBENCH_CACHE"] = f"{name}/cache"
+        costs = [_work_of(count, model, recipe, Path(name)) for count in IMAGES]
+    for count, seconds in zip(IMAGES, costs, strict=True):
+        yield f"{count:,}", *(f"{value:.2f}" for value in seconds)
+    slopes = np.polyfit(IMAGES, np.array(costs), 1)[0]
+    yield "1,000 more", *(f"{1000 * slope:.3f}" for slope in slopes)
+
+
+def _work_of(count: int, model: Any, recipe: Any, folder: Path) -> list[float]:
+    pixels = np.random.default_rng(0).integers(0, DIGITS.levels, (count, *DIGITS.shape), dtype=np.uint8)
+    np.savez(folder / f"{count}.npz", images=pixels[:, 0])
+    batches = Batches(torch.from_numpy(pixels), None, DIGITS.levels, 0)
+    return [
+        spent(lambda: fit(model, batches, recipe, FitOptions(count, 0))),
+        spent(lambda: draw(model, count, 0)),
+        spent(lambda: score(fake=folder / f"{count}.npz", reference="digits", metrics=["fid"], device="cpu")),
+    ]
+
+
 def processes_table() -> Iterator[tuple[str, ...]]:
     """Tasks that sleep, in worker processes: seconds of the clock."""
     yield "processes", "s", f"s if only the sleeping counted ({TASKS} tasks of {SLEEP} s)"
@@ -143,9 +178,11 @@ def markdown(rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Prints every table."""
+    """Prints every table, or those whose names are given."""
     use_threads(1)
-    for table in (simulation_table, store_table, cells_table, images_table, processes_table):
+    for table in (simulation_table, store_table, cells_table, images_table, work_table, processes_table):
+        if len(sys.argv) > 1 and table.__name__ not in sys.argv[1:]:
+            continue
         print(f"{table.__doc__}\n\n{markdown(table())}\n", flush=True)
 
 

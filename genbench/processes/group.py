@@ -1,12 +1,12 @@
 """The processes that compute a batch together: operations over all of them, and what a model may ask of the others.
 
-Of a batch of B images, process r of N has the rows r B/N .. (r + 1) B/N. The objective is the mean over the processes
-of the losses that they return, so that a loss that is a mean over images needs no change. A model whose images depend
-on each other in training asks for what the other processes have:
+Of a batch of B images, process r of N has the rows r B/N .. (r + 1) B/N, rounded down. The objective is the mean of the
+losses that the processes return, each weighted by its number of images, so that a loss that is a mean over images needs
+no change. A model whose images depend on each other in training asks for what the other processes have:
 
     across_processes(x)        the rows of the whole batch
     own_rows(x)                of rows of the whole batch those of this process
-    mean_across_processes(x)   the mean over the processes of a tensor, such as a mean over this process's rows
+    mean_across_processes(x)   the mean over the whole batch of what is a mean over this process's rows
 
 All of them are differentiable, any number of times, and return their argument where there is one process.
 """
@@ -16,11 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from genbench.errors import CellFailure
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,41 @@ class Processes:
 
 
 ALONE = Processes()
-_current = [ALONE]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A batch of n images, of which each process of the group has its rows."""
+
+    group: Processes
+    n: int
+
+    @property
+    def own(self) -> int:
+        """How many images this process has."""
+        start, stop = self.group.rows(self.n)
+        return stop - start
+
+    @property
+    def weight(self) -> float:
+        """The factor of a mean over this process's images that makes the mean over the processes that of the batch."""
+        return self.own * self.group.size / self.n
+
+    def bounds(self, total: int) -> list[tuple[int, int]]:
+        """Start and end of each process's part of `total` rows. Raises CellFailure where they are no whole numbers."""
+        starts = [self.n * rank // self.group.size * total for rank in range(self.group.size)] + [self.n * total]
+        if any(start % self.n for start in starts):
+            raise CellFailure(f"{total} rows cannot be divided as the {self.n} images of the batch among processes")
+        return [(a // self.n, b // self.n) for a, b in pairwise(starts)]
+
+
+_current = [Shares(ALONE, 1)]
 
 
 @contextmanager
-def together(group: Processes) -> Iterator[None]:
-    """While it is open, the functions below ask the other processes of the group."""
-    _current.append(group)
+def together(shares: Shares) -> Iterator[None]:
+    """While it is open, the functions below ask the other processes that have a share of the batch."""
+    _current.append(shares)
     try:
         yield
     finally:
@@ -98,28 +129,34 @@ def together(group: Processes) -> Iterator[None]:
 
 def across_processes(rows: Tensor) -> Tensor:
     """The rows (B, ...) of the whole batch, of which this process has `rows` (B / N, ...)."""
-    group = _current[-1]
-    if group.alone:
+    shares = _current[-1]
+    if shares.group.alone:
         return rows
     if rows.dtype == torch.bool:  # which gloo does not send
         return across_processes(rows.to(torch.uint8)).bool()
-    gathered: Tensor = _Gather.apply(rows, group)
+    gathered: Tensor = _Gather.apply(rows, shares.group.rank, shares.bounds(len(rows) * shares.n // shares.own))
     return gathered
 
 
 def own_rows(rows: Tensor) -> Tensor:
     """The rows of this process (B / N, ...) of those (B, ...) of the whole batch."""
-    start, stop = _current[-1].rows(len(rows))
-    return rows if _current[-1].alone else rows[start:stop]
+    shares = _current[-1]
+    if shares.group.alone:
+        return rows
+    start, stop = shares.bounds(len(rows))[shares.group.rank]
+    return rows[start:stop]
 
 
 def mean_across_processes(values: Tensor) -> Tensor:
-    """The mean over the processes of a tensor that has the same shape in each of them."""
-    group = _current[-1]
-    if group.alone:
+    """The mean over the images of the batch, from a tensor that is a mean over this process's images.
+
+    The tensor has the same shape in each process.
+    """
+    shares = _current[-1]
+    if shares.group.alone:
         return values
-    total: Tensor = _Sum.apply(values)
-    return total / group.size
+    total: Tensor = _Sum.apply(values * shares.weight)
+    return total / shares.group.size
 
 
 class _Sum(torch.autograd.Function):
@@ -137,17 +174,21 @@ class _Sum(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """The rows of all processes. The gradient of a process's rows is summed over the processes, which all use them."""
+    """The rows of all processes, with the bounds of each; all send as many as the one that has most.
+
+    The gradient of a process's rows is summed over the processes, which all use them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, group: Processes) -> Tensor:
-        ctx.group, message = group, rows.detach().contiguous()
-        parts = [torch.empty_like(message) for _ in range(group.size)]
+    def forward(ctx: Any, rows: Tensor, rank: int, bounds: list[tuple[int, int]]) -> Tensor:
+        ctx.own, sizes = bounds[rank], [stop - start for start, stop in bounds]
+        message = rows.new_zeros(max(sizes), *rows.shape[1:])
+        message[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(message) for _ in sizes]
         dist.all_gather(parts, message)
-        return torch.cat(parts)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        total = _Sum.apply(gradients[0])
-        start, stop = ctx.group.rows(len(total))
-        return total[start:stop], None
+        start, stop = ctx.own
+        return _Sum.apply(gradients[0])[start:stop], None, None

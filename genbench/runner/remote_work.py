@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genbench.errors import Stopped
+from genbench.errors import ProcessDied, Stopped
 from genbench.machine import explain, threads_allowed, use_threads
 from genbench.progress import Progress, Throttle, request_stop
 from genbench.runner.launcher import Outcome, Task
@@ -66,6 +66,8 @@ class Work:
             return Outcome(task.run(*task.args, _Reporter(send)))
         except Stopped:
             return Lost("it was told to stop")
+        except ProcessDied as error:
+            return Lost(explain(error))
         except Exception as error:
             return Outcome(failure=explain(error))
 

@@ -6,6 +6,10 @@ machine is in the keys of timings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from genbench.errors import ProcessDied
 from genbench.evaluate.cell import evaluate_views
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
@@ -21,7 +25,7 @@ from genbench.text import duration
 def train_task(fit: Fit, plan: DataPlan, location: str, device: str, processes: int, report: Report) -> str:
     """Trains; returns a line for the screen. location: of the store. processes: that train together."""
     device = _own(device)
-    with Team(processes, device) as team:
+    with _team(processes, device) as team:
         meta = fit.run(plan, Store(location), device, report, team)
     time = f"{meta['images']:,} images in {duration(meta['seconds'])}"
     busy = f"busy: {meta['busy']}" if meta.get("busy") else ""
@@ -38,13 +42,22 @@ def evaluate_task(
     """
     device = _own(device)
     timed = tuple(cell.on_machine(timing_machine(device)) for cell in cells) if alone else cells
-    with Team(1 if alone else processes, device) as team:
+    with _team(1 if alone else processes, device) as team:
         return evaluate_views(timed, alone, Store(location), device, report, team)
 
 
 def sound(records: list[Record]) -> bool:
     """Whether no metric of an evaluation failed."""
     return all(record.status != FAILED for record in records)
+
+
+@contextmanager
+def _team(processes: int, device: str) -> Iterator[Team]:
+    """A team; ProcessDied at the end where a member died, although what failed for this reason may be in records."""
+    with Team(processes, device) as team:
+        yield team
+        if team.died:
+            raise ProcessDied(team.died)
 
 
 def _own(device: str) -> str:

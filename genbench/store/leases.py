@@ -138,11 +138,13 @@ class ObjectLease(Lease):
 
     def _live(self, stop: threading.Event) -> None:
         while not stop.wait(BEAT):
-            if max(self._read(), default=0) != self.number:
-                self._lost = True
-                return
-            self.beats += 1
-            self.files.pipe_file(self._path(self.number), self._record())
+            try:
+                if self.lost:
+                    return
+                self.beats += 1
+                self.files.pipe_file(self._path(self.number), self._record())
+            except Exception:  # of a network, for a moment: the next sign of life may succeed
+                continue
 
     def release(self) -> None:
         """As Lease."""
@@ -152,7 +154,8 @@ class ObjectLease(Lease):
 
     @property
     def lost(self) -> bool:
-        """As Lease."""
+        """As Lease; looked up, because signs of life may have failed."""
+        self._lost = self._lost or max(self._read(), default=0) != self.number
         return self._lost
 
     def _path(self, number: int) -> str:

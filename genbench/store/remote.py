@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,8 @@ class Remote:
 
         def work() -> None:
             while not stop.wait(UPLOAD_SECONDS):
-                uploader.upload()
+                with suppress(Exception):  # of a network, for a moment: the next upload may succeed
+                    uploader.upload()
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()

@@ -15,7 +15,7 @@ from genbench.contract import Batch, Loss, Model
 from genbench.errors import CellFailure
 from genbench.halving import FEW, AtOnce, holds, in_parts, tolerance
 from genbench.machine import out_of_memory
-from genbench.processes.group import ALONE, Processes
+from genbench.processes.group import Shares
 from genbench.train.synchronised import one_batch
 
 LEAST_GAP = 1e-3  # relative: rounding moves a sum of large terms by less, and images that depend on each other by more
@@ -26,7 +26,7 @@ class Gradients:
 
     A batch is divided only where the gradient is a mean over its images: that is tested with a few of them, again
     whenever the loss has other terms, and in every step where it names no terms. tell: is told what was halved.
-    group: the processes that have the other rows of a batch; their parts are not divided further.
+    shares: the processes that have the other rows of a batch; their parts are not divided further.
     """
 
     def __init__(
@@ -35,9 +35,10 @@ class Gradients:
         players: dict[str, list[nn.Parameter]],
         gen: Generator,
         precision: str,
-        group: Processes = ALONE,
+        shares: Shares,
     ) -> None:
-        self.model, self.players, self.gen, self.precision, self.group = model, players, gen, precision, group
+        self.model, self.players, self.gen, self.precision = model, players, gen, precision
+        self.shares, self.group = shares, shares.group
         self.tell: Callable[[str], None] = lambda text: None
         self._sizes: dict[str, AtOnce] = {}
         self._tested: set[tuple[str, ...]] = set()
@@ -79,8 +80,8 @@ class Gradients:
 
     def _together(self, rows: Batch, player: str, step: int) -> Loss:
         try:
-            with one_batch(self.group, len(rows)):
-                loss = self._differentiate(rows, player, step, len(rows))
+            with one_batch(self.shares):
+                loss = self._differentiate(rows, player, step, len(rows), self.shares.weight)
         except Exception as error:
             if reason := out_of_memory(error):
                 advice = "use more processes or a smaller batch"
@@ -141,7 +142,8 @@ class Gradients:
     def _told(self, text: str) -> None:
         self.tell(text)
 
-    def _differentiate(self, batch: Batch, player: str, step: int, size: int) -> Loss:
+    def _differentiate(self, batch: Batch, player: str, step: int, size: int, weight: float = 1.0) -> Loss:
+        """Gradient and loss of a batch, at most `size` images at once, both multiplied by the weight."""
         for parameter in self.players[player]:
             parameter.grad = None
 
@@ -150,7 +152,7 @@ class Gradients:
             loss = returned.loss(self.model, self._loss(images, player, step), player)
             if not loss.total.requires_grad:
                 raise CellFailure(f"the loss of player '{player}' depends on no parameter, required: on its own")
-            share = (stop - start) / len(batch)
+            share = weight * (stop - start) / len(batch)
             if share == 1:
                 loss.total.backward(inputs=self.players[player])
                 return loss

@@ -28,7 +28,7 @@ from genbench.contract import Batch, Loss, Model, Recipe
 from genbench.errors import CellFailure, Stopped
 from genbench.keys import stream_seed
 from genbench.machine import pinned_globals
-from genbench.processes.group import ALONE, Processes
+from genbench.processes.group import ALONE, Processes, Shares
 from genbench.progress import Progress, Report, Throttle, noting, silent, stop_requested
 from genbench.space import seeded
 from genbench.train.batches import ALL, Batches
@@ -159,9 +159,11 @@ class Training:
     def __init__(
         self, model: Model, batches: Batches, recipe: Recipe, options: FitOptions, group: Processes = ALONE
     ) -> None:
-        """Raises CellFailure for a batch that the processes cannot share equally, and for compiling in several."""
-        if recipe.batch % group.size:
-            raise CellFailure(f"train.batch: found {recipe.batch}, allowed: a multiple of the {group.size} processes")
+        """Raises CellFailure for a batch of fewer images than processes, and for compiling in several."""
+        if recipe.batch < group.size:
+            raise CellFailure(
+                f"train.batch: found {recipe.batch}, allowed: at least {group.size}, one for each process"
+            )
         if options.compile and not group.alone:
             raise CellFailure(f"compile: found true, allowed: false with {group.size} processes")
         self.group = group
@@ -176,7 +178,7 @@ class Training:
         self.total_images = recipe.batch * sum(k * s.batches for k, s in zip(lengths, model.stages, strict=True))
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.gradients = Gradients(model, self.players, self.gen, options.precision, group)
+        self.gradients = Gradients(model, self.players, self.gen, options.precision, Shares(group, recipe.batch))
 
     @property
     def total_steps(self) -> int:

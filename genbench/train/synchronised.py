@@ -10,27 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.processes.group import Processes, mean_across_processes, together
+from genbench.processes.group import Shares, mean_across_processes, together
 from genbench.processes.noise import NoiseOfTheBatch
 
 
 @contextmanager
-def one_batch(group: Processes, count: int) -> Iterator[None]:
-    """While it is open, the `count` images of this process are its rows of a batch of the whole group."""
-    start = group.rank * count
-    with together(group), _OneBatch(group, start, start + count, group.size * count):
+def one_batch(shares: Shares) -> Iterator[None]:
+    """While it is open, the images of this process are its rows of the batch of all processes."""
+    with together(shares), _OneBatch(shares):
         yield
 
 
 class _OneBatch(NoiseOfTheBatch):
-    def __init__(self, group: Processes, start: int, stop: int, n: int) -> None:
-        super().__init__(start, stop, n)
-        self.group = group
+    def __init__(self, shares: Shares) -> None:
+        super().__init__(*shares.group.rows(shares.n), shares.n)
+        self.shares = shares
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """As NoiseOfTheBatch, and F.batch_norm, which nn.BatchNorm calls, with moments of the whole batch."""
         if func is F.batch_norm and _measures(*args, **kwargs or {}):
-            return batch_norm(self.group, *args, **kwargs or {})
+            return batch_norm(self.shares, *args, **kwargs or {})
         return super().__torch_function__(func, types, args, kwargs)
 
 
@@ -42,7 +41,7 @@ def _measures(
 
 
 def batch_norm(
-    group: Processes,
+    shares: Shares,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -63,7 +62,7 @@ def batch_norm(
     variance = mean_across_processes(centred.square().mean(axes))
     y = centred * (variance + eps).rsqrt().view(shape)
     if running_mean is not None and running_var is not None:
-        count = group.size * x.numel() // x.shape[1]
+        count = x.numel() // x.shape[1] * shares.n / shares.own
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
