@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from faults.tiny import TOYS, command, environment, write_suite
@@ -238,6 +239,26 @@ def test_a_process_killed_during_a_training_costs_the_steps_since_the_last_check
     subprocess.run(into(folder, "once"), env=variables, capture_output=True, check=True)
     values = [{r[0]: r[1][1] for r in plain(folder / out).items() if r[1][0] == "ok"} for out in ("out", "once")]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "options"), ENGINES)
+def test_an_interrupt_leaves_a_line_a_checkpoint_and_no_process(tmp_path, executor, options):
+    """SIGINT goes to all processes of the command's group, as a terminal sends it."""
+    folder = watched(tmp_path / "a")
+    variables = environment(tmp_path / "store") | {"GENBENCH_WATCHED": str(folder)}
+    run = subprocess.Popen([*command(folder), "--executor", executor, *options], env=variables, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    while not (folder / "steps-0").is_file() or max(steps(folder)) < 5:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+    others = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGINT)
+    text, errors = run.communicate(timeout=120)
+    assert (run.returncode, errors) == (130, "genbench: interrupted; run the same command to continue\n")
+    assert "Traceback" not in text
+    assert psutil.wait_procs(others, timeout=60)[1] == []
+    assert len(list((tmp_path / "store" / "scratch" / "weights").glob("*/checkpoint.pt"))) == 1
 
 
 @pytest.mark.slow
