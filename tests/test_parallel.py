@@ -59,7 +59,7 @@ def test_two_processes_train_as_one_does(pair, name):
 @pytest.mark.parametrize("name", MODELS.built_in)
 @pytest.mark.parametrize("team", ["pair", "three", "four"])
 def test_every_model_trains_on_two_three_and_four_processes_as_on_one(request, team, name):
-    """Of a batch of 16, three processes have 5, 5 and 6 images."""
+    """Of a batch of 16, three processes have 4, 6 and 6 images."""
     assert_equal_up_to_rounding(trained(name), together(request.getfixturevalue(team), name))
 
 
@@ -119,12 +119,14 @@ def test_alone_a_model_receives_what_it_asks_with():
 def test_a_mean_over_the_batch_follows_from_the_means_of_unequal_shares():
     values = torch.rand(16)
     groups = [Shares(Processes(rank, 3), 16) for rank in range(3)]
-    assert [shares.own for shares in groups] == [5, 5, 6]
+    assert [shares.own for shares in groups] == [4, 6, 6]
     means = [shares.weight * values[slice(*shares.group.rows(16))].mean() for shares in groups]
     assert torch.stack(means).mean() == pytest.approx(float(values.mean()), rel=1e-6)
-    assert groups[0].bounds(32) == [(0, 10), (10, 20), (20, 32)]
-    with pytest.raises(CellFailure, match="8 rows cannot be divided as the 16 images of the batch"):
-        groups[0].bounds(8)
+    assert groups[0].bounds(32) == [(0, 8), (8, 20), (20, 32)]
+    assert groups[0].bounds(8) == [(0, 2), (2, 5), (5, 8)]
+    assert [Processes(rank, 3).rows(7) for rank in range(3)] == [(0, 2), (2, 4), (4, 7)]
+    with pytest.raises(CellFailure, match="4 rows cannot be divided as the 16 images of the batch"):
+        groups[0].bounds(4)
 
 
 def test_a_batch_of_fewer_images_than_processes_is_refused():

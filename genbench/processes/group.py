@@ -1,6 +1,6 @@
 """The processes that compute a batch together: operations over all of them, and what a model may ask of the others.
 
-Of a batch of B images, process r of N has the rows r B/N .. (r + 1) B/N, rounded down. The objective is the mean of the
+Of a batch of B images, process r of N has about the rows r B/N .. (r + 1) B/N. The objective is the mean of the
 losses that the processes return, each weighted by its number of images, so that a loss that is a mean over images needs
 no change. A model whose images depend on each other in training asks for what the other processes have:
 
@@ -47,8 +47,13 @@ class Processes:
         return f"cuda:{self.local_rank}" if name == "cuda" and not self.alone else name
 
     def rows(self, n: int) -> tuple[int, int]:
-        """Start and end of this process's rows among n."""
-        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+        """Start and end of this process's rows among n, which are about as many for each process.
+
+        Pairs of rows stay together if n is even and large enough, for a loss of every second image.
+        """
+        unit = 2 if n % self.size and n % 2 == 0 and n >= 2 * self.size else 1
+        start, stop = (unit * (n // unit * rank // self.size) for rank in (self.rank, self.rank + 1))
+        return start, stop
 
     @torch.no_grad()
     def average_(self, tensors: Sequence[Tensor]) -> None:
@@ -108,10 +113,11 @@ class Shares:
 
     def bounds(self, total: int) -> list[tuple[int, int]]:
         """Start and end of each process's part of `total` rows. Raises CellFailure where they are no whole numbers."""
-        starts = [self.n * rank // self.group.size * total for rank in range(self.group.size)] + [self.n * total]
-        if any(start % self.n for start in starts):
+        size = self.group.size
+        ends = [Processes(rank, size).rows(self.n)[1] * total for rank in range(size)]
+        if any(end % self.n for end in ends):
             raise CellFailure(f"{total} rows cannot be divided as the {self.n} images of the batch among processes")
-        return [(a // self.n, b // self.n) for a, b in pairwise(starts)]
+        return list(pairwise([0, *(end // self.n for end in ends)]))
 
 
 _current = [Shares(ALONE, 1)]
