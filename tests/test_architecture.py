@@ -34,7 +34,7 @@ ZOO_SIBLINGS = {
     "stylegan": {"gan", "nets", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "probability_flow": {"denoising"},
-    "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention"},
+    "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention", "stable_diffusion"},
     "vae": {"nets", "vae_likelihoods"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")

@@ -123,12 +123,3 @@ def test_names_that_have_no_place_are_named(tmp_path):
     saved(tmp_path)
     with pytest.raises(ModelError, match=r"does not fit DDPM: 'network.*' is missing \(and \d+ more\)"):
         read_weights(build(resolve_model("ddpm"), COLOUR, SMALL | {"multipliers": [1, 2, 2]}, {}, 0), tmp_path)
-
-
-def test_stable_diffusions_network_is_refused_with_the_reason(tmp_path):
-    saved(tmp_path)
-    model = build(resolve_model("latent_diffusion"), SPEC, {}, {}, 0)
-    with pytest.raises(
-        ModelError, match=r"differs from LatentDiffusion's in eps .*text encoder; use source: \"diffusers:"
-    ):
-        read_weights(model, tmp_path)

@@ -7,14 +7,16 @@ it. Attention follows Vaswani et al. 2017.
 The autoencoder is that of Esser et al. 2021 without its codebook, the critic is the discriminator of Isola et al. 2017.
 With Stable Diffusion's sizes, the U-Net has the published 859,520,964 parameters and the autoencoder 83,653,863.
 
-Deviations: in the U-Net, those of zoo.nets. The text encoder needs no vocabulary: its tokens are the 256 bytes and one
-padding token, which attention does not mask. It is a transformer of the same blocks without cross-attention.
+Deviations: in the U-Net, those of zoo.nets, unless it is `released`: it then computes what Stable Diffusion 1's does.
+The text encoder needs no vocabulary: its tokens are the 256 bytes and one padding token, which attention does not mask.
+It is a transformer of the same blocks without cross-attention.
 
 Shapes: B images, C channels, H height, W width, E numbers of the time embedding, L tokens of a text, D their width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,15 +29,10 @@ from zoo.nets import Attention, ResidualBlock, TimeEmbedding, Upsample, group_no
 
 PADDING = 256  # the token after the last byte
 TOKENS = 257
+RELEASED_EPS = 1e-5  # of Stable Diffusion's normalisations in residual blocks and before the last layer
 
 
 # ---- text -------------------------------------------------------------------------------------------------------
-
-
-def tokenise(texts: Sequence[str], length: int) -> Tensor:
-    """UTF-8 bytes of each text, truncated or padded to the length: (B, length) int64 on the CPU."""
-    rows = [list(text.encode()[:length]) for text in texts]
-    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.long)
 
 
 class MultiHeadAttention(nn.Module):
@@ -95,9 +92,15 @@ class TextEncoder(nn.Module):
 
     def __init__(self, length: int, width: int, layers: int, heads: int) -> None:
         super().__init__()
+        self.length = length
         self.token, self.position = nn.Embedding(TOKENS, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList([TransformerBlock(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
+
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """UTF-8 bytes of each text, cut or filled up to the length: (B, length) int64 on the CPU."""
+        rows = [list(text.encode()[: self.length]) for text in texts]
+        return torch.tensor([row + [PADDING] * (self.length - len(row)) for row in rows], dtype=torch.long)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features (B, L, D) of tokens (B, L)."""
@@ -108,6 +111,17 @@ class TextEncoder(nn.Module):
 
 
 # ---- U-Net ------------------------------------------------------------------------------------------------------
+
+
+class ReleasedTimeEmbedding(TimeEmbedding):
+    """Stable Diffusion's: cosines before sines, at frequencies from 1 down to 10,000^(2 / dims - 1)."""
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Times (B,) to (B, 4 dims)."""
+        half = self.dims // 2
+        log_frequency = torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10_000) / half)
+        angles = t.float()[:, None] * log_frequency.exp()
+        return self.embedded(torch.cat([angles.cos(), angles.sin()], dim=1))
 
 
 class SpatialTransformer(nn.Module):
@@ -175,6 +189,7 @@ class ConditionalUNet(nn.Module):
 
     shape: (C, H, W). channels, multipliers, blocks, groups: as in zoo.nets.UNet. attention: heights whose blocks have a
     transformer; the middle always has one. heads: number of heads of every attention. text: width D of text tokens.
+    released: with the time embedding and the eps of normalisations that Stable Diffusion 1 has.
     Raises ModelError as zoo.nets.UNet does, and when a width is not a multiple of heads.
     """
 
@@ -188,6 +203,7 @@ class ConditionalUNet(nn.Module):
         heads: int,
         text: int,
         groups: int = 32,
+        released: bool = False,
     ) -> None:
         super().__init__()
         require_sizes(shape, channels, len(multipliers))
@@ -203,7 +219,7 @@ class ConditionalUNet(nn.Module):
         def column(inputs: Sequence[int], i: int) -> list[ConditionalBlock]:
             return [block(n, widths[i], height >> i in attention) for n in inputs]
 
-        self.embed = TimeEmbedding(channels, scale=1.0)
+        self.embed = (ReleasedTimeEmbedding if released else TimeEmbedding)(channels, scale=1.0)
         self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, (before, width) in enumerate(pairwise([channels, *widths])):
@@ -215,6 +231,10 @@ class ConditionalUNet(nn.Module):
             self.up.append(UpColumn(column(inputs, i), Upsample(widths[i]) if i else None))
         self.norm = group_norm(widths[0], groups)
         self.last = scaled(nn.Conv2d(widths[0], colours, 3, padding=1), 0.0)
+        if released:
+            residuals = [block for block in self.modules() if isinstance(block, ResidualBlock)]
+            for norm in [self.norm, *(n for block in residuals for n in (block.norm_in, block.norm_out))]:
+                norm.eps = RELEASED_EPS
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """Images (B, C, H, W), times (B,) and texts (B, L, D) to (B, C, H, W)."""

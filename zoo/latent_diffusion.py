@@ -27,8 +27,10 @@ Deviations
   photographs. Therefore the critic trains from the first step, and only the term -C(D(z)) starts at critic_start.
 - The critic has group normalisation, the released one batch normalisation: here no image depends on another.
 - A small transformer reads text as bytes; the paper uses a BERT vocabulary, Stable Diffusion a frozen CLIP encoder.
-- The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3); Stable
-  Diffusion starts at T - T / S + 1 and ends with the first step's noise. zero_terminal is Lin et al.'s Algorithm 1.
+  With config.released text encoder and U-Net are Stable Diffusion's, whose weights can be read (zoo.stable_diffusion).
+- The chain starts at t = T - 1 and ends without noise (Lin et al. 2023, arXiv:2305.08891, section 3.3); with spacing
+  "leading", as Stable Diffusion's, it starts at T - T / S + 1 and ends with the first step's noise. zero_terminal is
+  Lin et al.'s Algorithm 1.
 - Both stages have averaged weights (EMA), the same batch size, and Adam's usual betas without weight decay (released
   code: 0.5 and 0.9 in the first stage, AdamW with 0.01 in the second). Warm-up and decay run over both together.
 - Below 256 pixels everything is smaller and "v" is predicted; kl is larger, because the short second stage needs a
@@ -70,11 +72,12 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import to_device
-from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder, tokenise
-from zoo.ddim import ImplicitSampler, implicit, timesteps
+from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder
+from zoo.ddim import ImplicitSampler, implicit_step, timesteps
 from zoo.ddpm import Beta
-from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample
-from zoo.nets import affordable, halvings, is_diffusers_unet
+from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample, run
+from zoo.nets import affordable, halvings
+from zoo.stable_diffusion import HEAD, ClipText, from_pipeline, is_pipeline, refuse_other_pipeline
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class LatentDiffusionConfig:
     U-Net. channels, multipliers, blocks, attention, heads: as in zoo.attention.ConditionalUNet.
     Text. text_width, text_layers, text_length: width, depth and bytes of the text encoder. text_dropout: probability
     that a training text is replaced by the empty text. groups: largest number of groups of a normalisation.
+    released: U-Net and text encoder compute what Stable Diffusion 1's compute; text_length and `vocabulary` are then
+    tokens of CLIP.
     """
 
     latent: Count = 4
@@ -117,6 +122,8 @@ class LatentDiffusionConfig:
     text_length: Count = 77
     text_dropout: Share = 0.1
     groups: Count = 32
+    released: bool = False
+    vocabulary: Count = 49_408
 
     def __post_init__(self) -> None:
         if self.zero_terminal and self.prediction == "eps":
@@ -130,12 +137,14 @@ class GuidedSampler:
 
     steps: of the DDIM chain, up to T; Stable Diffusion 50. eta: noise, from 0 (none) to 1. guidance: 0 ignores the
     text, 1 samples the trained conditional model, larger values follow the text more and reduce variety; Stable
-    Diffusion 7.5. Values other than 0 and 1 need two evaluations per step.
+    Diffusion 7.5. Values other than 0 and 1 need two evaluations per step. spacing: of the chain's times, "trailing"
+    or Stable Diffusion's, "leading".
     """
 
     steps: Count = 20
     eta: Share = 0.0
     guidance: float = 1.5
+    spacing: Literal["trailing", "leading"] = "trailing"
 
 
 # ---- first stage ------------------------------------------------------------------------------------------------
@@ -190,6 +199,15 @@ def make_schedule(config: LatentDiffusionConfig) -> Schedule:
     return Schedule(without_signal(beta) if config.zero_terminal else beta)
 
 
+def chain_places(total: int, sampler: GuidedSampler) -> list[tuple[int, int | None]]:
+    """The times of a chain of at most `total` steps with the time after each, from noise to image; None: the image."""
+    if sampler.spacing == "trailing":
+        times, last = timesteps(total, sampler.steps, "trailing"), None
+    else:
+        times, last = [t + 1 for t in timesteps(total, sampler.steps, "uniform")], 0
+    return list(zip(times, [last, *times[:-1]], strict=True))[::-1]
+
+
 def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
     """Returns without + guidance (with_text - without) (Ho and Salimans, eq. 6); terms of weight 0 are not evaluated.
 
@@ -230,6 +248,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         Stage("autoencoder", turns=("autoencoder", "critic"), share=1.0),
         Stage("diffusion", turns=("denoiser",), share=2.0),
     )
+    components = ("unet", "vae", "text_encoder")
     scale: Tensor
     signal: Tensor
     spread: Tensor
@@ -243,6 +262,10 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             raise ModelError(
                 f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: at most config.steps, {c.steps}"
             )
+        self.places = chain_places(c.steps, self.sampler)
+        if self.places[0][0] >= c.steps:
+            allowed = f"at most {c.steps - 1} of {c.steps} with spacing 'leading'"
+            raise ModelError(f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: {allowed}")
         self.schedule, self.kind = make_schedule(c), PREDICTIONS[c.prediction]
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("signal", self.schedule.signal.float(), persistent=False)
@@ -250,9 +273,13 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         autoencoder = (data.channels, c.latent, [c.width * m for m in c.depths], c.depth_blocks, c.groups)
         self.encoder, self.decoder = Encoder(*autoencoder), Decoder(*autoencoder)
         self.critic = PatchCritic(data.channels, c.critic_width, c.critic_halvings, c.groups)
-        self.text = TextEncoder(c.text_length, c.text_width, c.text_layers, c.heads)
+        self.text: ClipText | TextEncoder
+        if c.released:
+            self.text = ClipText(c.text_length, c.text_width, c.text_layers, c.vocabulary)
+        else:
+            self.text = TextEncoder(c.text_length, c.text_width, c.text_layers, c.heads)
         self.network = ConditionalUNet(
-            self.shape, c.channels, c.multipliers, c.blocks, c.attention, c.heads, c.text_width, c.groups
+            self.shape, c.channels, c.multipliers, c.blocks, c.attention, c.heads, c.text_width, c.groups, c.released
         )
         self.to(memory_format=torch.channels_last)
 
@@ -299,17 +326,27 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         )
 
     def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """As they are; Stable Diffusion's are refused with the reason.
+        """Weights of a Stable Diffusion 1 pipeline under the names of this model, with the critic as it is.
 
-        Its U-Net has as many parameters as this one, but its normalisations have eps 1e-5, its time embedding begins
-        with cosines and has other frequencies, and it reads CLIP's text features instead of bytes.
+        Raises ModelError for a pipeline whose networks or process are not those of the config.
         """
-        if is_diffusers_unet(state):
-            raise ModelError(
-                "a U-Net of diffusers, which differs from LatentDiffusion's in eps of its normalisations (1e-5), in "
-                'the order and frequencies of its time embedding, and in the text encoder; use source: "diffusers:..."'
-            )
-        return state
+        if not is_pipeline(state):
+            return state
+        c = self.config
+        if not c.released:
+            raise ModelError("a pipeline of diffusers; config.released: true builds the networks of Stable Diffusion 1")
+        refuse_other_pipeline(settings, {
+            "unet/config.json": {"attention_head_dim": c.heads, "norm_num_groups": c.groups},
+            "vae/config.json": {"norm_num_groups": c.groups},
+            "text_encoder/config.json": {"num_attention_heads": c.text_width // HEAD},
+            "scheduler/scheduler_config.json": {
+                "num_train_timesteps": c.steps, "beta_start": c.beta_first, "beta_end": c.beta_last,
+                "prediction_type": {"eps": "epsilon", "v": "v_prediction"}[c.prediction],
+                "rescale_betas_zero_snr": c.zero_terminal,
+            },
+        })  # fmt: skip
+        critic = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("critic.")}
+        return {**from_pipeline(state, settings, len(c.depths), c.depth_blocks), **critic}
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of encoder and decoder, of the critic, and of the U-Net with the text encoder."""
@@ -385,7 +422,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def read(self, texts: Sequence[str]) -> Tensor:
         """The tokens tau(y) of the texts: (B, L, D). Equal texts are encoded once."""
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        tokens = self.text(to_device(tokenise(tuple(row), self.config.text_length), self.device))
+        tokens = self.text(to_device(self.text.tokenise(tuple(row)), self.device))
         return tokens[to_device(torch.tensor([row[text] for text in texts]), self.device)]
 
     def encode(self, x: Tensor) -> Tensor:
@@ -406,9 +443,9 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             return guided(with_text, without, self.sampler.guidance)
 
         sampler = ImplicitSampler(self.sampler.steps, self.sampler.eta, clip=False)
-        times = timesteps(self.config.steps, self.sampler.steps, "trailing")
+        denoiser = Denoiser(predict, self.schedule, self.kind)
         z = gaussian_noise((n, *self.shape), gen)
-        return self.decode(implicit(Denoiser(predict, self.schedule, self.kind), z, times, sampler, gen))
+        return self.decode(run(lambda z, place: implicit_step(denoiser, z, *place, sampler, gen), z, self.places))
 
 
 def latent_sides(data: DataSpec, config: LatentDiffusionConfig) -> tuple[int, int]:

@@ -32,7 +32,8 @@ from genbench.adapters.pipeline_files import (
 )
 from genbench.adapters.schedulers import make_scheduler, step_count
 from genbench.contract import ClassConditional, Condition, Count, DataSpec, Share, Steps, TextConditional
-from genbench.errors import ModelError
+from genbench.errors import CellFailure, ModelError
+from genbench.options import choice
 from genbench.registry import load_object
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -43,6 +44,11 @@ VARIANCES = {
     "learned_range": "learned",
 }  # fmt: skip
 EVERY_SEED = 2**63 - 1
+WISHES = ("prompt", "class_labels")  # arguments of a call that genbench has values for
+OWN_ARGUMENTS = (  # that other options set
+    *WISHES, "batch_size", "height", "width", "guidance_scale", "eta", "negative_prompt", "generator",
+    "num_inference_steps", "output_type", "return_dict", "num_images_per_prompt", "latents",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ class PipelineSampler:
     """How a pipeline draws; what is not given is the pipeline's own.
 
     steps: of the scheduler. scheduler: a class of diffusers. scheduler_options: arguments of it, over those of the
-    pipeline's scheduler. guidance, eta, negative_prompt: where the pipeline accepts them. dtype: of weights and
-    arithmetic.
+    pipeline's scheduler. guidance, eta, negative_prompt: where the pipeline accepts them. call: further arguments of
+    its call, such as max_sequence_length. dtype: of weights and arithmetic.
     """
 
     steps: Count | None = None
@@ -83,6 +89,7 @@ class PipelineSampler:
     guidance: float | None = None
     eta: Share | None = None
     negative_prompt: str | None = None
+    call: dict[str, Any] = field(default_factory=dict)
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
 
 
@@ -122,6 +129,10 @@ class Pipeline(Adapted, Steps):
             name = argument.removesuffix("_scale")
             if value is not None and argument not in self.accepts:
                 raise ModelError(f"{type(self).__name__}: sampler.{name}: found {value!r}, which it does not accept")
+        allowed = [name for name in self.accepts if name not in OWN_ARGUMENTS]
+        for name in self.sampler.call:
+            if name not in allowed:
+                raise ModelError(f"{type(self).__name__}: sampler.call.{name}: unknown key{choice(name, allowed)}")
 
     @classmethod
     def beside(cls, name: str | Path) -> Path:
@@ -131,7 +142,11 @@ class Pipeline(Adapted, Steps):
     @property
     def denoiser(self) -> nn.Module:
         """The network that predicts noise."""
-        network: nn.Module = next(getattr(self.pipeline, name) for name in NETWORKS if hasattr(self.pipeline, name))
+        networks = (getattr(self.pipeline, name, None) for name in NETWORKS)
+        network = next((network for network in networks if isinstance(network, nn.Module)), None)
+        if network is None:
+            parts = ", ".join(self.pipeline.components)
+            raise ModelError(f"{type(self).__name__}: found {parts}, required: one of {', '.join(NETWORKS)}")
         return network
 
     @property
@@ -147,11 +162,18 @@ class Pipeline(Adapted, Steps):
     @property
     def evaluations(self) -> int:
         """Of the scheduler's steps; twice as many with guidance that needs a second evaluation."""
+        return step_count(self.pipeline.scheduler, self.steps) * (2 if self._is_guided else 1)
+
+    @property
+    def _is_guided(self) -> bool:
+        """Whether each step also evaluates the network for the negative prompt, as far as its arguments tell."""
+        if "true_cfg_scale" in self.accepts:  # of distilled pipelines, for which guidance is a number of the network
+            scale = self.sampler.call.get("true_cfg_scale", self.accepts["true_cfg_scale"])
+            return scale > 1 and self.sampler.negative_prompt is not None
         guidance = self.accepts.get("guidance_scale") if self.sampler.guidance is None else self.sampler.guidance
         settings: Any = self.denoiser.config
         distilled = settings.get("guidance_embeds") or settings.get("time_cond_proj_dim") is not None
-        doubled = guidance is not None and guidance > 1 and not distilled
-        return step_count(self.pipeline.scheduler, self.steps) * (2 if doubled else 1)
+        return guidance is not None and guidance > 1 and not distilled
 
     @property
     def caveat(self) -> str:
@@ -193,11 +215,17 @@ class Pipeline(Adapted, Steps):
         """The pipeline's images in [0, 1]: a tensor (n, C, H, W), or an array (n, H, W, C) from older pipelines."""
         size = self.config.size or (self.data.height, self.data.width)
         given = {"batch_size": n, "height": size[0], "width": size[1], "guidance_scale": self.sampler.guidance,
-                 "eta": self.sampler.eta}  # fmt: skip
+                 "eta": self.sampler.eta, "use_resolution_binning": False, "return_dict": True}  # fmt: skip
         wanted = {name: value for name, value in given.items() if name in self.accepts and value is not None}
-        return self.pipeline(
-            **wishes, **wanted, generator=gens, num_inference_steps=self.steps, output_type="pt", return_dict=True
-        ).images
+        call = {**wishes, **wanted, "num_inference_steps": self.steps, "output_type": "pt", **self.sampler.call}
+        try:
+            drawn = self.pipeline(**call, generator=gens)
+        except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise CellFailure(f"{type(self).__name__}: diffusers cannot draw with it in this way: {reason}") from error
+        if not hasattr(drawn, "images"):
+            raise CellFailure(f"{type(self).__name__}: draws {', '.join(drawn)}, required: images")
+        return drawn.images
 
     def _images(self, images: Any) -> Tensor:
         x = images if isinstance(images, Tensor) else torch.from_numpy(images).movedim(-1, 1)
@@ -257,6 +285,10 @@ def bind_folder(text: str, root: Path, folder: Path) -> Any:
     pipeline = pipeline_class(index, root)
     parameters = inspect.signature(pipeline.__call__).parameters
     accepts = {name: p.default for name, p in parameters.items() if name != "self"}
+    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    unknown = [name for name in required if name not in ("self", *WISHES)]
+    if unknown:
+        raise ModelError(f"diffusers:{text}: {pipeline.__name__} requires {unknown[0]}, allowed: {', '.join(WISHES)}")
     abilities = [kind for kind, able in (
         (TextConditional, "prompt" in accepts),
         (ClassConditional, "class_labels" in accepts and class_count(root) > 0),

@@ -43,6 +43,7 @@ class Draws(nn.Module, ABC):
     in __post_init__, which raises ValueError("field: found ..., allowed: ..."); a rule between an option and the data
     is checked in the model's __init__, which raises ModelError("Model: config.field: found ..., allowed: ...").
     family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
+    components: networks of a diffusers pipeline, by the names of their folders, that `adopted` reads together.
 
         class Exported(Draws):
             @classmethod
@@ -60,6 +61,7 @@ class Draws(nn.Module, ABC):
     family: ClassVar[str] = ""
     Config: ClassVar[type] = NoOptions
     Sampler: ClassVar[type] = NoOptions
+    components: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: DataSpec, config: Any = None, sampler: Any = None) -> None:
         """Stores the data's shape, the config (default: the preset for this data) and the sampler's options.
@@ -92,8 +94,10 @@ class Draws(nn.Module, ABC):
     def adopted(self, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Weights of another library's network of the same architecture, under the names of this model's state_dict.
 
-        settings: that library's config of the network, empty where it is not known. Weights with other names are
-        returned as they are, which is the default. Raises ModelError for a network of another architecture.
+        settings: that library's config of the network, empty where it is not known. Of a pipeline whose folder has the
+        class's `components`, state has the tensors of all of them, such as "unet.conv_in.weight", and settings the
+        contents of the pipeline's other files, such as "unet/config.json". Weights with other names are returned as
+        they are, which is the default. Raises ModelError for a network of another architecture.
         """
         return state
 

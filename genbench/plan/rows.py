@@ -127,8 +127,9 @@ class SuiteRows:
         given = self.suite.models[index].weights
         assert given is not None
         try:
-            file = weights_file(self.suite.weights_path(given.file))
-            return file, weights_hash(file)
+            parts = self.kind(index).components
+            file = weights_file(self.suite.weights_path(given.file), parts)
+            return file, weights_hash(file, parts)
         except ModelError as error:
             raise self.suite.error(("models", index, "weights"), str(error)) from None
 

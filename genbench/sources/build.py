@@ -15,6 +15,7 @@ from genbench.machine import pinned_globals
 from genbench.options import override
 from genbench.registry import resolve_model
 from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
+from genbench.sources.components import pipeline_settings
 
 AnyModel = TypeVar("AnyModel", bound=Draws)
 
@@ -80,7 +81,8 @@ def read_weights(model: Draws, path: Path, *, key: str = "", strip: str = "") ->
     """Loads a file of weights into the model, as `checkpoints.read_state` reads it; raises ModelError as that does."""
     if not path.exists():
         raise ModelError(f"{path}: no such file of weights")
-    file, fresh = weights_file(path), model.state_dict()
-    settings = settings_beside(file)
+    parts, fresh = type(model).components, model.state_dict()
+    file = weights_file(path, parts)
+    settings = pipeline_settings(file) if file.is_dir() else settings_beside(file)
     foreign = partial(model.adopted, settings=settings)
-    model.load_state_dict(read_state(file, fresh, type(model).__name__, key, strip, foreign))
+    model.load_state_dict(read_state(file, fresh, type(model).__name__, key, strip, foreign, parts))

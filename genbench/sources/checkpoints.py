@@ -1,6 +1,7 @@
 """Weights as other programs save them, brought to a model's names: nothing in a file is run, and a misfit is one line.
 
 Read are safetensors and torch.save files, by content whatever their suffix, and the index of weights in several files.
+A model of several networks reads the folder of a pipeline as one set (`components`).
 Tensors may lie in a nest ({"model": ..., "ema": ..., "optimizer": ...}) and behind a prefix ("module."): the only nest
 and prefix that fit are used; where several fit, the caller must choose (`key`, `strip`).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from torch import Tensor
 from genbench.errors import ModelError
 from genbench.files import read_json_object, refuse_inflated
 from genbench.keys import digest, file_hash
+from genbench.sources.components import is_pipeline_folder, pipeline_hash
 
 State = dict[str, Tensor]
 Adopts = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a folder that `genbench export` writes
 NAMES = ("model", "diffusion_pytorch_model", "pytorch_model")  # of the weights in a folder, without suffix
-ENDS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+ENDS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".fp16.safetensors", ".fp16.bin")
 NETWORKS = ("", "unet", "transformer")  # of a folder, where its weights may be
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # prefixes that wrappers add to every name
 DEPTH = 3  # nests within nests that are looked into
@@ -40,15 +42,21 @@ def as_they_are(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def read_state(
-    path: Path, fresh: State, owner: str, key: str = "", strip: str = "", foreign: Adopts = as_they_are
+    path: Path,
+    fresh: State,
+    owner: str,
+    key: str = "",
+    strip: str = "",
+    foreign: Adopts = as_they_are,
+    components: Sequence[str] = (),
 ) -> State:
     """The tensors of a file under the names of `fresh`, the state of a model with fresh weights.
 
     owner: the model's name, for messages. key: the nest to use, such as "ema" or "state.ema". strip: the prefix to take
-    off names; other names are then ignored. foreign: renames the weights of other libraries. Raises ModelError that
-    names file, tensor and remedy.
+    off names; other names are then ignored. foreign: renames the weights of other libraries. components: what is read
+    where the path is the folder of a pipeline. Raises ModelError that names file, tensor and remedy.
     """
-    nests = dict(_nests(_loaded(path)))
+    nests = dict(_nests(_together(path, components) if path.is_dir() else _loaded(path)))
     if key:
         if key not in nests:
             raise ModelError(f"{path}: key: found '{key}', allowed: {_listed(nests)}")
@@ -66,9 +74,25 @@ def read_state(
     return state
 
 
-def weights_file(path: Path) -> Path:
-    """The file of weights that a path means: itself, or the one in a folder. Raises ModelError for a folder without."""
-    if not path.is_dir():
+def _together(root: Path, components: Sequence[str]) -> State:
+    """The tensors of all components, named by component."""
+    parts = {name: _loaded(file) for name, file in _component_files(root, components).items()}
+    return {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+
+
+def _component_files(root: Path, components: Sequence[str]) -> dict[str, Path]:
+    absent = [name for name in components if not (root / name).is_dir()]
+    if absent:
+        raise ModelError(f"{root}: a pipeline without {', '.join(absent)}; required: folders {', '.join(components)}")
+    return {name: weights_file(root / name) for name in components}
+
+
+def weights_file(path: Path, components: Sequence[str] = ()) -> Path:
+    """The file of weights that a path means: itself, or the one in a folder. Raises ModelError for a folder without.
+
+    The folder of a pipeline with these components is returned as it is.
+    """
+    if not path.is_dir() or is_pipeline_folder(path, components):
         return path
     places = [path / network / f"{name}{end}" for network in NETWORKS for end in ENDS for name in NAMES]
     found = [place for place in places if place.is_file()]
@@ -77,8 +101,10 @@ def weights_file(path: Path) -> Path:
     return found[0]
 
 
-def weights_hash(file: Path) -> str:
-    """SHA-256 (hex) of a file of weights; of an index, with the files that it names."""
+def weights_hash(file: Path, components: Sequence[str] = ()) -> str:
+    """SHA-256 (hex) of a file of weights; of an index, with the files that it names; of all parts of a pipeline."""
+    if file.is_dir():
+        return pipeline_hash(file, {name: weights_hash(f) for name, f in _component_files(file, components).items()})
     if not file.name.endswith(".index.json"):
         return file_hash(file)
     return digest({name: file_hash(file.parent / name) for name in _shard_names(file)} | {"index": file_hash(file)})

@@ -19,7 +19,6 @@ from zoo.attention import (
     SpatialTransformer,
     TextEncoder,
     require_heads,
-    tokenise,
 )
 from zoo.latent_diffusion import LatentDiffusionConfig
 
@@ -58,7 +57,7 @@ def test_the_critic_is_isola_and_others_patch_discriminator():
 
 
 def test_texts_become_bytes_filled_up_or_cut():
-    assert tokenise(["ab", "", "äbc"], 3).tolist() == [
+    assert TextEncoder(3, 8, 0, 2).tokenise(["ab", "", "äbc"]).tolist() == [
         [97, 98, PADDING], [PADDING] * 3, [0xC3, 0xA4, 98],
     ]  # fmt: skip
 
@@ -101,7 +100,7 @@ def test_transformer_starts_as_the_identity_and_the_u_net_at_zero():
 
 def test_byte_order_matters_to_the_text_encoder():
     encoder = TextEncoder(4, 8, 1, 2)
-    one, two = encoder(tokenise(["ab", "ba"], 4))
+    one, two = encoder(encoder.tokenise(["ab", "ba"]))
     assert (one.mean(0) - two.mean(0)).abs().max() > 1e-4
 
 
