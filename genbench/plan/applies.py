@@ -22,22 +22,24 @@ def suite_setting(extractor: str, plan: DataPlan) -> Setting:
     )
 
 
-def lacking(kind: type[Draws], plan: DataPlan, prompts: Prompts | None = None) -> str:
-    """What the dataset lacks for training a model or drawing from it; "" for nothing."""
+def lacking(kind: type[Draws], plan: DataPlan, prompts: Prompts | None = None, trained: bool = True) -> str:
+    """What the dataset lacks for training a model, if it is trained here, or drawing from it; "" for nothing."""
     name = plan.name
     if issubclass(kind, Translates) and not data.is_translation(plan.entry):
         return f"translates; found dataset {name}, allowed: {{name: edges, of: ...}}"
-    if issubclass(kind, TextConditional) and not _has_texts(kind, plan, prompts):
+    if issubclass(kind, TextConditional) and not _has_texts(kind, plan, prompts, trained):
         return f"is conditioned on text; found dataset {name} without captions"
     if issubclass(kind, ClassConditional) and not plan.spec.classes and unrequested(kind, plan, prompts)["no_texts"]:
         return f"is conditioned on classes; found dataset {name} without labels"
     return ""
 
 
-def _has_texts(kind: type[Draws], plan: DataPlan, prompts: Prompts | None) -> bool:
+def _has_texts(kind: type[Draws], plan: DataPlan, prompts: Prompts | None, trained: bool) -> bool:
     """Whether there are texts to train it on, and to draw it for."""
     own = data.has_captions(plan.entry, plan.folder)
-    return own or issubclass(kind, ClassConditional) or (prompts is not None and not issubclass(kind, Model))
+    return (
+        own or issubclass(kind, ClassConditional) or (prompts is not None and not (trained and issubclass(kind, Model)))
+    )
 
 
 def unrequested(kind: type[Draws], plan: DataPlan, prompts: Prompts | None) -> dict[str, str]:

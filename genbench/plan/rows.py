@@ -228,7 +228,8 @@ class SuiteRows:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
         except ValueError as error:
             raise self.suite.error(("models", index), str(error)) from None
-        reason = lacking(kind, self.plan, self.prompts)
+        trained = self.suite.models[self._owner(index)].weights is None
+        reason = lacking(kind, self.plan, self.prompts, trained)
         if reason:
             raise self.suite.error(("models", index), f"{kind.__name__} {reason}")
         return kind

@@ -172,6 +172,8 @@ def test_a_row_of_a_suite_and_what_was_saved_again(folder, tmp_path):
     row = {"name": "latent_diffusion", "weights": str(folder), "config": CONFIG, "sampler": {"steps": 2}}
     dataset = {"name": "npz", "path": str(colour(tmp_path))}
     raw = {"suite": "s", "dataset": dataset, "features": "pixels", "models": [row], "metrics": ["fid"]}
+    (tmp_path / "prompts.txt").write_text("a cat\nthe cat\n")
+    raw["prompts"] = str(tmp_path / "prompts.txt")
     first = make_plan(Suite.model_validate(raw)).cells[0]
     assert first.source.file == folder
     other = changed(folder, tmp_path / "other", "vae/config.json", scaling_factor=0.5)
