@@ -82,7 +82,10 @@ class FacesOptions:
 
 @dataclass(frozen=True)
 class PhotosOptions:
-    """path: a folder with train and val, below which each class has a folder. size, fit: as of `folder`."""
+    """path: a folder with the published archives, or with train and val, below which each class has a folder.
+
+    size, fit: as of `folder`.
+    """
 
     path: Location
     size: Side | tuple[Side, Side] = 64
@@ -199,7 +202,11 @@ DATASET_TABLE = {
     "svhn": BuiltIn("genbench.data.declared:SVHN", "99,289 photographs of house numbers, 32x32", DownloadOptions),
     "stl10": BuiltIn("genbench.data.declared:STL10", "13,000 colour photographs of ten things, 96x96", DownloadOptions),
     "celeba": BuiltIn("genbench.data.declared:CELEBA", "182,637 colour photographs of faces, any size", FacesOptions),
-    "imagenet": BuiltIn("genbench.data.declared:IMAGENET", "ImageNet's folders train and val, any size", PhotosOptions),
+    "imagenet": BuiltIn(
+        "genbench.data.declared:IMAGENET",
+        "ImageNet, its archives or its folders train and val, any size",
+        PhotosOptions,
+    ),
     "edges": BuiltIn(
         "genbench.data.declared:EDGES",
         "translation task between images and their edges, unpaired, of digits or fashion-mnist",

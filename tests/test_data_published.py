@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 from genbench import data
 from genbench.contract import DataSpec
-from genbench.data import celeba, cifar100, mnist, stl10, svhn
+from genbench.data import celeba, cifar100, imagenet, mnist, stl10, svhn
 from genbench.errors import DataError
 
 MODULES = {"mnist": mnist, "cifar100": cifar100, "svhn": svhn, "stl10": stl10, "celeba": celeba}
@@ -228,6 +228,65 @@ def test_imagenets_folders_are_splits_of_classes_in_the_order_of_their_names(hom
         assert split.labels.tolist() == [0, 0, 1, 1]
         assert (split.pixels[:2, 0] > split.pixels[2:, 0]).all()
     with pytest.raises(
-        DataError, match=r"imagenet: .*: no folder train and val; download ILSVRC2012_img_train.tar \(138"
+        DataError, match=r"imagenet: .*: no folders train and val, and no ILSVRC2012_img_train.tar \(148"
     ):
         data.load({"name": "imagenet", "path": str(home)})
+
+
+def photograph(value: int, side: int = 20) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (side + value % 3, side), (value, 0, 0)).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def plain_tar(files: dict[str, bytes]) -> bytes:
+    return gzip.decompress(tar(files))
+
+
+def place_imagenet(home: Path, monkeypatch: pytest.MonkeyPatch, truth: str = "1\n2\n1\n") -> None:
+    """The three archives with two classes: an archive of archives, of images, and of what the images show."""
+    classes = {"n02": 200, "n01": 100}  # ILSVRC2012_ID 1 and 2
+    inner = {
+        name: plain_tar({f"{name}_{i}.JPEG": photograph(red + i) for i in range(3)}) for name, red in classes.items()
+    }
+    table = np.array(
+        [(1, "n02", "one", 0), (2, "n01", "two", 0), (3, "n00", "both", 2)],
+        dtype=[("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("num_children", int)],
+    )
+    stream = io.BytesIO()
+    savemat(stream, {"synsets": table})
+    images = {3: photograph(201), 1: photograph(202), 2: photograph(101)}  # not in the order of names
+    contents = {
+        imagenet.TRAIN: plain_tar({f"{name}.tar": content for name, content in inner.items()}),
+        imagenet.VAL: plain_tar({f"ILSVRC2012_val_{i:08}.JPEG": image for i, image in images.items()}),
+        imagenet.DEVKIT: tar({"kit/data/meta.mat": stream.getvalue(), f"kit/data/{imagenet.TRUTH}": truth.encode()}),
+    }
+    for file, content in contents.items():
+        (home / file.name).write_bytes(content)
+    small = tuple(replace(file, md5=hashlib.md5(content).hexdigest()) for file, content in contents.items())
+    monkeypatch.setattr(imagenet, "ARCHIVES", small)
+
+
+def test_imagenets_archives_are_read_as_streams(home, monkeypatch):
+    monkeypatch.setattr(imagenet, "AT_ONCE", 2)
+    place_imagenet(home, monkeypatch)
+    found = load("imagenet", path=str(home), size=8)
+    assert found.spec == DataSpec(3, 8, 8, classes=2)
+    assert found.train.labels.tolist() == [1, 1, 1, 0, 0, 0]
+    assert found.test.labels.tolist() == [1, 0, 1]
+    for split in (found.train, found.test):
+        reds = split.pixels[:, 0].float().mean((1, 2))
+        assert ((reds > 150) == (split.labels == 1)).all()
+    assert {path.name for path in home.iterdir() if path.is_file()} == {file.name for file in imagenet.ARCHIVES}
+
+
+def test_imagenets_archives_that_disagree_are_refused(home, monkeypatch):
+    place_imagenet(home, monkeypatch, truth="1\n2\n")
+    with pytest.raises(DataError, match=r"found 3 images in ILSVRC2012_img_val.tar, .* has classes of 2"):
+        load("imagenet", path=str(home), size=8)
+    place_imagenet(home, monkeypatch, truth="1\n3\n1\n")
+    with pytest.raises(DataError, match=r"has images of n00, of which ILSVRC2012_img_train.tar has none"):
+        load("imagenet", path=str(home), size=8)
+    (home / imagenet.VAL.name).write_bytes(b"other")
+    with pytest.raises(DataError, match=r"ILSVRC2012_img_val.tar: found a file of MD5 .*, allowed: "):
+        load("imagenet", path=str(home), size=8)
