@@ -37,7 +37,7 @@ from annotated_types import Ge, Lt
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage, Weight
-from zoo.nets import affordable, dropout
+from zoo.nets import affordable, dropout_factors
 
 LossName = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein-gp"]
 
@@ -133,9 +133,25 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, gen: Generator | None = None) -> Tensor:
         """l(x); gen: random numbers for dropout, in training only."""
+        return self._judge(x, self._factors(len(x), gen))
+
+    def both(self, real: Tensor, fake: Tensor, gen: Generator | None = None) -> Terms:
+        """l(real) and l(fake), in one pass, which reads the weights once; the random numbers are those of two."""
+        factors = zip(self._factors(len(real), gen), self._factors(len(fake), gen), strict=True)
+        judged = self._judge(torch.cat([real, fake]), [torch.cat(pair) for pair in factors])
+        return judged[: len(real)], judged[len(real) :]
+
+    def _factors(self, n: int, gen: Generator | None) -> list[Tensor]:
+        """Dropout's factors (n, width) of each hidden layer; none without dropout."""
+        if gen is None or self.rate == 0:
+            return []
+        return [dropout_factors((n, len(layer.bias)), self.rate, gen) for layer in self.hidden]
+
+    def _judge(self, x: Tensor, factors: list[Tensor]) -> Tensor:
         h = x.flatten(1)
-        for layer in self.hidden:
-            h = dropout(F.leaky_relu(layer(h), 0.2), self.rate, gen)
+        for i, layer in enumerate(self.hidden):
+            h = F.leaky_relu(layer(h), 0.2)
+            h = h * factors[i] if factors else h
         return self.out(h).flatten()
 
 
@@ -191,7 +207,7 @@ class GAN(Model, Decodes):
             return Loss(total, {"generator": total})
         with torch.no_grad():
             fake = self.decode(z)
-        real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](judge(batch.x), judge(fake))
+        real_term, fake_term = DISCRIMINATOR_LOSSES[self.config.loss](*self.discriminator.both(batch.x, fake, gen))
         terms = {"real": real_term, "fake": fake_term}
         if self.config.loss != "wasserstein-gp":
             return Loss(real_term + fake_term, terms)

@@ -49,10 +49,12 @@ def sinusoid(t: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
 
 def dropout(x: Tensor, rate: float, gen: Generator | None) -> Tensor:
     """Sets elements of x to 0 with probability rate and divides the others by 1 - rate; without a generator, x."""
-    if gen is None or rate == 0:
-        return x
-    kept = torch.rand(x.shape, generator=gen, device=x.device) >= rate
-    return x * kept / (1 - rate)
+    return x if gen is None or rate == 0 else x * dropout_factors(x.shape, rate, gen)
+
+
+def dropout_factors(shape: Sequence[int], rate: float, gen: Generator) -> Tensor:
+    """Numbers of this shape that are 0 with probability rate, else 1 / (1 - rate)."""
+    return torch.rand(shape, generator=gen, device=gen.device).ge_(rate).div_(1 - rate)
 
 
 class TimeEmbedding(nn.Module):
