@@ -170,7 +170,7 @@ class Block(nn.Module):
         self.net = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect"),
             InstanceNorm(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect"),
             InstanceNorm(width),
         )
@@ -194,16 +194,17 @@ def generator_net(data: DataSpec, config: CycleGANConfig) -> nn.Sequential:
 
 def after(width: int) -> list[nn.Module]:
     """The layers after each convolution of a generator but the last."""
-    return [InstanceNorm(width), nn.ReLU()]
+    return [InstanceNorm(width), nn.ReLU(inplace=True)]
 
 
 def discriminator_net(data: DataSpec, config: CycleGANConfig) -> nn.Sequential:
     """(B, C, H, W) -> one output for each patch (B, 1, h, w); no normalisation after the first layer."""
     widths = [min(config.width << k, config.width * 8) for k in range(config.critic_halvings + 1)]
-    layers: list[nn.Module] = [nn.Conv2d(data.channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [nn.Conv2d(data.channels, widths[0], 4, stride=2, padding=1)]
+    layers.append(nn.LeakyReLU(0.2, inplace=True))
     for k, (narrow, wide) in enumerate(pairwise(widths), start=1):
         stride = 2 if k < config.critic_halvings else 1
-        layers += [nn.Conv2d(narrow, wide, 4, stride, 1), InstanceNorm(wide), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(narrow, wide, 4, stride, 1), InstanceNorm(wide), nn.LeakyReLU(0.2, inplace=True)]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
 
 

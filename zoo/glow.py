@@ -33,7 +33,7 @@ Symbols
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -153,13 +153,16 @@ class Conv1x1(Layer):
         """W: (C, C)."""
         return self.matrix
 
-    def log_abs_det(self) -> Tensor:
-        """log|det W|: ()."""
-        return torch.linalg.slogdet(self.matrix).logabsdet
+    @staticmethod
+    def log_abs_dets(convs: Sequence[Any], weights: Tensor) -> Tensor:
+        """log|det W| of K convolutions of this class, whose weights are (K, C, C): (K,)."""
+        return torch.linalg.slogdet(weights).logabsdet
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns z and log_det (B,) of x."""
-        return mix(self.weight(), x), (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(len(x))
+        weight = self.weight()
+        log_abs_det = self.log_abs_dets([self], weight[None])[0]
+        return mix(weight, x), (x.shape[2] * x.shape[3] * log_abs_det).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
         """The x that forward maps to z."""
@@ -188,15 +191,27 @@ class LUConv1x1(Conv1x1):
             lower = self.lower.tril(-1) + torch.ones_like(self.sign).diag()
             return self.permutation @ lower @ (self.upper.triu(1) + (self.sign * self.log_s.exp()).diag())
 
-    def log_abs_det(self) -> Tensor:
-        """log|det W|: ()."""
-        return self.log_s.sum()
+    @staticmethod
+    def log_abs_dets(convs: Sequence[Any], weights: Tensor) -> Tensor:
+        """log|det W| of K convolutions, without their weights: (K,)."""
+        return torch.stack([conv.log_s for conv in convs]).sum(1)
 
 
 def mix(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
     """W x, plus a bias (C,) unless None, at every position of x (B, C, H, W), without autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def merged(norms: Sequence[ActNorm], convs: Sequence[Conv1x1]) -> tuple[Tensor, Tensor, Tensor]:
+    """K pairs of an activation normalisation and a 1x1 convolution as one product each: z = A x + a.
+
+    A: (K, C, C). a: (K, C). Also the sum of their log|det A|: (). Fewer and larger operations than the layers' own.
+    """
+    log_scales, weights = torch.stack([norm.log_scale for norm in norms]), torch.stack([c.weight() for c in convs])
+    matrices = weights * log_scales.exp()[:, None]
+    shifts = (matrices * torch.stack([norm.bias for norm in norms])[:, None]).sum(2)  # not autocast, as @ would be
+    return matrices, shifts, log_scales.sum() + convs[0].log_abs_dets(convs, weights).sum()
 
 
 def inverses(convs: Iterable[Conv1x1]) -> Tensor:
@@ -285,16 +300,18 @@ class Flow(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, D) of pixels y (B, C, H, W) in [0, 1), and log |det dz/dy| (B,)."""
-        return self._through(y, lambda layer, h: layer(h))
-
-    def _through(self, y: Tensor, apply: Callable[[Layer, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         h, log_det = enter(y, self.constraint)
         latents = []
         for level, shape in zip(self.levels, self.shapes, strict=True):
             h = squeeze(h)
-            for layer in level:
-                h, change = apply(layer, h)
+            *steps, prior = level
+            matrices, shifts, log_abs_det = merged(steps[0::3], steps[1::3])
+            log_det = log_det + h.shape[2] * h.shape[3] * log_abs_det
+            for matrix, shift, coupling in zip(matrices, shifts, steps[2::3], strict=True):
+                h, change = coupling(mix(matrix, h, shift))
                 log_det = log_det + change
+            h, change = prior(h)
+            log_det = log_det + change
             latents.append(h[:, -shape[0] :].flatten(1))
             h = h[:, : -shape[0]]
         return torch.cat(latents, dim=1), log_det
@@ -318,9 +335,15 @@ class Flow(nn.Module):
     @torch.no_grad()
     def initialise(self, y: Tensor) -> None:
         """Initialises every activation normalisation from a first batch of pixels y, unless already initialised."""
-        if not self.initialised:
-            self._through(y, lambda layer, h: (layer.initialise(h), h.new_zeros(())))
-            self.initialised.fill_(True)
+        if self.initialised:
+            return
+        h = enter(y, self.constraint)[0]
+        for level, shape in zip(self.levels, self.shapes, strict=True):
+            h = squeeze(h)
+            for layer in level:
+                h = layer.initialise(h)
+            h = h[:, : -shape[0]]
+        self.initialised.fill_(True)
 
 
 # ---- model ------------------------------------------------------------------------------------------------------

@@ -20,19 +20,14 @@ def whitening(x: Tensor) -> tuple[Tensor, Tensor]:
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.conv2d with padding that preserves the sides, K odd: x (B, I, H, W), weight (O, I, K, K) to (B, O, H, W).
 
-    A CPU computes up to 16 output channels in the time of one. For at most 4 channels and even sides, a convolution
-    with a kernel larger by one and stride 2, whose output channels are the four pixels of each 2x2 block, computes the
-    same sums in half the time.
+    A CPU computes a 1x1 convolution of small images fastest as a matrix product. It computes up to 16 output channels
+    in the time of one. For at most 4 channels and even sides, a convolution with a kernel larger by one and stride 2,
+    whose output channels are the four pixels of each 2x2 block, computes the same sums in half the time.
     """
     outputs, padding = len(weight), weight.shape[2] // 2
-    if (
-        x.device.type != "cpu"
-        or outputs > 4
-        or padding == 0
-        or x.shape[2] % 2
-        or x.shape[3] % 2
-        or min(x.shape[2:]) < 8
-    ):
+    if x.device.type == "cpu" and padding == 0:
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    if x.device.type != "cpu" or outputs > 4 or x.shape[2] % 2 or x.shape[3] % 2 or min(x.shape[2:]) < 8:
         return F.conv2d(x, weight, bias, padding=padding)
     shifted = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
     biases = None if bias is None else bias.repeat_interleave(4)
@@ -89,9 +84,13 @@ class CouplingNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W); zero before training."""
-        h = self.first(x) if self.position is None else self.first(x) + self.position
-        h = self.middle(F.relu(h, inplace=True))
-        return self.last(F.relu(h, inplace=True))
+        h = self.first(x)
+        if self.position is None:
+            h = F.relu(h, inplace=True)
+        else:  # with channels last, where the sum of the position's gradients over the batch is fast
+            rows = h.permute(0, 2, 3, 1) + self.position[0].permute(1, 2, 0)
+            h = F.relu(rows, inplace=True).permute(0, 3, 1, 2)
+        return self.last(F.relu(self.middle(h)))
 
     def initialise(self, x: Tensor) -> Tensor:
         """Initialises the hidden layers so that their channels have mean 0 and variance 1 on x; returns the output."""

@@ -7,7 +7,7 @@ from torch import nn
 from genbench.contract import Batch, Condition, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded
-from zoo.cyclegan import CycleGAN, CycleGANConfig, Pool, fooling, telling
+from zoo.cyclegan import CycleGAN, CycleGANConfig, InstanceNorm, LastConv, Pool, fooling, telling
 
 SMALL = DataSpec(1, 8, 8, 17)
 TINY = CycleGANConfig(width=4, halvings=1, blocks=1, critic_halvings=1, pool=5)
@@ -54,6 +54,25 @@ def test_published_parameters_and_patches():
     x = torch.zeros(1, 3, 256, 256, requires_grad=True)
     patches = model.critic_a(x)
     assert patches.shape == (1, 1, 30, 30)
+
+
+def slopes(layer, x):
+    """A layer's output, and the gradients of one function of it with respect to x and the parameters."""
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    weighted = (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
+    return [y, *torch.autograd.grad(weighted, [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("size", [(8, 12), (6, 5)])
+def test_layers_that_are_faster_on_a_cpu_are_torchs(size):
+    x = torch.randn(3, 6, *size, generator=seeded(0)).contiguous(memory_format=torch.channels_last)
+    last, plain = LastConv(6, 1), nn.Conv2d(6, 1, 7, padding=3, padding_mode="reflect")
+    plain.load_state_dict(last.state_dict())
+    for ours, torchs in ((InstanceNorm(6), nn.InstanceNorm2d(6)), (last, plain)):
+        for a, b in zip(slopes(ours, x), slopes(torchs, x), strict=True):
+            assert torch.allclose(a, b, atol=2e-5)
+    assert InstanceNorm(6)(x).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_patch_sees_70_pixels():

@@ -130,6 +130,15 @@ def test_the_discriminator_drops_hidden_units_in_training_and_keeps_their_mean()
     assert torch.equal(net(x), torch.full((200,), 1000.0))
 
 
+def test_two_batches_are_judged_in_one_pass_as_in_two():
+    net = Discriminator((16, 32, 24), 0.3)
+    real, fake = torch.randn(2, 5, 1, 4, 4, generator=seeded(1))
+    one, two = seeded(0), seeded(0)
+    together, separate = net.both(real, fake, one), (net(real, two), net(fake, two))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(together, separate, strict=True))
+    assert torch.equal(one.get_state(), two.get_state())
+
+
 @pytest.mark.parametrize("loss", GENERATOR_LOSSES)
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
 def test_both_players_see_the_discriminator_with_units_dropped(player, loss):

@@ -269,7 +269,23 @@ def test_a_convolution_is_not_rounded_under_autocast(kind):
 
 def test_lu_form_has_the_determinant_of_its_product():
     conv = shaken(LUConv1x1(7).double())
-    assert conv.log_abs_det().item() == pytest.approx(torch.linalg.slogdet(conv.weight()).logabsdet.item(), abs=1e-12)
+    weight = conv.weight()
+    expected = torch.linalg.slogdet(weight).logabsdet.item()
+    assert conv.log_abs_dets([conv], weight[None]).item() == pytest.approx(expected, abs=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lu", [False, True])
+def test_a_flow_computes_what_its_layers_do_one_after_another(lu):
+    flow = shaken(Flow(SHAPE, GlowConfig(levels=1, steps=3, width=6, lu=lu)).double())
+    y = torch.rand(2, *SHAPE, generator=seeded(1), dtype=torch.float64)
+    h, log_det = squeeze(y - 0.5), torch.zeros(2, dtype=torch.float64)
+    for layer in flow.levels[0]:
+        h, change = layer(h)
+        log_det = log_det + change
+    z, whole = flow(y)
+    assert torch.allclose(z, h.flatten(1), atol=1e-12)
+    assert torch.allclose(whole, log_det, atol=1e-12)
 
 
 def test_sampling_computes_no_determinant(monkeypatch):
