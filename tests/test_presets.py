@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from genbench.commands.plan import describe_plan
-from genbench.contract import DataSpec, Model, Recipe, Stage
-from genbench.errors import SuiteError
+from genbench.contract import Batch, DataSpec, Model, Recipe, Stage
+from genbench.errors import ModelError, SuiteError
 from genbench.plan.planner import make_plan
 from genbench.registry import MODELS, resolve_model
 from genbench.sources.build import build
+from genbench.space import seeded, to_unit_range
 from genbench.suite.schema import Suite, read_suite
 from genbench.train.presets import chosen_preset, differing, fitted_recipe, small_form, stage_lengths
 
@@ -94,6 +96,27 @@ def test_every_model_has_small_networks_for_every_shape(name, shape):
     most = 30_000_000 if name == "gan" else 8_000_000  # a dense layer for every pixel
     assert sum(p.numel() for p in model.parameters()) <= most
     assert recipe.images <= 3_000_000
+
+
+@pytest.mark.parametrize("shape", [(1, 17, 23), (3, 17, 23), (4, 17, 23), (4, 32, 32), (2, 33, 50)])
+@pytest.mark.parametrize("name", zoo())
+def test_small_networks_learn_from_odd_sides_and_any_channels_or_name_sides_that_work(name, shape):
+    kind, data = zoo()[name], DataSpec(*shape, 256, 10)
+    if name == "glow" and shape[1] % 2:
+        with pytest.raises(ModelError, match=r"Glow: found \d+x\d+ images, allowed: even sides, such as (18x24|34x50)"):
+            build(kind, data, differing(kind.small(data)[0], kind.preset(data)), {}, 0)
+        return
+    model = build(kind, data, differing(kind.small(data)[0], kind.preset(data)), {}, 0)
+    pixels = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=seeded(0))
+    x = to_unit_range(pixels, 256)
+    batch = Batch(x, pixels, torch.arange(4), source=x)
+    model.prepare(batch, seeded(1))
+    for player in {turn for stage in model.stages for turn in stage.turns}:
+        model.zero_grad()
+        model.loss(batch, player, 0, seeded(2)).total.backward()
+        gradients = [p.grad for p in model.players()[player] if p.grad is not None]
+        assert gradients
+        assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 16, 16)])

@@ -1,38 +1,32 @@
 """Trains every model with `preset: small` on colour pictures of several sizes for some minutes of one core.
 
-    python tools/preset_trial.py OUT --minutes 15                           every model at every size: about 19 hours
-    python tools/preset_trial.py OUT --minutes 3 --sizes 32 --models ddpm,vae
-    python tools/preset_trial.py OUT --cost                                 only milliseconds for one image of training
+    python -m tools.preset_trial OUT --minutes 15                           every model at every size: about 19 hours
+    python -m tools.preset_trial OUT --minutes 3 --sizes 32 --models ddpm,vae
+    python -m tools.preset_trial OUT --cost                                 only milliseconds for one image of training
 
-The pictures are Fashion-MNIST's garments in one colour on a background of two others, 10,000 of 64x64 pixels, in a
-folder OUT/pictures with their captions; a suite reads them in the wanted size. Minutes are of the processor's time of
-training. The images of a training follow from the cost of one, measured first. Writes a grid of samples for each
-training and a row of OUT/trial.csv; what has a row is skipped, so that a run can be continued.
-
-The column `confidence` is the mean probability of the most probable class according to a small classifier of these
-pictures, whose accuracy and confidence for held-out ones are printed at the end.
+Run it in the repository; OUT is a scratch folder for the pictures (tools/preset_pictures.py) and the trainings. Minutes
+are of the processor's time of training. The images of a training follow from the cost of one, measured first. Each
+training adds a row to docs/presets/trials.csv, writes samples to docs/presets/MODEL-SIZE.jpg and renews docs/presets.md
+(tools/preset_page.py). A case that was tried with the present preset for as many minutes, or whose samples were
+recognisable after fewer, is skipped: the same command continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from genbench import data
+from genbench.machine import processor_name
 from genbench.plan.planner import Plan, make_plan
 from genbench.progress import silent
-from genbench.report.grids import save_grid
 from genbench.sources.base import Opened
 from genbench.sources.trained import Trained
 from genbench.space import seeded
@@ -40,119 +34,74 @@ from genbench.store import Store
 from genbench.suite.schema import Suite
 from genbench.train.batches import Batches
 from genbench.train.loop import FitOptions, Training
+from tools.preset_page import (
+    CLASSIFIER,
+    MODELS,
+    PAGE,
+    SIZES,
+    TRIALS,
+    Trial,
+    preset_key,
+    read_trials,
+    write_page,
+    write_trials,
+)
+from tools.preset_pictures import SPOIL, Judge, brought_to_judge, entry_of, make_judge, to_bytes, write_pictures
 
-GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
-MODELS = ("gan", "dcgan", "cgan", "stylegan", "vae", "realnvp", "glow", "ddpm", "latent_diffusion", "flow_matching",
-          "edm", "mean_flow", "pixelcnn", "cyclegan")  # fmt: skip
-SIZES = ("16", "28", "32", "40x48", "64")
-COUNT, SIDE, SHOWN, JUDGED = 10_000, 64, 60, 100
-COLUMNS = ("model", "size", "minutes", "ms_per_image", "images", "parameters", "confidence", "preset")
+JUDGED, COLUMNS, SHOWN = 100, 10, 20  # samples of a case; columns and number of those shown
 STEPS, LONG = 18, 2.0  # steps of a stage that measure the cost of an image, and seconds after which they end
+SAMPLERS = {"ddpm": ("ddim",)}  # that draw with the weights of a model
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------
+class Trials:
+    """The cases that one command tries: pictures in OUT, and the classifier of them."""
 
+    def __init__(self, out: Path) -> None:
+        write_pictures(out)
+        self.out, dataset = out, data.load(entry_of("ddpm", "32", out))
+        train, test = dataset.train, dataset.test
+        assert train.labels is not None
+        self.judge: Judge = make_judge(out, train.pixels, train.labels)
+        self.real = self.judge.features(test.pixels)
+        self.shown = brought_to_judge(test.pixels[-JUDGED:])
 
-def coloured(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A garment (28, 28) uint8 in a random colour on a background of two colours: (64, 64, 3) uint8."""
-    mask = np.zeros((SIDE, SIDE, 1))
-    mask[4:-4, 4:-4, 0] = np.asarray(Image.fromarray(grey).resize((SIDE - 8, SIDE - 8), Image.Resampling.BICUBIC)) / 255
-    above, below, garment = (rng.uniform(*ends, 3) for ends in ((0.5, 1.0), (0.5, 1.0), (0.0, 0.6)))
-    slope = np.linspace(0, 1, SIDE)[:, None, None]
-    background = (1 - slope) * above + slope * below
-    cloth = garment * (0.4 + 0.6 * mask)
-    cover = (mask / 0.25).clip(0, 1)
-    return ((cover * cloth + (1 - cover) * background) * 255).astype(np.uint8)
+    def about_judge(self) -> str:
+        """A sentence on what the classifier makes of held-out pictures and of spoiled ones."""
+        shares = [self.judge.verdict(to_bytes(way(self.shown, seeded(1))), self.real).garments for way in SPOIL]
+        own = self.judge.verdict(to_bytes(self.shown), self.real)
+        numbers = f"{own.garments:.0%}, {own.classes:.1f} classes and a distance of {own.distance:.0f}"
+        most = f"at most {max(shares):.0%} of spoiled ones are garments for it"
+        return f"For {JUDGED} held-out pictures these are {numbers}; {most}."
 
-
-def write_pictures(folder: Path) -> None:
-    """The pictures with labels and captions, and the two domains of a translation from grey to colour."""
-    if (folder / "metadata.jsonl").exists():
-        return
-    garments = data.load({"name": "fashion-mnist"}).train
-    assert garments.labels is not None
-    rng, rows = np.random.default_rng(0), []
-    for name in ("trainA", "trainB", "testA", "testB"):
-        (folder.parent / "domains" / name).mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(COUNT):
-        grey, label = garments.pixels[i, 0].numpy(), GARMENTS[int(garments.labels[i])]
-        picture = Image.fromarray(coloured(grey, rng))
-        picture.save(folder / f"{i:05}.png")
-        rows.append({"file_name": f"{i:05}.png", "text": f"a {label}", "label": label})
-        if i < COUNT // 2:
-            split = "test" if i % 20 == 0 else "train"
-            picture.convert("L").save(folder.parent / "domains" / f"{split}A" / f"{i:05}.png")
-            picture.save(folder.parent / "domains" / f"{split}B" / f"{i:05}.png")
-    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-
-
-# ---- judge ------------------------------------------------------------------------------------------------------
-
-
-class Judge(nn.Sequential):
-    """Classifies pictures, brought to 16x16 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10),
-        )  # fmt: skip
-
-    def probabilities(self, pixels: Tensor) -> Tensor:
-        """Of each class, for pixels (N, 3, H, W) uint8: (N, 10)."""
-        with torch.no_grad():
-            return self.eval()(brought_to_judge(pixels)).softmax(1)
-
-
-def brought_to_judge(pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W) uint8 as (N, 3, 16, 16) in [-1, 1]."""
-    return F.interpolate(pixels.float() / 127.5 - 1, (16, 16), mode="bilinear", antialias=True)
-
-
-def make_judge(out: Path) -> Judge:
-    """The classifier, trained in about a minute or read from OUT; prints what it makes of held-out pictures."""
-    dataset, judge = data.load(entry_of("ddpm", "32", out)), Judge()
-    train, test = dataset.train, dataset.test
-    assert train.labels is not None
-    assert test.labels is not None
-    if (out / "judge.pt").exists():
-        judge.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
-    else:
-        optimiser, gen = torch.optim.Adam(judge.parameters(), 1e-3), seeded(0)
-        for order in (torch.randperm(len(train.pixels), generator=gen) for _ in range(8)):
-            for rows in order.split(64):
-                optimiser.zero_grad()
-                F.cross_entropy(judge.train()(brought_to_judge(train.pixels[rows])), train.labels[rows]).backward()
-                optimiser.step()
-        torch.save(judge.state_dict(), out / "judge.pt")
-    found = judge.probabilities(test.pixels)
-    right = float((found.argmax(1) == test.labels).float().mean())
-    print(f"held-out pictures: accuracy {right:.3f}, confidence {confidence(found):.3f}")
-    return judge
-
-
-def confidence(probabilities: Tensor) -> float:
-    """The mean probability of the most probable class."""
-    return float(probabilities.amax(1).mean())
-
-
-# ---- trials -----------------------------------------------------------------------------------------------------
-
-
-def entry_of(model: str, size: str, out: Path) -> dict[str, Any]:
-    """The dataset entry for a model at a size such as 32 or 40x48 (height x width)."""
-    sides = [int(side) for side in size.split("x")]
-    name, folder = ("domains", "domains") if model == "cyclegan" else ("folder", "pictures")
-    fit = {"fit": "stretch"} if name == "folder" else {}
-    return {"name": name, "path": str((out / folder).absolute()), "size": sides if len(sides) > 1 else sides[0], **fit}
+    def try_out(self, model: str, size: str, minutes: float) -> list[Trial]:
+        """Trains one model at one size and draws with it, also with other samplers; writes the pictures."""
+        seconds, parameters = cost_of(planned(model, size, self.out, 100_000))
+        plan, store = planned(model, size, self.out, max(1, int(60 * minutes / seconds))), Store()
+        source = plan.cells[0].source
+        assert isinstance(source, Trained)
+        start = time.process_time()
+        source.fit.run(plan.data, store, "cpu", silent)
+        spent, trials = time.process_time() - start, []
+        for cell in plan.cells[: 1 + len(SAMPLERS.get(model, ()))]:
+            opened = Opened(cell.source, cell.data, cell.drawing, store, "cpu", silent)
+            pixels = cell.source.draw(opened).images.pixels
+            write_samples(pixels, PAGE.parent / "presets" / f"{cell.source.label}-{size}.jpg")
+            verdict = self.judge.verdict(pixels, self.real)
+            trials.append(Trial(
+                cell.source.label, size, minutes, round(spent), source.fit.images, round(1000 * seconds, 2), parameters,
+                round(verdict.garments, 2), round(verdict.classes, 1), round(verdict.distance, 1),
+                preset_key(model, size), processor_name(),
+            ))  # fmt: skip
+        return trials
 
 
 def planned(model: str, size: str, out: Path, images: int) -> Plan:
-    """The plan of a suite with one model, `preset: small` and a budget of images."""
+    """The plan of a suite with one model and its samplers, `preset: small` and a budget of images."""
+    samplers = [{"name": name, "weights_of": model} for name in SAMPLERS.get(model, ())]
     suite = Suite.model_validate({
         "suite": "trial", "dataset": entry_of(model, size, out), "features": "pixels", "metrics": ["parameters"],
-        "preset": "small", "budget": {"images": images}, "samples": JUDGED, "block": 50, "models": [{"name": model}],
+        "preset": "small", "budget": {"images": images}, "samples": JUDGED, "block": JUDGED // 2,
+        "models": [{"name": model}, *samplers],
     })  # fmt: skip
     return make_plan(suite)
 
@@ -174,28 +123,31 @@ def cost_of(plan: Plan) -> tuple[float, int]:
     return seconds, sum(p.numel() for p in model.parameters())
 
 
-def try_out(model: str, size: str, minutes: float, out: Path, judge: Judge) -> dict[str, Any]:
-    """Trains one model at one size; writes its grid and returns its row."""
-    seconds, parameters = cost_of(planned(model, size, out, 100_000))
-    plan, store = planned(model, size, out, max(1, int(60 * minutes / seconds))), Store()
-    cell = plan.cells[0]
-    assert isinstance(cell.source, Trained)
-    start = time.process_time()
-    cell.source.fit.run(plan.data, store, "cpu", silent)
-    spent = time.process_time() - start
-    opened = Opened(cell.source, cell.data, cell.drawing, store, "cpu", silent)
-    pixels = cell.source.draw(opened).images.pixels
-    save_grid(pixels[:SHOWN].numpy(), 256, out / f"{model}-{size}-{minutes:g}min.png", columns=12)
-    fit = cell.source.fit
-    return {"model": model, "size": size, "minutes": round(spent / 60, 2), "ms_per_image": round(1000 * seconds, 2),
-            "images": fit.images, "parameters": parameters, "preset": fit.preset,
-            "confidence": round(confidence(judge.probabilities(pixels)), 3)}  # fmt: skip
+def write_samples(pixels: Tensor, path: Path) -> None:
+    """The first pictures (N, 3, H, W) uint8 as a grid of two rows."""
+    rows = [np.concatenate(list(row), axis=2) for row in np.split(pixels[:SHOWN].numpy(), SHOWN // COLUMNS)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows, axis=1).transpose(1, 2, 0)).save(path, quality=90, subsampling=0)
+
+
+def is_settled(trials: list[Trial], model: str, size: str, minutes: float) -> bool:
+    """Whether a trial of the present preset was as long, or recognisable after fewer minutes."""
+    own = [t for t in trials if (t.model, t.size, t.key) == (model, size, preset_key(model, size))]
+    return any(t.minutes >= minutes or t.judgement == "recognisable" for t in own)
+
+
+def print_costs(cases: list[tuple[str, str]], out: Path) -> None:
+    """Milliseconds for an image of training."""
+    write_pictures(out)
+    for model, size in cases:
+        seconds, parameters = cost_of(planned(model, size, out, 100_000))
+        print(f"{model:16} {size:6} {1000 * seconds:8.2f} ms {parameters:12,} parameters", flush=True)
 
 
 def main() -> None:
-    """Reads the arguments and runs what has no row yet."""
+    """Reads the arguments and tries what is not settled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of the pictures, grids and the table")
+    parser.add_argument("out", type=Path, help="scratch folder of the pictures and the trainings")
     parser.add_argument("--minutes", type=float, default=15.0, help="processor time of each training")
     parser.add_argument("--sizes", default=",".join(SIZES), help="sides, or height x width, separated by commas")
     parser.add_argument("--models", default=",".join(MODELS))
@@ -203,26 +155,18 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault("GENBENCH_CACHE", str(asked.out / "store"))
-    write_pictures(asked.out / "pictures")
-    wanted = [(model, size) for size in asked.sizes.split(",") for model in asked.models.split(",")]
+    cases = [(model, size) for size in asked.sizes.split(",") for model in asked.models.split(",")]
     if asked.cost:
-        for model, size in wanted:
-            seconds, parameters = cost_of(planned(model, size, asked.out, 100_000))
-            print(f"{model:16} {size:6} {1000 * seconds:8.2f} ms {parameters:12,} parameters", flush=True)
+        print_costs(cases, asked.out)
         return
-    table, judge = asked.out / "trial.csv", make_judge(asked.out)
-    rows = list(csv.DictReader(table.open())) if table.exists() else []
-    done = {(row["model"], row["size"], row["asked"]) for row in rows}
-    with table.open("a", newline="") as file:
-        writer = csv.DictWriter(file, ["asked", *COLUMNS])
-        if not rows:
-            writer.writeheader()
-        for model, size in wanted:
-            if (model, size, f"{asked.minutes:g}") not in done:
-                row = try_out(model, size, asked.minutes, asked.out, judge)
-                writer.writerow({"asked": f"{asked.minutes:g}", **row})
-                file.flush()
-                print(row, flush=True)
+    trials = Trials(asked.out)
+    CLASSIFIER.write_text(trials.about_judge() + "\n", encoding="utf-8")
+    for model, size in cases:
+        if not is_settled(read_trials(TRIALS), model, size, asked.minutes):
+            tried = trials.try_out(model, size, asked.minutes)
+            write_trials(TRIALS, [*read_trials(TRIALS), *tried])
+            write_page(PAGE, read_trials(TRIALS))
+            print(*tried, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

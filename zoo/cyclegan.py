@@ -257,12 +257,13 @@ class CycleGAN(Model, Translates):
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[CycleGANConfig, Recipe]:
-        """Networks of a quarter of the width with fewer blocks, and larger batches."""
+        """Networks of a quarter of the width with fewer blocks, and larger batches; odd sides are not halved."""
         images = affordable(data, 100_000, 38_000)
         recipe = Recipe(lr=4e-4, betas=(0.5, 0.999), batch=16, decay="linear", ema=0.995, images=images)
+        most = halvings(data.height, data.width)
         if min(data.height, data.width) >= 16:
-            return CycleGANConfig(width=16, blocks=3, critic_halvings=2), recipe
-        return CycleGANConfig(width=16, halvings=1, blocks=2, critic_halvings=1), recipe
+            return CycleGANConfig(width=16, halvings=min(2, most), blocks=3, critic_halvings=2), recipe
+        return CycleGANConfig(width=16, halvings=min(1, most), blocks=2, critic_halvings=1), recipe
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of both generators, and of both discriminators."""

@@ -362,6 +362,9 @@ class Glow(Model, DequantisedDensity, Reconstructs):
     def __init__(self, data: DataSpec, config: GlowConfig | None = None, sampler: GlowSampler | None = None) -> None:
         super().__init__(data, config, sampler)
         most, size = halvings(data.height, data.width), f"{data.height}x{data.width}"
+        if most == 0:
+            even = f"{(data.height + 1) // 2 * 2}x{(data.width + 1) // 2 * 2}"
+            raise ModelError(f"Glow: found {size} images, allowed: even sides, such as {even}")
         if self.config.levels > most:
             raise ModelError(
                 f"Glow: config.levels: found {self.config.levels}, allowed: at most {most} for {size} images"

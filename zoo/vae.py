@@ -304,7 +304,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[VAEConfig, Recipe]:
-        """A learned prior, above 16x16 with details; halvings as in `preset`, up to 16x16 pixels two."""
+        """A learned prior; halvings as in `preset`, up to 16x16 pixels two; between 17x17 and 31x31 with details.
+
+        From 32x32 on there are none: after the 16,000 images of two minutes, details drawn from their prior were spots
+        of colour that hid the image (tools/preset_trial.py).
+        """
         likelihood, side = usual_likelihood(data), min(data.height, data.width)
         if max(data.height, data.width) <= 16:
             config = VAEConfig(latent=16, channels=16, hidden=128, likelihood=likelihood, couplings=4)
@@ -313,8 +317,9 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
                 lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000
             )
         halvings, channels = max(0, int(math.log2(side / 4))), 32 if side < 48 else 16
-        details = ((4,) * max(1, halvings - 1) + (2,))[: halvings + 1]
-        config = VAEConfig(24, channels, halvings, likelihood=likelihood, details=details, couplings=6)
+        details = (4, 2)[: halvings + 1] if side < 32 else ()
+        latent = 24 if details else 32
+        config = VAEConfig(latent, channels, halvings, likelihood=likelihood, details=details, couplings=6)
         images = affordable(data, 200_000, 114_000)
         clip = 2_000.0 * max(1.0, data.dims / 784)  # the loss is a sum over pixels
         return config, Recipe(lr=4e-3, batch=32, warmup=100, decay="cosine", clip=clip, ema=0.999, images=images)

@@ -639,7 +639,7 @@ def test_gain_is_part_of_the_networks_weights_alone():
             lambda: Glow(DataSpec(3, 30, 30), GlowConfig(levels=3)),
             "Glow: config.levels: found 3, allowed: at most 1 for 30x30 images",
         ),
-        (lambda: Glow(DataSpec(1, 7, 8)), "Glow: config.levels: found 1, allowed: at most 0 for 7x8 images"),
+        (lambda: Glow(DataSpec(1, 7, 8)), "Glow: found 7x8 images, allowed: even sides, such as 8x8"),
         (
             lambda: Glow(DataSpec(1, 8, 8), sampler=GlowSampler(temperature=0)),
             "Glow: sampler.temperature: found 0 (int), allowed: a number, above 0",

@@ -1,0 +1,97 @@
+"""Trials of `preset: small`: what is tried again, how samples are judged, and the committed page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from genbench.contract import DataSpec
+from genbench.registry import resolve_model
+from genbench.space import seeded
+from tools.preset_page import PAGE, ROWS, SIZES, TRIALS, Trial, preset_key, read_trials, write_page, write_trials
+from tools.preset_pictures import Judge, bent, shuffled, spoiled
+from tools.preset_trial import SHOWN, is_settled, write_samples
+
+TRIED = Trial("vae", "32", 2.0, 118, 16_000, 7.4, 3_000_000, 0.9, 8.0, 50.0, preset_key("vae", "32"), "a processor")
+
+
+@pytest.mark.parametrize(
+    ("garments", "classes", "judgement"),
+    [(0.7, 4.0, "recognisable"), (1.0, 3.9, "partly"), (0.35, 9.0, "partly"), (0.34, 10.0, "no")],
+)
+def test_samples_are_recognisable_when_they_are_garments_and_varied(garments, classes, judgement):
+    assert replace(TRIED, garments=garments, classes=classes).judgement == judgement
+
+
+def test_a_case_is_tried_until_it_is_recognisable_or_was_tried_as_long():
+    poor = replace(TRIED, garments=0.1)
+    assert is_settled([TRIED], "vae", "32", 15)
+    assert is_settled([poor], "vae", "32", 2)
+    assert not is_settled([poor], "vae", "32", 3)
+    assert not is_settled([replace(TRIED, key="another preset")], "vae", "32", 1)
+    assert not is_settled([TRIED], "vae", "64", 1)
+
+
+def test_the_key_of_a_preset_depends_on_its_networks_and_step_sizes_and_not_on_its_length(monkeypatch):
+    kind, key = resolve_model("dcgan"), preset_key("dcgan", "32")
+    assert len({key, preset_key("dcgan", "64"), preset_key("gan", "32")}) == 3
+    config, recipe = kind.small(DataSpec(3, 32, 32, 256, 10))
+    for form, same in (((config, replace(recipe, images=1)), True), ((config, replace(recipe, lr=1.0)), False),
+                       ((replace(config, width=1), recipe), False)):  # fmt: skip
+        monkeypatch.setattr(kind, "small", classmethod(lambda cls, data, form=form: form))
+        assert (preset_key("dcgan", "32") == key) == same
+
+
+def test_rows_are_read_as_they_were_written_and_ordered(tmp_path):
+    first = replace(TRIED, model="gan", garments=0.25)
+    write_trials(tmp_path / "trials.csv", [TRIED, replace(TRIED, minutes=15.0), first])
+    assert read_trials(tmp_path / "trials.csv") == [first, TRIED, replace(TRIED, minutes=15.0)]
+    assert read_trials(tmp_path / "none.csv") == []
+
+
+def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_path):
+    write_page(tmp_path / "page.md", [TRIED, replace(TRIED, size="64", key="another")])
+    row = next(line for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("| [`vae`]"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:4] == ["recognisable (2.0 min)", "not tried", "recognisable (2.0 min, earlier preset)"]
+
+
+def test_the_committed_page_is_that_of_the_committed_rows(tmp_path):
+    trials = read_trials(TRIALS)
+    write_page(tmp_path / "page.md", trials)
+    assert PAGE.read_text() == (tmp_path / "page.md").read_text()
+    assert {t.model for t in trials} <= set(ROWS)
+    assert {t.size for t in trials} <= set(SIZES)
+    assert all((TRIALS.parent / f"{t.model}-{t.size}.jpg").stat().st_size < 100_000 for t in trials)
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_spoiled_pictures_are_in_other_blocks_bent_or_spotted():
+    x = torch.rand(9, 3, 16, 16, generator=seeded(0)) * 2 - 1
+    mixed = shuffled(x, seeded(1))
+    assert torch.equal(mixed.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
+    assert not torch.equal(mixed, x)
+    even = torch.full((2, 3, 16, 16), 0.25)
+    assert torch.allclose(bent(even, seeded(1)), even)
+    assert spoiled(x, seeded(1)).shape == x.shape
+
+
+def test_the_verdict_on_the_pictures_themselves():
+    pixels = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8, generator=seeded(0))
+    torch.manual_seed(0)
+    judge = Judge()
+    verdict = judge.verdict(pixels, judge.features(pixels))
+    assert verdict.distance == pytest.approx(0, abs=1e-6)
+    assert 1 <= verdict.classes <= 10
+    assert 0 <= verdict.garments <= 1
+
+
+def test_samples_are_written_as_two_rows(tmp_path):
+    write_samples(torch.zeros(SHOWN + 5, 3, 40, 48, dtype=torch.uint8), tmp_path / "x.jpg")
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert image.size == (480, 80)

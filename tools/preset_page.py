@@ -1,0 +1,156 @@
+"""The trials of `preset: small` as rows of docs/presets/trials.csv, and docs/presets.md, which shows them.
+
+python -m tools.preset_page        writes docs/presets.md from the rows, for instance after a preset was changed
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from genbench.contract import DataSpec, Model
+from genbench.registry import resolve_model
+from genbench.train.presets import small_form
+
+PAGE = Path(__file__).parent.parent / "docs" / "presets.md"
+TRIALS = PAGE.parent / "presets" / "trials.csv"
+CLASSIFIER = TRIALS.with_name("classifier.txt")  # a sentence on what it makes of pictures
+MODELS = ("gan", "dcgan", "cgan", "stylegan", "vae", "realnvp", "glow", "ddpm", "latent_diffusion", "flow_matching",
+          "edm", "mean_flow", "pixelcnn", "cyclegan")  # fmt: skip
+ROWS = (*MODELS[:8], "ddim", *MODELS[8:])  # with the sampler that draws with the weights of a model
+SIZES = ("32", "16", "64", "28", "40x48")
+MOST, LEAST = 0.7, 0.35  # shares of samples that are garments, from which they are recognisable, or partly
+VARIED = 4.0  # classes, from which samples are recognisable
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training with `preset: small` and what its samples are.
+
+    minutes: asked for. seconds: of the processor's time, spent. images: trained on. ms_per_image: of training.
+    garments, classes, distance: as in tools.preset_pictures.Verdict. key: of the preset. machine: its processor.
+    """
+
+    model: str
+    size: str
+    minutes: float
+    seconds: int
+    images: int
+    ms_per_image: float
+    parameters: int
+    garments: float
+    classes: float
+    distance: float
+    key: str
+    machine: str
+
+    @property
+    def judgement(self) -> str:
+        """Recognisable, partly or no, by the share of garments and the number of their classes."""
+        if self.garments >= MOST and self.classes >= VARIED:
+            return "recognisable"
+        return "partly" if self.garments >= LEAST else "no"
+
+
+def preset_key(model: str, size: str) -> str:
+    """Of what `preset: small` has for colour pictures of a size, but the length of a training: 8 hexadecimal digits."""
+    height, _, width = size.partition("x")
+    kind = resolve_model("ddpm" if model == "ddim" else model)
+    assert issubclass(kind, Model)
+    config, recipe = small_form(kind, DataSpec(3, int(height), int(width or height), 256, 10))
+    return hashlib.sha256(repr((config, replace(recipe, images=0))).encode()).hexdigest()[:8]
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The rows of a table, none where there is no file."""
+    if not path.exists():
+        return []
+    kinds = {field.name: {"float": float, "int": int}.get(str(field.type), str) for field in fields(Trial)}
+    with path.open(newline="") as file:
+        return [Trial(**{name: kinds[name](text) for name, text in row.items()}) for row in csv.DictReader(file)]
+
+
+def write_trials(path: Path, trials: list[Trial]) -> None:
+    """The table in the order of models and sizes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Trial)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(t) for t in sorted(trials, key=lambda t: (ROWS.index(t.model), SIZES.index(t.size))))
+
+
+def latest(trials: list[Trial], model: str, size: str) -> Trial | None:
+    """The last trial of a case, whose samples are shown."""
+    return next((t for t in reversed(trials) if (t.model, t.size) == (model, size)), None)
+
+
+def write_page(path: Path, trials: list[Trial]) -> None:
+    """The page of these trials."""
+    path.write_text("\n".join([*introduction(trials), *table(trials), *(x for m in ROWS for x in section(trials, m))]))
+
+
+def introduction(trials: list[Trial]) -> Iterator[str]:
+    """What was tried, and how it is judged."""
+    classifier = CLASSIFIER.read_text(encoding="utf-8").strip() if CLASSIFIER.exists() else ""
+    machines = sorted({t.machine for t in trials})
+    yield f"""# What `preset: small` draws
+
+This page is written by `python -m tools.preset_trial OUT --minutes 15`, which trains every model with `preset: small`
+([suites.md](suites.md#presets)) on colour pictures: Fashion-MNIST's garments, tinted, on coloured backgrounds, 9,000 of
+them for training (4,750 of each domain for `cyclegan`, which colours grey garments). A training has one thread of
+{" or ".join(machines) or "a processor"}, which other processes share; minutes are of the processor's time. The rows are
+in [presets/trials.csv](presets/trials.csv).
+
+A classifier with one class for each garment and one for spoiled pictures (shuffled blocks, bent pictures, spots) judges
+the samples of each training, brought to 16x16 pixels. *Recognisable*: at least {MOST:.0%} of them are garments for it,
+as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%} are. It sees neither fine noise nor
+blur, nor whether `cyclegan`, whose garments are given, colours them. The distance, which does in part, is the squared
+Frechet distance of its features to those of held-out pictures.
+{classifier}
+
+What is recognisable after fewer minutes than 15 is not tried longer; "partly" and "no" mean that the model needs more
+minutes than the stated ones. The command continues with what was not tried.
+"""
+
+
+def table(trials: list[Trial]) -> Iterator[str]:
+    """The judgements of all models at all sizes."""
+    yield "| model | " + " | ".join(SIZES) + " |"
+    yield "|---" * (1 + len(SIZES)) + "|"
+    for model in ROWS:
+        yield f"| [`{model}`](#{model}) | " + " | ".join(in_words(latest(trials, model, size)) for size in SIZES) + " |"
+    yield ""
+
+
+def in_words(trial: Trial | None) -> str:
+    """The judgement on a case and the minutes of its training."""
+    if trial is None:
+        return "not tried"
+    earlier = "" if trial.key == preset_key(trial.model, trial.size) else ", earlier preset"
+    return f"{trial.judgement} ({trial.seconds / 60:.1f} min{earlier})"
+
+
+def section(trials: list[Trial], model: str) -> Iterator[str]:
+    """The trials of a model and samples of the last one at each size."""
+    shown = [trial for trial in (latest(trials, model, size) for size in SIZES) if trial is not None]
+    if not shown:
+        return
+    yield f"## {model}\n"
+    yield (
+        "| size | minutes | images | ms for an image | parameters | garments | classes | distance |\n"
+        + "|---" * 8
+        + "|"
+    )
+    for t in (t for t in trials if t.model == model):
+        yield (f"| {t.size} | {t.seconds / 60:.1f} | {t.images:,} | {t.ms_per_image:g} | {t.parameters:,} | "
+               f"{t.garments:.0%} | {t.classes:g} | {t.distance:g} |")  # fmt: skip
+    yield ""
+    for t in shown:
+        yield f'{t.size}: <img src="presets/{model}-{t.size}.jpg" width="640" alt="samples of {model} at {t.size}">\n'
+
+
+if __name__ == "__main__":
+    write_page(PAGE, read_trials(TRIALS))
