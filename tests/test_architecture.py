@@ -30,7 +30,7 @@ ZOO_SIBLINGS = {
     "edm": {"nets", "denoising", "probability_flow", "solvers"},
     "flow_matching": {"nets", "denoising", "probability_flow", "solvers"},
     "discrete": {"ddpm", "denoising", "probability_flow"},
-    "mean_flow": {"nets", "denoising", "probability_flow"},
+    "mean_flow": {"nets", "edm", "denoising", "probability_flow"},
     "stylegan": {"gan", "nets", "stylegan_layers"},
     "glow": {"nets", "glow_networks"},
     "probability_flow": {"denoising"},

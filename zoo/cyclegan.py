@@ -17,7 +17,8 @@ Deviations
 - The discriminators' turn translates the batch again instead of storing the translations of the generators' turn: a
   turn is a function of weights and batch.
 - Both generators are one player with one optimiser, and so are both discriminators, as in the authors' code.
-- Images are not enlarged and cropped at random in training (the authors' code: to 286, then 256 pixels).
+- Images are not enlarged, cropped and mirrored at random in training (the authors' code: to 286, then 256 pixels, half
+  of them mirrored).
 - Samples are drawn with averaged weights (EMA). Small images have fewer halvings, blocks and channels, and larger
   batches.
 

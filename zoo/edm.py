@@ -13,10 +13,12 @@ same equation (zoo.probability_flow).
 
 Deviations
 - From 32x32 the U-Net has the sizes of the paper's for CIFAR-10 (128 channels, multipliers 2, 2, 2, four blocks at
-  each resolution, attention at 16x16; 55.7 M there), but the blocks of Ho et al. (zoo.nets). Theirs are those of DDPM++
-  (Song et al. 2021): skips divided by sqrt(2), resampling within residual blocks, the noise level also as a scale.
+  each resolution, attention at 16x16; 55.7 M there), from 64x64 of that for FFHQ (1, 2, 2, 2), but the blocks of Ho et
+  al. (zoo.nets). Theirs are those of DDPM++ (Song et al. 2021): skips divided by sqrt(2), resampling within residual
+  blocks, the noise level also as a scale. From 256 pixels, which the paper does not have, the sizes are Ho et al.'s.
 - Augmentation is mirroring; the paper's augmentation with labels ("non-leaky") is not implemented.
-- The warm-up is linear as theirs, over 10 M images; the average's half-life of 0.5 M images is the decay 0.99929.
+- The warm-up is linear as theirs, over 10 M images; the average's half-life of 0.5 M images is the decay 0.99929
+  for batches of 512 and 0.999645 for batches of 256.
 - solver "euler" (one evaluation a step) is not the paper's choice; with it the number of evaluations can be even.
 - Below 32x32 the network and recipe are DDPM's small ones. Samples are clamped to [-1, 1] at the end.
 - The estimated likelihood starts at sigma = 0.01, an image with a little noise, as for the other models.
@@ -177,6 +179,16 @@ def edm_nodes(steps: int, largest: float, rho: float = 7.0) -> list[Node]:
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
+def paper_sizes(data: DataSpec) -> dict[str, Any]:
+    """Sizes of the U-Net from 32x32: the paper's for CIFAR-10, from 64 for FFHQ (table 7), from 256 Ho et al.'s."""
+    sizes, side = usual_sizes(data), min(data.height, data.width)
+    if side >= 256:
+        return sizes
+    if side >= 64:
+        return sizes | {"blocks": 4, "dropout": 0.05}
+    return sizes | {"multipliers": (2, 2, 2)[: len(sizes["multipliers"])], "blocks": 4, "dropout": 0.13}
+
+
 class EDM(Model, Steps, LikelihoodEstimate):
     """A denoiser with preconditioning, and its flow."""
 
@@ -191,17 +203,17 @@ class EDM(Model, Steps, LikelihoodEstimate):
 
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
-        """The paper's sizes for CIFAR-10 from 32x32, the small ones below."""
-        if min(data.height, data.width) < 32:
-            return EDM.small(data)[0]
-        sizes = usual_sizes(data)
-        multipliers = (2, 2, 2)[: len(sizes["multipliers"])]
-        return EDMConfig(**sizes | {"multipliers": multipliers, "blocks": 4, "dropout": 0.13})
+        """The paper's sizes from 32x32, the small ones below."""
+        small = min(data.height, data.width) < 32
+        return EDM.small(data)[0] if small else EDMConfig(**paper_sizes(data))
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:
-        """From 32x32 the paper's for CIFAR-10 (table 7), 200 M images; below, the small one."""
-        if min(data.height, data.width) >= 32:
+        """The paper's (table 7), 200 M images: from 32x32 for CIFAR-10, from 64 for FFHQ; below, the small one."""
+        side = min(data.height, data.width)
+        if side >= 64:
+            return Recipe(lr=2e-4, batch=256, warmup=39_063, ema=0.999645, flip=True, images=200_000_000)
+        if side >= 32:
             return Recipe(lr=1e-3, batch=512, warmup=19_531, ema=0.99929, flip=True, images=200_000_000)
         return EDM.small(data)[1]
 

@@ -32,7 +32,7 @@ Deviations
   "leading", as Stable Diffusion's, it starts at T - T / S + 1 and ends with the first step's noise. zero_terminal is
   Lin et al.'s Algorithm 1.
 - Both stages have averaged weights (EMA), the same batch size, and Adam's usual betas without weight decay (released
-  code: 0.5 and 0.9 in the first stage, AdamW with 0.01 in the second). Warm-up and decay run over both together.
+  code: 0.5 and 0.9 in the first stage, AdamW with 0.01 in the second).
 - Below 256 pixels everything is smaller and "v" is predicted; kl is larger, because the short second stage needs a
   smooth latent space, and adversarial is smaller: on 8x8 digits a weight of 0.5 makes reconstructions worse within the
   first stage's few hundred steps.

@@ -58,7 +58,8 @@ from genbench.contract import (
 from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.denoising import Denoiser, Line, Network, gaussian_noise, q_sample, run, times_like
-from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes, usual_sizes
+from zoo.edm import paper_sizes
+from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes
 from zoo.probability_flow import flow_estimate, line_nodes
 
 TIME_SCALE = 8  # with DDPM's 1000 the fastest sinusoids dominate du / dt, and one step gives blurred images
@@ -153,11 +154,8 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
     @classmethod
     def preset(cls, data: DataSpec) -> Any:
         """The paper's choices and the sizes of zoo.edm from 32x32, the small ones below."""
-        if min(data.height, data.width) < 32:
-            return MeanFlow.small(data)[0]
-        sizes = usual_sizes(data)
-        multipliers = (2, 2, 2)[: len(sizes["multipliers"])]
-        return MeanFlowConfig(**sizes | {"multipliers": multipliers, "blocks": 4, "dropout": 0.2})
+        small = min(data.height, data.width) < 32
+        return MeanFlow.small(data)[0] if small else MeanFlowConfig(**paper_sizes(data) | {"dropout": 0.2})
 
     @classmethod
     def recipe(cls, data: DataSpec) -> Recipe:

@@ -2,7 +2,7 @@
 
 A mapping network f maps noise z to a style w. A synthesis network g starts from a learned constant and receives w at
 every layer; Gaussian noise is added to every feature map. Its images, one per resolution, are summed (the skip
-generator). A residual discriminator D distinguishes generated from real images. Papers: A, Karras, Laine and Aila 2019
+generator). A discriminator D distinguishes generated from real images. Papers: A, Karras, Laine and Aila 2019
 (arXiv:1812.04948); B, Karras et al. 2020 (arXiv:1912.04958); P, Karras et al. 2018 (arXiv:1710.10196), equalised
 learning rates and minibatch deviation; M, Mescheder et al. 2018 (arXiv:1801.04406), R1. The losses are in zoo.gan, the
 basic layers in zoo.stylegan_layers.
@@ -19,10 +19,9 @@ Deviations
   image per layer, stored with the weights, so it is a function of z; sample() draws new noise.
 - When two styles are mixed, the layer at which the second begins is drawn per image.
 - No half precision with clamped activations, no augmentation; averaged weights (EMA) use the harness's warm-up.
-- Presets below 64 pixels have no path-length term and no mixing, as in the authors' settings for CIFAR-10, whose
-  discriminator however has no residual connections, and whose training has augmentation. Below 32
-  pixels they are narrow networks with a short training: Adam steps of 0.007 or 0.02 (paper: 0.0025), mapping_rate 0.1,
-  batches of 32.
+- From 32 to 63 pixels the preset has the authors' settings for CIFAR-10 (no path-length term, no mixing, D without
+  shortcuts), except that their training has augmentation. Below 32 pixels presets are narrow networks with shortcuts
+  and a short training: Adam steps of 0.007 or 0.02 (paper: 0.0025), mapping_rate 0.1, batches of 32.
 
 Symbols   z noise (B, Z)     w style (B, Z)     x features (B, C, H, W)     psi truncation     L styles of an image
 """
@@ -70,7 +69,8 @@ class StyleGANConfig:
     32768, A 16384), but not more than `most`. mixing: probability of two styles in an image. gamma: weight of R1, added
     every r1_interval steps. path_weight: of the path length (0 for none, as in A), added every path_interval steps
     (released code 4, B's appendix B 8) for a batch smaller by path_shrink. path_decay: of the moving average of path
-    lengths. group: images in the groups of minibatch deviation. style_decay: of the moving average of w.
+    lengths. group: images in the groups of minibatch deviation. style_decay: of the moving average of w. shortcuts: the
+    discriminator's blocks are residual (B, figure 7c).
     """
 
     generator: Literal["modulated", "adain"] = "modulated"
@@ -88,9 +88,12 @@ class StyleGANConfig:
     path_decay: Share = 0.01
     group: Count = 4
     style_decay: Annotated[float, Ge(0), Lt(1)] = 0.995
+    shortcuts: bool = True
 
 
-CIFAR = StyleGANConfig(mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32)  # of the released code
+CIFAR = StyleGANConfig(  # of the released code
+    mapping_layers=2, mixing=0.0, gamma=0.01, path_weight=0.0, group=32, shortcuts=False
+)
 
 
 @dataclass(frozen=True)
@@ -271,29 +274,40 @@ class Synthesis(nn.Module):
         return total
 
 
-class ResidualBlock(nn.Module):
-    """B, figure 7c: two 3x3 convolutions, the second halves the size, plus a 1x1 shortcut, divided by sqrt(2)."""
+class HalvingBlock(nn.Module):
+    """Two 3x3 convolutions, the second halves the size: (B, I, H, W) to (B, O, H / 2, W / 2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.first, self.second = EqualConv(inputs, inputs, 3), EqualConv(inputs, outputs, 3, "down")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of half the size."""
+        return activate(self.second(activate(self.first(x))))
+
+
+class ResidualBlock(HalvingBlock):
+    """B, figure 7c: the same plus a 1x1 shortcut, divided by sqrt(2)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
         self.shortcut = EqualConv(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, I, H, W) to (B, O, H / 2, W / 2)."""
-        y = activate(self.second(activate(self.first(x))))
-        return (y + self.shortcut(blur(x, stride=2))) / math.sqrt(2)
+        """Features of half the size."""
+        return (super().forward(x) + self.shortcut(blur(x, stride=2))) / math.sqrt(2)
 
 
 class Discriminator(nn.Module):
-    """D: residual blocks down to the smallest maps, minibatch deviation, a convolution, two dense layers."""
+    """D: blocks down to the smallest maps, minibatch deviation, a convolution, two dense layers."""
 
     def __init__(self, data: DataSpec, config: StyleGANConfig) -> None:
         super().__init__()
         levels = maps(data, config)
         widths, (c, height, width), self.group = [level[0] for level in levels[::-1]], levels[0], config.group
         self.first = EqualConv(data.channels, widths[0], 1)
-        self.blocks = nn.Sequential(*[ResidualBlock(i, o) for i, o in pairwise(widths)])
+        block = ResidualBlock if config.shortcuts else HalvingBlock
+        self.blocks = nn.Sequential(*[block(i, o) for i, o in pairwise(widths)])
         self.last = EqualConv(c + 1, c, 3)
         self.dense, self.logit = EqualLinear(c * height * width, c), EqualLinear(c, 1)
 
@@ -347,7 +361,9 @@ class StyleGAN(Model, Decodes):
         """At most 64 features, 16 at full resolution from 28 pixels on."""
         side = min(data.height, data.width)
         channels, gamma = (256, 0.1) if side < 16 else (max(448, 16 * side), 1.0)
-        config = replace(CIFAR, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=gamma, group=8)
+        config = replace(
+            CIFAR, latent=64, mapping_rate=0.1, channels=channels, most=64, gamma=gamma, group=8, shortcuts=True
+        )
         lr, images = (2e-2, 64_000) if side < 16 else (7e-3, affordable(data, 300_000, 117_000))
         recipe = Recipe(lr=lr, betas=(0.0, 0.99), batch=32, decay="linear", ema=0.995, images=images)
         return config, recipe

@@ -245,3 +245,16 @@ def test_at_32_pixels_sizes_and_recipe_are_the_papers():
     assert (recipe.lr, recipe.batch, recipe.images, recipe.flip) == (1e-3, 512, 200_000_000, True)
     assert recipe.warmup * 512 == pytest.approx(10_000_000, rel=1e-4)
     assert recipe.ema ** (500_000 / 512) == pytest.approx(0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("side", "multipliers", "attention"),
+    [(64, (1, 2, 2, 2), 16), (128, (1, 2, 2, 2), 16), (256, (1, 1, 2, 2, 4, 4), 16)],
+)
+def test_above_32_pixels_attention_is_at_16_and_the_recipe_is_that_for_faces(side, multipliers, attention):
+    config, recipe = EDM.preset(DataSpec(3, side, side)), EDM.recipe(DataSpec(3, side, side))
+    assert (config.multipliers, config.attention) == (multipliers, (attention,))
+    assert attention in [side >> i for i in range(len(multipliers))]
+    assert (recipe.lr, recipe.batch, recipe.images) == (2e-4, 256, 200_000_000)
+    assert recipe.warmup * 256 == pytest.approx(10_000_000, rel=1e-4)
+    assert recipe.ema ** (500_000 / 256) == pytest.approx(0.5, rel=1e-2)

@@ -1,6 +1,7 @@
 """StyleGAN's layers, regularisers and averages against closed forms, its nets against published counts."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from zoo.stylegan import (
     path_lengths,
     r1_penalty,
 )
-from zoo.stylegan_layers import EqualConv, EqualLinear, blur, conv, upsample
+from zoo.stylegan_layers import EqualConv, EqualLinear, activate, blur, conv, upsample
 
 SMALL = DataSpec(1, 8, 8, 17, 10)
 TINY = {"latent": 8, "mapping_layers": 2, "most": 6, "group": 4}
@@ -110,9 +111,21 @@ def test_at_32_pixels_the_authors_settings_for_cifar_10():
     config, recipe = StyleGAN.preset(data), StyleGAN.recipe(data)
     assert [features for features, *_ in maps(data, config)] == [512] * 4
     assert (config.mapping_layers, config.gamma, config.group) == (2, 0.01, 32)
-    assert (config.mixing, config.path_weight) == (0.0, 0.0)
+    assert (config.mixing, config.path_weight, config.shortcuts) == (0.0, 0.0, False)
     assert (recipe.lr, recipe.betas, recipe.batch) == (2.5e-3, (0.0, 0.99), 64)
     assert recipe.ema == pytest.approx(0.99991128, abs=1e-8)  # half of it forgotten in 500,000 images
+
+
+@torch.no_grad()
+def test_a_discriminator_without_shortcuts_is_its_convolutions_alone():
+    """And as many parameters less as its shortcuts have: 3 of 512 x 512 at 32 pixels."""
+    data = DataSpec(3, 32, 32)
+    plain, residual = (Discriminator(data, replace(StyleGAN.preset(data), shortcuts=s)) for s in (False, True))
+    assert count(residual) - count(plain) == 3 * 512 * 512
+    small = Discriminator(DataSpec(1, 8, 8), replace(StyleGAN.preset(DataSpec(1, 8, 8)), shortcuts=False))
+    block = small.blocks[0]
+    x = torch.randn(2, block.first.weight.shape[1], 8, 8)
+    assert torch.equal(block(x), activate(block.second(activate(block.first(x)))))
 
 
 def test_configuration_f_and_its_recipe():
