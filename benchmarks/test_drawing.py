@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+import torch
 from subjects import fresh
 from torch import nn
 
@@ -30,17 +31,25 @@ NETWORKS: dict[str, Callable[[Any], list[Network]]] = {
     "Glow": lambda model: [(model.flow, "inverse")],
     "LatentDiffusion": lambda model: [(part, "forward") for part in (model.network, model.decoder, model.text)],
 }
-SAMPLERS: dict[str, dict[str, Any]] = {"ddim": {"steps": 20}, "latent_diffusion": {"steps": 5}}
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "ddim": {"steps": 20},
+    "latent_diffusion": {"steps": 5},
+    "flow_matching": {"steps": 20},
+    "edm": {"steps": 10, "churn": 5.0},
+    "mean_flow": {"steps": 4},
+}
 U_NET: dict[str, Any] = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": ()}
 CONFIGS: dict[tuple[str, int], dict[str, Any]] = {
     ("ddpm", 32): {**U_NET, "steps": 20},
     ("ddim", 32): U_NET,
     ("latent_diffusion", 32): {"width": 16, "depth_blocks": 1, "channels": 32, "blocks": 1, "heads": 4},
     ("glow", 32): {"steps": 8, "width": 64},
+    **{(name, 32): U_NET for name in ("flow_matching", "edm", "mean_flow")},
 }
 CASES = [(name, DIGITS, 1000) for name in ("vae", "dcgan", "realnvp", "glow", "ddpm", "ddim")]
 CASES += [(name, FASHION, 500) for name in ("vae", "dcgan")]
 CASES += [(name, data, 16) for data in (DIGITS, COLOUR) for name in ("ddpm", "ddim", "latent_diffusion")]
+CASES += [(name, data, 16) for data in (DIGITS, COLOUR) for name in ("flow_matching", "edm", "mean_flow")]
 COUPLINGS = [(name, block) for name in ("realnvp", "glow") for block in (16, 64)]
 
 
@@ -117,3 +126,15 @@ def test_drawing(benchmark, name: str, data: DataSpec, block: int):
 def test_couplings(benchmark, name: str, block: int):
     model = fresh(name, COLOUR, **CONFIGS.get((name, 32), {}))
     measure(benchmark, f"{name}: drawing over its couplings' networks", model, block, coupling_networks(model))
+
+
+@pytest.mark.parametrize("data", [DIGITS, COLOUR], ids=str)
+def test_adaptive_solver(benchmark, data: DataSpec):
+    model: Any = fresh(
+        "flow_matching",
+        data,
+        {"solver": "adaptive", "tolerance": 1e-4},
+        **CONFIGS.get(("flow_matching", data.height), {}),
+    )
+    torch.nn.init.normal_(model.network.last.weight, std=0.01)  # an untrained velocity is 0, and one step is enough
+    measure(benchmark, "flow_matching, adaptive: drawing over its evaluations", model, 16, sampling_networks(model))

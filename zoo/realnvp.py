@@ -20,7 +20,7 @@ Deviations
 - Every network of a coupling has the same width, config.channels. The released code doubles the width at each scale and
   again in channel couplings (18.97 M parameters for CIFAR-10, here 6.36 M with 64 channels). Its networks receive x, -x
   and the mask, sum skips by 1x1 convolutions, end in a 1x1 convolution and have weight normalisation in all layers,
-  here only in the residual blocks. One number scales tanh there, 0 or 1 at first; here each channel has one, at first 1.
+  here only in the residual blocks. There one number scales tanh, 0 or 1 at first; here one a channel, at first 1.
 - Batch normalisation in the flow is of all dimensions, in the released code of those that the coupling changes.
 - No weight decay on the weight-norm magnitudes, no horizontal flips. The presets are small networks without batch
   normalisation, trained in batches of 32 with larger steps that decay to 0 (paper: 1e-3 and 64), clipped gradients and
