@@ -62,7 +62,7 @@ bench: $(BIN)/.installed         ## timings, on this machine; against peers too 
 	$(BENCH) benchmarks -s
 
 PEERS ?= benchmarks/peers
-bench-peers: $(BIN)/.installed   ## against diffusers, normflows, nflows, prdc and torch-fidelity, which it installs
+bench-peers: $(BIN)/.installed   ## against diffusers, torchcfm, normflows, nflows, prdc and torch-fidelity, which it installs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers]"
 	$(STEADY) $(BENCH) $(PEERS) -s
 

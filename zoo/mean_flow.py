@@ -57,7 +57,7 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import seeded
-from zoo.denoising import Denoiser, Line, Network, gaussian_noise, q_sample, run, times_like
+from zoo.denoising import Denoiser, Line, Network, gaussian_noise, q_sample, run
 from zoo.edm import paper_sizes
 from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes
 from zoo.probability_flow import flow_estimate, line_nodes
@@ -195,8 +195,7 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
     def jump(self, z: Tensor, place: tuple[float, float]) -> Tensor:
         """Z (B, ...) at the first time moved to the second (eq. 12)."""
         t, r = place
-        times = torch.stack([times_like(z, t), times_like(z, r)], dim=1)
-        return z - (t - r) * self.network(z, times)
+        return z - (t - r) * self.network(z, z.new_tensor(place).expand(len(z), 2))
 
     @property
     def evaluations(self) -> int:

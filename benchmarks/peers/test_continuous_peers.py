@@ -3,7 +3,8 @@
 Both sides have U-Nets of the same architecture and as many parameters, take the same number of steps and run in the
 same precision; the weights are random. A training step is our trainer's on either side: with diffusers' network in our
 model, and with torchcfm's network and loss. The adaptive solvers have the same method, tolerance and network; each
-chooses its own steps, so that its aim is the ratio of the evaluations. No package on PyPI has PixelCNN++: common implementations draw a pixel by a pass over the whole image.
+chooses its own steps, so that its aim is the ratio of the evaluations. No package on PyPI has PixelCNN++: common
+implementations draw a pixel by a pass over the whole image.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "edm": {"steps": STEPS, "solver": "euler"},
 }
 SHARES = [1 - i / STEPS for i in range(STEPS)]  # of the noise at the steps of flow matching
-GREY = DataSpec(1, 16, 16)
+GREY = DataSpec(1, 8, 8)
 
 
 # ---- diffusers ------------------------------------------------------------------------------------------------------
@@ -217,5 +218,5 @@ def whole_passes(model: Any, n: int) -> Callable[[], Tensor]:
 
 def test_pixelcnn(benchmark):
     model = load_model("pixelcnn", data=GREY)
-    what = f"pixelcnn, {BLOCK} images of 16x16, a whole pass for each pixel"
+    what = f"pixelcnn, {BLOCK} images of 8x8, a whole pass for each pixel"
     play(benchmark, what, BLOCK, 10.0, lambda: draw_block(model, 0, 0, BLOCK), whole_passes(model, BLOCK))
