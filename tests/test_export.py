@@ -11,11 +11,11 @@ import yaml
 from torch import nn
 
 import genbench
-from genbench.commands.export import export_cell, write_decoder
+from genbench.commands.export import export_cell, write_decoder, write_pipeline
 from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
-from genbench.contract import DataSpec, Decodes
-from genbench.errors import GenbenchError
+from genbench.contract import Condition, DataSpec, Decodes
+from genbench.errors import GenbenchError, ModelError
 from genbench.evaluate.cell import evaluate
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
@@ -152,6 +152,60 @@ def test_what_depends_on_weights_alone_is_folded_and_random_numbers_are_not():
     assert axes is not None
     assert graph(torch.zeros(5, 2)).shape == (5, 2)
     assert not torch.equal(graph(torch.zeros(1, 2)), graph(torch.zeros(1, 2)))
+
+
+def perturbed(name: str, data: DataSpec, **options: dict) -> torch.nn.Module:
+    """A model of the zoo whose weights are all random: many layers begin as zeros."""
+    model = genbench.load_model(name, data=data, **options)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=seeded(2))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "gap"),
+    [
+        ("flow_matching", {"steps": 7}, 1e-4),
+        ("flow_matching", {"steps": 1}, 1e-4),
+        ("edm", {"solver": "euler", "steps": 6}, 2e-3),  # diffusers starts with slightly more noise
+        ("edm", {"solver": "euler", "steps": 6, "sigma_max": 10.0, "sigma_min": 0.05, "rho": 4.0}, 2e-2),
+    ],
+)
+def test_flows_are_pipelines_that_draw_the_same_images(tmp_path, name, sampler, gap):
+    diffusers = pytest.importorskip("diffusers", reason="an optional peer")
+    model = perturbed(name, DataSpec(1, 8, 8, 17), sampler=sampler)
+    assert write_pipeline(model, tmp_path / "out") < gap
+    images = model.sample(4, seeded(0))
+    assert images.std() > 0.05
+    assert (model.sample(4, seeded(1)) - images).abs().max() > 10 * gap
+    loaded = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out")
+    assert type(loaded.scheduler).__name__ == model.for_diffusers().scheduler
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("edm", "EDM: found solver heun, churn 0, 8x8 images, allowed for diffusers: euler without churn"),
+        ("mean_flow", "its network has two times"),
+        ("latent_diffusion", "its text encoder reads bytes"),
+    ],
+)
+def test_what_no_pipeline_draws_is_named(name, message):
+    with pytest.raises(ModelError, match=message):
+        genbench.load_model(name, data=DataSpec(1, 8, 8, 17)).for_diffusers()
+
+
+@torch.no_grad()
+def test_a_generator_of_classes_is_a_graph_of_latents_and_classes(tmp_path):
+    pytest.importorskip("onnxscript", reason="an optional library")
+    pytest.importorskip("onnxruntime", reason="an optional library")
+    model = perturbed("cgan", DataSpec(1, 8, 8, 17, 10))
+    assert write_decoder(model, tmp_path / "decoder.onnx") < 1e-4
+    graph = genbench.load_model("any", source=f"onnx:{tmp_path}/decoder.onnx", data=model.data)
+    labels = torch.tensor([3, 1, 4])
+    drawn = graph.sample(3, seeded(1), Condition(labels))
+    assert torch.allclose(drawn, model.sample(3, seeded(1), Condition(labels)), atol=1e-4)
+    assert not torch.allclose(drawn, graph.sample(3, seeded(1), Condition(labels.flip(0))), atol=1e-2)
 
 
 def test_config_json_states_class_options_and_images(suite, tmp_path):

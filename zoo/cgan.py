@@ -190,6 +190,10 @@ class CGAN(Model, ClassConditional):
             return self.generator(z, torch.randint(self.data.classes, (n,), generator=gen, device=gen.device))
         return self.generator(z, condition.labels)
 
+    def for_onnx(self, n: int, gen: Generator) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The generator."""
+        return self.generator, (self.noise(n, gen), torch.arange(n) % self.data.classes)
+
     def settle(self, gen: Generator) -> None:
         """Measures the generator's batch-normalisation moments again, on 5,000 images of random classes."""
         measure_batch_norm(self.generator, lambda: self.sample(250, gen))

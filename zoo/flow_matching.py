@@ -55,9 +55,12 @@ from genbench.contract import (
     across_processes,
     own_rows,
 )
+from genbench.contract import DiffusersParts as Parts
+from genbench.errors import ModelError
 from genbench.space import seeded, to_device
 from zoo.denoising import Denoiser, Line, gaussian_noise, q_sample, run
 from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
+from zoo.portable import without_table
 from zoo.probability_flow import flow_estimate, line_nodes
 from zoo.solvers import SOLVERS, adaptive
 
@@ -138,6 +141,19 @@ class FlowMatching(Model, Steps, LikelihoodEstimate):
     def denoising(self) -> Denoiser[Line]:
         """The network with its process and prediction."""
         return Denoiser(self.network, self.line, self.line.kind)
+
+    def for_diffusers(self) -> Parts:
+        """With FlowMatchEulerDiscreteScheduler, whose times are turned round and end at 1 - 1 / S before the image."""
+        if self.sampler.solver != "euler":
+            raise ModelError(
+                f"FlowMatching: sampler.solver: found '{self.sampler.solver}', allowed for diffusers: euler"
+            )
+        steps = self.sampler.steps
+        times = {"num_train_timesteps": EMBEDDED_STEPS, "invert_sigmas": True}
+        ends = {"shift_terminal": 1 / steps} if steps > 1 else {}
+        network, state = without_table(self.network, self.data.shape)
+        call = {"num_inference_steps": steps}
+        return Parts(network, state, "FlowMatchEulerDiscreteScheduler", times | ends, "DDPMPipeline", call)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The mean squared error of the velocity (eq. 23)."""

@@ -58,6 +58,7 @@ from genbench.contract import (
     Condition,
     Count,
     DataSpec,
+    DiffusersParts,
     Encodes,
     Loss,
     Model,
@@ -347,6 +348,13 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         })  # fmt: skip
         critic = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("critic.")}
         return {**from_pipeline(state, settings, len(c.depths), c.depth_blocks), **critic}
+
+    def for_diffusers(self) -> DiffusersParts:
+        """Raises ModelError: of several networks, one without a counterpart."""
+        reason = "its text encoder reads bytes, which no pipeline of diffusers does"
+        if self.config.released:
+            reason = "a pipeline of several networks is not written; its weights are read from one"
+        raise ModelError(f"LatentDiffusion: {reason}")
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of encoder and decoder, of the critic, and of the U-Net with the text encoder."""

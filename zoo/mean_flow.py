@@ -47,6 +47,7 @@ from genbench.contract import (
     Condition,
     Count,
     DataSpec,
+    DiffusersParts,
     LikelihoodEstimate,
     Loss,
     Model,
@@ -173,6 +174,10 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
     def denoiser(self) -> nn.Module:
         """The network that predicts the average velocity."""
         return self.network
+
+    def for_diffusers(self) -> DiffusersParts:
+        """Raises ModelError: no network of diffusers has two times."""
+        raise ModelError("MeanFlow: its network has two times, which no network of diffusers has")
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The weighted error of the average velocity (Algorithm 1), the mean over images of sums over pixels."""

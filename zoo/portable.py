@@ -75,3 +75,11 @@ def network_state(net: UNet, steps: int) -> dict[str, Tensor]:
     if net.embed.scale != 1:
         found["time_proj.weight"] = sinusoid(torch.arange(steps) * net.embed.scale, net.embed.dims)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
+
+
+def without_table(net: UNet, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The same for a UNet2DModel that receives the network's times multiplied by the scale of its time embedding."""
+    settings, state = network_settings(net, shape, 1), network_state(net, 1)
+    settings = {name: value for name, value in settings.items() if name != "num_train_timesteps"}
+    state = {name: tensor for name, tensor in state.items() if name != "time_proj.weight"}
+    return settings | {"time_embedding_type": "positional"}, state

@@ -70,7 +70,7 @@ def _further_parts(model: Draws) -> dict[str, Callable[[Draws, Path], float]]:
     parts: dict[str, Callable[[Draws, Path], float]] = {}
     if type(model).for_diffusers is not Draws.for_diffusers:
         parts[PIPELINE] = write_pipeline
-    if isinstance(model, Decodes):
+    if _graph(model, 1) is not None:
         parts[DECODER] = write_decoder
     return parts
 
@@ -113,22 +113,32 @@ class _Decoder(nn.Module):
         return self.model.decode(z)
 
 
+def _graph(model: Draws, n: int, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]] | None:
+    """The part of a model that becomes a graph, on the CPU, and its inputs for n images; None for no such part."""
+    if isinstance(model, Decodes):
+        return _Decoder(model).cpu().eval(), (model.noise(n, seeded(seed)),)
+    return model.cpu().eval().for_onnx(n, seeded(seed))
+
+
 @torch.no_grad()
 def write_decoder(model: Draws, path: Path) -> float:
-    """An ONNX graph from latents to images; the largest difference of its images.
+    """An ONNX graph from latents, and classes where it has them, to images; the largest difference of its images.
 
     A graph that the exporter can only make for one number of images is for TRIED of them.
     """
     library("onnxscript", "onnx", "export")
-    assert isinstance(model, Decodes)
-    decoder, z = _Decoder(model.cpu().eval()).eval(), model.noise(TRIED, seeded(0))
-    graph, axes = constant_folded(decoder, z)
-    torch.onnx.export(graph, (z,), path, dynamic_shapes=axes, verbose=False, external_data=False)
+    found = _graph(model, TRIED)
+    assert found is not None
+    decoder, inputs = found
+    graph, axes = constant_folded(decoder, *inputs)
+    torch.onnx.export(graph, inputs, path, dynamic_shapes=axes, verbose=False, external_data=False)
     session = open_session(path, "cpu")
-    (given,) = session.get_inputs()
-    other = model.noise(TRIED if isinstance(given.shape[0], int) else TRIED + 1, seeded(1))
-    (found,) = session.run(None, {given.name: other.numpy()})
-    return float((torch.from_numpy(found) - decoder(other)).abs().max())
+    names, batch = [given.name for given in session.get_inputs()], session.get_inputs()[0].shape[0]
+    again = _graph(model, TRIED if isinstance(batch, int) else TRIED + 1, seed=1)
+    assert again is not None
+    others = again[1]
+    (images,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, others, strict=True)})
+    return float((torch.from_numpy(images) - decoder(*others)).abs().max())
 
 
 def model_card(cell: Cell, opened: Opened, suite: Suite, parts: list[str]) -> str:

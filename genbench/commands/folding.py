@@ -16,19 +16,17 @@ from torch.fx.node import map_arg
 
 
 @torch.no_grad()
-def constant_folded(module: nn.Module, example: Tensor) -> tuple[GraphModule, Any]:
-    """The module as a graph in which every value that does not depend on its input is a buffer; its dynamic shapes.
+def constant_folded(module: nn.Module, *examples: Tensor) -> tuple[GraphModule, Any]:
+    """The module as a graph in which every value that does not depend on its inputs is a buffer; its dynamic shapes.
 
-    example: an input (B, ...). Dynamic shapes: as torch.export takes them; None for a module that the exporter can only
-    make for B inputs, as it uses `len` of one. Operators that draw random numbers stay.
+    examples: its inputs (B, ...). Dynamic shapes: as torch.export takes them; None for a module that the exporter can
+    only make for B inputs, as it uses `len` of one. Operators that draw random numbers stay.
     """
-    axes = ({0: Dim.AUTO},)
-    program = torch.export.export(module, (example,), dynamic_shapes=axes).run_decompositions(
-        {}
-    )  # without in-place ones
+    axes = tuple({0: Dim.AUTO} for _ in examples)
+    program = torch.export.export(module, examples, dynamic_shapes=axes).run_decompositions({})  # without in-place ones
     graph_module: GraphModule = program.module(check_guards=False)
-    (given,) = (node for node in graph_module.graph.nodes if node.op == "placeholder")
-    fixed = is_concrete_int(given.meta["val"].shape[0])
+    inputs = [node.meta["val"] for node in graph_module.graph.nodes if node.op == "placeholder"]
+    fixed = any(is_concrete_int(value.shape[0]) for value in inputs)
     known = _constants(graph_module)
     for node, value in known.items():
         if isinstance(value, Tensor) and node.op != "get_attr" and any(user not in known for user in node.users):

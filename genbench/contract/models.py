@@ -108,6 +108,13 @@ class Draws(nn.Module, ABC):
         """
         return None
 
+    def for_onnx(self, n: int, gen: Generator) -> tuple[nn.Module, tuple[Tensor, ...]] | None:
+        """A network from latents and classes to images, and its inputs for n images; None, the default, for none.
+
+        For a model that draws for classes; `decode` of one that Decodes is exported without it.
+        """
+        return None
+
     @classmethod
     def beside(cls, name: str | Path) -> Path:
         """The path of a file relative to the file of the class."""
