@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from genbench.sources.build import build, write_weights
 from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
-from genbench.train.batches import Batches
+from genbench.train.batches import Batches, resident
 from genbench.train.ema import MovingAverage
 from genbench.train.loop import FitOptions, Training, fit, numeric_settings
 
@@ -68,6 +69,13 @@ def test_large_datasets_are_read_ahead_and_give_the_same_batches(tmp_path, monke
     ahead.pixels = torch.zeros_like(read)  # what is returned now was read before
     assert torch.equal(ahead.next(32, gen, own).pixels, read[numbers])
     assert torch.equal(following.result(), plain.next(32, gen, own).pixels)
+
+
+@pytest.mark.parametrize(("free", "moved"), [(200, True), (199, False)])
+def test_images_move_to_a_device_of_whose_free_memory_they_fill_at_most_half(monkeypatch, free, moved):
+    pixels = SimpleNamespace(nbytes=100, to=lambda device: device)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 1000))
+    assert resident(pixels, torch.device("cuda")) == (torch.device("cuda") if moved else pixels)
 
 
 def test_texts_name_the_labels_and_the_other_domain_is_unpaired():
