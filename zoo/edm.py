@@ -93,6 +93,8 @@ class EDMSampler:
     def __post_init__(self) -> None:
         if self.sigma_max <= self.sigma_min:
             raise ValueError(f"sigma_max: found {self.sigma_max}, allowed: above sigma_min, {self.sigma_min}")
+        if self.churn_to < self.churn_from:
+            raise ValueError(f"churn_to: found {self.churn_to}, allowed: at least churn_from, {self.churn_from}")
 
 
 # ---- preconditioning --------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ class TimeEmbedding(nn.Module):
         return self.embedded(sinusoid(t * self.scale, self.dims))
 
     def embedded(self, sinusoids: Tensor) -> Tensor:
-        """Sinusoids (B, dims) to (B, 4 dims)."""
-        return self.second(F.silu(self.first(sinusoids)))
+        """Sinusoids (B, dims) to (B, 4 dims), in the precision of the weights."""
+        return self.second(F.silu(self.first(sinusoids.to(self.first.weight))))
 
 
 class ResidualBlock(nn.Module):

@@ -197,6 +197,8 @@ def test_evaluations_are_those_of_the_solver(options, evaluations):
 def test_levels_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"sigma_max: found 0.001, allowed: above sigma_min, 0.002"):
         EDMSampler(sigma_max=0.001)
+    with pytest.raises(ValueError, match=r"churn_to: found 1.0, allowed: at least churn_from, 5.0"):
+        EDMSampler(churn=1.0, churn_from=5.0, churn_to=1.0)
 
 
 # ---- density --------------------------------------------------------------------------------------------------------

@@ -154,6 +154,14 @@ def test_unet_treats_images_apart():
     assert torch.allclose(net(x, t)[1:2], net(x[1:2], t[1:2]), atol=1e-4)
 
 
+def test_unet_computes_in_the_precision_of_its_weights():
+    net = waken(small_unet(attention=(4,)))
+    x, t = torch.randn(2, 1, 8, 8, generator=seeded(0)), torch.tensor([3.5, 70.25])
+    single, double = net(x, t), net.double()(x.double(), t.double())
+    assert double.dtype == torch.float64
+    assert torch.allclose(single.double(), double, atol=1e-5)
+
+
 def test_time_scale_multiplies_the_time():
     one, ten = waken(small_unet()), waken(small_unet(time_scale=10.0))
     x = torch.randn(1, 1, 8, 8, generator=seeded(0))
