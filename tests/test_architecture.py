@@ -24,6 +24,7 @@ LAYERS = [
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}
 ZOO_SIBLINGS = {
     "nets": set(),
+    "dcgan": {"nets", "gan"},
     "ddim": {"nets", "ddpm", "denoising"},
     "cgan": {"nets", "gan", "dcgan"},
     "ddpm": {"nets", "denoising", "portable", "probability_flow"},
@@ -32,7 +33,9 @@ ZOO_SIBLINGS = {
     "discrete": {"ddpm", "denoising", "probability_flow"},
     "mean_flow": {"nets", "edm", "denoising", "probability_flow"},
     "stylegan": {"gan", "nets", "stylegan_layers"},
-    "glow": {"nets", "glow_networks"},
+    "flows": {"nets"},
+    "glow": {"flows", "nets", "glow_networks"},
+    "realnvp": {"flows", "nets"},
     "probability_flow": {"denoising"},
     "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention", "stable_diffusion"},
     "vae": {"nets", "vae_likelihoods"},

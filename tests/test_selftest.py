@@ -188,7 +188,7 @@ FAULTS = {
                                lambda f: lambda x, m, s, n: f(x, m, 2 * s, n)),
     "no divergence passed": ("probability flow", "zoo.probability_flow:flow_slope",
                              lambda f: lambda *a: (f(*a)[0], 0 * f(*a)[1])),
-    "fooled critic": ("DCGAN", "zoo.dcgan:discriminator_loss", lambda f: lambda real, fake: f(fake, real)),
+    "fooled critic": ("DCGAN", "zoo.dcgan:cross_entropy", lambda f: lambda real, fake: f(fake, real)),
     "average without warm-up": ("moving average", "genbench.train.ema:MovingAverage.update", plain_average),
     "levels cut, not rounded": ("grey levels", "genbench.selftest.samplers:to_pixels",
                                 lambda _: lambda x, n: ((x + 1) * (n - 1) / 2).clamp(0, n - 1).to(torch.uint8)),

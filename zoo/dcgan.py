@@ -27,11 +27,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, Decodes, Loss, Model, Recipe, Stage
 from genbench.errors import ModelError
+from zoo.gan import GENERATOR_LOSSES, cross_entropy
 from zoo.nets import affordable, measure_batch_norm
 
 
@@ -48,23 +48,6 @@ class DCGANConfig:
     width: Count = 64
     critic_width: Count = 64
     doublings: Count = 4
-
-
-# ---- losses -----------------------------------------------------------------------------------------------------
-
-
-def discriminator_loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """The terms -log D(x) and -log(1 - D(G(z))), each a mean over logits (B,), nats.
-
-    softplus(l) = log(1 + e^l), and -log sigmoid(l) = softplus(-l) is finite for every logit. For the optimal D the sum
-    of the terms is 2 ln 2 - 2 JSD(data, model) (Goodfellow et al. 2014, theorem 1); at logit 0 it is 2 ln 2.
-    """
-    return F.softplus(-real).mean(), F.softplus(fake).mean()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating -log D(G(z)), mean over logits (B,), nats; slope -1/2 at logit 0, -1 at -infinity."""
-    return F.softplus(-fake).mean()
 
 
 # ---- networks ---------------------------------------------------------------------------------------------------
@@ -172,11 +155,11 @@ class DCGAN(Model, Decodes):
         """The player's loss on equally many real and generated images; D receives them as two batches."""
         z = self.noise(len(batch), gen)
         if player == "generator":
-            total = generator_loss(self.discriminator(self.decode(z)))
+            total = GENERATOR_LOSSES["non-saturating"](self.discriminator(self.decode(z)))
             return Loss(total, {"generator": total})
         with torch.no_grad():
             fake = self.decode(z)
-        real_term, fake_term = discriminator_loss(self.discriminator(batch.x), self.discriminator(fake))
+        real_term, fake_term = cross_entropy(self.discriminator(batch.x), self.discriminator(fake))
         return Loss(real_term + fake_term, {"real": real_term, "fake": fake_term})
 
     def noise(self, n: int, gen: Generator) -> Tensor:

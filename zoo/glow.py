@@ -43,11 +43,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
-from genbench.contract import Batch, Condition, Count, DataSpec, DequantisedDensity, Loss, Model, Recipe, Reconstructs
+from genbench.contract import Batch, Count, DataSpec, Recipe
 from genbench.errors import ModelError
-from genbench.space import density_to_mass, dequantise
+from genbench.space import dequantise
+from zoo.flows import PixelFlow
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
-from zoo.nets import affordable, halvings, log_normal
+from zoo.nets import affordable, halvings
 
 Shape = tuple[int, int, int]
 
@@ -349,13 +350,12 @@ class Flow(nn.Module):
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
-class Glow(Model, DequantisedDensity, Reconstructs):
+class Glow(PixelFlow):
     """A multi-scale flow of activation normalisation, 1x1 convolutions and couplings; trained by maximum likelihood.
 
     log p(y) = log N(f(y); 0, I) + log |det df/dy| (eq. 6 and 7). Latents are (B, D): decode(encode(x)) is x.
     """
 
-    family = "flow"
     Config = GlowConfig
     Sampler = GlowSampler
 
@@ -408,31 +408,7 @@ class Glow(Model, DequantisedDensity, Reconstructs):
         """Initialises the activation normalisations from the first batch, unless the weights were loaded."""
         self.flow.initialise(dequantise(batch.pixels, self.data.levels, gen))
 
-    def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Log p(y) - D ln(levels) in nats of pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
-        z, log_det = self.flow(dequantise(pixels, self.data.levels, gen))
-        return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
-
-    def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """Mean bits per dimension of the batch with new dequantisation noise."""
-        bits = -self.log_prob(batch.pixels, gen).mean() / (self.data.dims * math.log(2))
-        return Loss(bits, {"bits_per_dim": bits})
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Latents (B, D) of images x in [-1, 1], evaluated at the centres of the grey levels' cells."""
-        level = (x + 1) * ((self.data.levels - 1) / 2)
-        return self.flow((level + 0.5) / self.data.levels)[0]
-
-    def noise(self, n: int, gen: Generator) -> Tensor:
-        """Latents from N(0, I): (n, D)."""
-        return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
-
     def decode(self, z: Tensor) -> Tensor:
         """Images in [-1, 1] of latents (B, D); the nearest grey level of an image is the cell that contains y."""
         half = self.data.levels / (self.data.levels - 1)  # cell centres span [-1, 1], the cells [-half, half]
         return (self.flow.inverse(z) * (2 * half) - half).clamp(-1, 1)
-
-    @torch.no_grad()
-    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """Images (n, C, H, W) in [-1, 1]."""
-        return self.decode(self.sampler.temperature * self.noise(n, gen))

@@ -52,20 +52,15 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from genbench.contract import (
     Batch,
-    Condition,
     Count,
     DataSpec,
-    Decodes,
-    DequantisedDensity,
-    Encodes,
-    Loss,
-    Model,
     Recipe,
     mean_across_processes,
 )
 from genbench.errors import ModelError
-from genbench.space import density_to_mass, dequantise
-from zoo.nets import affordable, halvings, log_normal
+from genbench.space import dequantise
+from zoo.flows import PixelFlow
+from zoo.nets import affordable, halvings
 
 Shape = tuple[int, int, int]
 
@@ -354,13 +349,12 @@ def back(layers: Any, z: Tensor) -> tuple[Tensor, Tensor]:
 # ---- model ------------------------------------------------------------------------------------------------------
 
 
-class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
+class RealNVP(PixelFlow):
     """A multi-scale flow of affine couplings; trained by maximum likelihood (eq. 3).
 
     log p(y) = log N(f(y); 0, I) + log |det df/dy|. Latents are (B, D), D the number of pixels; decode(encode(x)) is x.
     """
 
-    family = "flow"
     Config = RealNVPConfig
     Sampler = RealNVPSampler
 
@@ -410,31 +404,7 @@ class RealNVP(Model, DequantisedDensity, Encodes, Decodes):
         y = dequantise(batch.pixels, self.data.levels, gen)
         self.flow.standardise.fit(self.flow.logit(y)[0])
 
-    def log_prob(self, pixels: Tensor, gen: Generator | None = None) -> Tensor:
-        """Log p(y) - D ln(levels) in nats of pixels (B, C, H, W) uint8, dequantised by uniform noise: (B,)."""
-        z, log_det = self.flow(dequantise(pixels, self.data.levels, gen))
-        return density_to_mass(log_normal(z) + log_det, self.data.dims, self.data.levels)
-
-    def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
-        """Mean bits per dimension of the batch with new dequantisation noise."""
-        bits = -self.log_prob(batch.pixels, gen).mean() / (self.data.dims * math.log(2))
-        return Loss(bits, {"bits_per_dim": bits})
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Latents (B, D) of images x in [-1, 1], evaluated at the centres of the grey levels' cells."""
-        level = (x + 1) * ((self.data.levels - 1) / 2)
-        return self.flow((level + 0.5) / self.data.levels)[0]
-
-    def noise(self, n: int, gen: Generator) -> Tensor:
-        """Latents from N(0, I): (n, D)."""
-        return torch.randn(n, self.data.dims, generator=gen, device=gen.device)
-
     def decode(self, z: Tensor) -> Tensor:
         """Images in [-1, 1] of latents (B, D); the nearest grey level of an image is the cell that contains y."""
         level = self.flow.inverse(z)[0] * self.data.levels - 0.5
         return (level * (2 / (self.data.levels - 1)) - 1).clamp(-1, 1)
-
-    @torch.no_grad()
-    def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
-        """Images (n, C, H, W) in [-1, 1]."""
-        return self.decode(self.sampler.temperature * self.noise(n, gen))

@@ -13,11 +13,10 @@ from torch import nn
 from genbench.space import seeded
 from zoo.glow import Flow as GlowFlow
 from zoo.glow import GlowConfig
-from zoo.glow import log_normal as glow_log_normal
+from zoo.nets import log_normal
 from zoo.realnvp import AffineCoupling as MaskedCoupling
 from zoo.realnvp import BatchNorm, RealNVPConfig, ResidualNetwork, Squeeze, channel_mask
 from zoo.realnvp import Flow as RealNVPFlow
-from zoo.realnvp import log_normal as realnvp_log_normal
 
 SHAPE = (2, 4, 4)
 
@@ -123,7 +122,7 @@ def test_glow_has_normflows_log_probabilities(coupling, lu):
     y = images()
     z, log_det = flow(y)
     theirs = normflows_glow(normflows, flow, config).log_prob(y - 0.5, None)
-    assert torch.allclose(glow_log_normal(z) + log_det, theirs, rtol=0, atol=1e-10)
+    assert torch.allclose(log_normal(z) + log_det, theirs, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
@@ -205,7 +204,7 @@ def test_glow_has_nflows_log_probabilities():
     peer = nflows.flows.Flow(stack, nflows.distributions.StandardNormal([math.prod(SHAPE)])).eval()
     y = images()
     z, log_det = flow(y)
-    assert torch.allclose(glow_log_normal(z) + log_det, peer.log_prob(y - 0.5), rtol=0, atol=1e-10)
+    assert torch.allclose(log_normal(z) + log_det, peer.log_prob(y - 0.5), rtol=0, atol=1e-10)
 
 
 # --- RealNVP ----------------------------------------------------------------------------------------------------------
@@ -247,7 +246,7 @@ def test_realnvp_has_normflows_log_probabilities():
         log_p = log_p + log_det
     log_p = log_p + normflows.distributions.DiagGaussian(SHAPE, trainable=False).double().log_prob(h)
     z, log_det = flow(y)
-    assert torch.allclose(realnvp_log_normal(z) + log_det, log_p, rtol=0, atol=1e-10)
+    assert torch.allclose(log_normal(z) + log_det, log_p, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
@@ -357,4 +356,4 @@ def test_realnvp_of_two_scales_has_nflows_log_probabilities(batch_norm):
     peer = nflows.flows.Flow(whole, nflows.distributions.StandardNormal([math.prod(SHAPE)])).eval()
     y = images()
     z, log_det = flow(y)
-    assert torch.allclose(realnvp_log_normal(z) + log_det, peer.log_prob(y), rtol=0, atol=1e-9)
+    assert torch.allclose(log_normal(z) + log_det, peer.log_prob(y), rtol=0, atol=1e-9)

@@ -10,7 +10,10 @@ from torch import nn
 from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded
-from zoo.dcgan import DCGAN, DCGANConfig, discriminator_loss, generator_loss, sizes
+from zoo.dcgan import DCGAN, DCGANConfig, sizes
+from zoo.gan import GENERATOR_LOSSES, cross_entropy
+
+generator_loss = GENERATOR_LOSSES["non-saturating"]
 
 TINY = DCGANConfig(latent=8, width=4, critic_width=4, doublings=2)
 SMALL = DataSpec(1, 8, 8, 17, 10)
@@ -38,7 +41,7 @@ def reached(model, player):
 
 def test_losses_at_logit_0():
     zero = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    real_term, fake_term = discriminator_loss(zero, zero)
+    real_term, fake_term = cross_entropy(zero, zero)
     assert (real_term + fake_term).item() == pytest.approx(2 * math.log(2), abs=1e-12)
     assert -fake_term.item() == pytest.approx(-0.693147, abs=1e-6)  # what the saturating generator would minimise
     assert generator_loss(zero).item() == pytest.approx(math.log(2), abs=1e-12)
@@ -49,7 +52,7 @@ def test_losses_at_logit_0():
 @pytest.mark.parametrize("logit", [-200.0, 200.0])
 def test_losses_and_slopes_stay_finite_where_the_sigmoid_saturates(logit):
     real, fake, wanted = (torch.full((3,), logit, requires_grad=True) for _ in range(3))
-    total = sum(discriminator_loss(real, fake)) + generator_loss(wanted)
+    total = sum(cross_entropy(real, fake)) + generator_loss(wanted)
     slopes = torch.autograd.grad(total, [real, fake, wanted])
     assert torch.isfinite(total)
     assert total.item() == pytest.approx(200.0 if logit > 0 else 400.0)
@@ -68,8 +71,8 @@ def test_generator_keeps_its_slope_where_the_discriminator_is_sure():
 def test_value_at_the_best_discriminator_is_the_jensen_shannon_divergence(p, q):
     p, q = torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64)
     best = (p.clamp_min(1e-300).log() - q.clamp_min(1e-300).log()).double()  # the logit of p / (p + q)
-    real_term = sum(w * discriminator_loss(x[None], x[None])[0] for w, x in zip(p, best, strict=True))
-    fake_term = sum(w * discriminator_loss(x[None], x[None])[1] for w, x in zip(q, best, strict=True))
+    real_term = sum(w * cross_entropy(x[None], x[None])[0] for w, x in zip(p, best, strict=True))
+    fake_term = sum(w * cross_entropy(x[None], x[None])[1] for w, x in zip(q, best, strict=True))
     middle = (p + q) / 2
     jsd = (torch.xlogy(p, p / middle).nansum() + torch.xlogy(q, q / middle).nansum()) / 2
     assert float(-(real_term + fake_term)) == pytest.approx(float(2 * jsd) - 2 * math.log(2), abs=1e-12)
@@ -79,8 +82,8 @@ def test_the_best_discriminator_minimises_its_loss():
     p, q = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64), torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
     logit = (p / q).log().requires_grad_()
     weighted = sum(
-        p[i] * discriminator_loss(logit[i : i + 1], logit[:0].new_zeros(1))[0]
-        + q[i] * discriminator_loss(logit.new_zeros(1), logit[i : i + 1])[1]
+        p[i] * cross_entropy(logit[i : i + 1], logit[:0].new_zeros(1))[0]
+        + q[i] * cross_entropy(logit.new_zeros(1), logit[i : i + 1])[1]
         for i in range(3)
     )
     (slope,) = torch.autograd.grad(weighted, logit)

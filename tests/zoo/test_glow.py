@@ -28,12 +28,12 @@ from zoo.glow import (
     enter,
     inverses,
     leave,
-    log_normal,
     read_prior,
     squeeze,
     step,
 )
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, conv
+from zoo.nets import log_normal
 
 TINY = GlowConfig(levels=2, steps=2, width=6)
 DIGITS = DataSpec(1, 8, 8, 17)
