@@ -10,7 +10,8 @@ samples and missing modes all raise the value. Too little spread within a mode d
 For the second mixture one half of the train images is fitted to the other half; real images score about 0.
 
 As in the released code: at most 10,000 centres; variances start at the distance to the nearest train image; Adam, rate
-0.5, 50 passes at most; while fitting, a broad component around the mean of the train images bounds the loss.
+0.5, 50 passes at most; while fitting, a broad component around the mean of the train images bounds the loss
+(`genbench.metrics.mixture`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import Degenerate, TooFewSamples
-from genbench.metrics.arrays import ROW_BLOCK, Array, checked_rows, matrix
+from genbench.metrics.arrays import ROW_BLOCK, Array, checked_rows
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.computing import arithmetic
+from genbench.metrics.mixture import BATCH, PASSES, RATE, fitted_log_variances, losses_per_dim
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import MEMORY
 
@@ -32,104 +34,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CENTRES, _SEED = 10_000, 2020
-_RATE, _PASSES, _BATCH = 0.5, 50, 10_000
-_OUTER = 0.9**2  # squared distances to the mean are scaled by this for the broad component
-_BLOCK, _KEPT = 1000, 2**27  # rows at a time; distances in memory at most
-_SETTLED, _WINDOW = 5e-4, 5  # fitting ends when the loss differed by less from each of that many earlier passes
 _LEAST = 20
-_LARGEST_LOG = 40.0  # of a variance: identical rows would have -infinity
 
 
-def standardised(train: NDArray[Any], held_out: Array, fake: NDArray[Any]) -> list[Tensor]:
-    """The sets in units of the held-out set's standard deviation; features without spread there are left out.
+class Standard:
+    """Features in units of the held-out set's standard deviation; features without spread there are left out."""
 
-    They are float32, on the device that metrics compute on.
-    """
-    import torch  # late: reading a suite names metrics and must be fast
+    def __init__(self, held_out: NDArray[Any]) -> None:
+        """Raises Degenerate when all rows (T, D) are the same."""
+        first = held_out[0].astype(np.float64)
+        shifted = held_out - first  # exactly 0 where nothing varies
+        self.mean, std = first + shifted.mean(axis=0), shifted.std(axis=0, ddof=1)
+        self.varies = std > 0
+        self.std = std[self.varies]
+        if not self.varies.any():
+            raise Degenerate("fld: all held-out samples are the same: there is no distribution to predict")
 
-    mean, std = held_out.mean(axis=0), held_out.std(axis=0, ddof=1)
-    varies = std > 0
-    if not varies.any():
-        raise Degenerate("fld: all held-out samples are the same: there is no distribution to predict")
-    device, sets = arithmetic().device, []
-    for rows in (train, held_out, fake):
-        scaled = np.empty((len(rows), int(varies.sum())), dtype=np.float32)
-        for i in range(0, len(rows), ROW_BLOCK):
-            scaled[i : i + ROW_BLOCK] = (rows[i : i + ROW_BLOCK, varies] - mean[varies]) / std[varies]
-        sets.append(torch.from_numpy(scaled).to(device))
-    return sets
+    def __call__(self, rows: NDArray[Any], which: NDArray[np.int64] | None = None) -> Tensor:
+        """Rows (N, D), or those with these numbers, float32, on the device that metrics compute on."""
+        import torch  # late: reading a suite names metrics and must be fast
 
-
-def squared_distances_of(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 of rows (N, D), (M, D): (N, M)."""
-    import torch  # late, as above
-
-    return torch.cdist(x, y).square_()
-
-
-class DistanceBlocks:
-    """Squared distances (_BLOCK, N) of blocks of rows to centres, in memory when all of them fit, else made anew."""
-
-    def __init__(self, rows: Tensor, centres: Tensor) -> None:
-        self.rows, self.centres = rows.split(_BLOCK), centres
-        few = len(rows) * len(centres) <= _KEPT and len(rows) <= arithmetic().most(4 * len(centres))
-        self.kept = [squared_distances_of(block, centres) for block in self.rows] if few else []
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.kept[i] if self.kept else squared_distances_of(self.rows[i], self.centres)
-
-
-def fitted_log_variances(centres: Tensor, rows: Tensor) -> Tensor:
-    """Log s_j (N,) of a mixture around centres (N, D) for which rows (M, D) are most likely."""
-    import torch  # late, as above
-
-    blocks, n = DistanceBlocks(rows, centres), len(rows)
-    nearest = torch.stack([blocks[i].min(dim=0).values for i in range(len(blocks))]).min(dim=0).values
-    outer = (_OUTER * squared_distances_of(rows, rows.mean(0)[None])).split(_BLOCK)
-    log_s = ((nearest + 1e-3) / rows.shape[1]).log().requires_grad_()
-    log_outer = torch.zeros(1, device=rows.device, requires_grad=True)
-    optimiser, losses = torch.optim.Adam([log_s, log_outer], lr=_RATE), []
-    for _ in range(_PASSES):
-        losses.append(0.0)
-        for i, far in enumerate(outer):
-            loss = _loss(blocks[i], far, log_s, log_outer, rows.shape[1])
-            batch = min(_BATCH, n - i * _BLOCK // _BATCH * _BATCH)
-            (loss / batch).backward()
-            losses[-1] += loss.item() / n
-            if (i + 1) * _BLOCK % _BATCH == 0 or i + 1 == len(blocks):
-                optimiser.step()
-                optimiser.zero_grad()
-                with torch.no_grad():
-                    log_s.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
-        if len(losses) > _WINDOW + 1 and max(abs(losses[-1] - x) for x in losses[-_WINDOW - 1 : -1]) < _SETTLED:
-            break
-    return log_s.detach()
-
-
-def _loss(near: Tensor, far: Tensor, log_s: Tensor, log_outer: Tensor, dims: int) -> Tensor:
-    """-log p / D, summed over rows, with the broad component."""
-    import torch  # late, as above
-
-    inner = log_normal(near, log_s, dims) - float(np.log(near.shape[1]))
-    return -torch.cat([inner, log_normal(far, log_outer, dims)], dim=1).logsumexp(dim=1).sum() / dims
-
-
-def log_normal(squared: Tensor, log_s: Tensor, dims: int) -> Tensor:
-    """Log-density (N, M) of normal distributions with log-variances (M,) at these squared distances, in nats."""
-    return -0.5 * (squared / log_s.exp() + dims * (log_s + float(np.log(2 * np.pi))))
-
-
-def losses_per_dim(rows: Tensor, centres: Tensor, log_s: Tensor) -> Array:
-    """-log p(x) / D of rows (T, D) under the mixture: (T,), nats."""
-    dims = rows.shape[1]
-    parts = [
-        log_normal(squared_distances_of(x, centres).double(), log_s.double(), dims).logsumexp(dim=1)
-        for x in rows.split(_BLOCK)
-    ]
-    return np.concatenate([(float(np.log(len(centres))) - part).cpu().numpy() / dims for part in parts])
+        numbers = np.arange(len(rows)) if which is None else which
+        scaled = np.empty((len(numbers), len(self.std)), dtype=np.float32)
+        for i in range(0, len(numbers), ROW_BLOCK):
+            scaled[i : i + ROW_BLOCK] = (rows[numbers[i : i + ROW_BLOCK]] - self.mean)[:, self.varies] / self.std
+        return torch.from_numpy(scaled).to(arithmetic().device)
 
 
 def divergences(fake: Any, train: Any, held_out: Any) -> Array:
@@ -139,13 +68,13 @@ def divergences(fake: Any, train: Any, held_out: Any) -> Array:
         least = 2 * _LEAST if name == "train" else _LEAST
         if len(rows) < least:
             raise TooFewSamples(f"fld: {len(rows)} {name} samples; needs at least {least}")
-    train, fake = (checked_rows(name, arrays[name], least=2) for name in ("train", "fake"))
-    train, held_out, fake = standardised(train, matrix("held_out", held_out, least=2), fake)
-    rng = np.random.default_rng(_SEED)
-    fake, train = fake[rng.permutation(len(fake))[:_CENTRES]], train[rng.permutation(len(train))]
-    half = min(len(fake), len(train) // 2)
-    mixture = losses_per_dim(held_out, fake, fitted_log_variances(fake, train))
-    real = losses_per_dim(held_out, train[:half], fitted_log_variances(train[:half], train[half:]))
+    train, fake, held_out = (checked_rows(name, arrays[name], least=2) for name in ("train", "fake", "held_out"))
+    scaled, rng = Standard(held_out), np.random.default_rng(_SEED)
+    tested, centres = scaled(held_out), scaled(fake, rng.permutation(len(fake))[:_CENTRES])
+    rows = scaled(train, rng.permutation(len(train)))
+    half = min(len(centres), len(rows) // 2)
+    mixture = losses_per_dim(tested, centres, fitted_log_variances(centres, rows))
+    real = losses_per_dim(tested, rows[:half], fitted_log_variances(rows[:half], rows[half:]))
     return np.asarray(100 * (mixture - real))
 
 
@@ -180,7 +109,7 @@ FLD = Metric(
     least={"fake": _LEAST, "train": 2 * _LEAST, "held_out": _LEAST},
     protocol={
         "centres": f"generated samples, at most {_CENTRES}",
-        "fit": f"Adam, rate {_RATE}, at most {_PASSES} passes in batches of {_BATCH}",
+        "fit": f"Adam, rate {RATE}, at most {PASSES} passes in batches of {BATCH}",
         "baseline": "half of the train images, fitted to the other half",
         "seed": _SEED,
     },
