@@ -89,7 +89,8 @@ def fitted_log_variances(centres: Tensor, rows: Tensor) -> Tensor:
     import torch  # late, as above
 
     near, dims = Distances(rows, centres), rows.shape[1]
-    far = _OUTER * distances_of(rows, rows.mean(0)[None])
+    middle = rows.mean(0)[None]
+    far = _OUTER * torch.cat([distances_of(part, middle) for part in rows.split(_ROWS)])  # cdist copies its rows
     log_s = torch.cat([(near.nearest + 1e-3 / dims).log(), torch.zeros(1, device=rows.device)])
     optimiser, losses = torch.optim.Adam([log_s], lr=RATE), []
     for _ in range(PASSES):
