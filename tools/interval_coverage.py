@@ -173,7 +173,7 @@ def other_intervals(share: float, seed: int) -> Iterator[str]:
 
 def usual_intervals(fake: Array, reference: Moments, rng: np.random.Generator, b: int = 60) -> dict[str, Value]:
     """Infinitesimal jackknife, and normal, percentile and basic intervals of a plain bootstrap of B replicates."""
-    value, effects, _ = with_influence(fake, reference)
+    value, effects, *_ = with_influence(fake, reference)
     n = len(fake)
     again = np.array([distance(feature_moments(fake[rng.integers(n, size=n)]), reference) for _ in range(b)])
     first, half = Z95 * effects.std(ddof=1) / n**0.5, Z95 * again.std(ddof=1)

@@ -8,7 +8,7 @@ R_r S_f R_r' is such a Gram matrix too; it needs no root of S_f.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ class Trace(NamedTuple):
     value: float
     error: float
     route: str
+
+
+class Transport(NamedTuple):
+    """The optimal transport map T from N(0, S_f) to N(0, S_r) as A (D, K) with A A' = T.
+
+    spread: variances (K,) of the fake rows along the columns of A, which are the singular values of R_f R_r'.
+    singular: all of these where they are exact, else None.
+    """
+
+    maps: NDArray[Any]
+    spread: NDArray[Any]
+    singular: Array | None
 
 
 class Gram(NamedTuple):
@@ -78,23 +90,24 @@ def trace_by_eigenvalues(gram: Gram | None, features: int, spread: float) -> Tra
 def trace_by_singular_values(fake: Array, real: Array, spread: float) -> Trace:
     """The trace from roots R_f (n, D) and R_r (m, D)."""
     at = arithmetic()
-    singular = at.singular_values(at.put(fake) @ at.put(real).T)
+    return trace_of_singular_values(at.singular_values(at.put(fake) @ at.put(real).T), spread)
+
+
+def trace_of_singular_values(singular: Array, spread: float) -> Trace:
+    """The trace from the singular values of R_f R_r'."""
     return Trace(float(singular.sum()), float(np.finfo(np.float64).eps * len(singular) * spread), EXACT)
 
 
-def transport_by_singular_vectors(fake: Array, real: Array) -> Array:
-    """A (D, K) with A A' = T, the optimal transport map from N(0, S_f) to N(0, S_r), as (R_r' V) diag(s)^(-1/2).
-
-    V, s: right singular vectors and values of R_f R_r'.
-    """
+def transport_by_singular_vectors(fake: Array, real: Array) -> Transport:
+    """From roots R_f (n, D) and R_r (m, D): A = R_r' V diag(s)^(-1/2), V, s of R_f R_r' = U diag(s) V'."""
     at = arithmetic()
     root = at.put(real)
     s, v = (at.get(part) for part in at.right_singular(at.put(fake) @ root.T))
     there = s > s.max(initial=0.0) * _ROUNDING
-    return at.get(root.T @ at.put(v[there].T / np.sqrt(s[there])))
+    return Transport(at.get(root.T @ at.put(v[there].T / np.sqrt(s[there]))), s[there], s)
 
 
-def transport_by_eigenvectors(gram: Gram, fake: Array | None, real: Array) -> NDArray[np.float32]:
+def transport_by_eigenvectors(gram: Gram, fake: Array | None, real: Array) -> Transport:
     """The same from a Gram matrix, in float32; fake: R_f, for a matrix of the left side.
 
     That is precise enough for the spread of the effects of samples, small s being raised to _FLOOR of the largest.
@@ -106,7 +119,7 @@ def transport_by_eigenvectors(gram: Gram, fake: Array | None, real: Array) -> ND
     if gram.left:
         assert fake is not None
         vectors = root @ (at.single(at.put(fake)).T @ (vectors / s))
-    return at.get(root.T @ (vectors / s**0.5))
+    return Transport(at.get(root.T @ (vectors / s**0.5)), at.get(s), None)
 
 
 def _norm(root: Array) -> float:

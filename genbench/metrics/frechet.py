@@ -9,7 +9,7 @@ also for n <= D, and 0 for identical sets. For many features, `covariance_trace`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,36 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import GenbenchError
-from genbench.metrics.arrays import (
-    ROW_BLOCK,
-    Array,
-    Known,
-    checked_pair,
-    checked_rows,
-    normal_interval,
-    with_normal_interval,
-)
+from genbench.metrics.arrays import ROW_BLOCK, Array, Known, checked_pair, checked_rows, normal_interval
 from genbench.metrics.base import Metric, OfReference, Value
-from genbench.metrics.bootstrap import FEW, HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
 from genbench.metrics.computing import arithmetic
 from genbench.metrics.covariance_trace import (
     EXACT,
     SMALL,
     Trace,
+    Transport,
     gram_of_covariance,
     gram_of_roots,
     trace_by_eigenvalues,
     trace_by_singular_values,
+    trace_of_singular_values,
     transport_by_eigenvectors,
     transport_by_singular_vectors,
 )
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
+from genbench.metrics.second_order import pairs, variance
 
 _CONDITION = 1e-8  # reciprocal condition number of a covariance from which on Cholesky's factor is used
 _TEMPORARIES = 4  # float64 values in memory for each value of a block of rows
-_AFFORDABLE = 2e10  # multiplications of all halves: some seconds on one core
-_OF_WHAT = "for the mean of FID at this number of samples, the reference fixed"
 
 
 @dataclass(frozen=True)
@@ -187,65 +179,62 @@ class FrechetComparison:
         """The squared distance."""
         return _distance_with(self.own.mean - self.real.mean, self.spread, self.trace)
 
-    @property
-    def transport(self) -> NDArray[Any]:
-        """A (D, K) with A A' = T, the optimal transport map from fake to real."""
+    def with_transport(self) -> Transport:
+        """The optimal transport map from fake to real; its singular values give the trace too."""
         if self.gram is None or self.trace.route == EXACT:
-            return transport_by_singular_vectors(self.own.root, self.real.root)
+            transport = transport_by_singular_vectors(self.own.root, self.real.root)
+            assert transport.singular is not None
+            self.trace = trace_of_singular_values(transport.singular, self.spread)
+            return transport
         return transport_by_eigenvectors(self.gram, self.own.root if self.gram.left else None, self.real.root)
 
 
 class Influence(NamedTuple):
-    """The distance, (N,) the first-order effect of each fake row on it up to a constant, how its trace was computed."""
+    """The distance, the first-order effects of the fake rows (N,) up to a constant, E h^2, how the trace was computed.
+
+    h: as in `second_order`.
+    """
 
     value: float
     effects: Array
+    second: float
     trace: Trace
 
 
 def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
-    """The distance and the effects of the fake rows (N, D).
+    """The distance, its effects and second derivative in the weights of the fake rows (N, D).
 
     The distance's gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
-    real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k (V' R_r x)_k^2 / s_k: no covariance is inverted, and a
-    direction in which fake does not vary (s_k = 0) contributes nothing.
+    real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k t_k^2 of t = diag(s)^(-1/2) V' R_r x: no covariance is
+    inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing.
     """
     compared = FrechetComparison(checked_rows("fake", fake, least=2), real)
-    at, shift, maps = arithmetic(), compared.own.mean - real.mean, compared.transport
+    transport = compared.with_transport()
+    at, shift, maps = arithmetic(), compared.own.mean - real.mean, transport.maps
     there, parts = at.put(maps), []
     for rows in centred_blocks(fake, compared.own.mean):
         turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
         moved = at.get((turned * turned).sum(1))
         parts.append(2 * rows @ shift + np.square(rows).sum(axis=1) - moved)
-    return Influence(compared.value, np.concatenate(parts).astype(np.float64), compared.trace)
+    effects = np.concatenate(parts).astype(np.float64)
+    return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
 
 
-def half_variance(fake: Array, real: Moments, effects: Array) -> float:
-    """Variance of the distance over draws of fake (N, D), N >= 8: bootstrap.half_sample_variance.
+def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> float:
+    """E h^2 over pairs of rows x, y (N, D) of fake, with t(x) = A' (x - mean) and p = t(x) t(y), each entry by itself.
 
-    The trace is the sum of the roots of the eigenvalues of R_r S_f R_r', which is precise enough for a spread. They
-    are small matrices (_AFFORDABLE), which the CPU computes on every device.
+    The part of the mean is 2 x' T y, and the trace's second derivative in S_f is divided by s_k s_l (s_k + s_l) in the
+    coordinates V' R_r x, s the spread along A:
+
+        h = 2 sum_k p_k + sum_kl p_k p_l / (s_k + s_l) - sum_k (t_k(x)^2 + t_k(y)^2 - s_k) / 2
     """
-    mean = fake.mean(axis=0, dtype=np.float64)
-    rows, shift = fake - mean, mean - real.mean
-    turned, squares, d = rows @ real.root.T, np.square(rows).sum(axis=1), len(mean)
-
-    def sums(_: int, quarters: RowNumbers) -> Array:
-        return np.stack([
-            np.concatenate([(turned[q].T @ turned[q]).ravel(), turned[q].sum(axis=0), rows[q].sum(axis=0),
-                            squares[q].sum(keepdims=True)])
-            for q in quarters
-        ])  # fmt: skip
-
-    def statistic(halves: Sequence[Array], n: int) -> float:
-        k = turned.shape[1]
-        products, middle, off, square = np.split(halves[0], (k * k, k * k + k, k * k + k + d))
-        inner = (products.reshape(k, k) - np.outer(middle, middle / n)) / (n - 1)
-        spread = real.spread + float(square[0] - off @ off / n) / (n - 1)
-        trace = float(np.sqrt(np.maximum(np.linalg.eigvalsh(inner), 0.0)).sum())
-        return max(0.0, float(np.square(shift + off / n).sum() + spread) - 2 * trace)
-
-    return half_sample_variance([effects], sums, statistic)
+    at, s = arithmetic(), transport.spread
+    maps = at.put(transport.maps)
+    x, y = (at.put((fake[rows] - mean).astype(transport.maps.dtype, copy=False)) @ maps for rows in pairs(len(fake)))
+    p, over = x * y, at.put(1 / (s[:, None] + s))
+    own = (x * x + y * y - at.put(s)).sum(1) / 2
+    h = at.get(2 * p.sum(1) + ((p @ over) * p).sum(1) - own)
+    return float(np.square(h, dtype=np.float64).mean())
 
 
 def reference_moments(real: Any) -> dict[str, Array]:
@@ -256,9 +245,8 @@ def reference_moments(real: Any) -> dict[str, Array]:
 def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """frechet_distance with an interval for its mean over draws of as many fake samples, the reference fixed.
 
-    known: `reference_moments`; None: they are computed.
-    The standard error is by half-sampling, or of first order for fewer than FEW samples and where halves would take
-    more than _AFFORDABLE multiplications; the latter is up to sqrt(2) too wide where the distance is near its minimum.
+    known: `reference_moments`; None: they are computed. The standard error is of first and second order:
+    `second_order.variance`.
     """
     fake, real = checked_pair(fake, real)
     refuse_equal_rows("fid", "reference", real)
@@ -272,15 +260,12 @@ def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
         raise GenbenchError(
             f"fake has {fake.shape[1]} features a row and the reference {len(reference.mean)}; must agree"
         )
-    value, effects, trace = with_influence(fake, reference)
-    n, d = fake.shape
-    if n < FEW or HALVES * d * d * (n / 2 + 10 * d) > _AFFORDABLE:
-        how = f"of the first-order effect of each generated sample, {_OF_WHAT}; too wide where FID is near its least"
-        if trace.route != EXACT:
-            how += f"; the trace from {trace.route}, rounding error of FID at most {2 * trace.error:.1g}"
-        return with_normal_interval(value, effects, how, least=0.0)
-    how = f"normal 95 %: +- 1.96 standard errors by half-sampling, B = {HALVES}, seed {RESAMPLING_SEED}, {_OF_WHAT}"
-    return normal_interval(value, half_variance(fake, reference, effects), how, least=0.0)
+    value, effects, second, trace = with_influence(fake, reference)
+    how = "normal 95 %: +- 1.96 standard errors, first and second order in the generated samples, for the mean of FID "
+    how += "at this number of samples, the reference fixed"
+    if trace.route != EXACT:
+        how += f"; the trace from {trace.route}, rounding error of FID at most {2 * trace.error:.1g}"
+    return normal_interval(value, variance([effects], [second]), how, least=0.0)
 
 
 FID = Metric(

@@ -15,8 +15,8 @@ import numpy as np
 from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Array, matrix, normal_interval
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import HALVES, RESAMPLING_SEED, RowNumbers, half_sample_variance
 from genbench.metrics.readings import PROBABILITIES
+from genbench.metrics.second_order import mean_square, some, variance
 
 _SPLITS, _SHUFFLE_SEED = 10, 2020
 _LEAST = 10 * _SPLITS  # samples, below which a score is decided by their number
@@ -55,30 +55,18 @@ def inception_score(*, probabilities: Any, splits: int = _SPLITS, seed: int = _S
     return float(np.mean([np.exp(divergences(p).mean()) for p in shuffled_splits(probabilities, splits, seed)]))
 
 
-def half_variance(splits: Sequence[Array], parts: Sequence[Array], effects: Sequence[Array]) -> float:
-    """Variance of the score over draws of probabilities in these splits (n_s, K) of 8 rows or more, by half-sampling.
+def second_derivatives(splits: Sequence[Array], parts: Sequence[Array], scores: Array) -> Array:
+    """E h^2 (S,) of the score of each split (n_s, K); parts: their `divergences` (n_s,), scores: exp of their means.
 
-    parts: their `divergences` (n_s,). A split's mean divergence is the entropy of its mean less the mean of its
-    entropies, which follow from the divergences.
+    With m the mean of p and a = KL - mean KL, h(p, q) = score (a(p) a(q) - sum_k p_k q_k / m_k + 1). Rows of all splits
+    serve for each, as they are draws of one distribution.
     """
-    means = (p.mean(axis=0) for p in splits)
-    inward = [-kl - p @ np.log(np.where(m > 0, m, 1.0)) for p, kl, m in zip(splits, parts, means, strict=True)]
-
-    def sums(split: int, quarters: RowNumbers) -> Array:
-        inside = np.zeros((len(quarters), len(splits[split])))
-        np.put_along_axis(inside, quarters, 1.0, axis=1)
-        return np.concatenate([inside @ splits[split], (inside @ inward[split])[:, None]], axis=1)
-
-    def statistic(halves: Sequence[Array], n: int) -> float:
-        means = np.stack(halves) / n
-        return float(np.exp(-neg_entropies(means[:, :-1]) - means[:, -1]).mean())
-
-    return half_sample_variance(effects, sums, statistic)
-
-
-def neg_entropies(p: Array) -> Array:
-    """sum_k p_k log p_k of rows p (N, K), 0 log 0 = 0: (N,), nats."""
-    return (p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
+    p, kl = np.concatenate(splits), np.concatenate(parts)
+    rows, m = some(len(p)), p.mean(axis=0)
+    seen = m > 0
+    vectors = np.column_stack([kl[rows] - kl.mean(), np.ones(len(rows)), p[rows][:, seen] / np.sqrt(m[seen])])
+    signs = np.r_[1.0, 1.0, np.full(int(seen.sum()), -1.0)]
+    return np.asarray(scores**2 * mean_square(vectors, signs))
 
 
 def inception_score_value(*, probabilities: Any) -> Value:
@@ -95,8 +83,9 @@ def inception_score_value(*, probabilities: Any) -> Value:
     if min(len(kl) for kl in parts) < 8:
         return Value(value)
     effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
-    how = f"normal 95 %: +- 1.96 standard errors by half-sampling within splits, B = {HALVES}, seed {RESAMPLING_SEED}"
-    return normal_interval(value, half_variance(splits, parts, effects), how, least=1.0, most=splits[0].shape[1])
+    squares = second_derivatives(splits, parts, scores) / len(parts) ** 2
+    how = "normal 95 %: +- 1.96 standard errors, first and second order in the samples of each split"
+    return normal_interval(value, variance(effects, squares.tolist()), how, least=1.0, most=splits[0].shape[1])
 
 
 IS = Metric(

@@ -32,7 +32,7 @@ _LARGEST_LOG = 40.0  # of a variance: identical rows would have -infinity
 _LEAST_LOG = -80.0  # of a probability over the largest of its row: below, exp of float32 is slow and its result no part
 
 
-class Part(NamedTuple):
+class BlockSums(NamedTuple):
     """Of a block of rows the sum of log p, and of each component the sums of its shares r and of r d."""
 
     log_p: Tensor
@@ -109,14 +109,14 @@ def fitted_log_variances(centres: Tensor, rows: Tensor) -> Tensor:
 
 def _of_batch(near: Distances, far: Tensor, log_s: Tensor, dims: int, start: int, stop: int) -> tuple[float, Tensor]:
     """The sum of log p over rows start..stop, and the gradient (N + 1,) of the mean of -log p / D."""
-    sums = Part(*(x.new_zeros(x.shape) for x in (log_s[0], log_s, log_s)))
+    sums = BlockSums(*(x.new_zeros(x.shape) for x in (log_s[0], log_s, log_s)))
     for rows, distances in near.blocks(start, stop):
         for total, new in zip(sums, _of_block(distances, far[rows], log_s, dims), strict=True):
             total += new
     return float(sums.log_p), (sums.shares - sums.distances / log_s.exp()) / (2 * (stop - start))
 
 
-def _of_block(near: Tensor, far: Tensor, log_s: Tensor, dims: int) -> Part:
+def _of_block(near: Tensor, far: Tensor, log_s: Tensor, dims: int) -> BlockSums:
     """Of distances near (B, N) and far (B, 1)."""
     import torch  # late, as above
 
@@ -127,7 +127,7 @@ def _of_block(near: Tensor, far: Tensor, log_s: Tensor, dims: int) -> Part:
     outer = outer.sub_(largest).exp_()
     total = shares.sum(1, keepdim=True) + outer
     weights = (1 / total).T
-    return Part(
+    return BlockSums(
         (largest + total.log()).sum(),
         torch.cat([weights @ shares, weights @ outer], dim=1)[0],
         torch.cat([weights @ shares.mul_(near), weights @ outer.mul_(far)], dim=1)[0],

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import TooFewSamples
-from genbench.metrics.arrays import Array, with_normal_interval
+from genbench.metrics.arrays import Array, normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.computing import arithmetic
 from genbench.metrics.readings import GENERATED
+from genbench.metrics.second_order import pairs, variance
 from genbench.metrics.vendi import Directions
 
 
@@ -31,6 +32,17 @@ def mean_squares(x: Directions) -> Array:
     there = at.put(x[:])
     products = there @ there.T
     return at.get((products * products).mean(1))
+
+
+def second_derivative(x: Directions, means: Array) -> float:
+    """E h^2 of RKE over pairs of rows x (N, D); means: `mean_squares` (N,), q below, with their mean Q.
+
+    h = 8 (q(x) - Q) (q(y) - Q) / Q^3 - 2 ((x'y)^2 - q(x) - q(y) + Q) / Q^2
+    """
+    left, right = pairs(len(means))
+    squares, mean = np.square(np.einsum("nd,nd->n", x[left], x[right])), means.mean()
+    a, b = means[left] - mean, means[right] - mean
+    return float(np.square(8 * a * b / mean**3 - 2 * (squares - a - b - mean) / mean**2).mean())
 
 
 def renyi_kernel_entropy(*, fake: Any) -> float:
@@ -48,10 +60,13 @@ def rke(*, fake: Any) -> Value:
     """renyi_kernel_entropy with an interval over the fake samples; TooFewSamples for a single one."""
     if len(fake) < 2:
         raise TooFewSamples("rke: 1 generated sample; needs at least 2")
-    squares = mean_squares(Directions("rke", fake))
+    x = Directions("rke", fake)
+    squares = mean_squares(x)
     value = float(1 / squares.mean())
-    how = "of the first-order effect of each generated sample; small-sample bias not included"
-    return with_normal_interval(value, -2 * value**2 * squares, how, least=1.0, most=min(np.shape(fake)))
+    spread = variance([-2 * value**2 * squares], [second_derivative(x, squares)])
+    how = "normal 95 %: +- 1.96 standard errors, first and second order in the generated samples; small-sample bias "
+    how += "not included"
+    return normal_interval(value, spread, how, least=1.0, most=min(np.shape(fake)))
 
 
 RKE = Metric(

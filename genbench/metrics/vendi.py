@@ -42,7 +42,7 @@ class Directions:
         n, d = self.rows.shape
         return arithmetic().blocks(n, ROW_BLOCK, 8 * _TEMPORARIES * d)
 
-    def __getitem__(self, part: slice) -> Array:
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> Array:
         return self.rows[part] / self.norms[part]
 
     def squares(self) -> Block:

@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genbench.metrics import gram, kernel
-from genbench.metrics.bootstrap import FEW, HALVES, first_order_variance, half_sample_variance, mean_interval, quarters
+from genbench.metrics import gram, kernel, second_order
+from genbench.metrics.bootstrap import FEW, mean_interval
+from genbench.metrics.frechet import Moments, distance, feature_moments, with_influence
+from genbench.metrics.inception_score import divergences, second_derivatives
+from genbench.metrics.rke import mean_squares, second_derivative
+from genbench.metrics.second_order import PAIRS, first_order_variance, mean_square, pairs, variance
+from genbench.metrics.vendi import Directions
 from genbench.registry import METRICS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -19,13 +24,10 @@ def normal(seed, *shape):
 
 
 def squared_mean(x):
-    """Half-sample and first-order variance of |mean of x|^2, of rows x (N, D)."""
-    effects = [2 * (x - x.mean(axis=0)) @ x.mean(axis=0)]
-    return half_sample_variance(effects, sums_of(x), lambda sums, n: np.square(sums[0] / n).sum()), effects
-
-
-def sums_of(*strata):
-    return lambda stratum, rows: strata[stratum][rows].sum(axis=1)
+    """Variance and first-order variance of |mean of x|^2, of rows x (N, D), whose h(x, y) is 2 x'y."""
+    centred = x - x.mean(axis=0)
+    effects = [2 * centred @ x.mean(axis=0)]
+    return variance(effects, [4 * mean_square(centred, np.ones(x.shape[1]))]), first_order_variance(effects)
 
 
 # ---- means
@@ -76,26 +78,82 @@ def test_the_same_seed_gives_the_same_interval():
     assert mean_interval(x, "x", seed=3) != mean_interval(x, "x", seed=4)
 
 
-# ---- half samples
+# ---- second order
 
 
-def test_quarters_are_disjoint_and_even_over_strata():
-    for rows, size in zip(quarters([17, 23], 5, seed=0), (17, 23), strict=True):
-        assert rows.shape == (20, 4)
-        assert rows.max() < size
-        assert all(len(set(four.ravel().tolist())) == 16 for four in rows.reshape(5, 4, 4))
-
-
-def test_a_linear_statistic_has_the_variance_of_a_mean():
-    x = normal(0, 200)
-    found = half_sample_variance([x], sums_of(x), lambda sums, n: sums[0] / n)
-    assert found == pytest.approx(x.var(ddof=1) / 200, rel=1e-9)
-
-
-def test_strata_add_up():
+def test_strata_add_up_and_a_linear_statistic_has_the_variance_of_a_mean():
     x, y = normal(0, 80), 3 * normal(1, 40)
-    found = half_sample_variance([x, y], sums_of(x, y), lambda sums, n: (sums[0] + sums[1]) / n)
-    assert found == pytest.approx(x.var(ddof=1) / 80 + y.var(ddof=1) / 40, rel=1e-9)
+    assert variance([x, y], [0.0, 0.0]) == pytest.approx(x.var(ddof=1) / 80 + y.var(ddof=1) / 40, rel=1e-12)
+    expected = x.var(ddof=1) / 80 - 0.5 / (2 * 80**2)
+    assert variance([x], [0.5]) == pytest.approx(expected, rel=1e-12)
+    assert variance([x], [1e9]) == x.var(ddof=1) / 160
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 2), (3, 6), (30, 870), (700, PAIRS), (9000, PAIRS)])
+def test_pairs_are_of_different_rows_and_no_two_are_the_same(n, count):
+    left, right = pairs(n)
+    assert len(left) == len(right) == len(set(zip(left.tolist(), right.tolist(), strict=True))) == count
+    assert (left != right).all()
+    assert max(left.max(), right.max()) < n
+
+
+@pytest.mark.parametrize(("n", "k"), [(9, 4), (4, 9)])
+def test_mean_square_is_the_plain_double_sum(n, k):
+    vectors, signs = normal(0, n, k), np.sign(normal(1, k))
+    h = (vectors * signs) @ vectors.T
+    assert mean_square(vectors, signs) == pytest.approx(np.square(h[~np.eye(n, dtype=bool)]).mean(), rel=1e-12)
+
+
+def second_difference(statistic, x, i, j, step=1e-4):
+    """d^2 T / de_i de_j where the weights 1/N of rows i and j of x move by e (delta - P)."""
+
+    def moved(a, b):
+        weights = np.full(len(x), 1 / len(x)) * (1 - a - b)
+        weights[i] += a
+        weights[j] += b
+        return statistic(x, weights)
+
+    return (moved(step, step) - moved(step, -step) - moved(-step, step) + moved(-step, -step)) / (4 * step**2)
+
+
+def weighted_distance(real):
+    def statistic(x, weights):
+        mean = weights @ x
+        centred = (x - mean) * np.sqrt(weights)[:, None]
+        return distance(Moments(mean, centred), real)
+
+    return statistic
+
+
+def weighted_score(p, weights):
+    m = weights @ p
+    return np.exp(weights @ (p * np.log(p / m)).sum(1))
+
+
+def weighted_entropy(x, weights):
+    return 1 / (weights @ np.square(x @ x.T) @ weights)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_fids_second_derivative_is_that_in_the_weights(d, monkeypatch):
+    """By differences. A hundred copies of each row: N - 1 in place of N changes less than a hundredth."""
+    monkeypatch.setattr(second_order, "PAIRS", 10**7)
+    x, real = normal(0, 8, d) + 0.3, feature_moments(normal(1, 40, d))
+    h = [second_difference(weighted_distance(real), x, i, j) for i in range(8) for j in range(8)]
+    assert with_influence(np.tile(x, (100, 1)), real).second == pytest.approx(np.square(h).mean(), rel=1.5e-2)
+
+
+def test_second_derivatives_of_is_and_rke_are_those_in_the_weights():
+    n = 12
+    p, x = np.exp(normal(2, n, 4)), normal(0, n, 3) + 0.3
+    p /= p.sum(1, keepdims=True)
+    kl, unit = divergences(p), x / np.linalg.norm(x, axis=1, keepdims=True)
+    directions = Directions("rke", x)
+    of_rke = second_derivative(directions, mean_squares(directions))
+    of_is = float(second_derivatives([p], [kl], np.exp([kl.mean()]))[0])
+    for square, statistic, rows in ((of_is, weighted_score, p), (of_rke, weighted_entropy, unit)):
+        h = [second_difference(statistic, rows, i, j) for i in range(n) for j in range(n) if i != j]
+        assert square == pytest.approx(np.square(h).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05])
@@ -104,8 +162,8 @@ def test_a_quadratic_statistic_has_its_variance_where_first_order_is_twice_that(
     n, d = 200, 40
     linear, quadratic = 4 * d * shift**2 / n, 2 * d / n**2
     found = [squared_mean(normal(seed, n, d) + shift) for seed in range(60)]
-    assert np.mean([v for v, _ in found]) == pytest.approx(linear + quadratic, rel=0.15)  # J / 2 at least: a bit more
-    assert np.mean([first_order_variance(e) for _, e in found]) == pytest.approx(linear + 2 * quadratic, rel=0.1)
+    assert np.mean([v for v, _ in found]) == pytest.approx(linear + quadratic, rel=0.15)
+    assert np.mean([first for _, first in found]) == pytest.approx(linear + 2 * quadratic, rel=0.1)
 
 
 def test_second_order_variance_of_kid_is_the_plain_double_sum(monkeypatch):
@@ -125,28 +183,21 @@ def test_second_order_variance_of_kid_is_the_plain_double_sum(monkeypatch):
 def test_every_interval_says_how_it_was_got():
     fake, real = normal(0, 64, 3), normal(1, 50, 3)
     p = np.full((200, 4), 0.25)
-    said = {m: METRICS[m].compute(fake=fake, real=real).interval for m in ("fid", "kid")}
-    said |= {m: METRICS[m].compute(probabilities=p).interval for m in ("is", "confidence")}
-    assert f"half-sampling, B = {HALVES}, seed 2020, for the mean of FID at this number of samples" in said["fid"]
-    assert "first and second order in the generated samples, the reference fixed" in said["kid"]
-    assert "half-sampling within splits" in said["is"]
-    assert "bootstrap-t 95 % over generated samples, B = 1000" in said["confidence"]
+    stated = {m: METRICS[m].compute(fake=fake, real=real).interval for m in ("fid", "kid")}
+    stated |= {m: METRICS[m].compute(probabilities=p).interval for m in ("is", "confidence")}
+    assert "first and second order in the generated samples, for the mean of FID at this number" in stated["fid"]
+    assert "first and second order in the generated samples, the reference fixed" in stated["kid"]
+    assert "first and second order in the samples of each split" in stated["is"]
+    assert "bootstrap-t 95 % over generated samples, B = 1000" in stated["confidence"]
 
 
 @pytest.mark.parametrize("n", [2, FEW - 1])
-def test_few_samples_are_of_first_order_and_say_so(n):
+def test_kid_of_few_samples_is_of_first_order_and_says_so(n):
     fake, real = normal(0, n, 2), normal(1, 50, 2)
     for metric in ("fid", "kid"):
         value = METRICS[metric].compute(fake=fake, real=real)
         assert value.lo <= value.value <= value.hi
-        assert "first-order effect" in value.interval
-
-
-def test_dear_halves_are_not_taken(monkeypatch):
-    from genbench.metrics import frechet
-
-    monkeypatch.setattr(frechet, "_AFFORDABLE", 0)
-    assert "first-order" in METRICS["fid"].compute(fake=normal(0, 64, 3), real=normal(1, 50, 3)).interval
+        assert ("first-order effect" in value.interval) == (metric == "kid")
 
 
 # ---- coverage
