@@ -228,13 +228,17 @@ def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> 
 
         h = 2 sum_k p_k + sum_kl p_k p_l / (s_k + s_l) - sum_k (t_k(x)^2 + t_k(y)^2 - s_k) / 2
     """
-    at, s = arithmetic(), transport.spread
-    maps = at.put(transport.maps)
-    x, y = (at.put((fake[rows] - mean).astype(transport.maps.dtype, copy=False)) @ maps for rows in pairs(len(fake)))
-    p, over = x * y, at.put(1 / (s[:, None] + s))
-    own = (x * x + y * y - at.put(s)).sum(1) / 2
-    h = at.get(2 * p.sum(1) + ((p @ over) * p).sum(1) - own)
-    return float(np.square(h, dtype=np.float64).mean())
+    at, s, d = arithmetic(), transport.spread, len(mean)
+    maps, own, over = at.put(transport.maps), at.put(s), at.put(1 / (s[:, None] + s))
+    left, right = pairs(len(fake))
+    total = 0.0
+    for part in at.blocks(len(left), ROW_BLOCK, 8 * _TEMPORARIES * 2 * d):
+        centred = (fake[rows[part]] - mean for rows in (left, right))
+        x, y = (at.put(rows.astype(transport.maps.dtype, copy=False)) @ maps for rows in centred)
+        p = x * y
+        h = 2 * p.sum(1) + ((p @ over) * p).sum(1) - (x * x + y * y - own).sum(1) / 2
+        total += float(np.square(at.get(h), dtype=np.float64).sum())
+    return total / len(left)
 
 
 def reference_moments(real: Any) -> dict[str, Array]:

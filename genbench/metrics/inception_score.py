@@ -16,9 +16,10 @@ from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Array, matrix, normal_interval
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.readings import PROBABILITIES
-from genbench.metrics.second_order import mean_square, some, variance
+from genbench.metrics.second_order import mean_square, variance
 
 _SPLITS, _SHUFFLE_SEED = 10, 2020
+_ROWS = 500  # of which all pairs serve for the second order
 _LEAST = 10 * _SPLITS  # samples, below which a score is decided by their number
 
 
@@ -58,14 +59,15 @@ def inception_score(*, probabilities: Any, splits: int = _SPLITS, seed: int = _S
 def second_derivatives(splits: Sequence[Array], parts: Sequence[Array], scores: Array) -> Array:
     """E h^2 (S,) of the score of each split (n_s, K); parts: their `divergences` (n_s,), scores: exp of their means.
 
-    With m the mean of p and a = KL - mean KL, h(p, q) = score (a(p) a(q) - sum_k p_k q_k / m_k + 1). Rows of all splits
-    serve for each, as they are draws of one distribution.
+    With m the mean of p and a = KL - mean KL, h(p, q) = score (a(p) a(q) - sum_k p_k q_k / m_k + 1). Some rows of all
+    splits serve for each, as all are draws of one distribution.
     """
-    p, kl = np.concatenate(splits), np.concatenate(parts)
-    rows, m = some(len(p)), p.mean(axis=0)
-    seen = m > 0
-    vectors = np.column_stack([kl[rows] - kl.mean(), np.ones(len(rows)), p[rows][:, seen] / np.sqrt(m[seen])])
-    signs = np.r_[1.0, 1.0, np.full(int(seen.sum()), -1.0)]
+    few = -(-_ROWS // len(splits))
+    p, kl = np.concatenate([rows[:few] for rows in splits]), np.concatenate([rows[:few] for rows in parts])
+    m = np.mean([rows.mean(axis=0) for rows in splits], axis=0)
+    scale = np.where(m > 0, 1 / np.sqrt(np.where(m > 0, m, 1)), 0)
+    vectors = np.column_stack([kl - np.concatenate(parts).mean(), np.ones(len(p)), p * scale]).astype(np.float32)
+    signs = np.where(np.arange(vectors.shape[1]) < 2, np.float32(1), np.float32(-1))
     return np.asarray(scores**2 * mean_square(vectors, signs))
 
 

@@ -6,12 +6,13 @@ weights of two samples,
     var T = A + C        C = E h(x, y)^2 / (2 n^2)        the infinitesimal jackknife expects A + 2 C
 
 so that the variance is the jackknife's minus C. The jackknife needs the first-order effects of the samples, and C the
-mean of h^2 over pairs of them, of which some thousand are enough.
+mean of h^2 over pairs of them, of which a thousand are enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,7 @@ from numpy.typing import NDArray
 from genbench.metrics.arrays import Array
 
 SEED = 2020
-PAIRS = 2000  # of rows, where h has no closed form
-ROWS = 1000  # of which all pairs are used, where h is an inner product
+PAIRS = 1000  # of rows, where h has no closed form
 
 
 def variance(effects: Sequence[Array], squares: Sequence[float]) -> float:
@@ -39,11 +39,6 @@ def first_order_variance(effects: Sequence[Array]) -> float:
     return float(sum(e.var(ddof=1) / len(e) for e in effects))
 
 
-def some(n: int) -> NDArray[np.int64]:
-    """The numbers of at most ROWS of n rows."""
-    return np.random.default_rng(SEED).permutation(n)[:ROWS]
-
-
 def pairs(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers of two different rows of n >= 2, of about PAIRS pairs: (P,), (P,)."""
     order = np.random.default_rng(SEED).permutation(n)
@@ -52,10 +47,12 @@ def pairs(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.tile(order, len(shifts))[:PAIRS], other
 
 
-def mean_square(vectors: Array, signs: Array) -> float:
+def mean_square(vectors: NDArray[Any], signs: NDArray[Any]) -> float:
     """E h^2 over pairs of different rows, where h(x, y) is the sum over k of signs_k x_k y_k of vectors (N, K)."""
     n, k = vectors.shape
-    signed = vectors * signs
-    total = np.square(vectors @ signed.T) if n <= k else (vectors.T @ vectors) * (signed.T @ signed)
-    own = np.square((vectors * signed).sum(axis=1))
-    return max(0.0, float(total.sum() - own.sum()) / (n * (n - 1)))
+    if n <= k:
+        total = np.square((vectors * signs) @ vectors.T).sum(dtype=np.float64)
+    else:
+        total = signs @ np.square(vectors.T @ vectors) @ signs
+    own = np.square(np.square(vectors) @ signs).sum(dtype=np.float64)
+    return max(0.0, float(total - own) / (n * (n - 1)))

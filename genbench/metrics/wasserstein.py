@@ -133,11 +133,11 @@ def with_effects(fake: np.ndarray, real: np.ndarray, along: Array) -> tuple[floa
 def with_variance(fake: np.ndarray, real: np.ndarray, along: Array) -> tuple[float, float]:
     """The mean of W2^2, and the first-order variance of it over draws of fake rows, the directions fixed.
 
-    Effects cost more than distances and are computed along half of the directions, in two parts. What the parts share,
-    their covariance, is the variance along infinitely many directions; the rest of a part's variance falls with the
-    number of directions.
+    Effects cost more than distances and are computed along a quarter of the directions, in two parts. What the parts
+    share, their covariance, is the variance along infinitely many directions; the rest of a part's variance falls with
+    the number of directions.
     """
-    part = len(along) // 4
+    part = len(along) // 8
     ends = [0, part, 2 * part]
     found = [with_effects(fake, real, along[i : i + part]) for i in ends[:2]]
     rest = mean_squared_distance(fake, real, along[ends[2] :])
