@@ -219,4 +219,4 @@ def whole_passes(model: Any, n: int) -> Callable[[], Tensor]:
 def test_pixelcnn(benchmark):
     model, images = load_model("pixelcnn", data=GREY), 4
     what = f"pixelcnn, {images} images of 8x8, a whole pass for each pixel"
-    play(benchmark, what, images, 10.0, lambda: draw_block(model, 0, 0, images), whole_passes(model, images))
+    play(benchmark, what, images, 1.0, lambda: draw_block(model, 0, 0, images), whole_passes(model, images))
