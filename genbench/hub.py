@@ -18,6 +18,7 @@ from genbench.errors import ModelError
 PREFIX = "hub:"  # of weights in a suite, where a name without it is a path
 NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w.-]+))?")
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+INDEX, UNUSED = "model_index.json", ("safety_checker/*",)  # of a pipeline, whose root may have the same weights again
 
 
 def is_hub_name(text: str) -> bool:
@@ -40,15 +41,21 @@ def hub_folder(text: str) -> Path:
                 "download with --download or GENBENCH_DOWNLOAD=1, or name a folder"
             ) from error
     try:
-        folder = _snapshot(name, revision, allow_patterns=list(WANTED))
-        return (
-            folder
-            if any(folder.rglob("*.safetensors"))
-            else _snapshot(name, revision, allow_patterns=[*WANTED, "*.bin"])
-        )
+        return _downloaded(name, revision)
     except Exception as error:  # of the network, the hub or the disk
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{name}: revision {revision} cannot be downloaded: {reason}") from None
+
+
+def _downloaded(name: str, revision: str) -> Path:
+    """Configs, code and weights; of a pipeline those of its components. Weights as .bin where there are no others."""
+    folder = _snapshot(name, revision, allow_patterns=["*.json"])
+    below = "*/" if (folder / INDEX).is_file() else ""
+    wanted = ["*.json", *(below + pattern for pattern in WANTED)]
+    folder = _snapshot(name, revision, allow_patterns=wanted, ignore_patterns=list(UNUSED))
+    if any(folder.rglob("*.safetensors")):
+        return folder
+    return _snapshot(name, revision, allow_patterns=[*wanted, f"{below}*.bin"], ignore_patterns=list(UNUSED))
 
 
 def with_revision(text: str) -> str:
