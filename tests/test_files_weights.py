@@ -21,6 +21,8 @@ State = dict[str, Tensor]
 class Net(nn.Module):
     """Two layers, a batch norm, and an output that starts at 0."""
 
+    components = ()
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
@@ -206,3 +208,33 @@ def test_a_damaged_file_is_one_line(tmp_path):
 def test_a_state_is_read_without_a_model(tmp_path):
     save_file({"x": torch.ones(2, 2)}, tmp_path / "w.safetensors")
     assert same(read_state(tmp_path / "w.safetensors", {"x": torch.ones(2, 2)}, "x"), {"x": torch.ones(2, 2)})
+
+
+class Plain(nn.Module):
+    """Layers without buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+
+def test_averaged_weights_in_a_list_are_a_set_of_their_own(tmp_path):
+    path, fresh = tmp_path / "w.pt", Plain().state_dict()
+    raw, averaged = ({name: torch.randn(t.shape) for name, t in fresh.items()} for _ in range(2))
+    torch.save({"model": raw, "ema": {"decay": 0.999, "shadow_params": list(averaged.values())}}, path)
+    with pytest.raises(ModelError, match=r"several sets of weights fit Plain; .* key: 'ema.shadow_params', 'model'"):
+        read_state(path, fresh, "Plain")
+    assert same(read_state(path, fresh, "Plain", key="ema.shadow_params"), averaged)
+    torch.save({"model": raw, "ema": list(averaged.values())[:3]}, path)
+    assert same(read_state(path, fresh, "Plain"), raw)
+
+
+def test_names_of_another_network_beside_the_weights_need_a_prefix(tmp_path):
+    path, state = tmp_path / "w.ckpt", trained()
+    beside = {"loss.net.weight": torch.zeros(2), **{f"vae.{name}": tensor for name, tensor in state.items()}}
+    torch.save({"state_dict": beside, "epoch": 1}, path)
+    found = message(path)
+    assert found.endswith(
+        "'state_dict' holds other names beside those with 'vae.', which fit: strip: 'vae.' ignores the others"
+    )
+    assert same(loaded(path, strip="vae."), state)

@@ -196,6 +196,9 @@ class Pipeline(Adapted, Steps):
     def _prepare(self, device: torch.device) -> None:
         if self.prepared or self.config.offload == "none":
             return
+        if device.type == "cpu":
+            found = f"found '{self.config.offload}' on a CPU, whose memory has the weights anyway"
+            raise CellFailure(f"{type(self).__name__}: config.offload: {found}; allowed there: none")
         enable = {"model": "enable_model_cpu_offload", "layer": "enable_sequential_cpu_offload"}[self.config.offload]
         getattr(self.pipeline, enable)(device=device)
         self.prepared = True

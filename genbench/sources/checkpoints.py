@@ -56,7 +56,8 @@ def read_state(
     off names; other names are then ignored. foreign: renames the weights of other libraries. components: what is read
     where the path is the folder of a pipeline. Raises ModelError that names file, tensor and remedy.
     """
-    nests = dict(_nests(_together(path, components) if path.is_dir() else _loaded(path)))
+    loaded = _together(path, components) if path.is_dir() else _loaded(path)
+    nests = {at: _named(state, fresh) for at, state in _nests(loaded)}
     if key:
         if key not in nests:
             raise ModelError(f"{path}: key: found '{key}', allowed: {_listed(nests)}")
@@ -179,7 +180,12 @@ def _shard_names(index: Path) -> list[str]:
 
 
 def _nests(loaded: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors, by its place; other entries of such a mapping are left out."""
+    """Every mapping of names to tensors, by its place; other entries of such a mapping are left out.
+
+    Tensors in a list, as averaged weights often are, have their numbers for names.
+    """
+    if isinstance(loaded, list | tuple) and loaded and all(isinstance(value, Tensor) for value in loaded):
+        yield at, {f"[{number}]": tensor for number, tensor in enumerate(loaded)}
     if not isinstance(loaded, Mapping) or depth > DEPTH:
         return
     tensors = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -187,6 +193,13 @@ def _nests(loaded: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, Sta
         yield at, tensors
     for name, value in loaded.items():
         yield from _nests(value, f"{at}.{name}" if at else str(name), depth + 1)
+
+
+def _named(state: State, fresh: State) -> State:
+    """The tensors of a list under the names of a model with equally many; other states as they are."""
+    if next(iter(state)) != "[0]" or len(state) != len(fresh):
+        return state
+    return dict(zip(fresh, state.values(), strict=True))
 
 
 def _fitting(path: Path, nests: dict[str, State], fresh: State, owner: str, strip: str) -> State:
@@ -208,16 +221,25 @@ def _fitting(path: Path, nests: dict[str, State], fresh: State, owner: str, stri
     where = f" under '{place[0]}'" if place[0] else ""
     others = [at for at in nests if at != place[0]]
     remedy = f"; other sets of weights in the file: {_listed(others)}" if others else ""
+    partial = {(at, p) for at, s in nests.items() for p in _before(s, fresh) if not _misfits(_without(s, p), fresh)}
+    if partial:
+        at, prefix = min(partial)
+        remedy = f"; '{at}' " if at else "; it "
+        remedy += f"holds other names beside those with '{prefix}', which fit: strip: '{prefix}' ignores the others"
     raise ModelError(f"{path}: does not fit {owner}: {wrong[0]}{more}{where}{remedy}")
 
 
 def _prefixes(state: State, fresh: State) -> list[str]:
     """The prefixes to try: none, and what stands before the model's first name in the file's names."""
-    first = next(iter(fresh), "")
-    before = {name[: -len(first)] for name in state if first and name.endswith(f".{first}")}
-    shared = {p for p in before if all(name.startswith(p) for name in state)}
+    shared = {p for p in _before(state, fresh) if all(name.startswith(p) for name in state)}
     wrapped = {p for p in WRAPPERS if all(name.startswith(p) for name in state)}
     return ["", *sorted(shared | wrapped)]
+
+
+def _before(state: State, fresh: State) -> set[str]:
+    """What stands before the model's first name in the file's names."""
+    first = next(iter(fresh), "")
+    return {name[: -len(first)] for name in state if first and name.endswith(f".{first}")}
 
 
 def _without(state: State, prefix: str) -> State:

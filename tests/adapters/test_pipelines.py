@@ -141,6 +141,12 @@ def test_weights_and_arithmetic_in_half_precision(folder):
     assert exact.shape == drawn.shape
 
 
+@pytest.mark.parametrize("offload", ["model", "layer"])
+def test_weights_are_not_moved_from_a_cpu_to_a_cpu(folder, offload):
+    with pytest.raises(CellFailure, match=f"DDPMPipeline: config.offload: found '{offload}' on a CPU"):
+        model(folder, "ddpm", {"offload": offload}, steps=2).sample(1, seeded(0))
+
+
 def test_slicing_changes_nothing(folder):
     sliced = model(folder, "stable", {"slicing": True}, steps=2).sample(3, seeded(0), TEXTS)
     assert torch.allclose(sliced, model(folder, "stable", steps=2).sample(3, seeded(0), TEXTS), atol=1e-5)
