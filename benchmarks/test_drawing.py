@@ -138,3 +138,25 @@ def test_adaptive_solver(benchmark, data: DataSpec):
     )
     torch.nn.init.normal_(model.network.last.weight, std=0.01)  # an untrained velocity is 0, and one step is enough
     measure(benchmark, "flow_matching, adaptive: drawing over its evaluations", model, 16, sampling_networks(model))
+
+
+@pytest.mark.parametrize("block", [16, 256])
+def test_pixels(benchmark, block: int):
+    """An autoregressive model's images over one pass of its network over as many."""
+    model: Any = fresh("pixelcnn", DIGITS)
+    x = torch.zeros(block, *DIGITS.shape)
+
+    def one_pass() -> None:
+        with torch.inference_mode():
+            model.network(x)
+
+    found = []
+    for _ in range(LEAST_ROUNDS):
+        drawing, passing = Stopwatch(draw_block), Stopwatch(one_pass)
+        drawing(model, 0, 0, block)
+        passing()
+        found.append(drawing.seconds / passing.seconds)
+    benchmark.pedantic(draw_block, args=(model, 0, 0, block), rounds=1)
+    passes = statistics.median(found)
+    benchmark.extra_info.update(passes=round(passes, 3), images=block)
+    print(f"pixelcnn: {block} images of 8x8 cost {passes:.2f} passes")

@@ -10,6 +10,7 @@ from scipy.stats import logistic
 
 from genbench.contract import Batch, DataSpec
 from genbench.space import seeded, to_pixels, to_unit_range
+from zoo import pixelcnn
 from zoo.pixelcnn import (
     Mixture,
     PixelCNN,
@@ -176,18 +177,25 @@ def test_cached_sampling_is_sampling_with_a_whole_pass_for_each_pixel(data):
 def test_a_sample_costs_about_as_many_multiplications_as_one_pass(monkeypatch):
     """Outputs of all convolutions, weighted by the size of their kernels."""
     made, work = model(DataSpec(1, 8, 8, 17), replace(TINY, width=12)), []
-    plain = torch.nn.Conv2d.forward
+    plain = pixelcnn.convolved
 
-    def counted(self, x):
-        y = plain(self, x)
-        work.append(y[0, 0].numel() * self.weight.numel())
+    def counted(conv, x):
+        y = plain(conv, x)
+        work.append(y[0, 0].numel() * conv.weight.numel())
         return y
 
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", counted)
+    monkeypatch.setattr(pixelcnn, "convolved", counted)
     made.network(torch.zeros(1, 1, 8, 8))
     one_pass, _ = sum(work), work.clear()
     made.sample(1, seeded(0))
     assert sum(work) == one_pass
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3)])
+def test_a_convolution_at_one_place_is_a_product(kernel):
+    conv = torch.nn.Conv2d(3, 4, kernel).double()
+    x = torch.randn(5, 3, *kernel, generator=seeded(0), dtype=torch.float64)
+    assert torch.allclose(pixelcnn.convolved(conv, x), conv(x), rtol=0, atol=1e-13)
 
 
 @torch.no_grad()
