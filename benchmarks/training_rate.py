@@ -1,0 +1,78 @@
+"""What share of one thread's rate of matrix products a training step reaches: python benchmarks/training_rate.py
+
+    share = operations of a step / its CPU seconds / the rate of products of 1024x1024 matrices
+
+Every model at 28x28 with its preset and batch, on random images, alternating with the products; each number is the
+median of the rounds. Operations are those of products and convolutions as they are executed, backward pass included,
+two for a multiplication with an addition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch.utils import flop_counter
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # tools
+
+from genbench.train.loop import Training
+from tools.gpu.subjects import SIZES, at_preset, training
+from tools.gpu.train import NoTracker
+
+SIDE = 1024
+ROUNDS, SECONDS = 5, 0.3
+
+
+def cpu_seconds(call: Callable[[], object], seconds: float) -> float:
+    """CPU seconds of a call: the mean of those that fill `seconds`."""
+    calls, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        call()
+        calls += 1
+    return (time.process_time() - start) / calls
+
+
+def operations(run: Training) -> int:
+    """Of one step."""
+    with patch.object(flop_counter, "ModuleTracker", NoTracker), FlopCounterMode(display=False) as counter:
+        run.step()
+    return counter.get_total_flops()
+
+
+def report(name: str) -> None:
+    """Prints a line for each stage of a model's training."""
+    run = training(at_preset(name, SIZES["28"]), torch.device("cpu"), "fp32")
+    a, b = (torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    for index, stage in enumerate(run.model.stages):
+        run.fitted.steps = [0, *run.stage_ends][index]
+        run.step()
+        flops = operations(run)
+        times = [(cpu_seconds(run.step, SECONDS), cpu_seconds(lambda: a @ b, SECONDS / 2)) for _ in range(ROUNDS)]
+        step, product = (statistics.median(column) for column in zip(*times, strict=True))
+        share = statistics.median(flops / s / (2 * SIDE**3 / p) for s, p in times)
+        print(
+            f"{name:16} {stage.name:12} {step * 1e3:7.1f} ms a step, {flops / 1e9:6.2f} GFLOP, "
+            f"products {2 * SIDE**3 / product / 1e9:5.0f} GFLOP/s, share {share:.0%}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Reports the models."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--models", nargs="+", default=["gan", "cyclegan", "glow"])
+    torch.set_num_threads(1)
+    for name in options.parse_args().models:
+        report(name)
+
+
+if __name__ == "__main__":
+    main()
