@@ -8,6 +8,7 @@ nothing is judged.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -79,3 +80,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("images a second, median")
     for found in done:
         terminalreporter.write_line(f"{found.extra_info['images'] / found.stats.median:12,.1f}  {found.name}")
+    show_contests([found.extra_info for found in config._benchmarksession.benchmarks if "aim" in found.extra_info],
+                  terminalreporter.write_line)  # fmt: skip
+
+
+def show_contests(contests: list[dict[str, Any]], write: Callable[[str], None]) -> None:
+    """A table in Markdown of every contest with a peer: seconds, our time over the peer's, and the limit of that."""
+    if not contests:
+        return
+    write("\n| what | ours, s | peer, s | ratio | limit | kept |\n|---|---:|---:|---:|---:|---|")
+    for contest in contests:
+        ours, theirs = contest["seconds"]
+        ratio, limit = 1 / contest["ratio"], 1 / contest["aim"]
+        kept = "yes" if ratio <= limit else "**no**"
+        write(f"| {contest['what']} | {ours:.3g} | {theirs:.3g} | {ratio:.2f} | {limit:.2f} | {kept} |")

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_limits
 
+from genbench.check.other_device import DEVICE, other_device
+from genbench.metrics.computing import computing_on
+from genbench.metrics.mixture import kept_type
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.registry import METRICS
 
@@ -25,6 +29,8 @@ ROUTES = {  # metric, rows, features
     "Vendi, fewer rows than features": ("vendi", 400, 1_024),
     "FLD": ("fld", 400, 64),
 }
+ON_THE_DEVICE = ("fid", "kid", "coverage", "mind", "vendi", "rke", "fld")
+IN_HALF_PRECISION = 900_000  # bytes: distances of 400 rows to 400 centres fit in float16 and not in float32
 OF_ONE_PASS = ("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage")
 OF_MEMORY = ("memorised", "authenticity", "ct_score")
 
@@ -60,6 +66,26 @@ def test_route(benchmark, route: str):
     metric = METRICS[name]
     with threadpool_limits(1):
         benchmark(metric.compute, **given(metric.reads.name, n, d))
+
+
+def test_inception_score_of_a_thousand_classes(benchmark):
+    scores = np.exp(2 * rows(3, 0.0, N, 1_000))
+    with threadpool_limits(1):
+        benchmark(METRICS["is"].compute, probabilities=scores / scores.sum(1, keepdims=True))
+
+
+def test_fld_with_distances_in_half_precision(benchmark):
+    with threadpool_limits(1), computing_on("cpu", IN_HALF_PRECISION):
+        assert kept_type(400, 400) == torch.float16
+        benchmark(METRICS["fld"].compute, **given("memory", 400))
+
+
+@pytest.mark.parametrize("name", ON_THE_DEVICE)
+def test_on_the_simulated_device(benchmark, name: str):
+    """The code for an accelerator, on tensors that the CPU computes."""
+    sets = given(METRICS[name].reads.name, 400)
+    with threadpool_limits(1), other_device(), computing_on(DEVICE):
+        benchmark(METRICS[name].compute, **sets)
 
 
 def test_all_that_compare_distances_from_one_pass(benchmark):

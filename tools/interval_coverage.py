@@ -296,9 +296,9 @@ def manifold_rows(share: float, seed: int) -> Iterator[str]:
 
 
 def distribution_rows(share: float, seed: int) -> Iterator[str]:
-    """Coverage of the mean at N of RKE, MIND and CMMD."""
+    """Coverage of the mean at N of RKE, MIND, CMMD and sliced Wasserstein."""
     problem = World(16, 300, **NEAR, m=300)
-    for name, arguments in (("rke", ()), ("mind", ("real",)), ("cmmd", ("real",))):
+    for name, arguments in (("rke", ()), ("mind", ("real",)), ("cmmd", ("real",)), ("sliced_wasserstein", ("real",))):
         for what, changed in (("small difference", problem), ("clear difference", World(16, 300, **FAR, m=300))):
             rng = stream(seed, (name, changed))
             known = dict.fromkeys(arguments, changed.real(rng))
@@ -380,7 +380,7 @@ TABLES: tuple[tuple[str, str, tuple[tuple[str, Callable[[float, int], Iterator[s
     (GIVEN, HEAD, (
         ("fid", partial(fid_rows, FID_PROBLEMS)), ("kid", kid_given),
         ("kid", partial(kid_population, KID_POPULATION)), ("bits_per_dim", bits_rows), ("is confidence", score_rows),
-        ("rke mind cmmd", distribution_rows), ("clipped_density", clipped_rows),
+        ("rke mind cmmd sliced_wasserstein", distribution_rows), ("clipped_density", clipped_rows),
     )),
     (HARD, HEAD, (
         ("fid", partial(fid_rows, FID_HARD)), ("fid", fid_population),

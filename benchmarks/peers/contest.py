@@ -59,8 +59,9 @@ def report(benchmark: Any, what: str, images: int, aim: float, result: ContestRe
     rates = [round(images / s, 1) for s in (result.ours, result.theirs)]
     ratio, quartiles = round(result.ratio, 3), [round(result.low, 3), round(result.high, 3)]
     benchmark.extra_info.update(
-        ratio=ratio, quartiles=quartiles, rounds=result.rounds, aim=aim, images=images, images_per_second=rates
-    )
+        what=what, ratio=ratio, quartiles=quartiles, rounds=result.rounds, aim=aim, images=images,
+        images_per_second=rates, seconds=[float(f"{s:.3g}") for s in (result.ours, result.theirs)],
+    )  # fmt: skip
     print(f"\n{what}: {ratio} times as fast (quartiles {quartiles}, {result.rounds} rounds, aim {aim}); "
           f"images/s {rates[0]} and {rates[1]}")  # fmt: skip
 

@@ -209,7 +209,7 @@ def test_help_opens_on_focus_and_on_click_and_closes_with_escape(browser, digits
     browser.run("document.querySelector('th[data-metric=fid] a.help').focus()")
     assert browser.run(is_open)
     text = browser.run("document.getElementById('help').textContent")
-    for part in ("lower is better", "Does not detect", "held-out real", "uniform noise", "half-sampling"):
+    for part in ("lower is better", "Does not detect", "held-out real", "uniform noise", "1.96 standard errors"):
         assert part in text
     browser.press("Escape", 27)
     assert not browser.run(is_open)
