@@ -145,9 +145,13 @@ def test_an_engine_performs_tasks_in_order_and_again_after_a_lost_worker(tmp_pat
     assert any(name == "counts" for name, _ in notes)
 
 
-def test_the_time_limit_ends_a_job(tmp_path):
-    pytest.importorskip("submitit")
-    launcher = make_launcher(request(tmp_path, "submitit", "cluster=local", limit=1.0))
+@pytest.mark.parametrize(
+    ("executor", "options"),
+    [("submitit", ["cluster=local"]), pytest.param("ray", [], marks=pytest.mark.slow)],
+)
+def test_the_time_limit_ends_a_task(tmp_path, executor, options):
+    pytest.importorskip(executor)
+    launcher = make_launcher(request(tmp_path, executor, *options, limit=1.0))
     ended, _ = carry_out(launcher, [Task("slow", slow, ())])
     assert ended["slow"].failure == "it ran for longer than --cell-timeout 1 s"
 
