@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tarfile
@@ -130,6 +131,21 @@ def test_captions_from_a_table(tmp_path, name, text):
     assert data.has_captions({"name": "folder", "path": str(tmp_path), **options})
     assert found.texts(found.test) == found.test.texts
     assert load(tmp_path, labels="none", **options).fingerprint == found.fingerprint
+
+
+def test_captions_may_contain_what_ends_lines_elsewhere(tmp_path):
+    captions = ("two\u2028parts", 'a "b"\nc', "x\x85y")
+    rows = [{"file_name": f"{i}.png", "text": caption} for i, caption in enumerate(captions)]
+    write(tmp_path, ["0.png", "1.png", "2.png"])
+    table = tmp_path / "metadata.jsonl"
+    table.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    read = [load(tmp_path)]
+    table.unlink()
+    with (tmp_path / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("file_name", "text"), *(row.values() for row in rows)])
+    read.append(load(tmp_path))
+    for found in read:
+        assert {t for split in (found.train, found.test) for t in split.texts} == set(captions)
 
 
 def test_imagefolders_table_in_each_split_gives_labels_and_captions(tmp_path):

@@ -9,6 +9,7 @@ picture x.png, x.txt or x.caption is its caption, x.cls its label, and x.json bo
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,23 +65,24 @@ def _of_tables(tables: list[Path], pictures: Sequence[Path]) -> Annotations:
         raise DataError(f"{where}: {len(strange)} rows name no picture, the first {strange[0]}")
     if absent:
         raise DataError(f"{where}: {len(absent)} of {len(pictures)} pictures have no row, the first {absent[0]}")
-    return _columns([rows[path] for path in pictures], where)
+    return _columns([rows[path] for path in pictures], where, pictures)
 
 
-def _columns(rows: Sequence[Row], where: str) -> Annotations:
-    texts = _column(rows, "text", where)
-    labels = _column(rows, "label", where)
+def _columns(rows: Sequence[Row], where: str, pictures: Sequence[Path]) -> Annotations:
+    texts = _column(rows, "text", where, pictures)
+    labels = _column(rows, "label", where, pictures)
     if texts is None and labels is None:
         raise DataError(f"{where}: found no column for captions or labels, allowed: {', '.join(TEXT_COLUMNS)}, label")
     return Annotations(texts, labels)
 
 
-def _column(rows: Sequence[Row], name: str, where: str) -> tuple[str, ...] | None:
+def _column(rows: Sequence[Row], name: str, where: str, pictures: Sequence[Path]) -> tuple[str, ...] | None:
     values = [row.get(name) for row in rows]
-    if all(value is None for value in values):
+    absent = [picture for picture, value in zip(pictures, values, strict=True) if value is None]
+    if len(absent) == len(values):
         return None
-    if any(value is None for value in values):
-        raise DataError(f"{where}: {sum(v is None for v in values)} of {len(values)} pictures have no {name}")
+    if absent:
+        raise DataError(f"{where}: {len(absent)} of {len(values)} pictures have no {name}, the first {absent[0]}")
     return tuple(map(str, values))
 
 
@@ -88,7 +90,7 @@ def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
     """The rows of a table by picture, with the columns text and label."""
     content = table_text(table)
     if table.suffix == ".txt":
-        return _of_lines(content.splitlines(), table, pictures)
+        return _of_lines(text_lines(content), table, pictures)
     rows = _of_csv(content) if table.suffix == ".csv" else json_lines(content, table)
     found: dict[Path, Row] = {}
     for number, row in enumerate(rows, 1):
@@ -104,7 +106,12 @@ def _plain(row: Row) -> Row:
 
 
 def _of_csv(content: str) -> Iterable[Row]:
-    return csv.DictReader(content.splitlines())
+    return csv.DictReader(io.StringIO(content, newline=""))  # a caption in quotes may have several lines
+
+
+def text_lines(content: str) -> list[str]:
+    """The lines of a text; str.splitlines would also end one at characters that a caption may contain."""
+    return content.removesuffix("\n").split("\n")
 
 
 def table_text(table: Path) -> str:
@@ -117,7 +124,7 @@ def table_text(table: Path) -> str:
 
 def json_lines(content: str, table: Path) -> Iterable[Row]:
     """The objects of a .jsonl. Raises DataError, with the line, for anything else."""
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(text_lines(content), 1):
         if line.strip():
             yield json_object(line, f"{table}: row {number}", DataError)
 
@@ -135,7 +142,7 @@ def _of_lines(lines: list[str], table: Path, pictures: Sequence[Path]) -> dict[P
 def _beside(pictures: Sequence[Path]) -> Annotations:
     """From files beside the pictures, where there are any."""
     rows = [_row_beside(path) for path in pictures]
-    return _columns(rows, str(pictures[0].parent)) if any(rows) else Annotations()
+    return _columns(rows, str(pictures[0].parent), pictures) if any(rows) else Annotations()
 
 
 def _row_beside(picture: Path) -> Row:
