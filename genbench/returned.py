@@ -2,7 +2,8 @@
 
 Every value that genbench receives from a model passes through one of these functions, in a run and in `genbench check`.
 A violation raises CellFailure with the class, the method, what was returned and what is required, so that one faulty
-model fails its own cells only. The checks read shapes and types; only `weights` and `check_plain` look at values.
+model fails its own cells only. The checks read shapes and types; only `weights` and `check_plain` look at values. What
+a class declares (options, stages, recipe, family) is checked while planning, in genbench.declared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +21,30 @@ from genbench.contract import Draws, Loss, Model, Steps
 from genbench.errors import CellFailure
 
 MOST_NON_FINITE = 0.5  # share of drawn images that may hold a number that is not finite; they are counted and shown
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# What a record can hold of a model's options together, far below the longest line of a records file; of its losses.
+MOST_CHARACTERS, DEEPEST, LARGEST_INTEGER = 2**18, 50, 2**63
+MOST_TERMS, LONGEST_TERM = 1_000, 100
 
 
 def checked_images(model: Draws, value: Any, n: int, method: str = "sample") -> Tensor:
     """The value, if it is n images (n, C, H, W) in a floating type."""
     shape = (n, *model.data.shape)
-    if isinstance(value, Tensor) and value.shape == shape and value.is_floating_point() and _dense(value):
+    if _real(value) and value.shape == shape:
         return value
     raise _violation(model, f"{method}()", value, f"a floating-point tensor of shape {shape} with values in [-1, 1]")
 
 
 def latents(model: Draws, value: Any, n: int) -> Tensor:
     """The value, if it is n latents (n, ...) in a floating type."""
-    if isinstance(value, Tensor) and value.shape[:1] == (n,) and value.is_floating_point() and _dense(value):
+    if _real(value) and value.shape[:1] == (n,):
         return value
     raise _violation(model, "noise()", value, f"a floating-point tensor whose first axis has length {n}")
 
 
 def log_probs(model: Any, value: Any, n: int, method: str) -> Tensor:
     """The value, if it is real numbers (n,), one for each image."""
-    if isinstance(value, Tensor) and value.shape == (n,) and value.is_floating_point() and _dense(value):
+    if _real(value) and value.shape == (n,):
         return value
     raise _violation(model, method, value, f"a real floating-point tensor of shape ({n},), nats for each of {n} images")
 
@@ -56,7 +61,7 @@ def check_non_finite(model: Draws, bad: int, n: int) -> None:
 def evaluations(model: Draws) -> int | None:
     """The declared network evaluations per image, if they are a positive whole number; None for Steps that count."""
     value: Any = model.evaluations
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < LARGEST_INTEGER:
         return value
     if value is None and isinstance(model, Steps):
         return None
@@ -68,12 +73,25 @@ def loss(model: Draws, value: Any, player: str) -> Loss:
     method = f"loss() of player '{player}'"
     if not isinstance(value, Loss):
         raise _violation(model, method, value, "a genbench.contract.Loss")
+    _check_names(model, method, list(value.terms))
     for name, term in {"total": value.total, **value.terms}.items():
         if not (isinstance(term, Tensor) and term.shape == () and term.is_floating_point()):
             raise _violation(
                 model, f"{method}: {name}", term, "a real floating-point tensor of shape (), a mean over the batch"
             )
     return value
+
+
+def _check_names(model: Draws, method: str, names: list[Any]) -> None:
+    """Raises CellFailure for names of a loss's terms that a table of curves cannot have as columns."""
+    if len(names) > MOST_TERMS:
+        raise CellFailure(f"{_name(model)}.{method}: found {len(names):,} terms, allowed: at most {MOST_TERMS:,}")
+    for name in names:
+        if not (isinstance(name, str) and len(name) <= LONGEST_TERM and _encodable(name)):
+            raise CellFailure(
+                f"{_name(model)}.{method}: the name of a term: found {described(name)}, allowed: text of at most "
+                f"{LONGEST_TERM} characters"
+            )
 
 
 def players(model: Model) -> dict[str, list[nn.Parameter]]:
@@ -103,9 +121,19 @@ def options(model: Draws) -> dict[str, Any]:
     """Config, sampler and caveat as plain data."""
     if not isinstance(model.caveat, str):
         raise _violation(model, "caveat", model.caveat, "text")
-    fields = {"config": asdict(model.config), "sampler": asdict(model.sampler)}
+    check_plain({"caveat": model.caveat}, _name(model))
+    fields = {part: plain_options(value, f"{_name(model)}.{part}") for part, value in
+              (("config", model.config), ("sampler", model.sampler))}  # fmt: skip
     check_plain(fields, _name(model))
     return fields
+
+
+def plain_options(options: Any, name: str) -> dict[str, Any]:
+    """The fields of a dataclass of options. Raises CellFailure where they are nested too deeply to be copied."""
+    try:
+        return asdict(options)
+    except RecursionError:
+        raise CellFailure(f"{name}: {_too_deep()}") from None
 
 
 def check_plain(value: Any, name: str) -> None:
@@ -115,34 +143,57 @@ def check_plain(value: Any, name: str) -> None:
     for path, part in _parts(value, name):
         if isinstance(part, float) and not math.isfinite(part):
             raise CellFailure(f"{path}: found {part}, allowed: a finite number")
+        if isinstance(part, int) and abs(part) >= LARGEST_INTEGER:
+            raise CellFailure(f"{path}: found a larger integer, allowed: below 2**63")
+        if isinstance(part, str) and not _encodable(part):
+            raise CellFailure(f"{path}: found text that is not valid Unicode, allowed: text without lone surrogates")
         if not (part is None or isinstance(part, str | int | float)):
             raise CellFailure(f"{path}: found {described(part)}, allowed: text, a number, true, false or null")
-    json.dumps(value, allow_nan=False)
+    size = len(json.dumps(value, allow_nan=False))
+    if size > MOST_CHARACTERS:
+        raise CellFailure(f"{name}: found {size:,} characters, allowed: at most {MOST_CHARACTERS:,} in a record")
 
 
 def described(value: Any) -> str:
     """A value of any type in a few words, e.g. "float32 tensor of shape (57, 1, 8, 8)"."""
+    if isinstance(value, Tensor) and value.is_nested:
+        return "nested tensor"
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return "an integer of more than 63 bits"
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     return f"a value of type {type(value).__name__}"
 
 
-def _parts(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+def _parts(value: Any, path: str, depth: int = 0) -> Iterable[tuple[str, Any]]:
+    if depth > DEEPEST:
+        raise CellFailure(f"{path[:LONGEST_TERM]}: {_too_deep()}")
     if isinstance(value, dict):
         for key, part in value.items():
             yield f"{path}: a key", key
-            yield from _parts(part, f"{path}.{key}")
+            yield from _parts(part, f"{path}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
-            yield from _parts(part, f"{path}[{number}]")
+            yield from _parts(part, f"{path}[{number}]", depth + 1)
     else:
         yield path, value
 
 
-def _dense(value: Tensor) -> bool:
-    return value.layout == torch.strided and value.device.type != "meta"
+def _too_deep() -> str:
+    return f"found values that are nested more deeply, allowed: at most {DEEPEST} levels"
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _real(value: Any) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of real numbers that are in memory, each on its own."""
+    if not isinstance(value, Tensor) or value.is_nested:
+        return False
+    return value.dtype in FLOATS and value.layout == torch.strided and value.device.type != "meta"
 
 
 def _parameters(own: Any) -> bool:

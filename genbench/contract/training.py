@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
+
+from genbench.errors import ModelError
+from genbench.options import Count, Weight
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,8 @@ class Loss:
     terms: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.terms, dict) and all(isinstance(term, Tensor) for term in self.terms.values())):
+            raise ModelError("Loss: terms: found something else, required: a dict from names to tensors")
         object.__setattr__(self, "terms", {name: term.detach() for name, term in self.terms.items()})
 
 
@@ -47,14 +54,14 @@ class Recipe:
     images: images seen in the whole training when the suite sets no budget.
     """
 
-    lr: float = 2e-4
+    lr: Annotated[float, Gt(0)] = 2e-4
     lrs: tuple[tuple[str, float], ...] = ()
     betas: tuple[float, float] = (0.9, 0.999)
-    batch: int = 128
-    warmup: int = 0
-    decay: str = "constant"
-    clip: float = 0.0
-    weight_decay: float = 0.0
-    ema: float = 0.0
+    batch: Count = 128
+    warmup: Annotated[int, Ge(0)] = 0
+    decay: Literal["constant", "cosine", "linear"] = "constant"
+    clip: Weight = 0.0
+    weight_decay: Weight = 0.0
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     flip: bool = False
-    images: int = 100_000
+    images: Annotated[int, Ge(1), Lt(2**53)] = 100_000

@@ -25,6 +25,7 @@ from genbench.halving import COARSE, AtOnce
 from genbench.machine import only_made_with
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Images
+from genbench.metrics.likelihood import check_together
 from genbench.metrics.paths import path_distances
 from genbench.metrics.readings import PROMPTS
 from genbench.metrics.readings.images import unit_images
@@ -123,6 +124,7 @@ class CellInputs(SetInputs):
         cell = self.cell
         pixels = self.dataset.test.pixels[: cell.facts.images]
         found = cell.source.log_probs(self.opened, metric, pixels)
+        check_together(found.values, pixels.numpy())
         self._likelihoods_with[metric.name] = found.made_with
         return {"log_probs": found.values, "dims": cell.data.spec.dims, "kind": found.kind}
 

@@ -6,6 +6,7 @@ image: a density or a bound is random, and satisfies it on average over its nois
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,23 @@ def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> N
     raise CellFailure(
         f"bits/dim: found {lowest:.4g} ({kind}, {of}), allowed: 0 or more, as probabilities are at most 1; {cause}"
     )
+
+
+def check_together(log_probs: np.ndarray[Any, Any], images: np.ndarray[Any, Any]) -> None:
+    """Raises CellFailure for log-probabilities (N,) in nats that images (N, ...) cannot have together.
+
+    Their mean is at most minus the entropy of the images' frequencies (Gibbs' inequality): -ln N where all differ.
+    """
+    mean = float(np.mean(log_probs, dtype=np.float64))
+    if not mean > -math.log(len(images)):  # the entropy is no larger than that
+        return
+    counts = np.unique(images.reshape(len(images), -1), axis=0, return_counts=True)[1] / len(images)
+    highest = float((counts * np.log(counts)).sum())
+    if mean > highest + _ROUNDING:
+        raise CellFailure(
+            f"bits/dim: found a mean log-likelihood of {mean:.4g} nats for {len(images):,} images, {len(counts):,} of "
+            f"them different, allowed: at most {highest:.4g}, as probabilities add up to at most 1"
+        )
 
 
 _PROTOCOL = {"pixels": "discrete", "arithmetic": "float64 mean"}

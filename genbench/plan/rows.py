@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from genbench.code_hash import code_hash
 from genbench.contract import Draws, Model, Recipe
 from genbench.data.prompts import Prompts
+from genbench.declared import check_declared
 from genbench.errors import DataError, ModelError, SuiteError
 from genbench.hub import PREFIX
-from genbench.machine import pinned_globals
+from genbench.machine import explain, pinned_globals
 from genbench.metrics.facts import Capabilities
 from genbench.options import override
 from genbench.plan.applies import lacking, unrequested
 from genbench.registry import resolve_model
+from genbench.returned import plain_options
 from genbench.sources.base import DataPlan, Source
 from genbench.sources.checkpoints import exported_options, weights_file, weights_hash
 from genbench.sources.files import made_elsewhere
@@ -68,6 +69,11 @@ class SuiteRows:
             yield
         except SuiteError as error:
             self.misfits.setdefault(index, error)
+        except (Exception, SystemExit) as error:  # of the code of a model's class
+            label = self.suite.models[index].label
+            misfit = self.suite.error(("models", index), f"{label} cannot be planned: {explain(error)}")
+            misfit.__cause__ = error
+            self.misfits.setdefault(index, misfit)
 
     def _check_options(self, index: int) -> None:
         entry, kind = self.suite.models[index], self.kinds[index]
@@ -91,7 +97,7 @@ class SuiteRows:
             return self._files_of(index, self.suite.path(entry.samples))
         kind, owner = self.kind(index), self._owner(index)
         network = self.network(index)
-        sampler = asdict(override(kind.Sampler(), network.sampler))
+        sampler = plain_options(override(kind.Sampler(), network.sampler), f"{kind.__name__}.sampler")
         asked = unrequested(kind, self.plan, self.prompts)
         given = self.suite.models[owner].weights
         if given is not None:
@@ -200,7 +206,7 @@ class SuiteRows:
         changes = {**sizes, **entry.config}
         files = self._files(index, changes, {index})
         network = Network(entry.name, entry.source, suite.folder, changes, code=self._code(kind), files=files)
-        config = asdict(override(preset.config, entry.config))
+        config = plain_options(override(preset.config, entry.config), f"{kind.__name__}.config")
         return Fit(
             entry.label, network, config, recipe, images, seed, suite.precision, suite.compile,
             self.plan.fingerprint, budget_doubts(recipe, images, kind.stages), shown,
@@ -222,8 +228,8 @@ class SuiteRows:
         try:
             with pinned_globals():  # importing a file runs it
                 kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
+            check_declared(kind, self.plan.spec)
             self.families[index] = kind.family
-            kind.preset(self.plan.spec)
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None
         except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Any
 from genbench.contract import Draws
 from genbench.errors import CellFailure, ModelError
 from genbench.keys import content_hash
+from genbench.returned import described
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,15 @@ class ReadFile:
 
 def read_files(kind: type[Draws], config: Any, more: Iterable[tuple[str, Path]] = ()) -> tuple[ReadFile, ...]:
     """The files that a class declares for a config, and `more` by name. Raises ModelError for one that is missing."""
-    declared = [(str(name), kind.beside(name)) for name in kind.files(config)]
+    names: Any = kind.files(config)
+    if not (isinstance(names, tuple | list) and all(isinstance(name, str | Path) for name in names)):
+        raise ModelError(f"{kind.__name__}.files(): found {described(names)}, required: a tuple of names of files")
+    declared = [(str(name), kind.beside(name)) for name in names]
     for name, path in declared:
         if not path.exists():
             raise ModelError(f"{kind.__name__}: files: '{name}': {path} not found")
+        if not (path.is_file() or path.is_dir()):
+            raise ModelError(f"{kind.__name__}: files: '{name}': found a device or a pipe, allowed: a file or folder")
     return tuple(ReadFile(name, path, content_hash(path)) for name, path in dict([*declared, *more]).items())
 
 

@@ -195,3 +195,25 @@ fault("NoiseShape", "ppl", "whose first axis has length", (Decodes,), noise=lamb
       decode=lambda s, z: z)  # fmt: skip
 fault("DecodeNone", "ppl", "DecodeNone.decode()", (Decodes,), noise=lambda s, n, g: torch.randn(n, 4, generator=g),
       decode=lambda s, z: None)  # fmt: skip
+
+for name, value in {
+    "Giant": 10**400, "Text": "x" * 300_000, "Surrogate": "\ud800", "Many": list(range(100_000)),
+}.items():  # fmt: skip
+    words = {"Giant": "below 2**63", "Surrogate": "not valid Unicode"}.get(name, "allowed: at most 262,144 in a record")
+    fault(f"Config{name}", "fid", words, Config=options(width=(value,)))
+    fault(f"Sampler{name}", "fid", words, Sampler=options(width=(value,)))
+fault("CaveatLong", "fid", "allowed: at most 262,144 in a record", caveat="x" * 300_000)
+fault("EvaluationsGiant", "evaluations", "required: a whole number, at least 1", evaluations=2**64)
+fault("SampleFloat8", "fid", SAMPLES, sample=changed_samples(lambda x: x.to(torch.float8_e4m3fn)))
+fault("SampleNested", "fid", SAMPLES, sample=changed_samples(lambda x: torch.nested.nested_tensor(list(x))))
+fault("SampleYields", "fid", SAMPLES, sample=changed_samples(lambda x: (image for image in x)))
+fault("LogProbFloat8", "bits_per_dim", NATS, log_prob=changed_log_probs(lambda v: v.to(torch.float8_e5m2)))
+fault("LogProbZero", "bits_per_dim", "add up to at most 1", log_prob=changed_log_probs(lambda v: v * 0))
+for name, terms in {"Number": {3: 1.0}, "Surrogate": {"\ud800": 1.0}, "Long": {"x" * 101: 1.0}}.items():
+
+    def named(s, b, p, t, g, terms=terms):
+        total = LOSS(s, b, p, t, g).total
+        return Loss(total, {name: total * value for name, value in terms.items()})
+
+    fault(f"Term{name}", "", "the name of a term: found", loss=named)
+fault("TermsNone", "", "a dict from names to tensors", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total, None))

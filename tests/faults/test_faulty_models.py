@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parent / "faulty.py"
 SPEC = DataSpec(1, 4, 4, 256)
 METRICS = ["fid", "bits_per_dim", "images_per_second", "evaluations"]
 QUICK = ["SampleNone", "TimedSampleNone", "SampleFewer", "LogProbOne", "LogProbHigh", "EvaluationsNegative",
-         "SamplerInf", "SettleNaN", "LossNone", "SampleExits"]  # fmt: skip
+         "SamplerInf", "SettleNaN", "LossNone", "SampleExits", "ConfigText", "LogProbZero"]  # fmt: skip
 
 
 def run(folder: Path, names: Sequence[str]) -> dict[tuple[str, str], Record]:
