@@ -66,7 +66,7 @@ def check_together(log_probs: np.ndarray[Any, Any], images: np.ndarray[Any, Any]
     Their mean is at most minus the entropy of the images' frequencies (Gibbs' inequality): -ln N where all differ.
     """
     mean = float(np.mean(log_probs, dtype=np.float64))
-    if not mean > -math.log(len(images)):  # the entropy is no larger than that
+    if not -math.log(len(images)) < mean <= 0:  # the entropy is at most ln N; the metric refuses means above 0
         return
     counts = np.unique(images.reshape(len(images), -1), axis=0, return_counts=True)[1] / len(images)
     highest = float((counts * np.log(counts)).sum())
