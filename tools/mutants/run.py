@@ -1,0 +1,143 @@
+"""Mutation testing with mutmut: which changes of the code no test notices; `make mutants`.
+
+    python tools/mutants/run.py                                   every mutant of every file: days
+    python tools/mutants/run.py zoo/vae.py --share 0.1            a tenth of the mutants of a file
+    python tools/mutants/run.py zoo/vae.py --again                its survivors once more, after tests were added
+    python tools/mutants/run.py --report                          only docs/mutants.md
+
+Each file has a copy of the repository in build/mutants, in which mutmut works with the tests that belong to the file:
+for zoo/ and metrics those that import it, or have its name. Of these a mutant is tested with the ones that call its
+function, the fastest first, until one fails. Results go to tools/mutants/results.jsonl; what is there is not tested
+again, so that an interrupted campaign continues. A sample is chosen by a hash of each mutant: a larger share contains
+the smaller one. tools/mutants/equivalent.yaml has the survivors that no test can notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from made import Mutant, mutants_of
+from report import read_results, write_report, write_results
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build" / "mutants"
+COPIED = ["genbench", "zoo", "tests", "suites", "examples", "docs", "pyproject.toml", "README.md"]
+MUTATED = ["zoo/*.py", "genbench/metrics/*.py", "genbench/space.py", "genbench/train/*.py", "genbench/draw/*.py"]
+# Where the tests of a file of this folder are; for zoo/ also the conformance checks of the model with the file's name.
+TESTS = {
+    "zoo": ["tests/zoo/test_*.py"],
+    "genbench/metrics": ["tests/metrics/test_*.py", "tests/test_selftest.py"],
+    "genbench": ["tests/test_space.py", "tests/test_draw.py", "tests/metrics/test_scale.py"],
+    "genbench/train": ["tests/test_train.py", "tests/test_presets.py", "tests/test_halving.py", "tests/test_parallel.py"],
+    "genbench/draw": ["tests/draw/test_*.py", "tests/test_draw.py", "tests/test_halving.py"],
+}
+STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
+          36: "timeout", 152: "timeout", 255: "timeout", -9: "crash", -11: "crash"}  # fmt: skip
+
+
+def main() -> None:
+    """Tests the mutants that were asked for and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("files", nargs="*", help="default: all of " + " ".join(MUTATED))
+    parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each file, at random")
+    parser.add_argument("--children", type=int, default=1, help="processes")
+    parser.add_argument("--again", action="store_true", help="only mutants that survived, once more")
+    parser.add_argument("--report", action="store_true", help="tests nothing")
+    options = parser.parse_args()
+    files = options.files or sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
+    os.chdir(ROOT)
+    failed = [] if options.report else [f for f in files if not test(f, options.share, options.children, options.again)]
+    every = sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
+    write_report({file: mutants_of(file, ROOT) for file in every if file in files or has_results(file)})
+    if failed:
+        sys.exit(f"no results of: {', '.join(failed)}; their output is above")
+
+
+def has_results(file: str) -> bool:
+    """Whether mutants of the file were tested."""
+    return any(result["file"] == file for result in read_results().values())
+
+
+def test(file: str, share: float, children: int, again: bool) -> bool:
+    """Tests mutants of one file; whether mutmut could."""
+    folder = WORK / file.replace("/", "-").removesuffix(".py")
+    harvest(file, folder)
+    results = read_results()
+    made = mutants_of(file, ROOT)
+    chosen = [m for m in made if again and results.get(m.key, {}).get("status") == "survived"]
+    if not again:
+        chosen = [m for m in made if m.rank < share and m.key not in results]
+    print(f"{file}: {len(made)} mutants, {len(chosen)} to test", flush=True)
+    if not chosen:
+        return True
+    lay(file, folder)
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(children)]
+    done = subprocess.run(
+        [*command, *(m.name for m in chosen)], cwd=folder, env=variables, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if harvest(file, folder) == 0:
+        print(done.stdout.replace("\r", "\n")[-5000:], flush=True)
+        return False
+    return True
+
+
+def lay(file: str, folder: Path) -> None:
+    """Copies the repository into the folder, with mutmut's settings for one file; its timings of tests stay."""
+    for name in COPIED:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for name in ("genbench", "zoo", "tests"):
+        shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
+    settings = {"only_mutate": [file], "pytest_add_cli_args_test_selection": list(tests_of(file))}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    with (folder / "pyproject.toml").open("a", encoding="utf-8") as text:
+        text.write(lines)
+
+
+def tests_of(file: str) -> Iterator[str]:
+    """The test files that belong to a file: those that name its module, or all of the folder where none does."""
+    path = Path(file)
+    near = sorted(p for pattern in TESTS[path.parent.as_posix()] for p in ROOT.glob(pattern))
+    module = path.with_suffix("").as_posix().replace("/", ".")
+    named = re.compile(rf"(?m)^from {re.escape(module)} import|^from {module.rpartition('.')[0]} import.*\b{path.stem}\b")
+    own = [p for p in near if p.stem == f"test_{path.stem}" or named.search(p.read_text(encoding="utf-8"))]
+    yield from (p.relative_to(ROOT).as_posix() for p in own or near)
+    if path.parent.name == "zoo" and f'"{path.stem}":' in (ROOT / "genbench" / "builtin.py").read_text(encoding="utf-8"):
+        yield f"tests/test_check.py::test_zoo_models_conform[{path.stem}-8x8]"
+
+
+def harvest(file: str, folder: Path) -> int:
+    """Adds what mutmut wrote into the folder to the results, and removes it there; the number of results."""
+    meta = folder / "mutants" / f"{file}.meta"
+    if not meta.is_file():
+        return 0
+    codes = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
+    tested = {m.key: row(m, STATUS[codes[m.name]]) for m in mutants_of(file, folder) if codes.get(m.name) in STATUS}
+    meta.unlink()
+    (folder / "mutants" / file).unlink(missing_ok=True)
+    write_results(read_results() | tested)
+    return len(tested)
+
+
+def row(mutant: Mutant, status: str) -> dict[str, str]:
+    """What is kept of a result."""
+    kept = {"key": mutant.key, "file": mutant.file, "function": mutant.function, "status": status}
+    return kept if status == "killed" else {**kept, "change": mutant.change}
+
+
+if __name__ == "__main__":
+    main()
