@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow page-test faults fuzz docs bench bench-peers bench-compare bench-save gpu gpu-rehearse clean
+.PHONY: demo test check slow page-test faults fuzz mutants docs bench bench-peers bench-compare bench-save gpu gpu-rehearse clean
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ fuzz: $(BIN)/.installed          ## an hour of coverage-guided fuzzing of suites
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(FAULT)/guided.py suites $(SECONDS_EACH)
 	$(FAULT)/guided.py records $(SECONDS_EACH)
+
+mutants: $(BIN)/.installed     ## mutation testing, resumable: make mutants ONLY=zoo/vae.py SHARE=0.1 (docs/mutants.md)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[mutants]"
+	$(BIN)/python tools/mutants/run.py $(ONLY) --share $(or $(SHARE),1) $(if $(AGAIN),--again)
 
 docs: $(BIN)/.installed          ## the documentation site: build/site/index.html
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"

@@ -317,6 +317,12 @@ class CutOffLayer(Gan):
         return super().decode(z + 0 * self.mapping(z))
 
 
+class WeightlessTerm(Flow):
+    def loss(self, batch, player, step, gen):
+        nll, size = super().loss(batch, player, step, gen).total, self.scale.square().mean()
+        return Loss(nll + 0 * size, {"nll": nll, "size": size})
+
+
 class OwnBackward(Gan):
     def loss(self, batch, player, step, gen):
         super().loss(batch, "generator", step, gen).total.backward()
@@ -582,6 +588,38 @@ class DeafToLabels(Labelled):
         return super().sample(n, gen, Condition(labels=torch.zeros_like(condition.labels)))
 
 
+class LearnsNoLabels(Labelled):
+    def loss(self, batch, player, step, gen):
+        return Loss((self.means.weight[:, None] - batch.x.flatten(1)).square().mean())
+
+
+class LinearWithTime(nn.Linear):
+    def forward(self, x, time):
+        return super().forward(x)
+
+
+class DeafToTime(Chain):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.net = LinearWithTime(data.dims, data.dims)
+
+    def loss(self, batch, player, step, gen):
+        time = torch.rand(len(batch), generator=gen, device=gen.device)
+        return Loss((self.net(batch.x.flatten(1), time) - time[:, None]).square().mean())
+
+    def sample(self, n, gen, condition=None):
+        x = torch.randn(n, self.data.dims, generator=gen, device=gen.device)
+        for time in (1.0, 0.6, 0.3):
+            x = x - 0.1 * self.net(x, x.new_full((n,), time))
+        return x.clamp(-1, 1).unflatten(1, self.data.shape)
+
+
+class SwapsSides(Gan):
+    def decode(self, z):
+        channels, height, width = self.data.shape
+        return self.generator(z).tanh().unflatten(1, (channels, width, height))
+
+
 class TranslatesOutOfRange(Translator):
     def translate(self, x, direction):
         return x * 2 if direction == "b_to_a" else x
@@ -600,6 +638,7 @@ PLANTED = [
         "gradients reach their player",
         "is 0 for all of mapping.weight (2 such); is it detached, or multiplied by 0?",
     ),
+    (WeightlessTerm, "terms reach their player", "term 'size' of the loss of 'all' has no gradient"),
     (OwnBackward, "losses leave weights alone", "left a gradient at 'generator.0.weight'"),
     (OwnUpdate, "losses leave weights alone", "changed 'critic.weight'"),
     (MemoryInLoss, "same generator, same loss", "is there randomness not from gen?"),
@@ -654,6 +693,9 @@ PLANTED = [
     (NoDequantisationTerm, "likelihood is normalised", "expected at most -45.33 nats"),
     (Miscounted, "evaluations are counted", "evaluations is 2, but the denoiser evaluated 3 rows for each image"),
     (DeafToLabels, "condition decides", "is condition used?"),
+    (LearnsNoLabels, "conditions are learnt", "does loss() use them?"),
+    (DeafToTime, "inputs have an effect", "input 'time' of 'net' (LinearWithTime) has no effect"),
+    (SwapsSides, "other sides work", "for 4x6 images, sample(3) has shape (3, 1, 6, 4); expected (3, 1, 4, 6)"),
     (TranslatesOutOfRange, "translations are images", "'b_to_a') span -2 .. 2"),
 ]
 

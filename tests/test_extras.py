@@ -17,7 +17,13 @@ from genbench.suite.schema import Suite
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-BY_HAND = {"docs", "fuzz", "ray", "submitit"}  # `make docs`, `make fuzz`; launchers of a cluster
+BY_HAND = {
+    "docs",
+    "fuzz",
+    "mutants",
+    "ray",
+    "submitit",
+}  # `make docs`, `make fuzz`, `make mutants`; launchers of a cluster
 
 
 def own(requirements):

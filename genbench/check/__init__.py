@@ -7,7 +7,6 @@ of samples, and test only the mathematics that every model of a kind must satisf
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,9 +19,13 @@ from genbench import returned
 from genbench.check import abilities as abilities
 from genbench.check import density as density
 from genbench.check.independence import images_are_independent
+from genbench.check.inputs import conditions_are_learnt, inputs_have_an_effect
 from genbench.check.placement import stays_on_one_device
 from genbench.check.reads import files_are_declared
+from genbench.check.sides import other_sides_work
 from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness, range_fault
+from genbench.check.terms import terms_reach_their_player
+from genbench.check.training import gradients_reach_their_player, losses_are_finite, players_share_the_parameters
 from genbench.contract import (
     ClassConditional,
     DataSpec,
@@ -49,60 +52,6 @@ class CheckResult:
     name: str
     passed: bool
     message: str
-
-
-def players_share_the_parameters(subject: Subject) -> str:
-    """Every turn names a player, and every trainable parameter belongs to exactly one player."""
-    model = subject.model()
-    players = model.players()
-    turns = {player for stage in model.stages for player in stage.turns}
-    if turns != set(players):
-        return f"stages have turns for {sorted(turns)}, players() has {sorted(players)}; the two must be the same names"
-    owners = {id(p): [n for n, mine in players.items() if any(p is q for q in mine)] for p in model.parameters()}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and len(owners[id(parameter)]) != 1:
-            players_of_it = " and ".join(owners[id(parameter)]) or "no player"
-            return f"parameter '{name}' belongs to {players_of_it}; expected one player: it is trained twice or never"
-    return ""
-
-
-def losses_are_finite(subject: Subject) -> str:
-    """Every player's loss is a finite scalar, and so are its terms."""
-    model = subject.model()
-    for player, answer in subject.losses(model):
-        loss = returned.loss(model, answer, player)
-        for name, value in {"total": loss.total, **loss.terms}.items():
-            if not torch.isfinite(value).all():
-                return f"loss of '{player}': {name} is {float(value.detach())}; expected finite: a log or root of 0?"
-    return ""
-
-
-def gradients_reach_their_player(subject: Subject) -> str:
-    """Every parameter of the player is part of its loss, and none has a gradient that is zero everywhere.
-
-    Parameters of a single number are exempt: the gradient of a critic's last bias is 0 when the real and the fake half
-    of a hinge loss cancel.
-    """
-    model = subject.model()
-    names = {id(p): n for n, p in model.named_parameters()}
-    for player, loss in subject.losses(model):
-        parameters = model.players()[player]
-        if not loss.total.requires_grad:
-            return f"loss of '{player}' does not depend on any parameter; is there a .detach() or no_grad() in its way?"
-        gradients = torch.autograd.grad(loss.total.sum(), parameters, allow_unused=True)
-        unused = [names[id(p)] for p, g in zip(parameters, gradients, strict=True) if g is None]
-        if unused:
-            return (
-                f"loss of '{player}' does not reach {unused[0]} ({len(unused)} such); is the layer unused or detached?"
-            )
-        size = sum(float(g.abs().sum()) for g in gradients if g is not None)
-        if size == 0 or (not math.isfinite(size) and bool(torch.isfinite(loss.total).all())):
-            return f"gradient of '{player}' sums to {size}; expected a finite number above 0"
-        zero = [names[id(p)] for p, g in zip(parameters, gradients, strict=True) if p.numel() > 1 and not g.any()]
-        if zero:
-            names_of_zero = f"{zero[0]} ({len(zero)} such)"
-            return f"gradient of '{player}' is 0 for all of {names_of_zero}; is it detached, or multiplied by 0?"
-    return ""
 
 
 def losses_leave_weights_alone(subject: Subject) -> str:
@@ -259,6 +208,7 @@ CHECKS: list[Check] = [
     Check("players share the parameters", players_share_the_parameters, (Model,)),
     Check("losses are finite", losses_are_finite, (Model,)),
     Check("gradients reach their player", gradients_reach_their_player, (Model,)),
+    Check("terms reach their player", terms_reach_their_player, (Model,)),
     Check("losses leave weights alone", losses_leave_weights_alone, (Model,)),
     Check("same generator, same loss", same_generator_same_loss, (Model,)),
     Check("no global randomness", no_global_randomness),
@@ -286,6 +236,9 @@ CHECKS: list[Check] = [
     Check("bounds are ordered", abilities.bounds_are_ordered, TWO_BOUNDS),
     Check("evaluations are counted", abilities.evaluations_are_counted, (Steps,)),
     Check("condition decides", abilities.condition_decides, ((ClassConditional, TextConditional, Translates),)),
+    Check("conditions are learnt", conditions_are_learnt, (Model, (ClassConditional, TextConditional))),
+    Check("inputs have an effect", inputs_have_an_effect, (Model,)),
+    Check("other sides work", other_sides_work, (Model,)),
     Check("translations are images", abilities.translations_are_images, (Translates,)),
 ]
 

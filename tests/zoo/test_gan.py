@@ -183,3 +183,14 @@ def test_samples_fill_the_range_of_the_data():
         x = model.sample(64, seeded(0))
     assert float(x.min()) == pytest.approx(-1.0, abs=1e-4)
     assert float(x.max()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_discriminators_hidden_units_have_slope_a_fifth_below_0():
+    judge = Discriminator((2, 2), rate=0.0).eval()
+    with torch.no_grad():
+        judge.hidden[0].weight.copy_(torch.eye(2))
+        judge.hidden[0].bias.zero_()
+        judge.out.weight.copy_(torch.tensor([[1.0, 10.0]]))
+        judge.out.bias.fill_(0.5)
+    x = torch.tensor([[2.0, -3.0]])
+    assert judge(x.view(1, 1, 1, 2)).item() == pytest.approx(2.0 + 10 * 0.2 * -3.0 + 0.5)

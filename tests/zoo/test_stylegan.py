@@ -580,3 +580,14 @@ def test_half_precision_on_the_way_leaves_losses_and_images_in_single(generator)
     assert all(torch.isfinite(loss) for loss in losses)
     assert torch.isfinite(images).all()
     assert model.style_mean.dtype == model.path_mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("way", ["same", "up", "down"])
+def test_an_equalised_convolution_adds_its_bias(way):
+    layer = EqualConv(1, 2, 3, way=way) if way != "same" else EqualConv(1, 2, 3)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([0.5, -2.0]).view_as(layer.bias))
+    y = layer(torch.randn(1, 1, 4, 4, generator=seeded(0)))
+    assert y.amax((0, 2, 3)).tolist() == [0.5, -2.0]
+    assert y.amin((0, 2, 3)).tolist() == [0.5, -2.0]

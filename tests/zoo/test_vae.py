@@ -586,3 +586,13 @@ def test_presets_fit_any_shape(data):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     assert model.sample(2, seeded(2)).shape == (2, *data.shape)
     assert model.decode(model.encode(to_unit_range(pixels, data.levels))).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", sorted(LIKELIHOODS))
+def test_draws_follow_the_generator_and_are_images(name):
+    likelihood = LIKELIHOODS[name](DataSpec(1, 8, 8, 2 if name == "bernoulli" else 256))
+    output = 3 * torch.randn(4, likelihood.numbers, 8, 8, generator=seeded(0))
+    first, again = (likelihood.draw(output, seeded(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert float(first.amin()) >= -1
+    assert float(first.amax()) <= 1

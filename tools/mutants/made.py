@@ -54,7 +54,7 @@ def mutants_of(file: str, root: Path) -> list[Mutant]:
         mangled = mangle_function_name(name=outer.name.value, class_name=class_name)
         numbers[mangled] += 1
         function = f"{class_name}.{outer.name.value}" if class_name else outer.name.value
-        where = lines[mutation.original_node] if mutation.original_node in lines else None
+        where = lines.get(mutation.original_node)
         was, now = (_one_line(text) for text in _texts(module, mutation, where, source.splitlines()))
         if only_words(mutation) or TEXTS.search(change(was, now)):
             continue

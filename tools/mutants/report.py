@@ -69,7 +69,7 @@ def write_results(results: Mapping[str, dict[str, str]]) -> None:
 
 
 def reason(mutant: Mutant, known: Sequence[Mapping[str, str]]) -> str | None:
-    """Why no test can notice the mutant, or None. known: entries with patterns of `at` (file, function) and `change`."""
+    """Why no test can notice the mutant, or None. known: entries with patterns `at` (file, function) and `change`."""
     at = f"{mutant.file} {mutant.function}"
     for entry in known:
         if fnmatchcase(at, entry["at"]) and fnmatchcase(mutant.change, _literal(entry["change"])):

@@ -36,7 +36,12 @@ TESTS = {
     "zoo": ["tests/zoo/test_*.py"],
     "genbench/metrics": ["tests/metrics/test_*.py", "tests/test_selftest.py"],
     "genbench": ["tests/test_space.py", "tests/test_draw.py", "tests/metrics/test_scale.py"],
-    "genbench/train": ["tests/test_train.py", "tests/test_presets.py", "tests/test_halving.py", "tests/test_parallel.py"],
+    "genbench/train": [
+        "tests/test_train.py",
+        "tests/test_presets.py",
+        "tests/test_halving.py",
+        "tests/test_parallel.py",
+    ],
     "genbench/draw": ["tests/draw/test_*.py", "tests/test_draw.py", "tests/test_halving.py"],
 }
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
@@ -52,18 +57,13 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="only mutants that survived, once more")
     parser.add_argument("--report", action="store_true", help="tests nothing")
     options = parser.parse_args()
-    files = options.files or sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
+    every = sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
+    files = options.files or every
     os.chdir(ROOT)
     failed = [] if options.report else [f for f in files if not test(f, options.share, options.children, options.again)]
-    every = sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
-    write_report({file: mutants_of(file, ROOT) for file in every if file in files or has_results(file)})
+    write_report({file: mutants_of(file, ROOT) for file in every})
     if failed:
         sys.exit(f"no results of: {', '.join(failed)}; their output is above")
-
-
-def has_results(file: str) -> bool:
-    """Whether mutants of the file were tested."""
-    return any(result["file"] == file for result in read_results().values())
 
 
 def test(file: str, share: float, children: int, again: bool) -> bool:
@@ -113,10 +113,14 @@ def tests_of(file: str) -> Iterator[str]:
     path = Path(file)
     near = sorted(p for pattern in TESTS[path.parent.as_posix()] for p in ROOT.glob(pattern))
     module = path.with_suffix("").as_posix().replace("/", ".")
-    named = re.compile(rf"(?m)^from {re.escape(module)} import|^from {module.rpartition('.')[0]} import.*\b{path.stem}\b")
+    named = re.compile(
+        rf"(?m)^from {re.escape(module)} import|^from {module.rpartition('.')[0]} import.*\b{path.stem}\b"
+    )
     own = [p for p in near if p.stem == f"test_{path.stem}" or named.search(p.read_text(encoding="utf-8"))]
     yield from (p.relative_to(ROOT).as_posix() for p in own or near)
-    if path.parent.name == "zoo" and f'"{path.stem}":' in (ROOT / "genbench" / "builtin.py").read_text(encoding="utf-8"):
+    if path.parent.name == "zoo" and f'"{path.stem}":' in (ROOT / "genbench" / "builtin.py").read_text(
+        encoding="utf-8"
+    ):
         yield f"tests/test_check.py::test_zoo_models_conform[{path.stem}-8x8]"
 
 
