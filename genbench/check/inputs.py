@@ -120,7 +120,7 @@ def alternatives(calls: list[NetworkCall], denoiser: nn.Module | None) -> dict[t
         for place in tested:
             others = [c.inputs.get(place) for c in calls if c.module is call.module]
             mine = pairs.setdefault((call.module, place), [])
-            mine += [(call.inputs, {**call.inputs, place: other}) for other in changed(call.inputs[place], others)]
+            mine += [(call.inputs, {**call.inputs, place: other}) for other in other_values(call.inputs[place], others)]
     return pairs
 
 
@@ -129,7 +129,7 @@ def labels(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 1 and value.dtype == torch.int64
 
 
-def changed(value: Any, others: list[Any]) -> Iterator[Any]:
+def other_values(value: Any, others: list[Any]) -> Iterator[Any]:
     """Other values for an input: those of other images, or of other calls."""
     if isinstance(value, Tensor):
         candidates = [value.roll(1, 0)] if value.ndim else []

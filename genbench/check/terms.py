@@ -91,7 +91,7 @@ def detached_term(subject: Subject, player: str) -> str:
     gradients = torch.autograd.grad(loss.total, parameters, allow_unused=True)
     surplus, changes = list[Tensor](), list[Tensor]()
     for seed in range(len(names) + SPARE):
-        direction = directions(parameters, seed)
+        direction = small_steps(parameters, seed)
         high, low = (moved(subject, player, direction, sign, names) for sign in (1.0, -1.0))
         slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True) if g is not None)
         change = (high - low) / 2
@@ -108,7 +108,7 @@ def reaches(total: Tensor, term: Tensor, parameters: list[nn.Parameter]) -> bool
     return any(gradient is not None and gradient.any() for gradient in gradients)
 
 
-def directions(parameters: list[nn.Parameter], seed: int) -> list[Tensor]:
+def small_steps(parameters: list[nn.Parameter], seed: int) -> list[Tensor]:
     """A random step of every parameter, small against its size."""
     gen = seeded(seed, parameters[0].device)
     noise = [torch.randn(p.shape, generator=gen, device=p.device, dtype=p.dtype) for p in parameters]
