@@ -95,4 +95,4 @@ def test_metric(benchmark: Any, what: str, threads: int) -> None:
     with threadpool_limits(threads):
         benchmark.pedantic(lambda: ours(sets), rounds=1)
         result = contest(lambda: ours(sets), lambda: theirs(*tensors), least_rounds=ROUNDS, clock=clock)
-    report(benchmark, f"{what}, {threads} threads", rows, 1 / share, result)
+    report(benchmark, f"{what}, {threads} thread{'s' * (threads > 1)}", rows, 1 / share, result)

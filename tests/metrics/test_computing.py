@@ -139,7 +139,9 @@ def device_memory(monkeypatch):
     return memory
 
 
-@pytest.mark.parametrize("name", ["fid", "kid", "mind", "vendi", "recall", "ct_score"])
+@pytest.mark.parametrize(
+    "name", ["fid", "kid", "cmmd", "mind", "vendi", "rke", "recall", "clipped_density", "ct_score"]
+)
 def test_the_device_holds_at_most_the_budget(name, device_memory):
     """Neither set fits beside what is computed from it: rows are copied a part at a time."""
     sets, budget = arguments(name, 900, 800, 30), 2**18
