@@ -30,7 +30,11 @@ def array_data(path: Path, height: int, width: int, n: int = 40, labels: object 
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("glow", (5, 7), r"models\[0\]: Glow: found 5x7 images, allowed: even sides, such as 6x8; sizes that work: 4x8, 8x8$"),
+        (
+            "glow",
+            (5, 7),
+            r"models\[0\]: Glow: found 5x7 images, allowed: even sides, such as 6x8; sizes that work: 4x8, 8x8$",
+        ),
         ("dcgan", (1, 1), r"models\[0\]: DCGAN: config\.doublings: .*1x1 images; sizes that work: 2x2, 4x4, 8x8$"),
     ],
 )
