@@ -27,6 +27,7 @@ class Row(NamedTuple):
     tested: int
     killed: int
     equivalent: int
+    sampled_alike: bool = True  # every mutant had the same chance to be tested
 
     @property
     def survived(self) -> int:
@@ -39,12 +40,12 @@ class Row(NamedTuple):
         return f"| {self.name} | {counts} | {self.survived} | {self.equivalent} | {self.share()} |"
 
     def share(self) -> str:
-        """Killed of those that are not equivalent, in percent, with Wilson's interval where it is a sample."""
+        """Killed of those that are not equivalent, in percent, with Wilson's interval of a random sample."""
         n = self.tested - self.equivalent
         if n == 0:
             return ""
         p = self.killed / n
-        if self.tested == self.mutants:
+        if self.tested == self.mutants or not self.sampled_alike:
             return f"{p:.1%}".replace("%", " %")
         middle, half = p + Z**2 / (2 * n), Z * (p * (1 - p) / n + Z**2 / (4 * n**2)) ** 0.5
         low, high = ((middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1))
@@ -123,7 +124,8 @@ def totals(rows: Sequence[Row]) -> Iterator[Row]:
         group = [row for row in left if row.name.startswith(f"`{start}")]
         left = [row for row in left if row not in group]
         if group:
-            yield Row(f"**{name}**", *(sum(column) for column in list(zip(*group, strict=True))[1:]))
+            counts = [sum(column) for column in list(zip(*group, strict=True))[1:5]]
+            yield Row(f"**{name}**", *counts, sampled_alike=False)
 
 
 def listed(mutants: Sequence[tuple[Mutant, str]]) -> Iterator[str]:

@@ -1,0 +1,72 @@
+"""The commands: each one parses its arguments, calls, prints and exits. torch is imported only when a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from genbench.cli import images, models, results, suites, upkeep
+from genbench.cli.options import echo
+from genbench.errors import GenbenchError, Terminated
+from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals
+from genbench.text import shortened
+
+TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
+COMMANDS = (  # in the order of --help
+    suites.run, suites.plan, results.report, images.score, images.stats, images.sample, models.show, models.export,
+    models.check, results.diff, results.history, suites.speed, upkeep.selftest, models.new, upkeep.ls, upkeep.cache,
+    results.convert, suites.schema,
+)  # fmt: skip
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"genbench {version('genbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train, sample and score generative models of every family under one declared protocol."""
+
+
+def main() -> None:
+    """The program. A user's mistake prints one line and exits with 2; an interruption exits with 130."""
+    handle_signals()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            end_at_once(INTERRUPTED)
+        raise
+    except Terminated:
+        end_at_once(TERMINATED)
+    except GenbenchError as error:
+        echo(f"genbench: {shortened(str(error))}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        echo(f"genbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        echo(
+            f"genbench: internal error: {type(error).__name__}: {shortened(str(error))}; {TRACEBACK}=1 shows where",
+            err=True,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        end_at_once(INTERRUPTED)
