@@ -90,7 +90,7 @@ def small_suite(name, folder):
     return read_suite(folder / "small.yaml")
 
 
-@pytest.mark.parametrize("name", ["smoke", "smoke_translation"])
+@pytest.mark.parametrize("name", [pytest.param("smoke", marks=pytest.mark.slow), "smoke_translation"])
 def test_a_suite_runs_on_another_device_and_gives_the_cpus_numbers(tmp_path, monkeypatch, one_process, made, name):
     suite, values = small_suite(name, tmp_path), {}
     for device in ("cpu", str(DEVICE)):

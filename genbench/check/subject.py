@@ -57,6 +57,12 @@ class Subject:
         """The same model class for other images."""
         return Subject(self.kind, data, self.config, self.sampler, self.device)
 
+    def on_cpu(self) -> Subject:
+        """The same on the CPU, which has float64; other devices may not have it."""
+        if self.device.type == "cpu":
+            return self
+        return Subject(self.kind, self.data, self.config, self.sampler)
+
     @cached_property
     def batch(self) -> Batch:
         """Uniform random pixels with captions, labels where the data has them, and images of another domain."""

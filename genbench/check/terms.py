@@ -27,12 +27,13 @@ def terms_reach_their_player(subject: Subject) -> str:
     by its values: along random directions in the player's parameters, the total changes by more than its gradient says,
     and the surplus is a positive multiple of the term's own change. Scalars that are only logged do neither.
     """
+    exact = subject.on_cpu()
     for player in subject.original.players():
         weightless = [name for name in zero_weights(subject, player, 0) if name in zero_weights(subject, player, LATE)]
         if weightless:
             return f"term '{weightless[0]}' of the loss of '{player}' has no gradient; is it multiplied by 0?"
         with suppress(RuntimeError), double_precision():  # a model may ask for float32 somewhere
-            lost = detached_term(subject, player)
+            lost = detached_term(exact, player)
             if lost:
                 return (
                     f"term '{lost}' of the loss of '{player}' is part of the total, but its gradient is not; is there "

@@ -147,9 +147,10 @@ def test_a_worker_times_a_revision_whose_draw_was_a_module(tmp_path):
         "def load_model(name, *, data, source, folder, sampler, weights, seed, **config):\n"
         "    model = torch.nn.Linear(1, 1)\n    model.data = data\n    return model\n"
     )
-    for name in ("contract", "options", "errors"):
+    for name in ("options", "errors"):
         (old / f"{name}.py").write_text((ROOT / "genbench" / f"{name}.py").read_text())
-    shutil.copytree(ROOT / "genbench" / "processes", old / "processes")
+    for name in ("contract", "processes"):
+        shutil.copytree(ROOT / "genbench" / name, old / name)
     (old / "draw.py").write_text(
         "import torch\ndef draw_block(model, index, seed, block, precision, condition):\n"
         "    return torch.full((block, 1), 7, dtype=torch.uint8), 0, 1\n"
