@@ -26,6 +26,11 @@ def test_samples_are_recognisable_when_they_are_garments_and_varied(garments, cl
     assert replace(TRIED, garments=garments, classes=classes).judgement == judgement
 
 
+@pytest.mark.parametrize(("seen", "judgement"), [("", "partly"), ("no", "no"), ("recognisable", "partly")])
+def test_a_judgement_by_eye_only_lowers_that_of_the_classifier(seen, judgement):
+    assert replace(TRIED, garments=0.6, seen=seen).judgement == judgement
+
+
 def test_a_case_is_tried_until_it_is_recognisable_or_was_tried_as_long():
     poor = replace(TRIED, garments=0.1)
     assert is_settled([TRIED], "vae", "32", 15)
@@ -33,6 +38,7 @@ def test_a_case_is_tried_until_it_is_recognisable_or_was_tried_as_long():
     assert not is_settled([poor], "vae", "32", 3)
     assert not is_settled([replace(TRIED, key="another preset")], "vae", "32", 1)
     assert not is_settled([TRIED], "vae", "64", 1)
+    assert not is_settled([replace(TRIED, seen="partly")], "vae", "32", 3)
 
 
 def test_the_key_of_a_preset_depends_on_its_networks_and_step_sizes_and_not_on_its_length(monkeypatch):
@@ -45,6 +51,12 @@ def test_the_key_of_a_preset_depends_on_its_networks_and_step_sizes_and_not_on_i
         assert (preset_key("dcgan", "32") == key) == same
 
 
+def test_a_case_is_tried_again_when_the_shares_of_a_preset_change(monkeypatch):
+    assert is_settled([TRIED], "vae", "32", 2)
+    monkeypatch.setattr("genbench.train.presets.AVERAGED", 0.2)
+    assert not is_settled([TRIED], "vae", "32", 2)
+
+
 def test_rows_are_read_as_they_were_written_and_ordered(tmp_path):
     first = replace(TRIED, model="gan", garments=0.25)
     write_trials(tmp_path / "trials.csv", [TRIED, replace(TRIED, minutes=15.0), first])
@@ -52,11 +64,21 @@ def test_rows_are_read_as_they_were_written_and_ordered(tmp_path):
     assert read_trials(tmp_path / "none.csv") == []
 
 
+def cells_of(path, start):
+    row = next(line for line in path.read_text().splitlines() if line.startswith(start))
+    return [cell.strip() for cell in row.strip("|").split("|")][1:]
+
+
 def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_path):
-    write_page(tmp_path / "page.md", [TRIED, replace(TRIED, size="64", key="another")])
-    row = next(line for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("| [`vae`]"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:4] == ["recognisable (2.0 min)", "not tried", "recognisable (2.0 min, earlier preset)"]
+    page, tried = tmp_path / "page.md", [replace(TRIED, garments=0.4), replace(TRIED, model="gan", size="64")]
+    write_page(page, [*tried, replace(TRIED, size="64", key="another")])
+    gone, here = "recognisable (2.0 min, earlier preset)", "partly (2.0 min)"
+    assert dict(zip(SIZES, cells_of(page, "| [`vae`]"), strict=True)) == {**dict.fromkeys(SIZES, "not tried"),
+                                                                         "32": here, "64": gone}  # fmt: skip
+    recognisable, partly, no, _ = cells_of(page, "| 32 |")
+    assert (recognisable, partly, no) == ("", "`vae`", "")
+    assert "`vae`" in cells_of(page, "| 64 |")[3]  # with the preset of now
+    assert "1 of 75 cases were tried" in page.read_text()
 
 
 def test_the_committed_page_is_that_of_the_committed_rows(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genbench.contract import DataSpec, Model
 from genbench.registry import resolve_model
-from genbench.train.presets import small_form
+from genbench.train.presets import fitted_recipe, small_form
 
 PAGE = Path(__file__).parent.parent / "docs" / "presets.md"
 TRIALS = PAGE.parent / "presets" / "trials.csv"
@@ -21,8 +21,10 @@ CLASSIFIER = TRIALS.with_name("classifier.txt")  # a sentence on what it makes o
 MODELS = ("gan", "dcgan", "cgan", "stylegan", "vae", "realnvp", "glow", "ddpm", "latent_diffusion", "flow_matching",
           "edm", "mean_flow", "pixelcnn", "cyclegan")  # fmt: skip
 ROWS = (*MODELS[:8], "ddim", *MODELS[8:])  # with the sampler that draws with the weights of a model
-SIZES = ("32", "16", "64", "28", "40x48")
+SIZES = ("16", "28", "32", "40x48", "64")
+JUDGEMENTS = ("no", "partly", "recognisable")
 MOST, LEAST = 0.7, 0.35  # shares of samples that are garments, from which they are recognisable, or partly
+COMPARED = 100_000  # images of the training whose lengths two presets are compared by
 VARIED = 4.0  # classes, from which samples are recognisable
 
 
@@ -32,6 +34,7 @@ class Trial:
 
     minutes: asked for. seconds: of the processor's time, spent. images: trained on. ms_per_image: of training.
     garments, classes, distance: as in tools.preset_pictures.Verdict. key: of the preset. machine: its processor.
+    seen: a judgement by eye on the samples, written into the table where it is lower than the classifier's.
     """
 
     model: str
@@ -46,13 +49,19 @@ class Trial:
     distance: float
     key: str
     machine: str
+    seen: str = ""
 
     @property
-    def judgement(self) -> str:
+    def classified(self) -> str:
         """Recognisable, partly or no, by the share of garments and the number of their classes."""
         if self.garments >= MOST and self.classes >= VARIED:
             return "recognisable"
         return "partly" if self.garments >= LEAST else "no"
+
+    @property
+    def judgement(self) -> str:
+        """The lower one of the classifier's judgement and that by eye."""
+        return min(self.classified, self.seen or self.classified, key=JUDGEMENTS.index)
 
 
 def preset_key(model: str, size: str) -> str:
@@ -61,7 +70,13 @@ def preset_key(model: str, size: str) -> str:
     kind = resolve_model("ddpm" if model == "ddim" else model)
     assert issubclass(kind, Model)
     config, recipe = small_form(kind, DataSpec(3, int(height), int(width or height), 256, 10))
-    return hashlib.sha256(repr((config, replace(recipe, images=0))).encode()).hexdigest()[:8]
+    same = fitted_recipe(replace(recipe, images=0), COMPARED, kind.stages)
+    return hashlib.sha256(repr((config, same)).encode()).hexdigest()[:8]
+
+
+def is_present(trial: Trial) -> bool:
+    """Whether the preset that was tried is that of now."""
+    return trial.key == preset_key(trial.model, trial.size)
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -89,20 +104,46 @@ def latest(trials: list[Trial], model: str, size: str) -> Trial | None:
 
 def write_page(path: Path, trials: list[Trial]) -> None:
     """The page of these trials."""
-    path.write_text("\n".join([*introduction(trials), *table(trials), *(x for m in ROWS for x in section(trials, m))]))
+    sections = (line for model in ROWS for line in section(trials, model))
+    path.write_text("\n".join([*introduction(trials), *summary(trials), *method(trials), *table(trials), *sections]))
 
 
 def introduction(trials: list[Trial]) -> Iterator[str]:
-    """What was tried, and how it is judged."""
-    classifier = CLASSIFIER.read_text(encoding="utf-8").strip() if CLASSIFIER.exists() else ""
-    machines = sorted({t.machine for t in trials})
+    """How much was tried."""
+    last = [t for t in (latest(trials, model, size) for model in ROWS for size in SIZES) if t and is_present(t)]
+    longest = max((t.seconds for t in last), default=0) / 60
     yield f"""# What `preset: small` draws
 
-This page is written by `python -m tools.preset_trial OUT --minutes 15`, which trains every model with `preset: small`
-([suites.md](suites.md#presets)) on colour pictures: Fashion-MNIST's garments, tinted, on coloured backgrounds, 9,000 of
-them for training (4,750 of each domain for `cyclegan`, which colours grey garments). A training has one thread of
-{" or ".join(machines) or "a processor"}, which other processes share; minutes are of the processor's time. The rows are
-in [presets/trials.csv](presets/trials.csv).
+Which models draw recognisable colour pictures of these sizes after at most 15 minutes of one core with `preset: small`
+([suites.md](suites.md#presets)). {len(last)} of {len(ROWS) * len(SIZES)} cases were tried, none for longer than
+{longest:.1f} minutes. The others need more minutes than they were tried for, which the second table states: how many,
+and whether 15 are enough, is not known.
+"""
+
+
+def summary(trials: list[Trial]) -> Iterator[str]:
+    """The models of each judgement at each size."""
+    kinds = [*reversed(JUDGEMENTS), "not tried"]
+    yield "| size | " + " | ".join(kinds) + " |"
+    yield "|---" * (1 + len(kinds)) + "|"
+    for size in SIZES:
+        last = {model: latest(trials, model, size) for model in ROWS}
+        own = {model: trial.judgement if trial and is_present(trial) else "not tried" for model, trial in last.items()}
+        yield f"| {size} | " + " | ".join(", ".join(f"`{m}`" for m in ROWS if own[m] == kind) for kind in kinds) + " |"
+    yield ""
+
+
+def method(trials: list[Trial]) -> Iterator[str]:
+    """What the pictures are, and how samples are judged."""
+    classifier = CLASSIFIER.read_text(encoding="utf-8").strip() if CLASSIFIER.exists() else ""
+    machines = sorted({t.machine for t in trials})
+    yield f"""## How it was tried
+
+This page is written by `python -m tools.preset_trial OUT --minutes 15`. The pictures are Fashion-MNIST's garments,
+tinted, on coloured backgrounds, 9,000 of them for training (4,750 of each domain for `cyclegan`, which colours grey
+garments). A training has one thread of {" or ".join(machines) or "a processor"}, which other processes share; minutes
+are of the processor's time. The rows are in [presets/trials.csv](presets/trials.csv). What is recognisable after fewer
+minutes than 15 is not tried longer. The command continues with what was not tried.
 
 A classifier with one class for each garment and one for spoiled pictures (shuffled blocks, bent pictures, spots) judges
 the samples of each training, brought to 16x16 pixels. *Recognisable*: at least {MOST:.0%} of them are garments for it,
@@ -110,9 +151,7 @@ as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%}
 blur, nor whether `cyclegan`, whose garments are given, colours them. The distance, which does in part, is the squared
 Frechet distance of its features to those of held-out pictures.
 {classifier}
-
-What is recognisable after fewer minutes than 15 is not tried longer; "partly" and "no" mean that the model needs more
-minutes than the stated ones. The command continues with what was not tried.
+Where the samples below look worse than that, the lower judgement is used: the column "by eye".
 """
 
 
@@ -129,7 +168,7 @@ def in_words(trial: Trial | None) -> str:
     """The judgement on a case and the minutes of its training."""
     if trial is None:
         return "not tried"
-    earlier = "" if trial.key == preset_key(trial.model, trial.size) else ", earlier preset"
+    earlier = "" if is_present(trial) else ", earlier preset"
     return f"{trial.judgement} ({trial.seconds / 60:.1f} min{earlier})"
 
 
@@ -140,13 +179,13 @@ def section(trials: list[Trial], model: str) -> Iterator[str]:
         return
     yield f"## {model}\n"
     yield (
-        "| size | minutes | images | ms for an image | parameters | garments | classes | distance |\n"
-        + "|---" * 8
+        "| size | minutes | images | ms for an image | parameters | garments | classes | distance | by eye |\n"
+        + "|---" * 9
         + "|"
     )
     for t in (t for t in trials if t.model == model):
         yield (f"| {t.size} | {t.seconds / 60:.1f} | {t.images:,} | {t.ms_per_image:g} | {t.parameters:,} | "
-               f"{t.garments:.0%} | {t.classes:g} | {t.distance:g} |")  # fmt: skip
+               f"{t.garments:.0%} | {t.classes:g} | {t.distance:g} | {t.seen} |")  # fmt: skip
     yield ""
     for t in shown:
         yield f'{t.size}: <img src="presets/{model}-{t.size}.jpg" width="640" alt="samples of {model} at {t.size}">\n'

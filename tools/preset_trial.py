@@ -41,6 +41,7 @@ from tools.preset_page import (
     SIZES,
     TRIALS,
     Trial,
+    is_present,
     preset_key,
     read_trials,
     write_page,
@@ -132,7 +133,7 @@ def write_samples(pixels: Tensor, path: Path) -> None:
 
 def is_settled(trials: list[Trial], model: str, size: str, minutes: float) -> bool:
     """Whether a trial of the present preset was as long, or recognisable after fewer minutes."""
-    own = [t for t in trials if (t.model, t.size, t.key) == (model, size, preset_key(model, size))]
+    own = [t for t in trials if (t.model, t.size) == (model, size) and is_present(t)]
     return any(t.minutes >= minutes or t.judgement == "recognisable" for t in own)
 
 

@@ -37,13 +37,13 @@ class Suite(SuiteFields):
     several, with a table for each. features: a feature extractor, or several; the metrics that read features then have
     a column for each that can give them. extraction: how features are extracted. budget: of training, for models
     without their own. preset: paper for published networks and recipes, small for those that a CPU trains in about 15
-    minutes, with a warm-up of at most 5 % and a moving average over at most 10 % of the steps; auto is small for
-    budgets below a tenth of the published recipe's, else paper. samples: images drawn from each model. prompts: a file
-    of texts that models drawn from a text are asked for, in place of the captions of the data. reference: the split
-    that samples are compared with. precision: of training and drawing; auto
-    is bf16 on a device with instructions for it, else fp32. compile: whether models are compiled for
-    training. block: images in one drawing call, which determines the noise of image i. likelihood_images: held-out
-    images scored (default: all). speed: how drawing is timed. trial: further limits of a run with --limit-images.
+    minutes, with a warm-up of 5 % and a moving average over 10 % of the steps, where their recipes have any; auto is
+    small for budgets below a tenth of the published recipe's, else paper. samples: images drawn from each model.
+    prompts: a file of texts that models drawn from a text are asked for, in place of the captions of the data.
+    reference: the split that samples are compared with. precision: of training and drawing; auto is bf16 on a device
+    with instructions for it, else fp32. compile: whether models are compiled for training. block: images in one drawing
+    call, which determines the noise of image i. likelihood_images: held-out images scored (default: all). speed: how
+    drawing is timed. trial: further limits of a run with --limit-images.
     models: the rows. metrics: the columns, by name or file.py:Object.
     """
 

@@ -2,7 +2,7 @@
 
 A recipe's warm-up and moving average are lengths in steps, chosen for its own budget. In a training that is many times
 shorter, the step size would never be reached and the averaged weights would be nearly the initial ones; and a network
-of a published size would see too few images on a CPU.
+of a published size would see too few images on a CPU. So `small` takes from a recipe only whether it has them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from genbench.contract import DataSpec, Model, Recipe, Stage
 from genbench.options import override
 
 SHORT = 0.1  # of the recipe's own budget: below it, `auto` is `small`
-WARM, AVERAGED = 0.05, 0.1  # of the steps: most of the warm-up, and what the moving average spans at most
+WARM, AVERAGED = 0.05, 0.1  # of the steps: the warm-up, and what the moving average spans
 FORMS = {"preset", "recipe"}
 
 
@@ -64,14 +64,14 @@ def differing(config: Any, other: Any) -> dict[str, Any]:
 
 
 def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
-    """The recipe with a warm-up and a moving average that are short compared with the training.
+    """The recipe with a warm-up and a moving average that are shares of the training, where it has any.
 
     The decay of the step size (cosine, linear) is a share of the budget in every recipe. All lengths begin anew with
     each stage, so that the shortest one decides.
     """
     steps = min(stage_lengths(recipe, images, stages))
-    span = max(1.0, AVERAGED * steps)
-    return replace(recipe, warmup=min(recipe.warmup, int(WARM * steps)), ema=min(recipe.ema, 1 - 1 / span))
+    ema = 1 - 1 / max(1.0, AVERAGED * steps)
+    return replace(recipe, warmup=int(WARM * steps) if recipe.warmup else 0, ema=ema if recipe.ema else 0.0)
 
 
 def preset_in_words(name: str, resized: bool, before: Recipe, after: Recipe) -> str:
