@@ -37,7 +37,7 @@ ZOO_SIBLINGS = {
     "glow": {"flows", "nets", "glow_networks"},
     "realnvp": {"flows", "nets"},
     "probability_flow": {"denoising"},
-    "latent_diffusion": {"nets", "ddim", "ddpm", "denoising", "attention", "stable_diffusion"},
+    "latent_diffusion": {"nets", "gan", "ddim", "ddpm", "denoising", "attention", "stable_diffusion"},
     "vae": {"nets", "vae_likelihoods"},
 }
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "numpy", "scipy")

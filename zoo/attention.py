@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.errors import ModelError
-from zoo.nets import Attention, ResidualBlock, TimeEmbedding, Upsample, group_norm, require_sizes, scaled, skip_widths
+from zoo.nets import Attention, ResidualBlock, Skeleton, TimeEmbedding, Upsample, group_norm, halving, scaled
 
 PADDING = 256  # the token after the last byte
 TOKENS = 257
@@ -153,44 +153,13 @@ class ConditionalBlock(nn.Module):
         return h if self.transformer is None else self.transformer(h, text)
 
 
-class Column(nn.Module):
-    """The blocks at one resolution and the change of resolution after them, or None."""
-
-    def __init__(self, blocks: Sequence[ConditionalBlock], resize: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks, self.resize = nn.ModuleList(blocks), resize
-
-
-class DownColumn(Column):
-    """A column of the encoder."""
-
-    def forward(self, x: Tensor, emb: Tensor, text: Tensor) -> list[Tensor]:
-        """The features after each block and after the halving."""
-        outputs = [x]
-        for block in self.blocks:
-            outputs.append(block(outputs[-1], emb, text))
-        if self.resize is not None:
-            outputs.append(self.resize(outputs[-1]))
-        return outputs[1:]
-
-
-class UpColumn(Column):
-    """A column of the decoder."""
-
-    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, text: Tensor) -> Tensor:
-        """Features at the next resolution; removes one skip per block from the end of the list."""
-        for block in self.blocks:
-            x = block(torch.cat([x, skips.pop()], dim=1), emb, text)
-        return x if self.resize is None else self.resize(x)
-
-
-class ConditionalUNet(nn.Module):
-    """Maps images, times and texts to images; the result is zero before training.
+class ConditionalUNet(Skeleton):
+    """Maps images, times and texts to images; the context of a call is the texts (B, L, D).
 
     shape: (C, H, W). channels, multipliers, blocks, groups: as in zoo.nets.UNet. attention: heights whose blocks have a
     transformer; the middle always has one. heads: number of heads of every attention. text: width D of text tokens.
     released: with the time embedding and the eps of normalisations that Stable Diffusion 1 has.
-    Raises ModelError as zoo.nets.UNet does, and when a width is not a multiple of heads.
+    Raises ModelError as zoo.nets.Skeleton does, and when a width is not a multiple of heads.
     """
 
     def __init__(
@@ -205,49 +174,21 @@ class ConditionalUNet(nn.Module):
         groups: int = 32,
         released: bool = False,
     ) -> None:
-        super().__init__()
-        require_sizes(shape, channels, len(multipliers))
-        colours, height, _ = shape
-        widths = [channels * m for m in multipliers]
-        require_heads((*widths, text), heads)
-        skips = skip_widths(channels, widths, blocks)
+        require_heads((*(channels * m for m in multipliers), text), heads)
 
-        def block(inputs: int, outputs: int, attends: bool) -> ConditionalBlock:
-            transformer = SpatialTransformer(outputs, heads, text, groups) if attends else None
-            return ConditionalBlock(ResidualBlock(inputs, outputs, 4 * channels, 0.0, groups), transformer)
+        def block(before: int, after: int, attends: bool) -> ConditionalBlock:
+            transformer = SpatialTransformer(after, heads, text, groups) if attends else None
+            return ConditionalBlock(ResidualBlock(before, after, 4 * channels, 0.0, groups), transformer)
 
-        def column(inputs: Sequence[int], i: int) -> list[ConditionalBlock]:
-            return [block(n, widths[i], height >> i in attention) for n in inputs]
-
-        self.embed = (ReleasedTimeEmbedding if released else TimeEmbedding)(channels, scale=1.0)
-        self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, (before, width) in enumerate(pairwise([channels, *widths])):
-            half = scaled(nn.Conv2d(width, width, 3, stride=2, padding=1)) if i < len(widths) - 1 else None
-            self.down.append(DownColumn(column([before, *[width] * (blocks - 1)], i), half))
-        self.middle = nn.ModuleList([block(widths[-1], widths[-1], attends) for attends in (True, False)])
-        for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
-            inputs = [h + skips.pop() for h in [before, *[widths[i]] * blocks]]
-            self.up.append(UpColumn(column(inputs, i), Upsample(widths[i]) if i else None))
-        self.norm = group_norm(widths[0], groups)
-        self.last = scaled(nn.Conv2d(widths[0], colours, 3, padding=1), 0.0)
+        embed = (ReleasedTimeEmbedding if released else TimeEmbedding)(channels, scale=1.0)
+        super().__init__(
+            shape, channels, multipliers, blocks, attention, groups, shape[0], embed, block,
+            lambda width: halving(width, "around"),
+        )  # fmt: skip
         if released:
             residuals = [block for block in self.modules() if isinstance(block, ResidualBlock)]
             for norm in [self.norm, *(n for block in residuals for n in (block.norm_in, block.norm_out))]:
                 norm.eps = RELEASED_EPS
-
-    def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Images (B, C, H, W), times (B,) and texts (B, L, D) to (B, C, H, W)."""
-        emb = self.embed(t)
-        skips = [self.first(x)]
-        for column in self.down:
-            skips += column(skips[-1], emb, text)
-        h = skips[-1]
-        for block in self.middle:
-            h = block(h, emb, text)
-        for column in self.up:
-            h = column(h, skips, emb, text)
-        return self.last(F.silu(self.norm(h)))
 
 
 def require_heads(widths: Sequence[int], heads: int) -> None:

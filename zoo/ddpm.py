@@ -68,16 +68,8 @@ from zoo.denoising import (
     q_sample,
     run,
 )
-from zoo.nets import (
-    UNetSizes,
-    from_diffusers,
-    is_diffusers_unet,
-    refuse_other_unet,
-    small_recipe,
-    small_sizes,
-    usual_sizes,
-)
-from zoo.portable import network_settings, network_state
+from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
+from zoo.portable import from_diffusers, is_diffusers_unet, network_settings, network_state, refuse_other_unet
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
 Beta = Annotated[float, Gt(0), Lt(1)]

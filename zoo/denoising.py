@@ -175,6 +175,11 @@ def linear_betas(steps: int, first: float, last: float) -> Tensor:
     return torch.linspace(first, last, steps, dtype=torch.float64)
 
 
+def scaled_linear_betas(steps: int, first: float, last: float) -> Tensor:
+    """Variances whose roots are evenly spaced ("linear" in latent diffusion's released code): (T,) float64."""
+    return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
+
+
 def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
     """Variances whose alpha_bar is a squared cosine (Nichol and Dhariwal 2021, eq. 17): (T,) float64."""
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
@@ -237,6 +242,16 @@ class Schedule:
     def level(self, t: float) -> Level:
         """Signal and spread of step t, an integer."""
         return Level(t, float(self.signal[int(t)]), float(self.spread[int(t)]))
+
+
+def without_signal(beta: Tensor) -> Tensor:
+    """The schedule shifted and scaled so that alpha_bar ends at 0 with the same start (Lin et al. 2023, Algorithm 1).
+
+    beta and result: (T,). arXiv:2305.08891.
+    """
+    root = Schedule(beta).signal
+    alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    return 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
 
 
 def q_sample(x_0: Tensor, noise: Tensor, signal: Tensor, spread: Tensor) -> Tensor:

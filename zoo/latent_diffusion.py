@@ -49,7 +49,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
@@ -76,8 +75,18 @@ from genbench.space import to_device
 from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder
 from zoo.ddim import ImplicitSampler, implicit_step, timesteps
 from zoo.ddpm import Beta
-from zoo.denoising import PREDICTIONS, Denoiser, Schedule, gaussian_noise, q_sample, run
-from zoo.nets import affordable, halvings
+from zoo.denoising import (
+    PREDICTIONS,
+    Denoiser,
+    Schedule,
+    gaussian_noise,
+    q_sample,
+    run,
+    scaled_linear_betas,
+    without_signal,
+)
+from zoo.gan import hinge
+from zoo.nets import affordable, halvings, kl_to_prior, posterior_draw
 from zoo.stable_diffusion import HEAD, ClipText, from_pipeline, is_pipeline, refuse_other_pipeline
 
 
@@ -151,21 +160,6 @@ class GuidedSampler:
 # ---- first stage ------------------------------------------------------------------------------------------------
 
 
-def posterior_draw(mean: Tensor, log_var: Tensor, gen: Generator) -> Tensor:
-    """E_mu + E_sigma noise (appendix G): (B, c, h, w)."""
-    return mean + (0.5 * log_var).exp() * gaussian_noise(mean.shape, gen)
-
-
-def kl_to_prior(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over (B, c, h, w): (B,)."""
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).flatten(1).sum(1)
-
-
-def hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """(mean max(0, 1 - C(x)) + mean max(0, 1 + C(D(z)))) / 2, which the critic minimises."""
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
-
-
 def feature_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
     """Mean over layers of the mean absolute difference of two lists of features (B, ...): a scalar."""
     return torch.stack([(a - b).abs().mean() for a, b in zip(x, y, strict=True)]).mean()
@@ -180,18 +174,6 @@ def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tens
 
 
 # ---- diffusion of latents ---------------------------------------------------------------------------------------
-
-
-def scaled_linear_betas(steps: int, first: float, last: float) -> Tensor:
-    """Variances whose roots are evenly spaced (the released code calls this "linear"): (T,) float64."""
-    return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
-
-
-def without_signal(beta: Tensor) -> Tensor:
-    """The schedule shifted and scaled so that alpha_bar ends at 0 with the same start (Lin et al., Algorithm 1)."""
-    root = Schedule(beta).signal
-    alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
-    return 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
 
 
 def make_schedule(config: LatentDiffusionConfig) -> Schedule:
@@ -383,7 +365,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def _autoencoder_loss(self, batch: Batch, step: int, gen: Generator) -> Loss:
         c, x = self.config, batch.x
         mean, log_var = self.encoder(x)
-        y = self.decoder(posterior_draw(mean, log_var, gen))
+        y = self.decoder(posterior_draw(mean, log_var, gaussian_noise(mean.shape, gen)))
         *features, scores = self.critic(y)
         with torch.no_grad():
             *real_features, _ = self.critic(x)
@@ -398,7 +380,8 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def _critic_loss(self, batch: Batch, gen: Generator) -> Loss:
         with torch.no_grad():
             y = self.decoder(self.draw_code(batch.x, gen))
-        total = hinge(self.critic(batch.x)[-1], self.critic(y)[-1])
+        real, fake = hinge(self.critic(batch.x)[-1], self.critic(y)[-1])
+        total = 0.5 * (real + fake)
         return Loss(total, {"critic": total})
 
     def _denoiser_loss(self, batch: Batch, step: int, gen: Generator) -> Loss:
@@ -417,7 +400,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def draw_code(self, x: Tensor, gen: Generator) -> Tensor:
         """A draw from q(z|x), not multiplied by scale: (B, c, h, w)."""
         mean, log_var = self.encoder(x)
-        return posterior_draw(mean, log_var, gen)
+        return posterior_draw(mean, log_var, gaussian_noise(mean.shape, gen))
 
     def read_dropped(self, texts: tuple[str, ...], gen: Generator) -> Tensor:
         """The tokens tau(y) (B, L, D) of the texts, of which random ones are replaced by the empty text."""

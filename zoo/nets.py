@@ -1,4 +1,4 @@
-"""Code shared by several models: the U-Net of Ho et al. 2020 and its blocks, batch-norm moments, a normal log density.
+"""Code shared by several models: the U-Net of Ho et al. 2020 and its blocks, batch-norm moments, normal densities.
 
 The U-Net is a convolutional encoder and decoder with a skip connection at every block (Ho et al. 2020, section 4 and
 appendix B). A block is a residual block with the time embedding added to its features, followed by self-attention at
@@ -15,8 +15,7 @@ Shapes: B images, C channels, H height, W width, E numbers of the time embedding
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
@@ -153,49 +152,107 @@ class Halve(nn.Conv2d):
         return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
-class Down(nn.Module):
-    """The encoder's blocks at one resolution and the halving after them; no halving (None) at the lowest."""
+class Column(nn.Module):
+    """The blocks at one resolution and the change of resolution after them, None at the end."""
 
-    def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], resize: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.resize = nn.ModuleList(blocks), resize
 
-    def forward(self, x: Tensor, emb: Tensor, gen: Generator | None = None) -> list[Tensor]:
+
+class Down(Column):
+    """A column of the encoder, which ends with a halving."""
+
+    def forward(self, x: Tensor, emb: Tensor, context: Any) -> list[Tensor]:
         """The features after each block and after the halving."""
         outputs = [x]
         for block in self.blocks:
-            outputs.append(block(outputs[-1], emb, gen))
+            outputs.append(block(outputs[-1], emb, context))
         if self.resize is not None:
             outputs.append(self.resize(outputs[-1]))
         return outputs[1:]
 
 
-class Up(nn.Module):
-    """The decoder's blocks at one resolution and the doubling after them; no doubling (None) at the highest."""
+class Up(Column):
+    """A column of the decoder, which ends with a doubling."""
 
-    def __init__(self, blocks: Sequence[UNetBlock], resize: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks, self.resize = nn.ModuleList(blocks), resize
-
-    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, gen: Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor, context: Any) -> Tensor:
         """Features at the next resolution; removes one skip per block from the end of the list."""
         for block in self.blocks:
-            x = block(torch.cat([x, skips.pop()], dim=1), emb, gen)
+            x = block(torch.cat([x, skips.pop()], dim=1), emb, context)
         return x if self.resize is None else self.resize(x)
 
 
 # ---- U-Net ------------------------------------------------------------------------------------------------------
 
 
-class UNet(nn.Module):
-    """Maps images and times to images; the result is zero before training.
+class Skeleton(nn.Module):
+    """The encoder and decoder of a U-Net, with a skip connection at every block; its result is zero before training.
+
+    shape, channels, multipliers, blocks, attention, groups, outputs: as in UNet. embed: of the times. block: called
+    with the widths before and after a block and whether it attends; a block is called with features, the embedded times
+    and the context. halve: called with a width. Raises ModelError when the sides cannot be halved often enough, or
+    channels is odd or below 4.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        attention: tuple[int, ...],
+        groups: int,
+        outputs: int,
+        embed: TimeEmbedding,
+        block: Callable[[int, int, bool], nn.Module],
+        halve: Callable[[int], nn.Conv2d],
+    ) -> None:
+        super().__init__()
+        require_sizes(shape, channels, len(multipliers))
+        colours, height, _ = shape
+        widths = [channels * m for m in multipliers]
+        skips = skip_widths(channels, widths, blocks)
+
+        def column(inputs: Sequence[int], i: int) -> list[nn.Module]:
+            return [block(n, widths[i], height >> i in attention) for n in inputs]
+
+        self.embed = embed
+        self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for i, (before, width) in enumerate(pairwise([channels, *widths])):
+            resize = scaled(halve(width)) if i < len(widths) - 1 else None
+            self.down.append(Down(column([before, *[width] * (blocks - 1)], i), resize))
+        self.middle = nn.ModuleList([block(widths[-1], widths[-1], attends) for attends in (True, False)])
+        for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
+            inputs = [h + skips.pop() for h in [before, *[widths[i]] * blocks]]
+            self.up.append(Up(column(inputs, i), Upsample(widths[i]) if i else None))
+        self.norm = group_norm(widths[0], groups)
+        self.last = scaled(nn.Conv2d(widths[0], outputs, 3, padding=1), 0.0)
+        self.to(memory_format=torch.channels_last)  # halves the time of small convolutions on a CPU
+
+    def forward(self, x: Tensor, t: Tensor, context: Any = None) -> Tensor:
+        """Images (B, C, H, W), times (B,) and what every block receives to (B, outputs, H, W)."""
+        emb = self.embed(t)
+        skips = [self.first(x)]
+        for column in self.down:
+            skips += column(skips[-1], emb, context)
+        h = skips[-1]
+        for block in self.middle:
+            h = block(h, emb, context)
+        for column in self.up:
+            h = column(h, skips, emb, context)
+        return self.last(F.silu(self.norm(h)))
+
+
+class UNet(Skeleton):
+    """Maps images and times to images; the context of a call is a generator for dropout, in training only.
 
     shape: (C, H, W). channels: width at full resolution, even. multipliers: factors on the width at each resolution;
     each resolution is half of the one before. blocks: residual blocks per resolution in the encoder; the decoder has
-    one more. attention: heights with self-attention; the middle always has it. rate: dropout probability; dropout needs
-    a generator in the call. time_scale: factor on the time. padding: of a halving, "around" (all sides) or "after"
-    (bottom and right, as in the released network). outputs: channels of the result, C if None.
-    Raises ModelError when the sides cannot be halved often enough, or channels is odd or below 4.
+    one more. attention: heights with self-attention; the middle always has it. rate: dropout probability. time_scale:
+    factor on the time. padding: of a halving, "around" (all sides) or "after" (bottom and right, as in the released
+    network). outputs: channels of the result, C if None. Raises ModelError as Skeleton does.
     """
 
     def __init__(
@@ -211,46 +268,12 @@ class UNet(nn.Module):
         padding: str = "around",
         outputs: int | None = None,
     ) -> None:
-        super().__init__()
-        require_sizes(shape, channels, len(multipliers))
-        colours, height, _ = shape
-        widths = [channels * m for m in multipliers]
-        attends = [height >> i in attention for i in range(len(widths))]
-        skips = skip_widths(channels, widths, blocks)
-
-        def block(inputs: int, outputs: int, attending: bool) -> UNetBlock:
-            return UNetBlock(inputs, outputs, 4 * channels, rate, groups, attending)
-
-        def column(inputs: Sequence[int], i: int) -> list[UNetBlock]:
-            return [block(n, widths[i], attends[i]) for n in inputs]
-
-        self.embed = TimeEmbedding(channels, time_scale)
-        self.first = scaled(nn.Conv2d(colours, channels, 3, padding=1))
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, (before, width) in enumerate(pairwise([channels, *widths])):
-            resize = scaled(halving(width, padding)) if i < len(widths) - 1 else None
-            self.down.append(Down(column([before, *[width] * (blocks - 1)], i), resize))
-        self.middle = nn.ModuleList([block(widths[-1], widths[-1], attending) for attending in (True, False)])
-        for i, before in reversed(list(enumerate([*widths[1:], widths[-1]]))):
-            carried = [before, *[widths[i]] * blocks]
-            inputs = [h + skips.pop() for h in carried]
-            self.up.append(Up(column(inputs, i), Upsample(widths[i]) if i else None))
-        self.norm = group_norm(channels * multipliers[0], groups)
-        self.last = scaled(nn.Conv2d(channels * multipliers[0], outputs or colours, 3, padding=1), 0.0)
-        self.to(memory_format=torch.channels_last)  # halves the time of small convolutions on a CPU
-
-    def forward(self, x: Tensor, t: Tensor, gen: Generator | None = None) -> Tensor:
-        """Images (B, C, H, W) and times (B,) to (B, outputs, H, W); gen: for dropout, in training only."""
-        emb = self.embed(t)
-        skips = [self.first(x)]
-        for level in self.down:
-            skips += level(skips[-1], emb, gen)
-        h = skips[-1]
-        for block in self.middle:
-            h = block(h, emb, gen)
-        for level in self.up:
-            h = level(h, skips, emb, gen)
-        return self.last(F.silu(self.norm(h)))
+        super().__init__(
+            shape, channels, multipliers, blocks, attention, groups, outputs or shape[0],
+            TimeEmbedding(channels, time_scale),
+            lambda before, after, attends: UNetBlock(before, after, 4 * channels, rate, groups, attends),
+            lambda width: halving(width, padding),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -320,59 +343,6 @@ def halving(channels: int, padding: str) -> nn.Conv2d:
     return Halve(channels) if padding == "after" else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
-# Layer names of diffusers' UNet2DModel, including those of older files, and the names of the same layers here.
-DIFFUSERS_NAMES = {
-    r"^time_embedding\.linear_1": "embed.first", r"^time_embedding\.linear_2": "embed.second", r"^conv_in": "first",
-    r"^conv_norm_out": "norm", r"^conv_out": "last", r"^mid_block\.resnets\.(\d)": r"middle.\1.residual",
-    r"^mid_block\.attentions\.0": "middle.0.attention", r"^(down|up)_blocks": r"\1",
-    r"resnets\.(\d+)": r"blocks.\1.residual", r"attentions\.(\d+)": r"blocks.\1.attention",
-    r"downsamplers\.0\.conv": "resize", r"upsamplers\.0": "resize", r"time_emb_proj": "time", r"conv1": "conv_in",
-    r"conv2": "conv_out", r"conv_shortcut": "shortcut", r"norm1": "norm_in", r"norm2": "norm_out",
-    r"group_norm": "norm", r"to_q|query": "q", r"to_k|key": "k", r"to_v|value": "v", r"to_out\.0|proj_attn": "out",
-}  # fmt: skip
-
-
-# What a UNet2DModel's config.json must say for its network to be this one.
-DIFFUSERS_SETTINGS: dict[str, tuple[object, ...]] = {
-    "attention_head_dim": (None,), "norm_eps": (1e-6,), "flip_sin_to_cos": (False,), "freq_shift": (1,),
-    "act_fn": ("silu",), "time_embedding_type": ("positional",), "resnet_time_scale_shift": ("default",),
-    "center_input_sample": (False,), "class_embed_type": (None,), "num_class_embeds": (None,), "add_attention": (True,),
-    "mid_block_scale_factor": (1,),
-}  # fmt: skip
-
-
-def is_diffusers_unet(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state has the names of a diffusers U-Net."""
-    return "time_embedding.linear_1.weight" in state and "conv_in.weight" in state
-
-
-def refuse_other_unet(settings: Mapping[str, object], padding: str, groups: int) -> None:
-    """Raises ModelError where a UNet2DModel's config says that its network is another one; {}: nothing is known."""
-    wanted = {"downsample_padding": (0 if padding == "after" else 1,), "norm_num_groups": (groups,)}
-    for name, allowed in {**DIFFUSERS_SETTINGS, **wanted}.items():
-        if name in settings and settings[name] not in allowed:
-            raise ModelError(
-                f"config.json: {name}: found {settings[name]!r}, allowed: {allowed[0]!r} for a network like this one"
-            )
-
-
-def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, e.g. google/ddpm-cifar10-32.
-
-    The model must have single-head attention (attention_head_dim: null), norm_eps 1e-6, flip_sin_to_cos false and
-    freq_shift 1, as the models converted from Ho et al. have. downsample_padding 0 is padding "after" here, 1 "around".
-    """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        for theirs, ours in DIFFUSERS_NAMES.items():
-            name = re.sub(theirs, ours, name)
-        renamed[name] = tensor[..., None, None] if ".attention." in name and tensor.dim() == 2 else tensor
-    for name in [n for n in renamed if re.search(r"attention\.q\.", n)]:
-        thirds = [renamed.pop(name.replace("attention.q.", f"attention.{part}.")) for part in "qkv"]
-        renamed[name.replace("attention.q.", "attention.qkv.")] = torch.cat(thirds)
-    return renamed
-
-
 def skip_widths(first: int, widths: Sequence[int], blocks: int) -> list[int]:
     """Widths of the encoder's features that the decoder receives, in the order in which they are computed."""
     skips = [first]
@@ -400,6 +370,16 @@ def halvings(height: int, width: int) -> int:
     """How often both sides can be halved exactly."""
     side = math.gcd(height, width)
     return (side & -side).bit_length() - 1
+
+
+def posterior_draw(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+    """A draw mean + sigma * noise from N(mean, exp(log_var)), noise from N(0, I); all (B, ...)."""
+    return mean + (0.5 * log_var).exp() * noise
+
+
+def kl_to_prior(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over all but the first of (B, ...): (B,)."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).flatten(1).sum(1)
 
 
 def log_normal(z: Tensor) -> Tensor:

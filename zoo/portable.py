@@ -1,8 +1,9 @@
-"""The U-Net of zoo.nets as the config and the weights of diffusers' UNet2DModel, the inverse of nets.from_diffusers."""
+"""The U-Net of zoo.nets as the config and the weights of diffusers' UNet2DModel, and the inverse."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -83,3 +84,58 @@ def without_table(net: UNet, shape: tuple[int, int, int]) -> tuple[dict[str, Any
     settings = {name: value for name, value in settings.items() if name != "num_train_timesteps"}
     state = {name: tensor for name, tensor in state.items() if name != "time_proj.weight"}
     return settings | {"time_embedding_type": "positional"}, state
+
+
+# ---- from diffusers ---------------------------------------------------------------------------------------------
+
+# Layer names of diffusers' UNet2DModel, including those of older files, and the names of the same layers here.
+DIFFUSERS_NAMES = {
+    r"^time_embedding\.linear_1": "embed.first", r"^time_embedding\.linear_2": "embed.second", r"^conv_in": "first",
+    r"^conv_norm_out": "norm", r"^conv_out": "last", r"^mid_block\.resnets\.(\d)": r"middle.\1.residual",
+    r"^mid_block\.attentions\.0": "middle.0.attention", r"^(down|up)_blocks": r"\1",
+    r"resnets\.(\d+)": r"blocks.\1.residual", r"attentions\.(\d+)": r"blocks.\1.attention",
+    r"downsamplers\.0\.conv": "resize", r"upsamplers\.0": "resize", r"time_emb_proj": "time", r"conv1": "conv_in",
+    r"conv2": "conv_out", r"conv_shortcut": "shortcut", r"norm1": "norm_in", r"norm2": "norm_out",
+    r"group_norm": "norm", r"to_q|query": "q", r"to_k|key": "k", r"to_v|value": "v", r"to_out\.0|proj_attn": "out",
+}  # fmt: skip
+
+
+# What a UNet2DModel's config.json must say for its network to be this one.
+DIFFUSERS_SETTINGS: dict[str, tuple[object, ...]] = {
+    "attention_head_dim": (None,), "norm_eps": (1e-6,), "flip_sin_to_cos": (False,), "freq_shift": (1,),
+    "act_fn": ("silu",), "time_embedding_type": ("positional",), "resnet_time_scale_shift": ("default",),
+    "center_input_sample": (False,), "class_embed_type": (None,), "num_class_embeds": (None,), "add_attention": (True,),
+    "mid_block_scale_factor": (1,),
+}  # fmt: skip
+
+
+def is_diffusers_unet(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state has the names of a diffusers U-Net."""
+    return "time_embedding.linear_1.weight" in state and "conv_in.weight" in state
+
+
+def refuse_other_unet(settings: Mapping[str, object], padding: str, groups: int) -> None:
+    """Raises ModelError where a UNet2DModel's config says that its network is another one; {}: nothing is known."""
+    wanted = {"downsample_padding": (0 if padding == "after" else 1,), "norm_num_groups": (groups,)}
+    for name, allowed in {**DIFFUSERS_SETTINGS, **wanted}.items():
+        if name in settings and settings[name] not in allowed:
+            raise ModelError(
+                f"config.json: {name}: found {settings[name]!r}, allowed: {allowed[0]!r} for a network like this one"
+            )
+
+
+def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a UNet from that of a diffusers UNet2DModel of the same sizes, e.g. google/ddpm-cifar10-32.
+
+    The model must have single-head attention (attention_head_dim: null), norm_eps 1e-6, flip_sin_to_cos false and
+    freq_shift 1, as the models converted from Ho et al. have. downsample_padding 0 is padding "after" here, 1 "around".
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        for theirs, ours in DIFFUSERS_NAMES.items():
+            name = re.sub(theirs, ours, name)
+        renamed[name] = tensor[..., None, None] if ".attention." in name and tensor.dim() == 2 else tensor
+    for name in [n for n in renamed if re.search(r"attention\.q\.", n)]:
+        thirds = [renamed.pop(name.replace("attention.q.", f"attention.{part}.")) for part in "qkv"]
+        renamed[name.replace("attention.q.", "attention.qkv.")] = torch.cat(thirds)
+    return renamed

@@ -59,7 +59,7 @@ from genbench.contract import (
     Weight,
 )
 from genbench.space import seeded, to_unit_range
-from zoo.nets import affordable, scaled
+from zoo.nets import affordable, kl_to_prior, posterior_draw, scaled
 from zoo.nets import log_normal as log_standard_normal
 from zoo.vae_likelihoods import LIKELIHOODS
 
@@ -105,16 +105,6 @@ class VAESampler:
 
 
 # ---- mathematics ------------------------------------------------------------------------------------------------
-
-
-def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-    """A draw z = mean + sigma * noise, noise from N(0, I) (section 2.4); all (B, ...)."""
-    return mean + (0.5 * log_var).exp() * noise
-
-
-def kl_to_prior(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over (B, J): (B,) (appendix B)."""
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
 
 
 def log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
@@ -341,15 +331,15 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     def infer(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents z of images x in [-1, 1], the mean and log-variance of q(z|x), and the decoder's output for z.
 
-        noise (B, J): standard normal, for reparameterise. Returns three (B, J) and (B, numbers C, H, W).
+        noise (B, J): standard normal, for posterior_draw. Returns three (B, J) and (B, numbers C, H, W).
         """
         mean, log_var, features = self.encoder(x)
         parts = self.layers(noise)
-        inferred = [(reparameterise(mean, log_var, parts[0]), mean, log_var)]
+        inferred = [(posterior_draw(mean, log_var, parts[0]), mean, log_var)]
 
         def detail(i: int, h: Tensor) -> Tensor:
             mean, log_var = self.decoder.details[i - 1].posterior(h, features[i - 1])
-            inferred.append((reparameterise(mean, log_var, parts[i]), mean, log_var))
+            inferred.append((posterior_draw(mean, log_var, parts[i]), mean, log_var))
             return inferred[-1][0]
 
         output = self.decoder(inferred[0][0], detail)

@@ -96,7 +96,7 @@ def test_abilities_are_those_of_the_folder(folder):
 
 def test_the_bound_is_that_of_our_ddpm_with_the_same_weights(folder):
     from zoo.ddpm import DDPM, AncestralSampler, Config
-    from zoo.nets import from_diffusers
+    from zoo.portable import from_diffusers
 
     down = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     sizes = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "norm_eps": 1e-6}

@@ -18,7 +18,8 @@ from zoo import ddim, ddpm
 from zoo.ddim import DDIM, ImplicitSampler, implicit, inverted, timesteps
 from zoo.ddpm import AncestralSampler, Config, ancestral
 from zoo.denoising import Schedule, cosine_betas, linear_betas
-from zoo.nets import UNet, from_diffusers
+from zoo.nets import UNet
+from zoo.portable import from_diffusers
 
 diffusers = pytest.importorskip("diffusers", reason="an optional peer")
 

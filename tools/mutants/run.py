@@ -3,13 +3,15 @@
     python tools/mutants/run.py                                   every mutant of every file: days
     python tools/mutants/run.py zoo/vae.py --share 0.1            a tenth of the mutants of a file
     python tools/mutants/run.py zoo/vae.py --again                its survivors once more, after tests were added
+    python tools/mutants/run.py zoo/*.py --quick --share 0.05     with the tests of all models alone, files together
     python tools/mutants/run.py --report                          only docs/mutants.md
 
 Each file has a copy of the repository in build/mutants, in which mutmut works with the tests that belong to the file:
 for zoo/ and metrics those that import it, or have its name. Of these a mutant is tested with the ones that call its
 function, the fastest first, until one fails. Results go to tools/mutants/results.jsonl; what is there is not tested
 again, so that an interrupted campaign continues. A sample is chosen by a hash of each mutant: a larger share contains
-the smaller one. tools/mutants/equivalent.yaml has the survivors that no test can notice.
+the smaller one. With --quick the files share one copy and the few tests that cover them all; what survives these has
+no result yet and is tested without it. tools/mutants/equivalent.yaml has the survivors that no test can notice.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ TESTS = {
     ],
     "genbench/draw": ["tests/draw/test_*.py", "tests/test_draw.py", "tests/test_halving.py"],
 }
+QUICK = {"zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"]}  # cover every file of the folder
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
           36: "timeout", 152: "timeout", 255: "timeout", -9: "crash", -11: "crash"}  # fmt: skip
 
@@ -55,44 +58,51 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each file, at random")
     parser.add_argument("--children", type=int, default=1, help="processes")
     parser.add_argument("--again", action="store_true", help="only mutants that survived, once more")
+    parser.add_argument("--quick", action="store_true", help="zoo/ only, with the tests that all its files share")
     parser.add_argument("--report", action="store_true", help="tests nothing")
     options = parser.parse_args()
     every = sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
     files = options.files or every
     os.chdir(ROOT)
-    failed = [] if options.report else [f for f in files if not test(f, options.share, options.children, options.again)]
+    groups = [[f for f in files if f.startswith("zoo/")]] if options.quick else [[f] for f in files]
+    failed = [] if options.report else [g for g in groups if not test(g, options)]
     write_report({file: mutants_of(file, ROOT) for file in every})
     if failed:
-        sys.exit(f"no results of: {', '.join(failed)}; their output is above")
+        sys.exit(f"no results of: {failed}; their output is above")
 
 
-def test(file: str, share: float, children: int, again: bool) -> bool:
-    """Tests mutants of one file; whether mutmut could."""
-    folder = WORK / file.replace("/", "-").removesuffix(".py")
-    harvest(file, folder)
-    results = read_results()
-    made = mutants_of(file, ROOT)
-    chosen = [m for m in made if again and results.get(m.key, {}).get("status") == "survived"]
-    if not again:
-        chosen = [m for m in made if m.rank < share and m.key not in results]
-    print(f"{file}: {len(made)} mutants, {len(chosen)} to test", flush=True)
+def test(files: list[str], options: argparse.Namespace) -> bool:
+    """Tests mutants of files with the tests of all of them; whether mutmut could."""
+    quick = options.quick
+    folder = WORK / ("quick" if quick else files[0].replace("/", "-").removesuffix(".py"))
+    harvest(files, folder, only_killed=quick)
+    chosen = [m for file in files for m in wanted(file, options)]
+    print(f"{' '.join(files)}: {len(chosen)} mutants to test", flush=True)
     if not chosen:
         return True
-    lay(file, folder)
+    lay(sorted({m.file for m in chosen}), folder, quick)
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(children)]
+    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(options.children)]
     done = subprocess.run(
         [*command, *(m.name for m in chosen)], cwd=folder, env=variables, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    if harvest(file, folder) == 0:
+    if harvest(files, folder, only_killed=quick) == 0:
         print(done.stdout.replace("\r", "\n")[-5000:], flush=True)
         return False
     return True
 
 
-def lay(file: str, folder: Path) -> None:
-    """Copies the repository into the folder, with mutmut's settings for one file; its timings of tests stay."""
+def wanted(file: str, options: argparse.Namespace) -> list[Mutant]:
+    """The mutants of a file that the options ask for."""
+    results, made = read_results(), mutants_of(file, ROOT)
+    if options.again:
+        return [m for m in made if results.get(m.key, {}).get("status") == "survived"]
+    return [m for m in made if m.rank < options.share and m.key not in results]
+
+
+def lay(files: list[str], folder: Path, quick: bool) -> None:
+    """Copies the repository into the folder, with mutmut's settings for the files; its timings of tests stay."""
     for name in COPIED:
         shutil.rmtree(folder / name, ignore_errors=True)
         if (ROOT / name).is_dir():
@@ -102,7 +112,8 @@ def lay(file: str, folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
     for name in ("genbench", "zoo", "tests"):
         shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
-    settings = {"only_mutate": [file], "pytest_add_cli_args_test_selection": list(tests_of(file))}
+    tests = QUICK["zoo"] if quick else [*tests_of(files[0])]
+    settings = {"only_mutate": files, "pytest_add_cli_args_test_selection": tests}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     with (folder / "pyproject.toml").open("a", encoding="utf-8") as text:
         text.write(lines)
@@ -116,25 +127,30 @@ def tests_of(file: str) -> Iterator[str]:
     named = re.compile(
         rf"(?m)^from {re.escape(module)} import|^from {module.rpartition('.')[0]} import.*\b{path.stem}\b"
     )
+    shared = QUICK.get(path.parent.as_posix(), [])
     own = [p for p in near if p.stem == f"test_{path.stem}" or named.search(p.read_text(encoding="utf-8"))]
-    yield from (p.relative_to(ROOT).as_posix() for p in own or near)
+    yield from {p.relative_to(ROOT).as_posix(): None for p in [*(own or near), *(ROOT / t for t in shared)]}
     if path.parent.name == "zoo" and f'"{path.stem}":' in (ROOT / "genbench" / "builtin.py").read_text(
         encoding="utf-8"
     ):
         yield f"tests/test_check.py::test_zoo_models_conform[{path.stem}-8x8]"
 
 
-def harvest(file: str, folder: Path) -> int:
-    """Adds what mutmut wrote into the folder to the results, and removes it there; the number of results."""
-    meta = folder / "mutants" / f"{file}.meta"
-    if not meta.is_file():
-        return 0
-    codes = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
-    tested = {m.key: row(m, STATUS[codes[m.name]]) for m in mutants_of(file, folder) if codes.get(m.name) in STATUS}
-    meta.unlink()
-    (folder / "mutants" / file).unlink(missing_ok=True)
-    write_results(read_results() | tested)
-    return len(tested)
+def harvest(files: list[str], folder: Path, only_killed: bool) -> int:
+    """Adds what mutmut wrote into the folder to the results, and removes it there; how many mutants it tested."""
+    tested = 0
+    for file in files:
+        meta = folder / "mutants" / f"{file}.meta"
+        if not meta.is_file():
+            continue
+        codes = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
+        rows = {m.key: row(m, STATUS[codes[m.name]]) for m in mutants_of(file, folder) if codes.get(m.name) in STATUS}
+        meta.unlink()
+        (folder / "mutants" / file).unlink(missing_ok=True)
+        kept = {key: r for key, r in rows.items() if not only_killed or r["status"] == "killed"}
+        write_results(read_results() | kept)
+        tested += len(rows)
+    return tested
 
 
 def row(mutant: Mutant, status: str) -> dict[str, str]:
