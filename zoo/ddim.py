@@ -75,7 +75,7 @@ def timesteps(total: int, steps: int, spacing: str) -> list[int]:
 
 def alpha_pair(schedule: Schedule, t: int, before: int | None) -> tuple[float, float]:
     """Alpha at a time and at an earlier one; 1 before the first, which is None."""
-    return float(schedule.alpha_bar[t]), 1.0 if before is None else float(schedule.alpha_bar[before])
+    return schedule.alphas[t], 1.0 if before is None else schedule.alphas[before]
 
 
 def implicit_step(

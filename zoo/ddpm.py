@@ -131,15 +131,14 @@ def ancestral_step(
     x_0 = found.x_0
     if sampler.clip:
         x_0 = x_0.clamp_(-1, 1)
-    of_x_0, of_x_t = (float(factor[t]) for factor in schedule.posterior_mean)
+    of_x_0, of_x_t = schedule.mean_factors[t]
     x = x_0.mul_(of_x_0).add_(x, alpha=of_x_t)
     if t == 0:
         return x
     if sampler.variance == "learned":
-        middle, half = (float(values[t]) for values in schedule.learned_range)
+        middle, half = schedule.learned_ends[t]
         return x.addcmul_(gaussian_noise(x.shape, gen), (found.additional.to(x) * half + middle).mul_(0.5).exp_())
-    sigma = float(schedule.log_variance(sampler.variance)[t].mul(0.5).exp())
-    return x.add_(gaussian_noise(x.shape, gen), alpha=sigma)
+    return x.add_(gaussian_noise(x.shape, gen), alpha=schedule.deviations[sampler.variance][t])
 
 
 def ancestral(denoiser: Denoiser[Schedule], x: Tensor, sampler: AncestralSampler, gen: Generator) -> Tensor:

@@ -239,9 +239,37 @@ class Schedule:
         small, large = self.log_variance("small"), self.beta.log()
         return (large + small) / 2, (large - small) / 2
 
+    # What a step of a sampler needs, as numbers: reading them one by one from tensors takes longer than adding noise.
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """Signal and spread of each step."""
+        pairs = zip(self.signal.tolist(), self.spread.tolist(), strict=True)
+        return [Level(t, *pair) for t, pair in enumerate(pairs)]
+
+    @cached_property
+    def mean_factors(self) -> list[tuple[float, float]]:
+        """The two coefficients of posterior_mean for each step."""
+        return list(zip(*(factor.tolist() for factor in self.posterior_mean), strict=True))
+
+    @cached_property
+    def learned_ends(self) -> list[tuple[float, float]]:
+        """The two parts of learned_range for each step."""
+        return list(zip(*(part.tolist() for part in self.learned_range), strict=True))
+
+    @cached_property
+    def deviations(self) -> dict[str | None, list[float]]:
+        """sigma_t of each step by the kind of log_variance."""
+        return {kind: self.log_variance(kind).mul(0.5).exp().tolist() for kind in (None, "large", "small")}
+
+    @cached_property
+    def alphas(self) -> list[float]:
+        """alpha_bar of each step."""
+        return self.alpha_bar.tolist()
+
     def level(self, t: float) -> Level:
         """Signal and spread of step t, an integer."""
-        return Level(t, float(self.signal[int(t)]), float(self.spread[int(t)]))
+        return self.levels[int(t)]
 
 
 def without_signal(beta: Tensor) -> Tensor:
