@@ -15,7 +15,9 @@ from tools.preset_page import PAGE, ROWS, SIZES, TRIALS, Trial, preset_key, read
 from tools.preset_pictures import Judge, bent, shuffled, spoiled
 from tools.preset_trial import SHOWN, is_settled, write_samples
 
-TRIED = Trial("vae", "32", 2.0, 118, 16_000, 7.4, 3_000_000, 0.9, 8.0, 50.0, preset_key("vae", "32"), "a processor")
+TRIED = Trial(
+    "vae", "32", 2.0, 118, 16_000, 7.4, 3_000_000, 0.9, 8.0, 50.0, preset_key("vae", "32"), "a processor", 100
+)
 
 
 @pytest.mark.parametrize(

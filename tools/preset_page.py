@@ -34,7 +34,8 @@ class Trial:
 
     minutes: asked for. seconds: of the processor's time, spent. images: trained on. ms_per_image: of training.
     garments, classes, distance: as in tools.preset_pictures.Verdict. key: of the preset. machine: its processor.
-    seen: a judgement by eye on the samples, written into the table where it is lower than the classifier's.
+    drawn: samples that are judged. seen: a judgement by eye on them, written into the table where it is lower than the
+    classifier's.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Trial:
     distance: float
     key: str
     machine: str
+    drawn: int
     seen: str = ""
 
     @property
@@ -151,7 +153,8 @@ as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%}
 blur, nor whether `cyclegan`, whose garments are given, colours them. The distance, which does in part, is the squared
 Frechet distance of its features to those of held-out pictures.
 {classifier}
-Where the samples below look worse than that, the lower judgement is used: the column "by eye".
+Where the samples below look worse than that, the lower judgement is used: the column "by eye". It is "partly" for
+`cyclegan` where all garments have the same colour.
 """
 
 
@@ -178,14 +181,11 @@ def section(trials: list[Trial], model: str) -> Iterator[str]:
     if not shown:
         return
     yield f"## {model}\n"
-    yield (
-        "| size | minutes | images | ms for an image | parameters | garments | classes | distance | by eye |\n"
-        + "|---" * 9
-        + "|"
-    )
+    yield "| size | minutes | images | ms per image | parameters | samples | garments | classes | distance | by eye |"
+    yield "|---" * 10 + "|"
     for t in (t for t in trials if t.model == model):
         yield (f"| {t.size} | {t.seconds / 60:.1f} | {t.images:,} | {t.ms_per_image:g} | {t.parameters:,} | "
-               f"{t.garments:.0%} | {t.classes:g} | {t.distance:g} | {t.seen} |")  # fmt: skip
+               f"{t.drawn} | {t.garments:.0%} | {t.classes:g} | {t.distance:g} | {t.seen} |")  # fmt: skip
     yield ""
     for t in shown:
         yield f'{t.size}: <img src="presets/{model}-{t.size}.jpg" width="640" alt="samples of {model} at {t.size}">\n'

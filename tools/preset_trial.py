@@ -2,6 +2,7 @@
 
     python -m tools.preset_trial OUT --minutes 15                           every model at every size: about 19 hours
     python -m tools.preset_trial OUT --minutes 3 --sizes 32 --models ddpm,vae
+    python -m tools.preset_trial OUT --draw 40 --models pixelcnn            fewer samples: it draws slowly
     python -m tools.preset_trial OUT --cost                                 only milliseconds for one image of training
 
 Run it in the repository; OUT is a scratch folder for the pictures (tools/preset_pictures.py) and the trainings. Minutes
@@ -49,7 +50,7 @@ from tools.preset_page import (
 )
 from tools.preset_pictures import SPOIL, Judge, brought_to_judge, entry_of, make_judge, to_bytes, write_pictures
 
-JUDGED, COLUMNS, SHOWN = 100, 10, 20  # samples of a case; columns and number of those shown
+HELD_OUT, COLUMNS, SHOWN = 100, 10, 20  # pictures that show what the classifier does; columns and number of those shown
 STEPS, LONG = 18, 2.0  # steps of a stage that measure the cost of an image, and seconds after which they end
 SAMPLERS = {"ddpm": ("ddim",)}  # that draw with the weights of a model
 
@@ -57,14 +58,14 @@ SAMPLERS = {"ddpm": ("ddim",)}  # that draw with the weights of a model
 class Trials:
     """The cases that one command tries: pictures in OUT, and the classifier of them."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, drawn: int) -> None:
         write_pictures(out)
-        self.out, dataset = out, data.load(entry_of("ddpm", "32", out))
+        self.out, self.drawn, dataset = out, drawn, data.load(entry_of("ddpm", "32", out))
         train, test = dataset.train, dataset.test
         assert train.labels is not None
         self.judge: Judge = make_judge(out, train.pixels, train.labels)
         self.real = self.judge.features(test.pixels)
-        self.shown = brought_to_judge(test.pixels[-JUDGED:])
+        self.shown = brought_to_judge(test.pixels[-HELD_OUT:])
 
     def about_judge(self) -> str:
         """A sentence on what the classifier makes of held-out pictures and of spoiled ones."""
@@ -72,12 +73,12 @@ class Trials:
         own = self.judge.verdict(to_bytes(self.shown), self.real)
         numbers = f"{own.garments:.0%}, {own.classes:.1f} classes and a distance of {own.distance:.0f}"
         most = f"at most {max(shares):.0%} of spoiled ones are garments for it"
-        return f"For {JUDGED} held-out pictures these are {numbers}; {most}."
+        return f"For {HELD_OUT} held-out pictures these are {numbers}; {most}."
 
     def try_out(self, model: str, size: str, minutes: float) -> list[Trial]:
         """Trains one model at one size and draws with it, also with other samplers; writes the pictures."""
         seconds, parameters = cost_of(planned(model, size, self.out, 100_000))
-        plan, store = planned(model, size, self.out, max(1, int(60 * minutes / seconds))), Store()
+        plan, store = planned(model, size, self.out, max(1, int(60 * minutes / seconds)), self.drawn), Store()
         source = plan.cells[0].source
         assert isinstance(source, Trained)
         start = time.process_time()
@@ -91,17 +92,17 @@ class Trials:
             trials.append(Trial(
                 cell.source.label, size, minutes, round(spent), source.fit.images, round(1000 * seconds, 2), parameters,
                 round(verdict.garments, 2), round(verdict.classes, 1), round(verdict.distance, 1),
-                preset_key(model, size), processor_name(),
+                preset_key(model, size), processor_name(), self.drawn,
             ))  # fmt: skip
         return trials
 
 
-def planned(model: str, size: str, out: Path, images: int) -> Plan:
-    """The plan of a suite with one model and its samplers, `preset: small` and a budget of images."""
+def planned(model: str, size: str, out: Path, images: int, drawn: int = 100) -> Plan:
+    """The plan of a suite with one model and its samplers, `preset: small`, and images to train on and to draw."""
     samplers = [{"name": name, "weights_of": model} for name in SAMPLERS.get(model, ())]
     suite = Suite.model_validate({
         "suite": "trial", "dataset": entry_of(model, size, out), "features": "pixels", "metrics": ["parameters"],
-        "preset": "small", "budget": {"images": images}, "samples": JUDGED, "block": JUDGED // 2,
+        "preset": "small", "budget": {"images": images}, "samples": drawn, "block": drawn // 2,
         "models": [{"name": model}, *samplers],
     })  # fmt: skip
     return make_plan(suite)
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="processor time of each training")
     parser.add_argument("--sizes", default=",".join(SIZES), help="sides, or height x width, separated by commas")
     parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--draw", type=int, default=100, help="samples of each training, an even number from 20 on")
     parser.add_argument("--cost", action="store_true", help="only print the cost of an image of training")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -160,7 +162,7 @@ def main() -> None:
     if asked.cost:
         print_costs(cases, asked.out)
         return
-    trials = Trials(asked.out)
+    trials = Trials(asked.out, asked.draw)
     CLASSIFIER.write_text(trials.about_judge() + "\n", encoding="utf-8")
     for model, size in cases:
         if not is_settled(read_trials(TRIALS), model, size, asked.minutes):
