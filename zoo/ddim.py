@@ -37,13 +37,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Generator, Tensor
 
 from genbench.contract import Condition, Count, DataSpec, Share
+from genbench.contract import DiffusersPart as Part
 from genbench.contract import DiffusersParts as Parts
 from genbench.errors import ModelError
 from zoo.ddpm import Diffusion
 from zoo.denoising import Denoiser, Schedule, gaussian_noise, run
+from zoo.portable import unet_part
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,15 @@ def inverted(denoiser: Denoiser[Schedule], x: Tensor, times: list[int]) -> Tenso
     return run(step, x, list(zip(times, [None, *times[:-1]], strict=True)))
 
 
-def without_variance(parts: Parts, channels: int) -> Parts:
-    """The parts with the first output channels alone: DDIM ignores a learned variance."""
-    state = parts.state | {name: parts.state[name][:channels] for name in ("conv_out.weight", "conv_out.bias")}
-    return replace(parts, network=parts.network | {"out_channels": channels}, state=state)
+def without_variance(unet: Part, channels: int) -> Part:
+    """The network with the first output channels alone: DDIM ignores a learned variance."""
+
+    def weights(name: str) -> Tensor:
+        assert unet.weights is not None
+        tensor = unet.weights(name)
+        return tensor[:channels] if name in ("conv_out.weight", "conv_out.bias") else tensor
+
+    return replace(unet, settings=unet.settings | {"out_channels": channels}, weights=weights)
 
 
 # ---- model ------------------------------------------------------------------------------------------------------
@@ -146,15 +154,22 @@ class DDIM(Diffusion):
         self.times = timesteps(self.config.steps, self.sampler.steps, self.sampler.spacing)
 
     def for_diffusers(self) -> Parts:
-        """As DDIMPipeline. Raises ModelError for spacings of times that DDIMScheduler does not have."""
+        """As DDIMPipeline.
+
+        Where DDIMScheduler does not have the spacing of times, the pipeline's process consists of these times alone:
+        betas between them, and a network that receives their positions.
+        """
         spacing = {"uniform": "leading", "trailing": "trailing"}.get(self.sampler.spacing)
+        settings: dict[str, Any] = {"timestep_spacing": spacing or "leading"}
+        times: list[int] | None = None if self.network.embed.scale == 1 else list(range(self.config.steps))
         if spacing is None or self.config.steps % self.sampler.steps:
-            found = f"{self.sampler.steps} steps, spacing {self.sampler.spacing}"
-            allowed = f"uniform or trailing spacing, steps that divide {self.config.steps}"
-            raise ModelError(f"DDIM: found {found}, allowed for diffusers: {allowed}")
-        call = {"num_inference_steps": self.sampler.steps, "eta": self.sampler.eta, "use_clipped_model_output": True}
-        parts = self.as_pipeline("DDIMScheduler", {"timestep_spacing": spacing}, "DDIMPipeline", call)
-        return without_variance(parts, self.data.channels)
+            alpha_bar, times = self.schedule.alpha_bar[self.times], self.times
+            before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+            settings = {"num_train_timesteps": len(times), "trained_betas": (1 - alpha_bar / before).tolist()}
+        call = {"num_inference_steps": len(self.times), "eta": self.sampler.eta, "use_clipped_model_output": True}
+        parts = self.as_pipeline("DDIMScheduler", settings, "DDIMPipeline", call)
+        unet = without_variance(unet_part(self.network, self.data.shape, times), self.data.channels)
+        return replace(parts, parts=parts.parts | {"unet": unet})
 
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1]."""

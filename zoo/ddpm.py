@@ -55,6 +55,7 @@ from genbench.contract import (
     Steps,
     Weight,
 )
+from genbench.contract import DiffusersPart as Part
 from genbench.contract import DiffusersParts as Parts
 from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
@@ -69,7 +70,7 @@ from zoo.denoising import (
     run,
 )
 from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
-from zoo.portable import from_diffusers, is_diffusers_unet, network_settings, network_state, refuse_other_unet
+from zoo.portable import from_diffusers, is_diffusers_unet, refuse_other_unet, unet_part
 from zoo.probability_flow import flow_estimate, schedule_nodes
 
 Beta = Annotated[float, Gt(0), Lt(1)]
@@ -283,8 +284,10 @@ class Diffusion(Model, Steps, LikelihoodEstimate):
             "num_train_timesteps": steps, "trained_betas": self.schedule.beta.tolist(),
             "clip_sample": self.sampler.clip, "prediction_type": kinds[self.config.prediction],
         }  # fmt: skip
-        network = network_settings(self.network, self.data.shape, steps)
-        return Parts(network, network_state(self.network, steps), scheduler, process | settings, pipeline, call)
+        times = None if self.network.embed.scale == 1 else range(steps)
+        unet = unet_part(self.network, self.data.shape, times)
+        parts = {"unet": unet, "scheduler": Part(f"diffusers:{scheduler}", process | settings)}
+        return Parts(f"diffusers:{pipeline}", parts, call)
 
     @property
     def denoiser(self) -> nn.Module:

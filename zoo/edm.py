@@ -46,12 +46,12 @@ from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, Count, DataSpec, LikelihoodEstimate, Loss, Model, Recipe, Steps, Weight
+from genbench.contract import DiffusersPart as Part
 from genbench.contract import DiffusersParts as Parts
-from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.denoising import Denoiser, Level, Number, gaussian_noise, q_sample, run
 from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
-from zoo.portable import without_table
+from zoo.portable import unet_part
 from zoo.probability_flow import Node, flow_estimate
 from zoo.solvers import euler, heun
 
@@ -243,16 +243,17 @@ class EDM(Model, Steps, LikelihoodEstimate):
         return self.network(c_in * x, c_noise, gen)
 
     def for_diffusers(self) -> Parts:
-        """With EDMEulerScheduler, which starts at the root of sigma_max^2 + 1 instead of sigma_max."""
-        s, sides = self.sampler, self.data.shape[1:]
-        if s.solver != "euler" or s.churn or sides[0] != sides[1]:
-            found = f"solver {s.solver}, churn {s.churn:g}, {sides[0]}x{sides[1]} images"
-            raise ModelError(f"EDM: found {found}, allowed for diffusers: euler without churn, square images")
-        network, state = without_table(self.network, self.data.shape)
+        """As the pipeline of zoo.ode_pipelines.
+
+        Diffusers' own pipelines have no Heun steps with these levels, and its EDMEulerScheduler starts with noise of
+        standard deviation (sigma_max^2 + 1)^(1/2) instead of sigma_max.
+        """
+        s, options = self.sampler, ("solver", "churn", "churn_from", "churn_to", "churn_noise")
         levels = {"sigma_min": s.sigma_min, "sigma_max": s.sigma_max, "rho": s.rho, "sigma_data": self.kind.sigma_data}
-        call = {"num_inference_steps": s.steps}
-        network["sample_size"] = sides[0]
-        return Parts(network, state, "EDMEulerScheduler", levels, "ConsistencyModelPipeline", call)
+        parts = {"unet": unet_part(self.network, self.data.shape),
+                 "scheduler": Part("diffusers:EDMEulerScheduler", levels)}  # fmt: skip
+        call = {"num_inference_steps": s.steps, **{name: getattr(s, name) for name in options}}
+        return Parts("zoo.ode_pipelines:EDMPipeline", parts, call)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The mean squared error of F (eq. 8), which is that of D weighted by lambda."""

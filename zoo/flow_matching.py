@@ -55,12 +55,12 @@ from genbench.contract import (
     across_processes,
     own_rows,
 )
+from genbench.contract import DiffusersPart as Part
 from genbench.contract import DiffusersParts as Parts
-from genbench.errors import ModelError
 from genbench.space import seeded, to_device
 from zoo.denoising import Denoiser, Line, gaussian_noise, q_sample, run
 from zoo.nets import UNetSizes, small_recipe, small_sizes, usual_sizes
-from zoo.portable import without_table
+from zoo.portable import unet_part
 from zoo.probability_flow import flow_estimate, line_nodes
 from zoo.solvers import SOLVERS, adaptive
 
@@ -144,17 +144,18 @@ class FlowMatching(Model, Steps, LikelihoodEstimate):
         return Denoiser(self.network, self.line, self.line.kind)
 
     def for_diffusers(self) -> Parts:
-        """With FlowMatchEulerDiscreteScheduler, whose times are turned round and end at 1 - 1 / S before the image."""
-        if self.sampler.solver != "euler":
-            raise ModelError(
-                f"FlowMatching: sampler.solver: found '{self.sampler.solver}', allowed for diffusers: euler"
-            )
-        steps = self.sampler.steps
-        times = {"num_train_timesteps": EMBEDDED_STEPS, "invert_sigmas": True}
-        ends = {"shift_terminal": 1 / steps} if steps > 1 else {}
-        network, state = without_table(self.network, self.data.shape)
-        call = {"num_inference_steps": steps}
-        return Parts(network, state, "FlowMatchEulerDiscreteScheduler", times | ends, "DDPMPipeline", call)
+        """With Euler's method as DDPMPipeline, with another solver as the pipeline of zoo.ode_pipelines.
+
+        The times of FlowMatchEulerDiscreteScheduler are turned round and end at 1 - 1 / S before the image.
+        """
+        s, unet = self.sampler, unet_part(self.network, self.data.shape)
+        ends = {"shift_terminal": 1 / s.steps} if s.steps > 1 else {}
+        times = {"num_train_timesteps": EMBEDDED_STEPS, "invert_sigmas": True, **ends}
+        parts = {"unet": unet, "scheduler": Part("diffusers:FlowMatchEulerDiscreteScheduler", times)}
+        if s.solver == "euler":
+            return Parts("diffusers:DDPMPipeline", parts, {"num_inference_steps": s.steps})
+        call = {"num_inference_steps": s.steps, "solver": s.solver, "tolerance": s.tolerance}
+        return Parts("zoo.ode_pipelines:FlowPipeline", parts, call)
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The mean squared error of the velocity (eq. 23)."""

@@ -87,6 +87,7 @@ from zoo.denoising import (
 )
 from zoo.gan import hinge
 from zoo.nets import affordable, halvings, kl_to_prior, posterior_draw
+from zoo.portable_latent import pipeline_parts
 from zoo.stable_diffusion import HEAD, ClipText, from_pipeline, is_pipeline, refuse_other_pipeline
 
 
@@ -332,11 +333,18 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         return {**from_pipeline(state, settings, len(c.depths), c.depth_blocks), **critic}
 
     def for_diffusers(self) -> DiffusersParts:
-        """Raises ModelError: of several networks, one without a counterpart."""
-        reason = "its text encoder reads bytes, which no pipeline of diffusers does"
-        if self.config.released:
-            reason = "a pipeline of several networks is not written; its weights are read from one"
-        raise ModelError(f"LatentDiffusion: {reason}")
+        """As StableDiffusionPipeline where the config is `released`, else as the pipeline of zoo.text_pipeline.
+
+        Raises ModelError for steps that DDIMScheduler does not have, and guidance that StableDiffusionPipeline has not.
+        """
+        c, s = self.config, self.sampler
+        if c.steps % s.steps:
+            found = f"found {s.steps}, allowed for diffusers: a divisor of {c.steps}"
+            raise ModelError(f"LatentDiffusion: sampler.steps: {found}")
+        if c.released and s.guidance < 1:
+            found = f"found {s.guidance:g}, allowed for StableDiffusionPipeline: at least 1"
+            raise ModelError(f"LatentDiffusion: sampler.guidance: {found}")
+        return pipeline_parts(self)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of encoder and decoder, of the critic, and of the U-Net with the text encoder."""

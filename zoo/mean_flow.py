@@ -33,7 +33,7 @@ Symbols
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -47,6 +47,7 @@ from genbench.contract import (
     Condition,
     Count,
     DataSpec,
+    DiffusersPart,
     DiffusersParts,
     LikelihoodEstimate,
     Loss,
@@ -61,6 +62,7 @@ from genbench.space import seeded
 from zoo.denoising import Denoiser, Line, Network, gaussian_noise, q_sample, run
 from zoo.edm import paper_sizes
 from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes
+from zoo.portable import unet_part
 from zoo.probability_flow import flow_estimate, line_nodes
 
 TIME_SCALE = 8  # with DDPM's 1000 the fastest sinusoids dominate du / dt, and one step gives blurred images
@@ -96,6 +98,26 @@ class IntervalEmbedding(TimeEmbedding):
         """Times t and r (B, 2) to (B, 4 dims)."""
         parts = times[:, 0] * self.scale, (times[:, 0] - times[:, 1]) * self.scale
         return self.embedded(torch.cat([sinusoid(part, self.dims // 2) for part in parts], dim=1))
+
+
+def with_fixed_interval(unet: DiffusersPart, interval: float) -> DiffusersPart:
+    """The network as one of t alone, where t - r is always the same.
+
+    Its sinusoids for t are every second one of a UNet2DModel with freq_shift 2; those for t - r go into the bias.
+    """
+
+    def weights(name: str) -> Tensor:
+        assert unet.weights is not None
+        tensor, first = unet.weights(name), unet.weights("time_embedding.linear_1.weight")
+        half = first.shape[1] // 2
+        if name == "time_embedding.linear_1.bias":
+            constant = sinusoid(torch.tensor([interval * TIME_SCALE]), half)[0].double()
+            return tensor + (first[:, half:].double() @ constant).to(tensor)
+        if name == "time_embedding.linear_1.weight":
+            return torch.stack([first[:, :half], torch.zeros_like(first[:, half:])], dim=2).flatten(1)
+        return tensor
+
+    return replace(unet, settings=unet.settings | {"freq_shift": 2}, weights=weights)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------
@@ -176,8 +198,16 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
         return self.network
 
     def for_diffusers(self) -> DiffusersParts:
-        """Raises ModelError: no network of diffusers has two times."""
-        raise ModelError("MeanFlow: its network has two times, which no network of diffusers has")
+        """As DDPMPipeline with FlowMatchEulerDiscreteScheduler, for the sampler's number of steps and no other.
+
+        All steps have the same length t - r, so that its sinusoids are a constant.
+        """
+        steps, unet = self.sampler.steps, unet_part(self.network, self.data.shape)
+        ends = {"shift_terminal": 1 / steps} if steps > 1 else {}
+        times = {"num_train_timesteps": TIME_SCALE, **ends}
+        scheduler = DiffusersPart("diffusers:FlowMatchEulerDiscreteScheduler", times)
+        parts = {"unet": with_fixed_interval(unet, 1 / steps), "scheduler": scheduler}
+        return DiffusersParts("diffusers:DDPMPipeline", parts, {"num_inference_steps": steps})
 
     def loss(self, batch: Batch, player: str, step: int, gen: Generator) -> Loss:
         """The weighted error of the average velocity (Algorithm 1), the mean over images of sums over pixels."""

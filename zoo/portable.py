@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genbench.contract import DiffusersPart
 from genbench.errors import ModelError
 from zoo.nets import Attention, Halve, UNet, sinusoid
 
@@ -36,32 +37,34 @@ OUR_NAMES = {
 }
 
 
-def network_settings(net: UNet, shape: tuple[int, int, int], steps: int) -> dict[str, Any]:
-    """The arguments of a UNet2DModel that computes what the network computes for times 0 .. steps - 1.
+def group_count(net: nn.Module) -> int:
+    """The number of groups of all normalisations. Raises ModelError where they differ: diffusers has one number."""
+    groups = {norm.num_groups for norm in net.modules() if isinstance(norm, nn.GroupNorm)}
+    if len(groups) != 1:
+        raise ModelError(f"normalisations have {', '.join(map(str, sorted(groups)))} groups; diffusers has one number")
+    return groups.pop()
+
+
+def network_settings(net: UNet, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The arguments of a UNet2DModel that computes what the network computes for times multiplied by their scale.
 
     Raises ModelError for one that UNet2DModel cannot be.
     """
-    groups = {norm.num_groups for norm in net.modules() if isinstance(norm, nn.GroupNorm)}
-    if len(groups) != 1:
-        raise ModelError(
-            f"normalisations have {', '.join(map(str, sorted(groups)))} groups; UNet2DModel has one number"
-        )
     attends = [isinstance(column.blocks[0].attention, Attention) for column in net.down]
     halved = [column.resize for column in net.down if column.resize is not None]
     return {
         "sample_size": [shape[1], shape[2]], "in_channels": shape[0], "out_channels": net.last.out_channels,
         "block_out_channels": [column.blocks[0].residual.conv_in.out_channels for column in net.down],
-        "layers_per_block": len(net.down[0].blocks), "norm_num_groups": groups.pop(), "norm_eps": 1e-6,
+        "layers_per_block": len(net.down[0].blocks), "norm_num_groups": group_count(net), "norm_eps": 1e-6,
         "down_block_types": ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends],
         "up_block_types": ["AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
         "downsample_padding": 0 if any(isinstance(layer, Halve) for layer in halved) else 1,
-        "attention_head_dim": None, "flip_sin_to_cos": False, "freq_shift": 1,
-        **({} if net.embed.scale == 1 else {"time_embedding_type": "learned", "num_train_timesteps": steps}),
+        "attention_head_dim": None, "flip_sin_to_cos": False, "freq_shift": 1, "time_embedding_type": "positional",
     }  # fmt: skip
 
 
-def network_state(net: UNet, steps: int) -> dict[str, Tensor]:
-    """The network's weights under the names of UNet2DModel; where times are scaled, with a table of the sinusoids."""
+def network_state(net: UNet) -> dict[str, Tensor]:
+    """The network's weights under the names of UNet2DModel."""
     found: dict[str, Tensor] = {}
     for name, tensor in net.state_dict().items():
         for ours, theirs in OUR_NAMES.items():
@@ -73,17 +76,20 @@ def network_state(net: UNet, steps: int) -> dict[str, Tensor]:
             found[name] = tensor
     linear = {name for name in found if ".attentions." in name and found[name].dim() == 4}
     found |= {name: found[name][..., 0, 0] for name in linear}
-    if net.embed.scale != 1:
-        found["time_proj.weight"] = sinusoid(torch.arange(steps) * net.embed.scale, net.embed.dims)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
 
 
-def without_table(net: UNet, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The same for a UNet2DModel that receives the network's times multiplied by the scale of its time embedding."""
-    settings, state = network_settings(net, shape, 1), network_state(net, 1)
-    settings = {name: value for name, value in settings.items() if name != "num_train_timesteps"}
-    state = {name: tensor for name, tensor in state.items() if name != "time_proj.weight"}
-    return settings | {"time_embedding_type": "positional"}, state
+def unet_part(net: UNet, shape: tuple[int, int, int], times: Sequence[int] | None = None) -> DiffusersPart:
+    """The network as a UNet2DModel.
+
+    It receives the network's times multiplied by the scale of its time embedding; with `times`, it receives positions
+    in that list instead, and has a table of their sinusoids.
+    """
+    settings, state = network_settings(net, shape), network_state(net)
+    if times is not None:
+        settings |= {"time_embedding_type": "learned", "num_train_timesteps": len(times)}
+        state["time_proj.weight"] = sinusoid(torch.tensor(times) * net.embed.scale, net.embed.dims)
+    return DiffusersPart("diffusers:UNet2DModel", settings, state.__getitem__)
 
 
 # ---- from diffusers ---------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def from_pipeline(
     are.
     """
     units = autoencoder_units(levels, blocks)
-    renamed = {_our_name(name, units): tensor for name, tensor in state.items() if not name.endswith("position_ids")}
+    renamed = {our_name(name, units): tensor for name, tensor in state.items() if not name.endswith("position_ids")}
     for name in [n for n in renamed if n.startswith(("encoder.", "decoder.")) and ".q." in n]:
         thirds = [renamed.pop(name.replace(".q.", f".{part}."), None) for part in "qkv"]
         renamed[name.replace(".q.", ".qkv.")] = torch.cat([third for third in thirds if third is not None])
@@ -215,7 +215,8 @@ def autoencoder_units(levels: int, blocks: int) -> dict[str, str]:
     return places | {"vae.decoder.conv_out": "decoder.last"}
 
 
-def _our_name(name: str, units: Mapping[str, str]) -> str:
+def our_name(name: str, units: Mapping[str, str]) -> str:
+    """The name in LatentDiffusion of a pipeline's tensor; parts of one attention have the names of its q, k and v."""
     if name.startswith("text_encoder."):
         return f"text.transformer.{name.removeprefix('text_encoder.').removeprefix('text_model.')}"
     if name.startswith("unet."):

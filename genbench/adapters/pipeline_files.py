@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,56 @@ def is_on_hub(text: str, folder: Path) -> bool:
     return is_hub_name(text) and not located_in(folder, text).exists()
 
 
+def call_signature(index: Mapping[str, Any], root: Path) -> tuple[str, inspect.Signature]:
+    """The name of a pipeline's class, and the arguments of its call; a Python file of the pipeline is not executed.
+
+    Raises ModelError for a class that neither diffusers nor the folder has.
+    """
+    name = index.get("_class_name")
+    if isinstance(name, list) and len(name) == 2 and all(isinstance(part, str) for part in name):
+        return name[1], written_signature(root / f"{name[0]}.py", name[1])
+    kind = pipeline_class(index, root)
+    return kind.__name__, inspect.signature(kind.__call__)
+
+
+def written_signature(file: Path, name: str) -> inspect.Signature:
+    """The arguments of `__call__` of a class in a file, read without executing it."""
+    if not file.stem.isidentifier() or not file.is_file():
+        raise ModelError(f"{file}: not found, required: the file of the pipeline's class {name}")
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ModelError(f"{file}: no Python: {error}") from None
+    kinds = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name]
+    calls = [node for kind in kinds for node in kind.body if isinstance(node, ast.FunctionDef)]
+    call = next((node for node in calls if node.name == "__call__"), None)
+    if call is None:
+        raise ModelError(f"{file}: found no class {name} with __call__, required: both in this file")
+    return inspect.Signature([*_parameters(call.args)])
+
+
+def _parameters(args: ast.arguments) -> Iterator[inspect.Parameter]:
+    """Parameters with their defaults; one that is no constant is None."""
+    positional = [*args.posonlyargs, *args.args]
+    without = [inspect.Parameter.empty] * (len(positional) - len(args.defaults))
+    for arg, default in zip(positional, [*without, *args.defaults], strict=True):
+        yield inspect.Parameter(arg.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_constant(default))
+    for arg, given in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        default = inspect.Parameter.empty if given is None else given
+        yield inspect.Parameter(arg.arg, inspect.Parameter.KEYWORD_ONLY, default=_constant(default))
+
+
+def _constant(default: Any) -> Any:
+    if default is inspect.Parameter.empty:
+        return default
+    try:
+        return ast.literal_eval(default)
+    except (ValueError, TypeError, SyntaxError, RecursionError):
+        return None
+
+
 def pipeline_class(index: Mapping[str, Any], root: Path) -> Any:
-    """The class that a pipeline names. Raises ModelError for one that diffusers does not have."""
+    """The class of diffusers that a pipeline names. Raises ModelError for one that diffusers does not have."""
     diffusers, name = library("diffusers", "diffusers", "diffusers"), index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):

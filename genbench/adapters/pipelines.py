@@ -22,11 +22,11 @@ from genbench.adapters.base import Adapted, Adapter, bound_class, library
 from genbench.adapters.pipeline_files import (
     INDEX,
     NETWORKS,
+    call_signature,
     class_count,
     is_discrete,
     is_on_hub,
     load_pipeline,
-    pipeline_class,
     pipeline_folder,
     read_json,
 )
@@ -285,13 +285,14 @@ def bind_folder(text: str, root: Path, folder: Path) -> Any:
     """The class for the pipeline in `root`, which the suite in `folder` names `text`."""
     index = read_json(root / INDEX)
     diffusers = library("diffusers", "diffusers", "diffusers")
-    pipeline = pipeline_class(index, root)
-    parameters = inspect.signature(pipeline.__call__).parameters
+    name, signature = call_signature(index, root)
+    parameters = signature.parameters
     accepts = {name: p.default for name, p in parameters.items() if name != "self"}
-    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    varied = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind not in varied]
     unknown = [name for name in required if name not in ("self", *WISHES)]
     if unknown:
-        raise ModelError(f"diffusers:{text}: {pipeline.__name__} requires {unknown[0]}, allowed: {', '.join(WISHES)}")
+        raise ModelError(f"diffusers:{text}: {name} requires {unknown[0]}, allowed: {', '.join(WISHES)}")
     abilities = [kind for kind, able in (
         (TextConditional, "prompt" in accepts),
         (ClassConditional, "class_labels" in accepts and class_count(root) > 0),
@@ -299,7 +300,7 @@ def bind_folder(text: str, root: Path, folder: Path) -> Any:
     pixels = "unet" in index and not set(index) & set(LATENT) and is_discrete(root) and not abilities
     kind = PixelPipeline if pixels else Pipeline
     chain = [load_object(CHAIN)] if pixels else []
-    facts = {"name": pipeline.__name__, "named": (text,), "root": root, "index": index, "accepts": accepts}
+    facts: dict[str, Any] = {"name": name, "named": (text,), "root": root, "index": index, "accepts": accepts}
     return bound_class(kind, folder, *chain, *abilities, text=f"diffusers {diffusers.__version__}", **facts)
 
 

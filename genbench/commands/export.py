@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from genbench.adapters.base import library
 from genbench.adapters.onnx_graphs import open_session
 from genbench.commands.folding import constant_folded
+from genbench.commands.pipeline_folder import save_parts
 from genbench.commands.sample import trained_cell
-from genbench.contract import Decodes, Draws
+from genbench.contract import Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import stored_record
 from genbench.plan.cells import Cell
@@ -37,6 +38,7 @@ from genbench.suite.schema import Suite, read_suite
 
 CARD, PIPELINE, DECODER = "README.md", "diffusers", "decoder.onnx"
 TRIED, LARGEST_GAP = 4, 2e-3  # images drawn from what was written, and how much they may differ in [-1, 1]
+PROMPTS = ("", "a three", "a red square on the left", "0123456789" * 9)  # of as many images of a text model
 
 
 def export_cell(name: str, suite: Path, out: Path) -> str:
@@ -90,17 +92,17 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
 def write_pipeline(model: Draws, folder: Path) -> float:
     """A diffusers pipeline; the largest difference of images drawn with the same noise."""
     diffusers = library("diffusers", "diffusers", "export")
-    parts = model.for_diffusers()
+    parts = model.cpu().eval().for_diffusers()
     assert parts is not None
-    net = diffusers.UNet2DModel(**parts.network)
-    net.load_state_dict(parts.state)
-    scheduler = getattr(diffusers, parts.scheduler)(**parts.settings)
-    getattr(diffusers, parts.pipeline)(net, scheduler).save_pretrained(folder)
-    loaded = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    save_parts(parts, folder)
+    loaded = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
     loaded.set_progress_bar_config(disable=True)
-    drawn = loaded(batch_size=TRIED, generator=seeded(0), output_type="np", **parts.call).images
-    found = torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
-    return float((found - model.cpu().eval().sample(TRIED, seeded(0))).abs().max())
+    reads = isinstance(model, TextConditional)
+    asked = {"prompt": list(PROMPTS)} if reads else {"batch_size": len(PROMPTS)}
+    drawn = loaded(**asked, generator=seeded(0), output_type="np", **parts.call).images
+    condition = Condition(texts=PROMPTS) if reads else None
+    images = model.sample(len(PROMPTS), seeded(0), condition)
+    return float((torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1 - images).abs().max())
 
 
 class _Decoder(nn.Module):

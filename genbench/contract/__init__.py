@@ -29,6 +29,7 @@ from genbench.contract.abilities import abilities as abilities
 from genbench.contract.images import Batch as Batch
 from genbench.contract.images import Condition as Condition
 from genbench.contract.images import DataSpec as DataSpec
+from genbench.contract.models import DiffusersPart as DiffusersPart
 from genbench.contract.models import DiffusersParts as DiffusersParts
 from genbench.contract.models import Draws as Draws
 from genbench.contract.models import Model as Model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,19 +19,31 @@ from genbench.options import NoOptions, check_options
 
 
 @dataclass(frozen=True)
+class DiffusersPart:
+    """A component of a pipeline of diffusers.
+
+    kind: its class, "module:Class". settings: the arguments. weights: from the component's name of a tensor to the
+    tensor; None for a component without weights.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    weights: Callable[[str], Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class DiffusersParts:
     """A diffusion model as a pipeline of diffusers.
 
-    network: arguments of UNet2DModel. state: its weights. scheduler: the name of a class, and `settings` its arguments.
-    pipeline: the name of a class, and `call` the arguments with which it draws as the model does.
+    pipeline: its class, "module:Class". parts: components by name. call: the arguments with which it draws as the model
+    does. further: other entries of model_index.json. A class of another package than diffusers or transformers is
+    copied with its file, which must not import anything else than those two and torch.
     """
 
-    network: dict[str, Any]
-    state: dict[str, Tensor]
-    scheduler: str
-    settings: dict[str, Any]
     pipeline: str
+    parts: dict[str, DiffusersPart]
     call: dict[str, Any]
+    further: dict[str, Any] = field(default_factory=dict)
 
 
 class Draws(nn.Module, ABC):

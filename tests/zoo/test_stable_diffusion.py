@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from genbench.commands.export import write_pipeline
 from genbench.contract import Condition, DataSpec
 from genbench.errors import ModelError
 from genbench.plan.planner import make_plan
@@ -97,6 +98,16 @@ def test_our_chain_draws_the_images_of_diffusers_pipeline(folder, spacing, eta, 
     drawn = model.sample(3, seeded(3), Condition(texts=TEXTS))
     assert expected.std() > 0.05  # not a flat picture
     assert torch.allclose(drawn, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", ["leading", pytest.param("trailing", marks=pytest.mark.slow)])
+def test_a_released_model_is_exported_as_a_pipeline_whose_weights_it_reads(folder, tmp_path, spacing):
+    model = ours(folder, steps=4, spacing=spacing, guidance=3.0)
+    assert write_pipeline(model, tmp_path / "out") < 1e-4
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out")
+    assert type(pipeline) is diffusers.StableDiffusionPipeline
+    again = ours(tmp_path / "out", steps=4, spacing=spacing, guidance=3.0)
+    assert torch.equal(again.sample(1, seeded(0)), model.sample(1, seeded(0)))
 
 
 @torch.no_grad()
