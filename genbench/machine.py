@@ -178,6 +178,25 @@ def pinned_globals() -> Iterator[None]:
         _change_globals(torch, global_settings(torch), before)
 
 
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Products of float32 in this precision of `torch.set_float32_matmul_precision`, sums of bfloat16 in float32.
+
+    Afterwards both settings are as before.
+    """
+    import torch
+
+    cuda = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision(precision)
+    cuda.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cuda.allow_bf16_reduced_precision_reduction = before[1]
+
+
 def global_settings(torch: Any) -> dict[str, Any]:
     """The settings that pinned_globals fixes, as they are."""
     cudnn = torch.backends.cudnn

@@ -13,19 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.metrics.parts import Work, in_threads
+from genbench.metrics.products import FLOAT32, Products
+
 Block = Any  # an array that is there
 MEMORY = 2 * 2**30  # bytes beside the features
+OWN_BLOCK = 512  # rows of `coarse_own` at a time
 FEW_ROWS = 256  # of a symmetric matrix: up to here NumPy's eigenvalues take no time
 TEMPORARY = 1 / 2  # of the memory: for one block with what is computed from it
 
 
 class Arithmetic:
-    """Operations on arrays that are there. memory: bytes that a metric may use beside the features."""
+    """Operations on arrays that are there.
+
+    memory: bytes that a metric may use beside the features. kind: of `coarse` products.
+    """
 
     device = "cpu"
 
-    def __init__(self, memory: int = MEMORY) -> None:
-        self.memory = memory
+    def __init__(self, memory: int = MEMORY, kind: Products = FLOAT32) -> None:
+        self.memory, self.kind = memory, kind
 
     def step(self, usual: int, bytes_each: float) -> int:
         """How many rows to compute at a time: as usual, or as many as fit into memory; bytes_each: of a row."""
@@ -59,6 +66,29 @@ class Arithmetic:
     def products(self, left: Any, right: Any) -> Block:
         """Inner products (N, M) of `rows` (N, D) and `rows` (M, D)."""
         return left @ right.T
+
+    def coarse_rows(self, values: NDArray[np.float32]) -> Any:
+        """Rows (N, D), which may be changed, for `coarse`."""
+        import torch  # late: reading a suite names metrics and must be fast; it takes half of NumPy's time
+
+        return self.kind.as_stored(torch.from_numpy(self.kind.rounded(values)))
+
+    def coarse(self, left: Any, right: Any) -> Block:
+        """Inner products (N, M) of `coarse_rows`, float32, with the error of `kind`."""
+        return (left @ right.T).float().numpy()
+
+    def coarse_own(self, rows: Any) -> Block:
+        """Inner products (N, N) of `coarse_rows`, each pair computed once."""
+        n = len(rows)
+        result = rows.new_empty((n, n)).float()
+        for part in (slice(start, min(start + OWN_BLOCK, n)) for start in range(0, n, OWN_BLOCK)):
+            result[part, part.start :] = rows[part] @ rows[part.start :].T
+            result[part.stop :, part] = result[part, part.stop :].T
+        return result.numpy()
+
+    def share(self, block: Block, work: Work) -> None:
+        """Calls work with consecutive parts of the rows of a block, at the same time where that is faster."""
+        in_threads(len(block), work)
 
     def zeros(self, *shape: int) -> Block:
         """Zeros, float64."""
@@ -130,7 +160,7 @@ class Arithmetic:
 
     def cholesky(self, squares: Block) -> Block | None:
         """Upper R with R' R = squares; None where that is not positive definite."""
-        import torch  # late: reading a suite names metrics and must be fast; it takes half of NumPy's time
+        import torch  # late, as above
 
         lower, info = torch.linalg.cholesky_ex(torch.from_numpy(squares))
         return None if int(info) else lower.numpy().T

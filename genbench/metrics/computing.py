@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from genbench.machine import pinned_globals
 from genbench.metrics.arithmetic import MEMORY, Arithmetic
+from genbench.metrics.products import FLOAT32, Products
 
 if TYPE_CHECKING:
     import torch
@@ -35,20 +36,21 @@ def holds_double(device: torch.device | str) -> bool:
 
 
 @contextmanager
-def computing_on(device: torch.device | str, memory: int = MEMORY) -> Iterator[None]:
+def computing_on(device: torch.device | str, memory: int = MEMORY, products: Products = FLOAT32) -> Iterator[None]:
     """Metrics compute on this device of torch, with at most `memory` bytes beside the features.
 
-    Products of float32 are not rounded to TF32 there, as the error bounds of exact counts require.
+    products: the kind from which neighbours are chosen before float64 decides (`products.KINDS`); counts do not depend
+    on it. All other products of float32 are computed in full precision.
     """
     import torch  # late: reading a suite names metrics and must be fast
 
     there = torch.device(device)
     if there.type == "cpu":
-        arithmetic_there = Arithmetic(memory)
+        arithmetic_there = Arithmetic(memory, products)
     else:
         from genbench.metrics.device_arithmetic import arithmetic_on  # late, as above
 
-        arithmetic_there = arithmetic_on(there, memory)
+        arithmetic_there = arithmetic_on(there, memory, products)
     token = _CURRENT.set(arithmetic_there)
     try:
         with pinned_globals():

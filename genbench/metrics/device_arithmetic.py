@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genbench.machine import products_in
 from genbench.metrics.arithmetic import Arithmetic
+from genbench.metrics.parts import Work
+from genbench.metrics.products import TF32, Products
 
 RESIDENT = 1 / 5  # of the memory: for each of up to two sets that stay there between blocks
 CHUNK = 1 / 20  # of the memory: rows of a larger set that are there at once
@@ -42,8 +45,8 @@ class DeviceRows:
 class _DeviceArithmetic(Arithmetic):
     """As `Arithmetic`, on a device of torch."""
 
-    def __init__(self, device: torch.device, memory: int) -> None:
-        super().__init__(memory)
+    def __init__(self, device: torch.device, memory: int, kind: Products) -> None:
+        super().__init__(memory, kind)
         self.device, self.there = str(device), device
 
     def step(self, usual: int, bytes_each: float) -> int:
@@ -57,9 +60,11 @@ class _DeviceArithmetic(Arithmetic):
         return values
 
     def rows(self, values: NDArray[Any]) -> DeviceRows:
-        source = _tensor(values)
-        row_bytes = values.itemsize * values.shape[1]
-        fits = len(values) * row_bytes <= RESIDENT * self.memory
+        return self._rows(_tensor(values))
+
+    def _rows(self, source: Tensor) -> DeviceRows:
+        row_bytes = source.itemsize * source.shape[1]
+        fits = len(source) * row_bytes <= RESIDENT * self.memory
         chunk = max(1, int(CHUNK * self.memory / max(row_bytes, 1)))
         return DeviceRows(source.to(self.there) if fits else source, self.there, chunk)
 
@@ -70,6 +75,19 @@ class _DeviceArithmetic(Arithmetic):
         x = left.whole()
         parts = [x @ y.T for y in right.chunks()]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def coarse_rows(self, values: NDArray[np.float32]) -> DeviceRows:
+        return self._rows(self.kind.as_stored(_tensor(self.kind.rounded(values))))
+
+    def coarse(self, left: DeviceRows, right: DeviceRows) -> Tensor:
+        with products_in("high" if self.kind is TF32 else "highest"):
+            return self.products(left, right).float()
+
+    def coarse_own(self, rows: DeviceRows) -> Tensor:
+        return self.coarse(rows, rows)
+
+    def share(self, block: Tensor, work: Work) -> None:
+        work(slice(0, len(block)))
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.there)
@@ -146,9 +164,9 @@ class _DeviceArithmetic(Arithmetic):
         return root @ symmetric @ root.T
 
 
-def arithmetic_on(device: torch.device, memory: int) -> Arithmetic:
+def arithmetic_on(device: torch.device, memory: int, kind: Products) -> Arithmetic:
     """The operations on a device that is not the CPU, with at most this many bytes beside the features."""
-    return _DeviceArithmetic(device, memory)
+    return _DeviceArithmetic(device, memory, kind)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

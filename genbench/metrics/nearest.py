@@ -1,31 +1,29 @@
 """Neighbours in feature space: exact decisions at the speed of float32.
 
 Products of float32 rows, centred and scaled, give an upper bound of -|x - y|^2 / 2 for every pair and, with the bound
-of their rounding error, a lower one. Only pairs that the two bounds leave undecided are computed in float64, from the
-difference of the rows. Which points lie in a ball, which row is nearest and how far it is are therefore exactly the
-results of float64; `tests/metrics/test_nearest.py` plants ties and near-ties.
-
-With u = 2^-24 and n = D + 6 roundings of a product, the error is at most n u / (1 - n u) times |x|^2 + |y|^2 (Higham
-2002, section 3.1).
+of their rounding error (`products`), a lower one. Only pairs that the two bounds leave undecided are computed in
+float64, from the difference of the rows. Which points lie in a ball, which row is nearest and how far it is are
+therefore exactly the results of float64; `tests/metrics/test_nearest.py` plants ties and near-ties.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genbench.metrics.arithmetic import Block
-from genbench.metrics.arrays import ROW_BLOCK, Array
+from genbench.metrics.arrays import Array
 from genbench.metrics.computing import arithmetic
+from genbench.metrics.parts import CACHED, in_threads, steps
 from genbench.progress import alive
 
 Numbers = NDArray[np.intp]
 _PAIRS = 2**22  # pairs of a block
 _TEMPORARIES = 6  # values of 4 bytes for each pair: the bounds, a copy, a mask, numbers of chosen pairs
-_VALUES = 2**21  # float64 values in memory while pairs are computed again
 _KEPT = 2**26  # pairs of a set with itself that are in memory together, for half of the products (BLAS's syrk)
 _FLOOR = 2.0**-100  # of the largest squared norm: results of float32 that underflow are smaller
 
@@ -77,27 +75,34 @@ class Bounds:
 
     def __init__(self, x: NDArray[Any], y: NDArray[Any]) -> None:
         origin = y.mean(axis=0, dtype=np.float64)
-        roundings = (x.shape[1] + 6) * 2.0**-24
-        self.error, self.rows = roundings / (1 - roundings), (x, y)
+        self.at, self.rows = arithmetic(double=False), (x, y)
+        self.error = self.at.kind.error(x.shape[1])
         self.squares = tuple(_squared_norms(rows, origin) for rows in (x, y))
         largest = max(float(s.max(initial=0.0)) for s in self.squares)
         self.scale = 2.0 ** -np.ceil(np.log2(largest) / 2) if largest > 0 else 1.0
         self.squares = tuple(s * self.scale**2 for s in self.squares)
-        self.at = arithmetic(double=False)
-        self.left = self.at.rows(_single(x, origin, self.scale))
-        self.right = self.left if x is y else self.at.rows(_single(y, origin, self.scale))
+        self.left = self.at.coarse_rows(_single(x, origin, self.scale))
+        self.right = self.left if x is y else self.at.coarse_rows(_single(y, origin, self.scale))
         self.halves = tuple(self.at.put((-(0.5 - self.error) * s + _FLOOR).astype(np.float32)) for s in self.squares)
 
-    def blocks(self) -> Iterator[tuple[int, Block]]:
-        """The number of the first row x and the bounds (B, M) of a block of rows x."""
+    def each(self, work: Callable[[int, Block], None]) -> None:
+        """Calls work with the number of the first row x and the bounds (B, M) of a part of the rows x, for all parts.
+
+        On the CPU in threads: of what work writes, no two parts may share anything without a lock.
+        """
         n, m = (len(rows) for rows in self.rows)
-        whole = self.at.products(self.left, self.left) if self._at_once() else None
+        whole = self.at.coarse_own(self.left) if self._at_once() else None
         for part in self.at.blocks(n, max(1, _PAIRS // m), 4 * (_TEMPORARIES * m + self.rows[0].shape[1])):
             alive()
-            upper = self.at.products(self.left[part], self.right) if whole is None else whole[part]
-            upper += self.halves[0][part, None]
-            upper += self.halves[1]
-            yield part.start, upper
+            products = self.at.coarse(self.left[part], self.right) if whole is None else whole[part]
+            self.at.share(products, lambda rows: work(*self._finished(products, part.start, rows)))  # noqa: B023
+
+    def _finished(self, products: Block, start: int, rows: slice) -> tuple[int, Block]:
+        """The number of the first row x and the bounds of some rows of a block of products, which are overwritten."""
+        first, upper = start + rows.start, products[rows]
+        upper += self.halves[0][first : start + rows.stop, None]
+        upper += self.halves[1]
+        return first, upper
 
     def _at_once(self) -> bool:
         """Whether all products are computed at once: of a set with itself, which takes half of the time."""
@@ -114,11 +119,10 @@ class Bounds:
 
     def exact(self, x: Numbers, y: Numbers) -> Array:
         """Squared distances (P,) of pairs of rows in float64, from their differences: 0 for equal rows."""
-        result, step = np.empty(len(x)), max(1, _VALUES // self.rows[0].shape[1])
-        for start in range(0, len(x), step):
-            part = slice(start, start + step)
+        result = np.empty(len(x))
+        for part in steps(len(x), CACHED // self.rows[0].shape[1]):
             difference = np.subtract(self.rows[0][x[part]], self.rows[1][y[part]], dtype=np.float64)
-            result[part] = np.einsum("pd,pd->p", difference, difference)
+            np.einsum("pd,pd->p", difference, difference, out=result[part])
         return result
 
     def decided(self, pairs: Pairs, radii: list[Array]) -> Pairs:
@@ -138,22 +142,28 @@ def crossing(x: NDArray[Any], y: NDArray[Any], balls: Mapping[str, Balls]) -> tu
     counts = {name: Counts(np.zeros(len(x), np.int64), np.zeros(len(y), np.int64)) for name in balls}
     nearest = Nearest(np.zeros(len(x), np.intp), np.zeros(len(x)))
     thresholds = {of: _thresholds([b.squared for b in balls.values() if b.of == of], bounds) for of in ("x", "y")}
-    for start, upper in bounds.blocks():
+    adding = Lock()
+
+    def judge(start: int, upper: Block) -> None:
         rows = slice(start, start + len(upper))
         _find_nearest(bounds, start, upper, nearest)
         for of, least in thresholds.items():
-            if least is None:
-                continue
-            pairs = bounds.within(start, upper, least[rows, None] if of == "x" else least)
-            _count(bounds, pairs, {n: b for n, b in balls.items() if b.of == of}, counts)
+            if least is not None:
+                pairs = bounds.within(start, upper, least[rows, None] if of == "x" else least)
+                inside = _inside(bounds, pairs, {n: b for n, b in balls.items() if b.of == of})
+                with adding:
+                    _add(inside, counts)
+
+    bounds.each(judge)
     return counts, nearest
 
 
 def others(rows: NDArray[Any], k: int) -> Others:
     """The k nearest other rows of each row (M, D), M > k; of equally near ones those with the lower numbers."""
-    bounds, which, squared = Bounds(rows, rows), [], []
-    at = bounds.at
-    for start, upper in bounds.blocks():
+    bounds, n = Bounds(rows, rows), len(rows)
+    at, result = bounds.at, Others(np.empty((n, k), np.intp), np.empty((n, k)))
+
+    def find(start: int, upper: Block) -> None:
         local = np.arange(len(upper))
         upper[at.put(local), at.put(start + local)] = -np.inf
         kth = at.get(at.kth_largest(upper, k))
@@ -164,9 +174,10 @@ def others(rows: NDArray[Any], k: int) -> Others:
         distance = bounds.exact(found.x, found.y)
         order = np.lexsort((found.y, distance, found.x))
         first = np.searchsorted(found.x[order], start + local)[:, None] + np.arange(k)
-        which.append(found.y[order][first])
-        squared.append(distance[order][first])
-    return Others(np.concatenate(which), np.concatenate(squared))
+        result.which[start + local], result.squared[start + local] = found.y[order][first], distance[order][first]
+
+    bounds.each(find)
+    return result
 
 
 def _find_nearest(bounds: Bounds, start: int, upper: Block, nearest: Nearest) -> None:
@@ -182,14 +193,19 @@ def _find_nearest(bounds: Bounds, start: int, upper: Block, nearest: Nearest) ->
     nearest.which[start + local], nearest.squared[start + local] = found.y[order][first], distance[order][first]
 
 
-def _count(bounds: Bounds, pairs: Pairs, balls: Mapping[str, Balls], counts: dict[str, Counts]) -> None:
-    """Adds the pairs inside the balls."""
+def _inside(bounds: Bounds, pairs: Pairs, balls: Mapping[str, Balls]) -> dict[str, tuple[Numbers, Numbers]]:
+    """The numbers of the rows x (P,) and y (P,) of the pairs inside the balls, by the balls' names."""
     radii = {name: b.squared[pairs.x if b.of == "x" else pairs.y] for name, b in balls.items()}
     pairs = bounds.decided(pairs, list(radii.values()))
-    for name, b in balls.items():
-        within = pairs.high < radii[name] if b.open else pairs.high <= radii[name]
-        for total, numbers in zip(counts[name], (pairs.x, pairs.y), strict=True):
-            total += np.bincount(numbers[within], minlength=len(total))
+    within = {n: pairs.high < radii[n] if b.open else pairs.high <= radii[n] for n, b in balls.items()}
+    return {name: (pairs.x[hit], pairs.y[hit]) for name, hit in within.items()}
+
+
+def _add(inside: Mapping[str, tuple[Numbers, Numbers]], counts: dict[str, Counts]) -> None:
+    """Adds pairs to the counts."""
+    for name, pairs in inside.items():
+        for total, numbers in zip(counts[name], pairs, strict=True):
+            total += np.bincount(numbers, minlength=len(total))
 
 
 def _thresholds(squared: list[Array], bounds: Bounds) -> NDArray[np.float32] | None:
@@ -203,13 +219,23 @@ def _below(values: Array) -> NDArray[np.float32]:
 
 
 def _squared_norms(rows: NDArray[Any], origin: Array) -> Array:
-    parts = (rows[i : i + ROW_BLOCK] - origin for i in range(0, len(rows), ROW_BLOCK))
-    return np.concatenate([np.einsum("nd,nd->n", part, part) for part in parts])
+    """|x - origin|^2 of rows (N, D): (N,)."""
+    result = np.empty(len(rows))
+
+    def compute(part: slice) -> None:
+        centred = rows[part] - origin
+        np.einsum("nd,nd->n", centred, centred, out=result[part])
+
+    in_threads(len(rows), compute, CACHED // len(origin))
+    return result
 
 
 def _single(rows: NDArray[Any], origin: Array, scale: float) -> NDArray[np.float32]:
     """Rows (N, D) minus the origin, scaled, as float32."""
     result = np.empty(rows.shape, dtype=np.float32)
-    for i in range(0, len(rows), ROW_BLOCK):
-        np.multiply(rows[i : i + ROW_BLOCK] - origin, scale, out=result[i : i + ROW_BLOCK], casting="same_kind")
+
+    def compute(part: slice) -> None:
+        np.multiply(rows[part] - origin, scale, out=result[part], casting="same_kind")
+
+    in_threads(len(rows), compute, CACHED // len(origin))
     return result

@@ -9,7 +9,9 @@ import torch
 from genbench.check.other_device import DEVICE, OnDevice, other_device
 from genbench.metrics import computing
 from genbench.metrics.computing import arithmetic, computing_on
+from genbench.metrics.device_arithmetic import DeviceRows
 from genbench.metrics.nearest import Balls, crossing, others
+from genbench.metrics.products import KINDS, TF32
 from genbench.registry import METRICS
 
 # Of the value and the ends of its interval, relative. KID and CMMD multiply in float32; FLD is fitted in float32.
@@ -88,7 +90,8 @@ def test_mps_has_no_float64():
 
 
 @pytest.mark.parametrize("memory", [2**31, 60_000])
-def test_ties_and_surfaces_a_rounding_error_away_are_decided_as_on_the_cpu(memory):
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_ties_and_surfaces_a_rounding_error_away_are_decided_as_on_the_cpu(memory, kind):
     lattice = np.indices((12, 9)).reshape(2, -1).T * 0.1
     x, y = np.concatenate([lattice, lattice[:40]]), lattice + 0.05
     radii = others(y, 5).squared[:, 2]
@@ -97,7 +100,7 @@ def test_ties_and_surfaces_a_rounding_error_away_are_decided_as_on_the_cpu(memor
         "around x": Balls("x", others(x, 3).squared[:, 1]),
     }  # fmt: skip
     counts, nearest = crossing(x, y, balls)
-    there = on_the_device(lambda: (crossing(x, y, balls), others(x, 3)), memory=memory)
+    there = on_the_device(lambda: (crossing(x, y, balls), others(x, 3)), memory=memory, products=kind)
     assert str(there[0]) == str((counts, nearest))
     for name, c in counts.items():
         assert [a.tolist() for a in there[0][0][name]] == [a.tolist() for a in c]
@@ -160,6 +163,19 @@ def test_products_are_not_rounded_to_tf32_and_settings_return():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_only_products_that_choose_neighbours_are_rounded_to_tf32(monkeypatch):
+    """What CUDA would be asked for: "high" is TF32."""
+    asked, compute = [], DeviceRows.chunks
+    monkeypatch.setattr(
+        DeviceRows, "chunks", lambda self: asked.append(torch.get_float32_matmul_precision()) or compute(self)
+    )
+    for name in ("kid", "recall"):
+        sets = arguments(name, *SHAPES["more rows"])
+        assert on_the_device(lambda: METRICS[name].compute(**sets), products=TF32) == METRICS[name].compute(**sets)  # noqa: B023
+        assert set(asked) == ({"highest"} if name == "kid" else {"high"})
+        asked.clear()
 
 
 def test_outside_metrics_compute_on_the_cpu():

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 
 from genbench.metrics import nearest
+from genbench.metrics.computing import computing_on
 from genbench.metrics.nearest import Balls, crossing, others
+from genbench.metrics.products import BFLOAT16, FLOAT32, KINDS, TF32
 
 
 def normal(seed, n, d):
@@ -38,7 +41,7 @@ def agree(x, y, balls):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(nearest, "_PAIRS", 1000)
-    monkeypatch.setattr(nearest, "_VALUES", 500)
+    monkeypatch.setattr(nearest, "CACHED", 500)
 
 
 SETS = {
@@ -55,6 +58,14 @@ SETS = {
 }
 
 
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """Products of every kind, on the CPU."""
+    with computing_on("cpu", products=KINDS[request.param]):
+        yield KINDS[request.param]
+
+
+@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("name", SETS)
 def test_counts_and_nearest_rows_are_those_of_float64(name):
     x, y = SETS[name]()
@@ -66,6 +77,7 @@ def test_counts_and_nearest_rows_are_those_of_float64(name):
     agree(x, y, balls)
 
 
+@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("whole", [True, False])
 def test_nearest_others_are_those_of_float64(name, whole, monkeypatch):
@@ -79,6 +91,7 @@ def test_nearest_others_are_those_of_float64(name, whole, monkeypatch):
     assert found.which.tolist() == order.tolist()
 
 
+@pytest.mark.usefixtures("kind")
 def test_surfaces_a_rounding_error_away_are_on_their_side():
     """Every pair has a ball whose surface passes through the point, or a relative 2^-52 before or behind it."""
     x, y = normal(0, 40, 64).astype("f4") + 3, normal(1, 40, 64).astype("f4") + 3
@@ -104,11 +117,63 @@ def test_float32_alone_would_decide_some_of_these_wrongly():
 def test_the_error_bound_holds_and_few_pairs_are_computed_again(monkeypatch):
     x, y = normal(0, 300, 256).astype("f4"), normal(1, 300, 256).astype("f4")
     bounds, exact = nearest.Bounds(x, y), cdist(x.astype("f8"), y.astype("f8")) ** 2
-    for start, upper in bounds.blocks():
+
+    def check(start, upper):
         pairs = bounds.within(start, upper, np.full(upper.shape[1], -np.inf, dtype="f4"))
         assert (pairs.low <= exact[pairs.x, pairs.y]).all()
         assert (exact[pairs.x, pairs.y] <= pairs.high).all()
+
+    bounds.each(check)
     again, compute = [], nearest.Bounds.exact
     monkeypatch.setattr(nearest.Bounds, "exact", lambda self, i, j: again.append(len(i)) or compute(self, i, j))
     crossing(x, y, {"third": Balls("y", np.sort(exact, axis=0)[3])})
     assert sum(again) < 0.05 * exact.size
+
+
+def test_the_bound_of_each_kind_holds_where_all_roundings_add_up(kind):
+    """Equal rows of a positive value just below the middle of two roundings: every input is rounded down."""
+    low = 1 + 0.49 * 2 * max(kind.inputs, 2.0**-24)
+    rows = np.full((1, 2048), low, dtype="f4")
+    left = torch.from_numpy(kind.rounded(rows))
+    product = float((kind.as_stored(left) @ kind.as_stored(left).T).float())
+    wrong, norms = abs(product - float(np.square(rows.astype("f8")).sum())), 2 * 2048 * low**2
+    assert 0.4 * kind.inputs * norms <= wrong <= kind.error(2048) * norms
+
+
+def test_inputs_are_rounded_to_nearest_and_ties_to_even():
+    rows = np.concatenate([normal(0, 1, 1000)[0], 1 + np.arange(8) / 256, [0, -0.0, 1e-30, -1e30]]).astype("f4")[None]
+    assert FLOAT32.rounded(rows) is rows
+    assert BFLOAT16.rounded(rows).tolist() == torch.from_numpy(rows).bfloat16().float().tolist()
+    ties = np.float32([[1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-11 + 2**-20, -1 - 2**-12]])
+    assert TF32.rounded(ties).tolist() == [[1, 1 + 2**-9, 1 + 2**-10, -1]]
+    for kind in (TF32, BFLOAT16):
+        assert (np.abs(kind.rounded(rows) - rows) <= kind.inputs * np.abs(rows)).all()
+
+
+def test_tf32_alone_would_decide_some_wrongly():
+    x, y = (normal(s, 150, 64).astype("f4") for s in (0, 1))
+    radii = np.sort(exact_squares(y, y), axis=1)[:, 75]
+    plain = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * TF32.rounded(x) @ TF32.rounded(y).T
+    assert ((plain <= radii) != (exact_squares(x, y) <= radii)).any()
+    with computing_on("cpu", products=TF32):
+        agree(x, y, {"half": Balls("y", radii)})
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_share_the_rows_and_change_nothing(threads):
+    x, y = normal(0, 90, 8), normal(1, 70, 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = others(y, 5)
+        agree(x, y, {"third": Balls("y", found.squared[:, 2]), "around x": Balls("x", others(x, 5).squared[:, 2])})
+    finally:
+        torch.set_num_threads(before)
+    assert found.squared[:, 0].tolist() == np.sort(exact_squares(y, y), axis=1)[:, 1].tolist()
+
+
+def test_what_fails_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(nearest, "_find_nearest", lambda *_: 1 / 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        crossing(normal(0, 9, 3), normal(1, 9, 3), {})

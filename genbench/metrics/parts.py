@@ -1,0 +1,32 @@
+"""Work on consecutive parts of rows, at the same time in as many threads as torch uses.
+
+NumPy uses one thread for anything but products, and other threads of Python can run meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+CACHED = 2**16  # float64 values that stay in a core's cache
+Work = Callable[[slice], None]
+
+
+def steps(n: int, step: int) -> Iterator[slice]:
+    """Consecutive parts of 0..n, each of `step` or 1 if that is less."""
+    return (slice(start, min(start + max(1, step), n)) for start in range(0, n, max(1, step)))
+
+
+def in_threads(n: int, work: Work, step: int | None = None) -> None:
+    """Calls work with consecutive parts of 0..n: of this size, or one for each thread. Raises what work raises."""
+    import torch  # late: reading a suite names metrics and must be fast
+
+    threads = torch.get_num_threads()
+    parts = list(steps(n, -(-n // threads) if step is None else step))
+    if threads == 1 or len(parts) == 1:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, parts):
+            pass
