@@ -6,16 +6,52 @@ worker, is checked in genbench.returned.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import is_dataclass
 from typing import Any
 
-from genbench.contract import DataSpec, Draws, Model, Recipe, Stage
+from genbench.contract import (
+    DataSpec,
+    Decodes,
+    DequantisedDensity,
+    Draws,
+    Encodes,
+    ExactLikelihood,
+    ImportanceBound,
+    LikelihoodBound,
+    LikelihoodEstimate,
+    Model,
+    Recipe,
+    Stage,
+    Translates,
+)
 from genbench.errors import CellFailure, ModelError
 from genbench.options import check_options
 from genbench.returned import described
 
 LONGEST_FAMILY = 60  # characters
+# How genbench calls the methods of each base: names of what it passes by position, and by name.
+CALLS: dict[type, dict[str, tuple[str, ...]]] = {
+    Draws: {
+        "preset": ("data",), "files": ("config",), "sample": ("n", "gen", "condition"),
+        "adopted": ("state", "settings="), "for_diffusers": (), "for_onnx": ("n", "gen"),
+    },
+    Model: {
+        "recipe": ("data",), "small": ("data",), "players": (), "prepare": ("batch", "gen"), "settle": ("gen",),
+        "loss": ("batch", "player", "step", "gen"),
+    },
+    ExactLikelihood: {"log_prob": ("pixels", "gen")},
+    DequantisedDensity: {"log_prob": ("pixels", "gen")},
+    LikelihoodBound: {"log_prob_bound": ("pixels", "gen")},
+    ImportanceBound: {"log_prob_importance": ("pixels", "k", "gen")},
+    LikelihoodEstimate: {"log_prob_estimate": ("pixels", "gen", "steps=")},
+    Encodes: {"encode": ("x",)},
+    Decodes: {"noise": ("n", "gen"), "decode": ("z",)},
+    Translates: {"translate": ("x", "direction")},
+}  # fmt: skip
+
+OF_THE_CLASS = ("__init__", "preset", "files", "recipe", "small")  # called without an object
 
 
 def check_declared(kind: type[Draws], data: DataSpec) -> None:
@@ -27,6 +63,7 @@ def check_declared(kind: type[Draws], data: DataSpec) -> None:
         options = getattr(kind, name)
         if not (isinstance(options, type) and is_dataclass(options)):
             raise _wrong(kind, name, options, "a frozen dataclass")
+    _check_signatures(kind)
     _check_sampler(kind)
     preset: Any = kind.preset(data)
     if not isinstance(preset, kind.Config):
@@ -35,6 +72,33 @@ def check_declared(kind: type[Draws], data: DataSpec) -> None:
         _check_stages(kind)
         _check_recipe(kind, "recipe()", kind.recipe(data))
         _check_small(kind, data)
+
+
+def _check_signatures(kind: type[Draws]) -> None:
+    """Raises CellFailure for a method that cannot be called with the arguments that it receives."""
+    _check_signature(kind, "__init__", kind, ("data", "config", "sampler"))
+    for base, calls in CALLS.items():
+        for name, arguments in calls.items() if issubclass(kind, base) else ():
+            _check_signature(kind, name, inspect.getattr_static(kind, name), arguments)
+
+
+def _check_signature(kind: type[Draws], name: str, method: Any, arguments: tuple[str, ...]) -> None:
+    called = f"{name}({', '.join(argument + argument.rstrip('=') * argument.endswith('=') for argument in arguments)})"
+    bound = method.__get__(None, kind) if isinstance(method, classmethod | staticmethod) else method
+    if not callable(bound):
+        raise _wrong(kind, name, method, f"a method that can be called as {called}")
+    try:
+        signature = inspect.signature(bound)
+    except (TypeError, ValueError):  # of a function of C
+        return
+    own = () if bound is not method or name in OF_THE_CLASS else ("self",)
+    passed = [argument for argument in (*own, *arguments) if not argument.endswith("=")]
+    try:
+        signature.bind(*passed, **{argument[:-1]: None for argument in arguments if argument.endswith("=")})
+    except TypeError:
+        raise CellFailure(
+            f"{kind.__name__}.{name}: found {name}{signature}, required: can be called as {called}"
+        ) from None
 
 
 def _check_sampler(kind: type[Draws]) -> None:

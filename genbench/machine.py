@@ -261,7 +261,11 @@ def out_of_memory(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return printable(without_secrets(" ".join(str(error).split()), os.environ)[:LONGEST_REASON])
+    try:
+        text = str(error)
+    except Exception:
+        text = "its text cannot be read"
+    return printable(without_secrets(" ".join(text.split()), os.environ)[:LONGEST_REASON])
 
 
 def _raised_at(error: BaseException) -> str:

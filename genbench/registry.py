@@ -34,6 +34,7 @@ from genbench.builtin import BuiltIn
 from genbench.errors import DataError, GenbenchError, ModelError
 from genbench.neighbours import import_file
 from genbench.options import nearest
+from genbench.surroundings import restored
 
 TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
 SCHEME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):(.+)", re.DOTALL)
@@ -265,7 +266,8 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
         return _load_file(((folder or Path()) / file.expanduser()).resolve(), error)
     name = target.rpartition(":")[0]
     try:
-        return importlib.import_module(name)
+        with restored():
+            return importlib.import_module(name)
     except Exception as failure:
         kind = "" if isinstance(failure, ImportError) else f"{type(failure).__name__}: "
         raise error(f"module '{name}' cannot be imported: {kind}{failure}") from failure
@@ -275,6 +277,7 @@ def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if not path.is_file():
         raise error(f"{path}: no such file")
     try:
-        return import_file(path)
+        with restored():
+            return import_file(path)
     except Exception as failure:
         raise error(f"{path}: cannot be imported: {type(failure).__name__}: {failure}") from failure

@@ -12,15 +12,17 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from genbench.contract import Draws, Loss, Model, Steps
 from genbench.errors import CellFailure
 
 MOST_NON_FINITE = 0.5  # share of drawn images that may hold a number that is not finite; they are counted and shown
+PLAIN = (Tensor, nn.Parameter)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What a record can hold of a model's options together, far below the longest line of a records file; of its losses.
 MOST_CHARACTERS, DEEPEST, LARGEST_INTEGER = 2**18, 50, 2**63
@@ -30,22 +32,22 @@ MOST_TERMS, LONGEST_TERM = 1_000, 100
 def checked_images(model: Draws, value: Any, n: int, method: str = "sample") -> Tensor:
     """The value, if it is n images (n, C, H, W) in a floating type."""
     shape = (n, *model.data.shape)
-    if _real(value) and value.shape == shape:
-        return value
+    if (images := _real(value)) is not None and images.shape == shape:
+        return images
     raise _violation(model, f"{method}()", value, f"a floating-point tensor of shape {shape} with values in [-1, 1]")
 
 
 def latents(model: Draws, value: Any, n: int) -> Tensor:
-    """The value, if it is n latents (n, ...) in a floating type."""
-    if _real(value) and value.shape[:1] == (n,):
-        return value
+    """A copy of the value, if it is n latents (n, ...) in a floating type; the model may use its memory again."""
+    if (rows := _real(value)) is not None and rows.shape[:1] == (n,):
+        return rows.clone()
     raise _violation(model, "noise()", value, f"a floating-point tensor whose first axis has length {n}")
 
 
 def log_probs(model: Any, value: Any, n: int, method: str) -> Tensor:
-    """The value, if it is real numbers (n,), one for each image."""
-    if _real(value) and value.shape == (n,):
-        return value
+    """A copy of the value, if it is real numbers (n,), one for each image; the model may use its memory again."""
+    if (nats := _real(value)) is not None and nats.shape == (n,):
+        return nats.detach().clone()
     raise _violation(model, method, value, f"a real floating-point tensor of shape ({n},), nats for each of {n} images")
 
 
@@ -75,7 +77,7 @@ def loss(model: Draws, value: Any, player: str) -> Loss:
         raise _violation(model, method, value, "a genbench.contract.Loss")
     _check_names(model, method, list(value.terms))
     for name, term in {"total": value.total, **value.terms}.items():
-        if not (isinstance(term, Tensor) and term.shape == () and term.is_floating_point()):
+        if (scalar := _real(term)) is None or scalar.shape != ():
             raise _violation(
                 model, f"{method}: {name}", term, "a real floating-point tensor of shape (), a mean over the batch"
             )
@@ -92,6 +94,35 @@ def _check_names(model: Draws, method: str, names: list[Any]) -> None:
                 f"{_name(model)}.{method}: the name of a term: found {described(name)}, allowed: text of at most "
                 f"{LONGEST_TERM} characters"
             )
+
+
+def check_module(model: Draws) -> None:
+    """Raises CellFailure for methods of torch.nn.Module that a class replaced and that return something else."""
+    training = model.training
+    for method, value in (
+        ("eval()", model.eval()), ("train()", model.train(training)), ("to('cpu')", model.to(model.device)),
+    ):  # fmt: skip
+        if value is not model:
+            raise _violation(model, method, value, "the model itself, as torch.nn.Module does")
+    state: Any = model.state_dict()
+    if not (isinstance(state, dict) and all(isinstance(part, Tensor) for part in state.values())):
+        raise _violation(model, "state_dict()", state, "a dict from names to tensors")
+
+
+def parameter_count(model: Draws) -> int | None:
+    """The declared number of parameters, if it is a whole number of at least 0, or None for an unknown one."""
+    value: Any = model.parameter_count
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST_INTEGER):
+        return value
+    raise _violation(model, "parameter_count", value, "a whole number, at least 0, or None for an unknown one")
+
+
+def denoiser(model: Steps) -> nn.Module:
+    """The network of a model with Steps, if it is a module."""
+    value: Any = model.denoiser
+    if isinstance(value, nn.Module):
+        return value
+    raise _violation(model, "denoiser", value, "a torch.nn.Module, by a property")
 
 
 def players(model: Model) -> dict[str, list[nn.Parameter]]:
@@ -156,10 +187,16 @@ def check_plain(value: Any, name: str) -> None:
 
 def described(value: Any) -> str:
     """A value of any type in a few words, e.g. "float32 tensor of shape (57, 1, 8, 8)"."""
+    if isinstance(value, Tensor) and type(value) not in PLAIN:
+        return f"a tensor of the subclass {type(value).__name__}"
     if isinstance(value, Tensor) and value.is_nested:
         return "nested tensor"
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        where = {torch.strided: "", torch.sparse_coo: "sparse "}.get(
+            value.layout, f"{value.layout} ".removeprefix("torch.")
+        )
+        where = "meta " if value.is_meta else where
+        return f"{where}{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
         return "an integer of more than 63 bits"
     if value is None or isinstance(value, bool | int | float):
@@ -189,11 +226,20 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _real(value: Any) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor of real numbers that are in memory, each on its own."""
-    if not isinstance(value, Tensor) or value.is_nested:
-        return False
-    return value.dtype in FLOATS and value.layout == torch.strided and value.device.type != "meta"
+def _real(value: Any) -> Tensor | None:
+    """The value as a plain tensor, if it is a tensor of real numbers that are in memory, each on its own; else None.
+
+    A subclass that only adds attributes or methods is plain without them. One that computes in its own way, such as
+    FakeTensor, may have no numbers, and is refused unless it says `has_values`.
+    """
+    if not isinstance(value, Tensor):
+        return None
+    if type(value) not in PLAIN and not getattr(type(value), "has_values", False):
+        if type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            return None
+        value = value.as_subclass(Tensor)
+    in_memory = not value.is_nested and value.layout == torch.strided and not value.is_meta
+    return value if in_memory and value.dtype in FLOATS and not is_functorch_wrapped_tensor(value) else None
 
 
 def _parameters(own: Any) -> bool:

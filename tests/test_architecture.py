@@ -18,7 +18,8 @@ LAYERS = [
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "hub",
     "store", "records", "provenance", "halving", "team", "machine", "contention", "nvml", "protocol", "keys",
-    "declared", "returned", "contract", "options", "space", "processes", "screen", "interruption", "progress", "text",
+    "declared", "returned", "contract", "options", "space", "processes", "screen", "surroundings",
+    "interruption", "progress", "text",
     "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}

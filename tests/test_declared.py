@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from genbench.contract import DataSpec, Loss, Model, Recipe, Stage
+from genbench.contract import DataSpec, ExactLikelihood, LikelihoodEstimate, Loss, Model, Recipe, Stage, Translates
 from genbench.declared import check_declared
 from genbench.errors import CellFailure, ModelError, SuiteError
 from genbench.metrics.likelihood import check_together
@@ -50,6 +50,30 @@ def test_a_wrong_declaration_is_named(name):
     check_declared(Nothing, SPEC)
     with pytest.raises(CellFailure, match=words):
         check_declared(type("Wrong", (Nothing,), {name: value}), SPEC)
+
+
+SIGNATURES = {
+    "sample": (lambda self, n, gen: None, r"sample\(self, n, gen\), required: .* as sample\(n, gen, condition\)"),
+    "loss": (lambda self, batch: None, r"loss\(self, batch\), required: .* loss\(batch, player, step, gen\)"),
+    "settle": (lambda self: None, r"settle\(self\), required: .* as settle\(gen\)"),
+    "preset": (lambda self, data: None, r"preset\(self, data\), required: .* as preset\(data\)"),
+    "players": (None, r"players: found None, required: a method that can be called as players\(\)"),
+    "log_prob": (lambda self, pixels: None, r"log_prob\(self, pixels\), required: .* as log_prob\(pixels, gen\)"),
+    "log_prob_estimate": (lambda self, x, gen: None, r"as log_prob_estimate\(pixels, gen, steps=steps\)"),
+    "translate": (staticmethod(lambda x: None), r"translate\(x\), required: .* as translate\(x, direction\)"),
+    "__init__": (lambda self: None, r"as __init__\(data, config, sampler\)"),
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_methods_take_the_arguments_that_they_receive(name):
+    method, words = SIGNATURES[name]
+    kind = type("Able", (Nothing, ExactLikelihood, LikelihoodEstimate, Translates), {})
+    check_declared(kind, SPEC)
+    if name != "preset":
+        check_declared(type("Other", (kind,), {name: lambda *arguments, **options: None}), SPEC)
+    with pytest.raises(CellFailure, match=words):
+        check_declared(type("Wrong", (kind,), {name: method}), SPEC)
 
 
 @pytest.mark.parametrize("stage", [Stage("a", ()), Stage("a", ("all",), 0.0), Stage("a", ("all",), float("nan"))])

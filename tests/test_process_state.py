@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import io
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -45,6 +47,14 @@ TRACES = {
     "threads of torch": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "errors of numpy": lambda: np.seterr(all="raise"),
     "output": lambda: setattr(sys, "stdout", io.StringIO()),
+    "closed output": lambda: sys.stdout.close(),
+    "closed descriptors": lambda: os.close(0),
+    "a limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)),
+    "a mask": lambda: os.umask(0o777),
+    "a priority": lambda: os.nice(1),
+    "no collection": gc.disable,
+    "tracing": lambda: sys.settrace(lambda *_: None),
+    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
     "torch.randn": lambda: setattr(torch, "randn", torch.rand),
     "a method of a layer": lambda: setattr(nn.Linear, "forward", lambda self, x: x),
     "a new attribute of Tensor": lambda: setattr(torch.Tensor, "cache", {}),

@@ -52,6 +52,7 @@ class DeviceGenerator(Generator):
 class OnDevice(Tensor):
     """A tensor on DEVICE; `raw` holds its values on the CPU."""
 
+    has_values = True  # for genbench.returned
     raw: Tensor
 
     @staticmethod

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from genbench import returned
 from genbench.contract import DataSpec, Draws, Model, abilities
 from genbench.options import words
 from genbench.registry import MODELS, resolve_model
@@ -47,7 +48,7 @@ def _about(name: str, kind: type[Draws]) -> str:
 
 
 def _facts(model: Draws) -> Iterator[tuple[str, str]]:
-    data, count = model.data, model.parameter_count
+    data, count = model.data, returned.parameter_count(model)
     yield "family", model.family or "none stated"
     yield "images", f"{'x'.join(map(str, data.shape))}, {data.levels} levels, {data.classes} classes"
     yield "parameters", "unknown" if count is None else f"{count:,}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from genbench import returned
 from genbench.contention import Meter
 from genbench.contract import Condition, Draws
 from genbench.draw.blocks import draw_block
@@ -87,7 +88,7 @@ def measure_cost(
 
     batched = time_batch(draw, batch, model.device, seconds, clock=clock, meter=meter)
     single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES, meter=meter)
-    parameters = model.parameter_count
+    parameters = returned.parameter_count(model)
     return Cost(batched, single, counted[batch], parameters, cost_setting(model, batch))
 
 

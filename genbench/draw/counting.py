@@ -24,7 +24,7 @@ class EvaluationCount:
 
     def __enter__(self) -> EvaluationCount:
         if isinstance(self.model, Steps):
-            self._hook = self.model.denoiser.register_forward_hook(self._add, with_kwargs=True)
+            self._hook = returned.denoiser(self.model).register_forward_hook(self._add, with_kwargs=True)
         return self
 
     def __exit__(

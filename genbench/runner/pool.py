@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 from genbench.errors import GenbenchError
 from genbench.machine import KEEPING_MEMORY, SHORT_SPINS
@@ -135,8 +136,7 @@ class Pool(Launcher):
     def _end_idle(self) -> None:
         for entry in self.idle.values():
             entry.connection.close()
-            entry.process.join(GRACE)
-            entry.process.kill()
+            _end(entry.process)
         self.idle.clear()
 
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
@@ -156,9 +156,10 @@ class Pool(Launcher):
         return next((gpu for gpu in self.gpus if gpu not in used), "")
 
     def _listen(self, on_progress: OnProgress, on_end: OnEnd) -> None:
-        connections = {r.connection: r for r in self.running.values()}
-        for connection in wait(list(connections), timeout=0.5):
-            entry = connections[connection]  # type: ignore[index]
+        sources: dict[Any, _Running] = {}
+        for entry in self.running.values():  # a process may end while a child of it still has its connection
+            sources |= {entry.connection: entry, entry.process.sentinel: entry}
+        for entry in {id(sources[source]): sources[source] for source in wait(list(sources), timeout=0.5)}.values():
             message = _receive(entry)
             entry.heard = entry.progressed = time.monotonic()
             if isinstance(message, Progress):
@@ -171,13 +172,27 @@ class Pool(Launcher):
 
 def _receive(entry: _Running) -> Progress | Last:
     try:
-        message: Progress | Last = entry.connection.recv()
+        message: Progress | Last = entry.connection.recv() if entry.connection.poll() else _dead(entry)
     except (EOFError, OSError):
-        entry.process.join()
-        return Last(Outcome(failure=_death(entry.process.exitcode)), open=False)
+        return _dead(entry)
     if isinstance(message, Last) and not message.open:
-        entry.process.join()
+        _end(entry.process)
     return message
+
+
+def _dead(entry: _Running) -> Last:
+    entry.process.join(GRACE)
+    closed = entry.process.is_alive()
+    _end(entry.process)
+    failure = "its worker closed its connection to the command" if closed else _death(entry.process.exitcode)
+    return Last(Outcome(failure=failure), open=False)
+
+
+def _end(process: BaseProcess) -> None:
+    """Waits until a process that has nothing to do has ended, and kills it when it does not."""
+    process.join(GRACE)
+    process.kill()
+    process.join()
 
 
 def _death(code: int | None) -> str:
@@ -185,6 +200,9 @@ def _death(code: int | None) -> str:
         return "its worker was killed (signal 9): most likely out of memory"
     if code == LOST:
         return "the process that starts workers was killed; run again"
+    if code is not None and code < 0:
+        names = {number.value: f", {number.name}" for number in signal.Signals}
+        return f"its worker was ended by signal {-code}{names.get(-code, '')}"
     return f"its worker died (exit code {code})"
 
 

@@ -4,14 +4,16 @@ A process runs several tasks only where they use the same code of a model, which
 influence. Between two tasks the modules of the user's files are imported again, and random numbers start again. A
 process is not used again once anything of this differs from before its first task: threads, child processes, the
 environment, the current folder, handlers of signals, where modules are found, warnings' filters, torch's global
-settings, numpy's error settings, a function or class of torch, numpy, Python or genbench, or packages that were not
-loaded; when it has become larger by more than MOST_GROWTH; or after MOST_TASKS.
+settings, numpy's error settings, standard output and errors, limits of the system, tracing, a function or class of
+torch, numpy, Python or genbench, or packages that were not loaded; when it has become larger by more than MOST_GROWTH;
+or after MOST_TASKS.
 """
 
 from __future__ import annotations
 
 import builtins
 import gc
+import locale
 import math
 import os
 import random
@@ -79,8 +81,12 @@ def _facts() -> dict[str, Any]:
         "filters": list(warnings.filters),
         "torch": global_settings(torch),
         "numpy": np.geterr(),
-        "streams": (sys.stdout, sys.stderr),
-        "recursion": sys.getrecursionlimit(),
+        "streams": [(stream, getattr(stream, "closed", True)) for stream in (sys.stdout, sys.stderr)],
+        "descriptors": [_file(descriptor) for descriptor in range(3)],
+        "python": (sys.getrecursionlimit(), gc.isenabled(), sys.gettrace(), sys.getprofile(), sys.excepthook),
+        "limits": _limits(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "locale": locale.setlocale(locale.LC_ALL),
         "additions": [set(vars(kind)) for kind in (torch.Tensor, nn.Module, nn.Parameter, builtins)],
     }
 
@@ -90,6 +96,32 @@ def _has_children() -> bool:
         os.waitpid(-1, os.WNOHANG)
         return True
     return False
+
+
+def _file(descriptor: int) -> tuple[int, int] | None:
+    """What a descriptor refers to; None where it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _limits() -> dict[str, Any]:
+    """What the system allows the process: priority, cores, permissions of new files, limits of resources."""
+    limits: dict[str, Any] = {"mask": _mask()}
+    if sys.platform != "win32":
+        import resource
+
+        limits |= {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if "RLIMIT_" in name}
+        limits["priority"] = os.getpriority(os.PRIO_PROCESS, 0)
+    return limits | {"cores": os.sched_getaffinity(0) if sys.platform == "linux" else None}
+
+
+def _mask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _current_folder() -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -42,33 +44,43 @@ def work(
 ) -> None:
     """Runs the tasks that the pool sends: the first, and those of its group while the process shows no traces.
 
-    known: as of `neighbours.known_files`.
+    known: as of `neighbours.known_files`. The process ends at once afterwards: it neither waits for threads nor runs
+    functions of atexit, which code of a model may have left.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: request_stop())
     threading.Thread(target=_end_with_the_run, daemon=True).start()
+    threading.excepthook = lambda failed: _tell(failed, explain)
     if gpu:
         os.environ[VISIBLE_GPUS] = gpu  # before this process first uses CUDA
     prepare(threads)
     learn_files(known)
-    state: ProcessState | None = None
     try:
-        while True:
-            try:
-                task: Task = connection.recv()
-            except (EOFError, OSError):  # there is no further task
-                return
-            except Exception as error:  # an argument cannot be imported here
-                connection.send(Last(Outcome(failure=explain(error)), open=False))
-                return
-            state = _state() if task.group and state is None else state
-            outcome = _outcome(connection, task, explain)
-            sound = not outcome.failure and task.sound(outcome.result)
-            connection.send(last := Last(outcome, state is not None and sound and state.renewed()))
-            if not last.open:
-                return
+        _run_tasks(connection, explain)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError):  # None or closed, by code of a model
+                stream.flush()
     except OSError:  # the run is no more
         os._exit(1)
+    os._exit(0)
+
+
+def _run_tasks(connection: Connection, explain: Callable[[BaseException], str]) -> None:
+    state: ProcessState | None = None
+    while True:
+        try:
+            task: Task = connection.recv()
+        except (EOFError, OSError):  # there is no further task
+            return
+        except Exception as error:  # an argument cannot be imported here
+            connection.send(Last(Outcome(failure=explain(error)), open=False))
+            return
+        state = _state() if task.group and state is None else state
+        outcome = _outcome(connection, task, explain)
+        sound = not outcome.failure and task.sound(outcome.result)
+        connection.send(last := Last(outcome, state is not None and sound and state.renewed()))
+        if not last.open:
+            return
 
 
 def _state() -> ProcessState:
@@ -88,8 +100,14 @@ def _outcome(connection: Connection, task: Task, explain: Callable[[BaseExceptio
         return Outcome(task.run(*task.args, report))
     except Stopped:
         os._exit(TERMINATED)
-    except Exception as error:
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too: they come from code of a model
         return Outcome(failure=explain(error))
+
+
+def _tell(failed: threading.ExceptHookArgs, explain: Callable[[BaseException], str]) -> None:
+    """Prints why a thread of a model's code ended, in one line."""
+    if failed.exc_value is not None and sys.stderr is not None:
+        print(f"a thread of the model's code failed: {explain(failed.exc_value)}", file=sys.stderr, flush=True)
 
 
 def _end_with_the_run() -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import save_file
 
+from genbench import returned
 from genbench.contract import DataSpec, Draws
 from genbench.errors import ModelError
 from genbench.machine import pinned_globals
@@ -16,6 +17,7 @@ from genbench.options import override
 from genbench.registry import resolve_model
 from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
 from genbench.sources.components import pipeline_settings
+from genbench.surroundings import restored
 
 AnyModel = TypeVar("AnyModel", bound=Draws)
 
@@ -53,13 +55,15 @@ def load_model(
 
 def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler: dict[str, Any], seed: int) -> AnyModel:
     """The model with weights drawn from seed; the global random state and settings stay as they were."""
-    with pinned_globals(), torch.random.fork_rng(devices=[]):
+    with restored(), pinned_globals(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             preset = kind.preset(data)
-            return kind(
+            model = kind(
                 data, changed(kind, "config", preset, config), changed(kind, "sampler", kind.Sampler(), sampler)
             )
+            returned.check_module(model)
+            return model
         except (TypeError, ValueError) as error:
             raise ModelError(f"{kind.__name__}: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from genbench.contract import Decodes, DequantisedDensity, Loss, Model, Recipe, Stage, Steps
 from genbench.space import density_to_mass, dequantise
@@ -115,6 +116,8 @@ for name, change in {
     "SampleComplex": lambda x: x.to(torch.complex64),
     "SampleSparse": lambda x: x.to_sparse(),
     "SampleMeta": lambda x: x.to("meta"),
+    "SampleFake": lambda x: FakeTensorMode().from_tensor(x),
+    "SampleQuantised": lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.quint8),
 }.items():
     fault(name, "fid", SAMPLES, sample=changed_samples(change))
     fault(f"Timed{name}", "images_per_second", SAMPLES, sample=changed_samples(change))
@@ -122,7 +125,7 @@ for name, change in {
 fault("SampleNaN", "fid", "contain NaN or infinity", sample=changed_samples(lambda x: x * math.nan))
 fault("SampleInf", "fid", "contain NaN or infinity", sample=changed_samples(lambda x: x + math.inf))
 fault("SampleRaises", "fid", "planted failure (faulty.py:", sample=raising(RuntimeError("planted failure")))
-fault("SampleExits", "fid", "its worker died (exit code 3)", sample=lambda *_: sys.exit(3))
+fault("SampleExits", "fid", "SystemExit: 3 (faulty.py:", sample=lambda *_: sys.exit(3))
 fault("SampleKilled", "fid", "signal 9", sample=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 fault("SampleOutOfMemory", "fid", "out of memory", sample=raising(MemoryError()))
 
@@ -138,6 +141,9 @@ for name, change in {
     "LogProbComplex": lambda v: v.to(torch.complex64),
     "LogProbInt": lambda v: v.long(),
     "LogProbBool": lambda v: v > 0,
+    "LogProbFake": lambda v: FakeTensorMode().from_tensor(v),
+    "LogProbMeta": lambda v: v.to("meta"),
+    "LogProbSparse": lambda v: v.to_sparse(),
 }.items():
     fault(name, "bits_per_dim", NATS, log_prob=changed_log_probs(change))
 fault("LogProbNaN", "bits_per_dim", "is not finite", log_prob=changed_log_probs(lambda v: v * math.nan))
@@ -160,6 +166,7 @@ for name, value in {
     fault(name, "", "required: a genbench.contract.Loss", loss=lambda *_, value=value: value)
 fault("LossPerImage", "", "of shape (), a mean", loss=lambda s, b, p, t, g: Loss(-s.log_prob(b.pixels, g)))
 fault("LossComplex", "", "real floating-point", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total * 1j))
+fault("LossMeta", "", "real floating-point", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total.to("meta")))
 fault(
     "LossDetached", "", "depends on no parameter", loss=lambda s, b, p, t, g: Loss(LOSS(s, b, p, t, g).total.detach())
 )
