@@ -29,9 +29,12 @@ Names = Collection[str]
 
 @dataclass(frozen=True)
 class Part:
-    """A top-level statement: its lines (from 1), the names that it binds, and whether importing the module needs it."""
+    """A top-level statement: all nodes of it, its lines (from 1), the names that it binds, and whether importing the
+    module needs it.
+    """
 
     node: ast.stmt
+    nodes: tuple[ast.AST, ...]
     first: int
     last: int
     binds: frozenset[str]
@@ -40,9 +43,14 @@ class Part:
     @cached_property
     def uses(self) -> frozenset[str]:
         """Names that the statement mentions, also as text, as in an annotation."""
-        names = {n.id for n in ast.walk(self.node) if isinstance(n, ast.Name)}
-        texts = {n.value for n in ast.walk(self.node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        names = {n.id for n in self.nodes if isinstance(n, ast.Name)}
+        texts = {n.value for n in self.nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         return frozenset(names | {text for text in texts if text.isidentifier()})
+
+    @cached_property
+    def imports(self) -> list[ast.Import | ast.ImportFrom]:
+        """The import statements in it."""
+        return [n for n in self.nodes if isinstance(n, IMPORTS)]
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class ModuleSource:
     text: str
     parts: tuple[Part, ...]
     whole: bool
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names that its statements bind."""
+        return frozenset(name for part in self.parts for name in part.binds)
 
     def binding(self, name: str) -> list[int]:
         """The numbers of the statements that bind a name."""
@@ -85,6 +98,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.uses: dict[Path, Uses] = {}
+        self._files: dict[str, Path | None] = {}
 
     def add(self, module: str, name: str | None) -> None:
         """What the name of a module needs; None: all of the module."""
@@ -97,7 +111,10 @@ class Walk:
                 waiting += self._visit(*entry)
 
     def _visit(self, module: str, name: str | None) -> Iterator[tuple[str, str | None]]:
-        path = module_file(module)
+        first = module not in self._files
+        if first:
+            self._files[module] = module_file(module)
+        path = self._files[module]
         if path is None:
             return
         if path not in self.uses:
@@ -112,7 +129,7 @@ class Walk:
         chosen += [] if bare else (named or list(every))
         for number in chosen:
             yield from self._take(module, path, number, name if named else None)
-        for part in source.parts:  # importing a module imports what it imports
+        for part in source.parts if first else ():  # importing a module imports what it imports
             if isinstance(part.node, IMPORTS):
                 yield from ((other, "") for other, _ in imported(module, path, part.node) if _own(other, module))
 
@@ -128,11 +145,9 @@ class Walk:
         if number in uses.parts:
             return
         uses.parts.add(number)
-        known = {n for other in uses.source.parts for n in other.binds}
-        yield from ((module, used) for used in part.uses & known)
-        for node in ast.walk(part.node):
-            if isinstance(node, IMPORTS):
-                yield from ((other, of) for other, of in imported(module, path, node) if _own(other, module))
+        yield from ((module, used) for used in part.uses & uses.source.names)
+        for node in part.imports:
+            yield from ((other, of) for other, of in imported(module, path, node) if _own(other, module))
 
 
 def imported(module: str, path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str | None]]:
@@ -161,17 +176,19 @@ def read_module(path: Path, changed: int, size: int) -> ModuleSource:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     parts = tuple(_part(node) for node in tree.body if not _is_main(node))
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-    names |= {n.name for n in ast.walk(tree) if isinstance(n, DEFINITIONS)}
-    starred = any(a.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names)
+    nodes = list(ast.walk(tree))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    names |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
+    starred = any(a.name == "*" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names)
     return ModuleSource(text, parts, starred or bool(names & DYNAMIC))
 
 
 def _part(node: ast.stmt) -> Part:
     decorators = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(d.lineno for d in decorators)])
-    return Part(node, first, node.end_lineno or node.lineno, frozenset(_binds(node)), _acts(node))
+    nodes = tuple(ast.walk(node))
+    return Part(node, nodes, first, node.end_lineno or node.lineno, frozenset(_binds(node)), _acts(node))
 
 
 def _binds(node: ast.AST) -> Iterator[str]:

@@ -7,10 +7,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import pandas as pd
-from scipy.special import stdtrit
+from typing import TYPE_CHECKING, Any
 
 from genbench.metrics import metric_names
 from genbench.metrics.base import cut_interval
@@ -19,6 +16,9 @@ from genbench.report.guard import comparable, differences, listed
 from genbench.report.kinds import weakest, why_unranked
 from genbench.report.poor import no_better_than_noise
 from genbench.report.ranks import ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVEL = 0.95
 # Fields of the branch `model` with the hardware and the version of torch behind a row, and what was done with them.
@@ -190,6 +190,8 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
 def flat(datasets: Sequence[Board]) -> pd.DataFrame:
     """The boards as one table, see `leaderboard`."""
+    import pandas as pd  # late: a finished suite is recognised without tables
+
     metrics = metric_order(c.metric for board in datasets for c in board.columns)
     data = [_flat(row, metrics, board) for board in datasets for row in board.rows]
     columns = ["model", "dataset", "role", "family", "seeds"]
@@ -326,6 +328,8 @@ def _mean(records: Sequence[Record]) -> tuple[float, float | None, float | None,
 
 def t_half_width(values: Sequence[float]) -> float:
     """Half the width of Student's 95 % interval for the mean of n >= 2 values: t_(0.975, n-1) s / sqrt(n)."""
+    from scipy.special import stdtrit  # late, as above
+
     quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 

@@ -7,16 +7,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
 from genbench.protocol import Protocol, protocol_hash
 from genbench.records import OK, Record, row_slug
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TRAINING_TIME = "training_time"
 CURVE_COLUMNS = ["step", "images", "seconds", "name", "value"]
-Curves = Mapping[str, Mapping[int, pd.DataFrame]]
+Curves = Mapping[str, Mapping[int, "pd.DataFrame"]]
 
 
 def read_curves(directory: Path) -> dict[str, dict[int, pd.DataFrame]]:
@@ -36,6 +38,8 @@ def read_curves(directory: Path) -> dict[str, dict[int, pd.DataFrame]]:
 
 
 def _read_curve(path: Path) -> pd.DataFrame:
+    import pandas as pd  # late: a finished suite is recognised without tables
+
     try:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
