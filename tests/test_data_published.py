@@ -243,6 +243,9 @@ def plain_tar(files: dict[str, bytes]) -> bytes:
     return gzip.decompress(tar(files))
 
 
+KIT = "ILSVRC2012_devkit_t12/data"
+
+
 def place_imagenet(home: Path, monkeypatch: pytest.MonkeyPatch, truth: str = "1\n2\n1\n") -> None:
     """The three archives with two classes: an archive of archives, of images, and of what the images show."""
     classes = {"n02": 200, "n01": 100}  # ILSVRC2012_ID 1 and 2
@@ -250,8 +253,8 @@ def place_imagenet(home: Path, monkeypatch: pytest.MonkeyPatch, truth: str = "1\
         name: plain_tar({f"{name}_{i}.JPEG": photograph(red + i) for i in range(3)}) for name, red in classes.items()
     }
     table = np.array(
-        [(1, "n02", "one", 0), (2, "n01", "two", 0), (3, "n00", "both", 2)],
-        dtype=[("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("num_children", int)],
+        [(1, "n02", "one", "a one", 0), (2, "n01", "two", "a two", 0), (3, "n00", "both", "one or two", 2)],
+        dtype=[("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("gloss", object), ("num_children", int)],
     )
     stream = io.BytesIO()
     savemat(stream, {"synsets": table})
@@ -259,7 +262,7 @@ def place_imagenet(home: Path, monkeypatch: pytest.MonkeyPatch, truth: str = "1\
     contents = {
         imagenet.TRAIN: plain_tar({f"{name}.tar": content for name, content in inner.items()}),
         imagenet.VAL: plain_tar({f"ILSVRC2012_val_{i:08}.JPEG": image for i, image in images.items()}),
-        imagenet.DEVKIT: tar({"kit/data/meta.mat": stream.getvalue(), f"kit/data/{imagenet.TRUTH}": truth.encode()}),
+        imagenet.DEVKIT: tar({f"{KIT}/meta.mat": stream.getvalue(), f"{KIT}/{imagenet.TRUTH}": truth.encode()}),
     }
     for file, content in contents.items():
         (home / file.name).write_bytes(content)

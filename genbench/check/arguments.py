@@ -5,32 +5,35 @@ torch.utils._pytree does the same for every kind of container, ten times slower;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+SEQUENCES = (tuple, list)
+CONTAINERS = (tuple, list, dict)
 
 
 def values_in(tree: Any) -> list[Any]:
     """The values in order."""
-    found: list[Any] = []
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple | list):
-            waiting.extend(reversed(node))
-        elif isinstance(node, dict):
-            waiting.extend(reversed(node.values()))
+    values: list[Any] = []
+    _gather((tree,), values)
+    return values
+
+
+def _gather(nodes: Iterable[Any], values: list[Any]) -> None:
+    for node in nodes:
+        if not isinstance(node, CONTAINERS):
+            values.append(node)
         else:
-            found.append(node)
-    return found
+            _gather(node if isinstance(node, SEQUENCES) else node.values(), values)
 
 
 def replaced(change: Callable[[Any], Any], tree: Any) -> Any:
     """The same containers with change(value) for each value."""
-    if isinstance(tree, tuple):
-        values = [replaced(change, node) for node in tree]
-        return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)
-    if isinstance(tree, list):
-        return [replaced(change, node) for node in tree]
+    if not isinstance(tree, CONTAINERS):
+        return change(tree)
     if isinstance(tree, dict):
         return {key: replaced(change, node) for key, node in tree.items()}
-    return change(tree)
+    values = [replaced(change, node) for node in tree]
+    if isinstance(tree, list):
+        return values
+    return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)

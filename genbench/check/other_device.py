@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, NoReturn
 from unittest.mock import patch
 
@@ -58,7 +58,8 @@ class OnDevice(Tensor):
     @staticmethod
     def __new__(cls, raw: Tensor) -> OnDevice:
         """Makes one from a tensor on the CPU."""
-        with torch.inference_mode(False):  # such tensors have no views in inference mode
+        # such tensors have no views in inference mode; entering the context for each would take longer
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
             shell = torch.Tensor._make_wrapper_subclass(
                 cls, raw.shape, raw.stride(), raw.storage_offset(), dtype=raw.dtype, device=DEVICE
             )
@@ -147,6 +148,7 @@ def on_cpu(x: Any) -> Any:
     return torch.device("cpu") if isinstance(x, torch.device) else x
 
 
+@cache  # the schema of an operation never changes
 def writes_to_its_first(op: Operation) -> bool:
     """Whether the operation returns the argument that it writes to."""
     returns = op._schema.returns

@@ -70,11 +70,12 @@ def waits(op: Any, args: Any, kwargs: Any, there: Callable[[Any], bool], target:
         return blocking and (
             there(args[0]) != there(args[1]) if name == "aten::copy_" else target == (not there(args[0]))
         )
+    of_unknown_size = name == "aten::repeat_interleave" and kwargs.get("output_size") is None
+    if not (name in INDEXED or name in ALWAYS or of_unknown_size):
+        return False  # first, because nearly all operations end here
     if not any(there(leaf) for leaf in values_in((args, kwargs))):
         return False
-    if name in INDEXED:
-        return index_waits(args, there)
-    return name in ALWAYS or (name == "aten::repeat_interleave" and kwargs.get("output_size") is None)
+    return name not in INDEXED or index_waits(args, there)
 
 
 def index_waits(args: Any, there: Callable[[Any], bool]) -> bool:
