@@ -219,6 +219,16 @@ def test_an_archive_is_read_as_the_folder_that_it_contains(tmp_path):
     assert not list(Path(Store().root).rglob("unpacked"))
 
 
+@pytest.mark.parametrize("beside", [{}, {"__MACOSX/images/cat/._0.png": b"x"}])
+def test_the_folder_that_was_packed_is_no_class(tmp_path, beside):
+    files = {f"images/{name}": png(i) for i, name in enumerate(CATS_AND_DOGS)}
+    plain = load(write(tmp_path / "x", CATS_AND_DOGS))
+    assert load(write_zip(tmp_path / "x.zip", files | beside)).fingerprint == plain.fingerprint
+    table = {"images/metadata.csv": ("file_name,text\n" + "".join(f"{n},a {n}\n" for n in CATS_AND_DOGS)).encode()}
+    found = load(write_tar(tmp_path / "y.tar", files | beside | table))
+    assert (found.spec.classes, found.train.texts is None) == (2, False)
+
+
 def test_webdatasets_shards_have_captions_and_labels_beside_the_pictures(tmp_path):
     for shard in range(2):
         files: dict[str, bytes] = {}

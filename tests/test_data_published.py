@@ -172,6 +172,8 @@ def test_a_missing_dataset_is_one_line_with_files_sizes_hashes_place_and_command
         assert f"MD5 {file.md5}" in text
         assert name == "celeba" or f"curl -L --create-dirs -o {home}/{name}/{file.name} {file.url}" in text
     assert "\n" not in text
+    looked = text.partition("not found in any of ")[2].partition(": ")[0].split(", ")
+    assert len(looked) == len(set(looked)) >= 2
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -22,7 +22,7 @@ from genbench.data.partition import by_folder, by_hash, by_share, refuse_single,
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
 from genbench.data.stored import Parts, StoredPart, decoded, describe_stored, read_stored, stored
-from genbench.data.unpack import remove, shards_of, unpack
+from genbench.data.unpack import innermost, remove, shards_of, unpack
 from genbench.errors import DataError
 
 SPARE = 1  # leading zeros that the number of a class may have; more make it a counter
@@ -68,7 +68,7 @@ def unpacked(scratch: Path, archives: list[Path], read: Callable[[Path], tuple[P
     root = scratch / "unpacked"
     try:
         unpack(archives, root)
-        return read(root)
+        return read(innermost(root))
     except DataError as error:
         raise DataError(str(error).replace(str(root), str(archives[0]))) from None
     finally:

@@ -74,7 +74,7 @@ class PublishedSet:
     def places(self) -> list[Path]:
         """Folders to look in, in order; a download goes to the first."""
         home = download_folder()
-        return [home / self.dataset, home, *(home / layout for layout in self.layouts)]
+        return list(dict.fromkeys([home / self.dataset, home, *(home / layout for layout in self.layouts)]))
 
     def find(self, entry: Mapping[str, Any]) -> Path | None:
         """The folder with all files; None where there is none and a download is allowed. Else raises DataError."""

@@ -20,6 +20,7 @@ ENDS = (".zip", ".tar", ".tar.gz", ".tgz")
 RATIO = 200  # bytes that one byte of an archive may become; pictures are hardly compressible
 FREE = 1 << 26  # bytes that any archive may become
 CHUNK = 1 << 20
+MACOS = "__MACOSX"
 SYMLINK, KIND = 0o120000, 0o170000  # of a zip member's Unix mode
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, RuntimeError, NotImplementedError)
 
@@ -50,6 +51,15 @@ def unpack(archives: list[Path], target: Path) -> None:
         except BROKEN as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(f"{archive}: not a readable archive: {reason}") from error
+
+
+def innermost(folder: Path) -> Path:
+    """The folder that was packed: `zip -r images.zip images` puts every file below `images`, which is then no class.
+
+    The folder of metadata that macOS adds is not counted.
+    """
+    entries = [path for path in folder.iterdir() if path.name != MACOS]
+    return innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _unpack(archive: Path, folder: Path) -> None:
