@@ -23,7 +23,7 @@ from genbench.draw.memory import memory_definition, peak_memory
 from genbench.draw.repeats import Clock, time_repeats
 from genbench.machine import device_name
 
-MOST_LATENCIES = 100
+MOST_CALLS = 100  # of either size: more make no interval narrower than the difference between processes
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def measure_cost(
     clock: Clock = time.perf_counter,
     meter: Meter | None = None,
 ) -> Cost:
-    """Draws batches for about `seconds`, then single images for about `seconds`, and times each call.
+    """Draws batches, then single images, each for about `seconds` or a hundred times, and times each call.
 
     One untimed call of each size comes first (compilation, allocation). condition(n): what n samples are asked to show.
     meter: notices other processes, see repeats.time_repeats; None: nothing does.
@@ -86,8 +86,9 @@ def measure_cost(
         _, _, counted[n] = draw_block(model, 0, seed, n, precision, conditions[n])
         verify_evaluations(model, counted[n])
 
-    batched = time_batch(draw, batch, model.device, seconds, clock=clock, meter=meter)
-    single = time_batch(draw, 1, model.device, seconds, clock=clock, most=MOST_LATENCIES, meter=meter)
+    batched, single = (
+        time_batch(draw, n, model.device, seconds, clock=clock, most=MOST_CALLS, meter=meter) for n in (batch, 1)
+    )
     parameters = returned.parameter_count(model)
     return Cost(batched, single, counted[batch], parameters, cost_setting(model, batch))
 

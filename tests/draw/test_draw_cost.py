@@ -103,8 +103,9 @@ def test_a_repeat_may_overrun_the_budget_up_to_the_longest(each, longest, times)
     assert found.seconds == pytest.approx([each] * times)
 
 
-def test_latency_stops_at_a_hundred_images():
-    assert len(cost_of(Sleeper(each=1e-3), seconds=0.5).single.seconds) == 100
+def test_timings_stop_at_a_hundred_calls():
+    cost = cost_of(Sleeper(each=1e-3), seconds=2.0)
+    assert len(cost.single.seconds) == len(cost.batched.seconds) == 100
 
 
 def test_network_evaluations_are_counted():
