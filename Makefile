@@ -46,7 +46,7 @@ fuzz: $(BIN)/.installed          ## an hour of coverage-guided fuzzing of suites
 
 mutants: $(BIN)/.installed     ## mutation testing, resumable: make mutants ONLY=zoo/vae.py SHARE=0.1 (docs/mutants.md)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[mutants]"
-	$(BIN)/python tools/mutants/run.py $(ONLY) --share $(or $(SHARE),1) $(if $(AGAIN),--again)
+	$(BIN)/python tools/mutants/run.py $(ONLY) --share $(or $(SHARE),1) $(if $(AGAIN),--again) $(if $(QUICK),--quick)
 
 docs: $(BIN)/.installed          ## the documentation site: build/site/index.html
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"

@@ -46,7 +46,10 @@ TESTS = {
     ],
     "genbench/draw": ["tests/draw/test_*.py", "tests/test_draw.py", "tests/test_halving.py"],
 }
-QUICK = {"zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"]}  # cover every file of the folder
+QUICK = {  # tests that cover every file of a folder
+    "zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"],
+    "genbench/metrics": ["tests/metrics/test_values.py"],
+}
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
           36: "timeout", 152: "timeout", 255: "timeout", -9: "crash", -11: "crash"}  # fmt: skip
 
@@ -58,14 +61,18 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each file, at random")
     parser.add_argument("--children", type=int, default=1, help="processes")
     parser.add_argument("--again", action="store_true", help="only mutants that survived, once more")
-    parser.add_argument("--quick", action="store_true", help="zoo/ only, with the tests that all its files share")
+    parser.add_argument(
+        "--quick", action="store_true", help="zoo/ and metrics, with the tests that all files of a folder share"
+    )
     parser.add_argument("--report", action="store_true", help="tests nothing")
     options = parser.parse_args()
     every = sorted(p.relative_to(ROOT).as_posix() for m in MUTATED for p in ROOT.glob(m))
     files = options.files or every
     os.chdir(ROOT)
-    groups = [[f for f in files if f.startswith("zoo/")]] if options.quick else [[f] for f in files]
-    failed = [] if options.report else [g for g in groups if not test(g, options)]
+    groups = [[f] for f in files]
+    if options.quick:
+        groups = [[f for f in files if Path(f).parent.as_posix() == folder] for folder in QUICK]
+    failed = [] if options.report else [g for g in groups if g and not test(g, options)]
     write_report({file: mutants_of(file, ROOT) for file in every})
     if failed:
         sys.exit(f"no results of: {failed}; their output is above")
@@ -74,7 +81,7 @@ def main() -> None:
 def test(files: list[str], options: argparse.Namespace) -> bool:
     """Tests mutants of files with the tests of all of them; whether mutmut could."""
     quick = options.quick
-    folder = WORK / ("quick" if quick else files[0].replace("/", "-").removesuffix(".py"))
+    folder = WORK / (f"quick-{Path(files[0]).parent.name}" if quick else files[0].replace("/", "-").removesuffix(".py"))
     harvest(files, folder, only_killed=quick)
     chosen = [m for file in files for m in wanted(file, options)]
     print(f"{' '.join(files)}: {len(chosen)} mutants to test", flush=True)
@@ -112,7 +119,7 @@ def lay(files: list[str], folder: Path, quick: bool) -> None:
             shutil.copy2(ROOT / name, folder / name)
     for name in ("genbench", "zoo", "tests"):
         shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
-    tests = QUICK["zoo"] if quick else [*tests_of(files[0])]
+    tests = QUICK[Path(files[0]).parent.as_posix()] if quick else [*tests_of(files[0])]
     settings = {"only_mutate": files, "pytest_add_cli_args_test_selection": tests}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     with (folder / "pyproject.toml").open("a", encoding="utf-8") as text:
