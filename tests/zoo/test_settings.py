@@ -56,8 +56,10 @@ def test_settings_are_those_written_out(name, kind):
             assert set(written) <= set(usual)
             for field, value in asdict(found).items():
                 expected = written.get(field, usual[field])
-                expected = pytest.approx(expected) if isinstance(expected, float) else expected
-                assert listed(value) == expected, (size, field)
+                if isinstance(expected, float):
+                    assert value == pytest.approx(expected), (size, field)
+                else:  # as text, because 8.0 equals 8
+                    assert str(listed(value)) == str(expected), (size, field)
 
 
 def test_every_model_is_written_out_with_ddims_as_ddpms():

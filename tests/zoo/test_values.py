@@ -7,6 +7,7 @@ are. A deliberate change of a model needs new values: python tests/zoo/test_valu
 """
 
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from genbench.contract import Batch, Condition, DataSpec
+from genbench.errors import ModelError
 from genbench.space import seeded, to_unit_range
 from zoo.cgan import CGAN
 from zoo.cyclegan import CycleGAN
@@ -86,6 +88,10 @@ CASES = {
 }  # fmt: skip
 
 
+SQUARE = DataSpec(3, 8, 8, 17)
+EXPORTED = ("ddpm", "ddpm, v", "ddpm, x0", "ddim", "edm, euler", "flow_matching", "mean_flow")
+
+
 def random_batch(data, n=4, seed=1):
     """Random pixels with labels and texts, and other images to translate from."""
     pixels, source = (
@@ -131,6 +137,21 @@ def computed(kind, config, sampler):
             return values | drawn(model, batch)
 
 
+@cache
+def written():
+    """What values.yaml has."""
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+
+def rounded(value):
+    """The same with numbers of seven digits."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
 def trained(model, player, batch):
     """The loss of a player at two steps with its terms, and its gradient."""
     values = {}
@@ -155,24 +176,53 @@ def drawn(model, batch):
         values["log_prob_estimate"] = numbers(model.log_prob_estimate(batch.pixels[:2], gen=seeded(6), steps=2))
     if hasattr(model, "encode"):
         values["encode"] = numbers(model.encode(batch.x))
+    if hasattr(model, "invert"):
+        values["invert"] = numbers(model.invert(batch.x))
     if hasattr(model, "decode") and hasattr(model, "noise"):
         values["decode"] = numbers(model.decode(model.noise(2, seeded(7))))
     return values
 
 
+def exported(case):
+    """What diffusers is given of a model for square images: its settings as text, and its weights."""
+    kind, config, sampler = CASES[case]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = awake(kind(SQUARE, kind.Config(**config | {"steps": 8} if "steps" in config else config),
+                           kind.Sampler(**sampler) if sampler else None))  # fmt: skip
+    try:
+        parts = model.for_diffusers()
+    except ModelError as error:
+        return {"refused": str(error)}
+    if parts is None:
+        return {"refused": ""}
+    process = {k: [float(f"{x:.6g}") for x in v] if isinstance(v, list) else v for k, v in parts.settings.items()}
+    text = [f"{parts.scheduler} {parts.pipeline}", f"{parts.network}", f"{process}", f"{parts.call}"]
+    names = sorted(parts.state)
+    return {"text": text, "names": names, "weights": numbers(torch.cat([parts.state[n].flatten() for n in names]))}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_values_have_not_changed(case):
-    expected = yaml.safe_load(FILE.read_text(encoding="utf-8"))[case]
+    expected = written()["models"][case]
     found = computed(*CASES[case])
     assert set(found) == set(expected)
     for name, value in found.items():
         assert value == pytest.approx(expected[name], rel=1e-3, abs=2e-5), name
 
 
+@pytest.mark.parametrize("case", EXPORTED)
+def test_parts_for_diffusers_have_not_changed(case):
+    expected = dict(written()["diffusers"][case])
+    found = exported(case)
+    assert found.pop("weights", []) == pytest.approx(expected.pop("weights", []), rel=1e-3, abs=2e-5)
+    assert found == expected
+
+
 if __name__ == "__main__":
-    every = {case: computed(*parts) for case, parts in CASES.items()}
-    rows = {c: {k: [float(f"{x:.7g}") for x in v] for k, v in values.items()} for c, values in every.items()}
-    FILE.write_text(
-        "# Written by tests/zoo/test_values.py.\n"
-        + yaml.safe_dump(rows, sort_keys=False, width=120, default_flow_style=None)
-    )
+    every = {
+        "models": {case: computed(*parts) for case, parts in CASES.items()},
+        "diffusers": {case: exported(case) for case in EXPORTED},
+    }
+    text = yaml.safe_dump(rounded(every), sort_keys=False, width=120, default_flow_style=None)
+    FILE.write_text("# Written by tests/zoo/test_values.py.\n" + text, encoding="utf-8")
