@@ -34,7 +34,7 @@ from zoo.stylegan import StyleGAN
 from zoo.vae import VAE
 
 FILE = Path(__file__).with_name("values.yaml")
-DATA, BLACK_AND_WHITE = DataSpec(3, 8, 12, 17, 5), DataSpec(3, 8, 12, 2, 5)
+DATA, BLACK_AND_WHITE, GREY = DataSpec(3, 8, 12, 17, 5), DataSpec(3, 8, 12, 2, 5), DataSpec(1, 16, 12, 17, 5)
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "groups": 4, "dropout": 0.2}
 AROUND = UNET | {"padding": "around"}
 LATENT = {
@@ -54,8 +54,9 @@ CASES = {
     "cgan, projection": (CGAN, {"latent": 4, "label": 3, "width": 4, "critic_width": 3, "doublings": 2,
                                 "conditioning": "projection", "loss": "hinge"}, {}),
     "cyclegan": (CycleGAN, {"width": 3, "halvings": 2, "blocks": 1, "critic_halvings": 1, "pool": 3}, {}),
+    "cyclegan, grey": (CycleGAN, {"width": 3, "halvings": 1, "blocks": 2, "critic_halvings": 2, "identity": 0.0}, {}),
     "stylegan": (StyleGAN, STYLE, {}),
-    "stylegan, adain": (StyleGAN, STYLE | {"generator": "adain", "shortcuts": False}, {"psi": 0.7, "cutoff": 2}),
+    "stylegan, adain": (StyleGAN, STYLE | {"generator": "adain", "shortcuts": False, "path_shrink": 4}, {"psi": 0.7, "cutoff": 2}),
     "vae": (VAE, {"latent": 3, "channels": 4, "halvings": 1, "hidden": 6, "couplings": 2, "details": (2, 1)}, {}),
     "vae, gaussian": (VAE, {"latent": 3, "channels": 4, "hidden": 6, "likelihood": "gaussian"}, {"output": "sample"}),
     "vae, bernoulli": (VAE, {"latent": 3, "channels": 4, "hidden": 6, "likelihood": "bernoulli", "beta": 2.0},
@@ -120,7 +121,7 @@ def numbers(tensor):
 
 def computed(kind, config, sampler):
     """All values of one model, by name."""
-    data = BLACK_AND_WHITE if config.get("likelihood") == "bernoulli" else DATA
+    data = BLACK_AND_WHITE if config.get("likelihood") == "bernoulli" else GREY if "identity" in config else DATA
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, batch = (

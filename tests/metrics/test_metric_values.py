@@ -2,7 +2,7 @@
 
 The other tests compare metrics with closed forms and with independent implementations, mostly the values themselves.
 Orders of random draws, numbers of blocks, ends of intervals and ties have no such counterpart; here they must stay as
-they are. A deliberate change needs a higher version of the metric and new values: python tests/metrics/test_values.py.
+they are. A deliberate change needs a higher version of the metric and new values: python tests/metrics/test_metric_values.py.
 """
 
 from pathlib import Path
@@ -75,4 +75,4 @@ def test_values_have_not_changed(name):
 if __name__ == "__main__":
     rows = {n: [None if x is None else float(f"{x:.10g}") for x in computed(n)] for n in NAMES}
     text = yaml.safe_dump(rows, sort_keys=False, width=120, default_flow_style=None)
-    FILE.write_text("# Written by tests/metrics/test_values.py.\n" + text, encoding="utf-8")
+    FILE.write_text("# Written by tests/metrics/test_metric_values.py.\n" + text, encoding="utf-8")
