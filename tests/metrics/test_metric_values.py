@@ -2,7 +2,8 @@
 
 The other tests compare metrics with closed forms and with independent implementations, mostly the values themselves.
 Orders of random draws, numbers of blocks, ends of intervals and ties have no such counterpart; here they must stay as
-they are. A deliberate change needs a higher version of the metric and new values: python tests/metrics/test_metric_values.py.
+they are. A deliberate change needs a higher version of the metric and new values, which
+python tests/metrics/test_metric_values.py writes.
 """
 
 from pathlib import Path

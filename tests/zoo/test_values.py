@@ -56,7 +56,8 @@ CASES = {
     "cyclegan": (CycleGAN, {"width": 3, "halvings": 2, "blocks": 1, "critic_halvings": 1, "pool": 3}, {}),
     "cyclegan, grey": (CycleGAN, {"width": 3, "halvings": 1, "blocks": 2, "critic_halvings": 2, "identity": 0.0}, {}),
     "stylegan": (StyleGAN, STYLE, {}),
-    "stylegan, adain": (StyleGAN, STYLE | {"generator": "adain", "shortcuts": False, "path_shrink": 4}, {"psi": 0.7, "cutoff": 2}),
+    "stylegan, adain": (StyleGAN, STYLE | {"generator": "adain", "shortcuts": False, "path_shrink": 4},
+                        {"psi": 0.7, "cutoff": 2}),
     "vae": (VAE, {"latent": 3, "channels": 4, "halvings": 1, "hidden": 6, "couplings": 2, "details": (2, 1)}, {}),
     "vae, gaussian": (VAE, {"latent": 3, "channels": 4, "hidden": 6, "likelihood": "gaussian"}, {"output": "sample"}),
     "vae, bernoulli": (VAE, {"latent": 3, "channels": 4, "hidden": 6, "likelihood": "bernoulli", "beta": 2.0},
@@ -172,7 +173,8 @@ def drawn(model, batch):
         ("log_prob", ()), ("log_prob_bound", ()), ("log_prob_importance", (3,)),
     ):  # fmt: skip
         if hasattr(model, name):
-            values[name] = numbers(getattr(model, name)(batch.pixels, *arguments, gen=seeded(6)))
+            nats = getattr(model, name)(batch.pixels, *arguments, gen=seeded(6))
+            values[name] = [*numbers(nats), nats.element_size()]
     if hasattr(model, "log_prob_estimate"):
         values["log_prob_estimate"] = numbers(model.log_prob_estimate(batch.pixels[:2], gen=seeded(6), steps=2))
     if hasattr(model, "encode"):
