@@ -24,6 +24,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from genbench import metrics
+from genbench.errors import TooFewSamples
 from genbench.metrics.computing import computing_on
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.registry import METRICS
@@ -125,9 +126,13 @@ def compare_intervals(chosen: list[str], sets: Sets, device: str, memory: int) -
         alone = {k: v for k, v in given.items() if not (name == "authenticity" and k == "held_out")}
         if name == "kid_subsets":
             alone["subset_size"] = min(1_000, len(sets["fake"]), len(sets["real"]))  # type: ignore[assignment]
-        with computing_on(device, memory):
-            value = least_seconds(lambda: VALUES[name](**alone))  # noqa: B023
-            both = least_seconds(lambda: METRICS[name].compute(**given))  # noqa: B023
+        try:
+            with computing_on(device, memory):
+                value = least_seconds(lambda: VALUES[name](**alone))  # noqa: B023
+                both = least_seconds(lambda: METRICS[name].compute(**given))  # noqa: B023
+        except TooFewSamples as why:
+            print(f"{name:20}{why}")
+            continue
         interval = max(0.0, both - value)
         print(f"{name:20}{value:10.3f}{interval:13.3f}{interval / value:14.2f}", flush=True)
 

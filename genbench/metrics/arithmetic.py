@@ -7,13 +7,13 @@ by torch on an accelerator. "There" means: in the memory of whatever computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.metrics.parts import Work, in_threads
+from genbench.metrics.parts import Work, in_threads, steps
 from genbench.metrics.products import FLOAT32, Products
 
 Block = Any  # an array that is there
@@ -81,7 +81,7 @@ class Arithmetic:
         """Inner products (N, N) of `coarse_rows`, each pair computed once."""
         n = len(rows)
         result = rows.new_empty((n, n)).float()
-        for part in (slice(start, min(start + OWN_BLOCK, n)) for start in range(0, n, OWN_BLOCK)):
+        for part in steps(n, OWN_BLOCK):
             result[part, part.start :] = rows[part] @ rows[part.start :].T
             result[part.stop :, part] = result[part, part.stop :].T
         return result.numpy()
@@ -101,6 +101,18 @@ class Arithmetic:
     def beside(self, *blocks: Block) -> Block:
         """Blocks (L, .), one beside the other."""
         return np.concatenate(blocks, axis=1)
+
+    def square_sums(self, blocks: Iterable[NDArray[np.float64]], d: int) -> Block:
+        """The sum of B' B (D, D) over blocks B (., D)."""
+        from scipy.linalg.blas import dsyrk  # late, as above
+
+        total = np.zeros((d, d), order="F")
+        for block in blocks:
+            dsyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1, lower=1)
+        for part in steps(d, OWN_BLOCK):
+            total[part, part.stop :] = total[part.stop :, part].T
+            total[part, part] = np.tril(total[part, part]) + np.tril(total[part, part], -1).T
+        return total.T
 
     def sums(self, block: Block, axis: int) -> NDArray[np.float64]:
         """Sums over an axis, added in float64."""
@@ -125,6 +137,14 @@ class Arithmetic:
     def single(self, block: Block) -> Block:
         """In float32."""
         return block.astype(np.float32, copy=False)
+
+    def divergences(self, block: Block, mean: Block) -> Block:
+        """The terms p log(p / mean) of probabilities p (N, K), mean (K,), with 0 log 0 = 0."""
+        return block * np.log(np.divide(block, mean, out=np.ones_like(block), where=block > 0))
+
+    def picked(self, block: Block, columns: NDArray[np.int64]) -> NDArray[Any]:
+        """Of each row (M,) the values in some columns (N, C)."""
+        return np.take_along_axis(block, columns, axis=1)
 
     def expm1(self, block: Block) -> Block:
         """The exponential minus 1 of the block, which is overwritten."""

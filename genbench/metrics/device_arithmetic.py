@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,13 @@ class _DeviceArithmetic(Arithmetic):
     def beside(self, *blocks: Tensor) -> Tensor:
         return torch.cat(blocks, dim=1)
 
+    def square_sums(self, blocks: Iterable[NDArray[np.float64]], d: int) -> Tensor:
+        total = self.zeros(d, d)
+        for block in blocks:
+            there = self.put(block)
+            total += there.T @ there
+        return total
+
     def sums(self, block: Tensor, axis: int) -> NDArray[np.float64]:
         return self.get(block.sum(axis, dtype=torch.float64))
 
@@ -115,6 +122,12 @@ class _DeviceArithmetic(Arithmetic):
 
     def single(self, block: Tensor) -> Tensor:
         return block.float()
+
+    def divergences(self, block: Tensor, mean: Tensor) -> Tensor:
+        return torch.where(block > 0, block / mean, 1.0).log() * block
+
+    def picked(self, block: Tensor, columns: NDArray[np.int64]) -> NDArray[Any]:
+        return self.get(block.gather(1, self.put(columns)))
 
     def expm1(self, block: Tensor) -> Tensor:
         return block.expm1_()

@@ -35,6 +35,7 @@ from genbench.metrics.covariance_trace import (
     transport_by_singular_vectors,
 )
 from genbench.metrics.degenerate import refuse_equal_rows
+from genbench.metrics.parts import less
 from genbench.metrics.readings import FEATURES
 from genbench.metrics.second_order import pairs, variance
 
@@ -65,12 +66,8 @@ class SampleMoments:
     @cached_property
     def squares(self) -> Array:
         """The sum of x x' over the rows minus the mean (D, D)."""
-        at, d = arithmetic(), self.rows.shape[1]
-        squares = at.zeros(d, d)
-        for block in centred_blocks(self.rows, self.mean):
-            there = at.put(block)
-            squares += there.T @ there
-        return at.get(squares)
+        at = arithmetic()
+        return at.get(at.square_sums(centred_blocks(self.rows, self.mean), self.rows.shape[1]))
 
     @cached_property
     def root(self) -> Array:
@@ -108,21 +105,21 @@ def _root_of_squares(sample: SampleMoments) -> Array:
 
 def _cholesky(squares: Array) -> Array | None:
     """The root by Cholesky; None where it loses digits."""
-    from scipy.linalg.lapack import dpocon  # late: reading a suite names metrics and must be fast
+    from scipy.linalg.lapack import dlange, dpocon  # late: reading a suite names metrics and must be fast
 
     at = arithmetic()
     there = at.cholesky(at.put(squares))
     if there is None:
         return None
     upper = at.get(there)
-    reciprocal, _ = dpocon(upper, np.abs(squares).sum(axis=0).max())
+    reciprocal, _ = dpocon(upper.T, dlange("1", squares.T), uplo="L")  # Fortran's order: no copies
     return upper if reciprocal >= _CONDITION else None
 
 
 def centred_blocks(rows: NDArray[Any], mean: Array) -> Iterator[Array]:
     """Blocks (., D) of rows (n, D) minus mean (D,), float64."""
     for part in arithmetic().blocks(len(rows), ROW_BLOCK, 8 * _TEMPORARIES * len(mean)):
-        yield rows[part] - mean
+        yield less(rows[part], mean)
 
 
 def distance(fake: Moments, real: Moments) -> float:
@@ -230,11 +227,12 @@ def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> 
     """
     at, s, d = arithmetic(), transport.spread, len(mean)
     maps, own, over = at.put(transport.maps), at.put(s), at.put(1 / (s[:, None] + s))
-    left, right = pairs(len(fake))
-    total = 0.0
-    for part in at.blocks(len(left), ROW_BLOCK, 8 * _TEMPORARIES * 2 * d):
-        centred = (fake[rows[part]] - mean for rows in (left, right))
-        x, y = (at.put(rows.astype(transport.maps.dtype, copy=False)) @ maps for rows in centred)
+    rows, left, right = pairs(len(fake))
+    bytes_each, turned, total = 8 * _TEMPORARIES * 2 * d, np.empty((len(rows), len(s)), transport.maps.dtype), 0.0
+    for part in at.blocks(len(rows), ROW_BLOCK, bytes_each):
+        turned[part] = at.get(at.put((fake[rows[part]] - mean).astype(turned.dtype, copy=False)) @ maps)
+    for part in at.blocks(len(left), ROW_BLOCK, bytes_each):
+        x, y = at.put(turned[left[part]]), at.put(turned[right[part]])
         p = x * y
         h = 2 * p.sum(1) + ((p @ over) * p).sum(1) - (x * x + y * y - own).sum(1) / 2
         total += float(np.square(at.get(h), dtype=np.float64).sum())

@@ -13,20 +13,24 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import GenbenchError, TooFewSamples
-from genbench.metrics.arrays import Array, matrix, normal_interval
+from genbench.metrics.arrays import ROW_BLOCK, Array, matrix, normal_interval
 from genbench.metrics.base import Metric, Value
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.readings import PROBABILITIES
 from genbench.metrics.second_order import mean_square, variance
 
 _SPLITS, _SHUFFLE_SEED = 10, 2020
 _ROWS = 500  # of which all pairs serve for the second order
+_TEMPORARIES = 5  # float64 values in memory for each probability of a block
 _LEAST = 10 * _SPLITS  # samples, below which a score is decided by their number
 
 
 def divergences(p: Array) -> Array:
     """KL(p_i || mean of p) in nats of rows p (N, K): (N,), with 0 log 0 = 0."""
-    ratio = np.divide(p, p.mean(axis=0), out=np.ones_like(p), where=p > 0)
-    return (p * np.log(ratio)).sum(axis=1)
+    at, (n, classes) = arithmetic(), p.shape
+    parts = [p[part] for part in at.blocks(n, ROW_BLOCK, 8 * _TEMPORARIES * classes)]
+    mean = at.put(sum(at.sums(at.put(rows), 0) for rows in parts) / n)
+    return np.concatenate([at.sums(at.divergences(at.put(rows), mean), 1) for rows in parts])
 
 
 def shuffled_splits(probabilities: Any, splits: int, seed: int) -> list[Array]:
@@ -66,9 +70,9 @@ def second_derivatives(splits: Sequence[Array], parts: Sequence[Array], scores: 
     p, kl = np.concatenate([rows[:few] for rows in splits]), np.concatenate([rows[:few] for rows in parts])
     m = np.mean([rows.mean(axis=0) for rows in splits], axis=0)
     scale = np.where(m > 0, 1 / np.sqrt(np.where(m > 0, m, 1)), 0)
-    vectors = np.column_stack([kl - np.concatenate(parts).mean(), np.ones(len(p)), p * scale]).astype(np.float32)
-    signs = np.where(np.arange(vectors.shape[1]) < 2, np.float32(1), np.float32(-1))
-    return np.asarray(scores**2 * mean_square(vectors, signs))
+    plus = np.column_stack([kl - np.concatenate(parts).mean(), np.ones(len(p))]).astype(np.float32)
+    minus = np.multiply(p, scale, dtype=np.float32, casting="same_kind")
+    return np.asarray(scores**2 * mean_square(plus, minus))
 
 
 def inception_score_value(*, probabilities: Any) -> Value:

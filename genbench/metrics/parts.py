@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 CACHED = 2**16  # float64 values that stay in a core's cache
-Work = Callable[[slice], None]
+Work = Callable[[slice], object]
 
 
 def steps(n: int, step: int) -> Iterator[slice]:
@@ -30,3 +34,10 @@ def in_threads(n: int, work: Work, step: int | None = None) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, parts):
             pass
+
+
+def less(rows: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows (n, D) minus mean (D,), float64."""
+    result = np.empty(rows.shape)
+    in_threads(len(rows), lambda part: np.subtract(rows[part], mean, out=result[part]), CACHED // len(mean))
+    return result

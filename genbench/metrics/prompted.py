@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genbench.errors import Degenerate, GenbenchError
-from genbench.metrics.arrays import Array, matrix
+from genbench.metrics.arrays import ROW_BLOCK, Array, matrix
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.bootstrap import mean_interval
+from genbench.metrics.computing import arithmetic
 from genbench.metrics.manifold import share
+from genbench.metrics.parts import CACHED, steps
 from genbench.metrics.readings import PROMPTS
 
 WEIGHT = 2.5
 OTHERS, SEED = 99, 0  # texts that an image's own text competes with, at most, and the seed of their choice
 _BLOCK = 2**24  # similarities at a time
+_TEMPORARIES = 4  # float64 values in memory for each of them, and for each value of a block of rows
 
 
 def _embedded(fake: Any, texts: Any, which: Any) -> tuple[Array, Array, NDArray[np.int64]]:
@@ -50,8 +53,10 @@ def _directions(name: str, rows: Any) -> Array:
 
 def clip_terms(fake: Any, texts: Any, which: Any) -> Array:
     """Each image's CLIPScore (N,)."""
-    x, y, numbers = _embedded(fake, texts, which)
-    return WEIGHT * np.maximum((x * y[numbers]).sum(1), 0)
+    (x, y, numbers), at = _embedded(fake, texts, which), arithmetic()
+    parts = at.blocks(len(x), ROW_BLOCK, 8 * _TEMPORARIES * x.shape[1])
+    cosines = np.concatenate([at.row_products(at.put(x[part]), at.put(y[numbers[part]])) for part in parts])
+    return WEIGHT * np.maximum(cosines, 0)
 
 
 def clip_score(*, fake: Any, texts: Any, which: Any = None) -> float:
@@ -71,16 +76,30 @@ def nearest_is_own(fake: Any, texts: Any, which: Any, others: int = OTHERS, seed
     Candidates are all other texts; of more than `others`, a random choice of that many for each image.
     """
     x, y, own = _embedded(fake, texts, which)
-    steps = np.arange(1, len(y))
-    if len(steps) > others:
-        steps = np.random.default_rng(seed).choice(steps, others, replace=False)
-    hits, size = [], max(1, _BLOCK // len(y))
-    for start in range(0, len(x), size):
-        rows = slice(start, start + size)
-        similar, mine = x[rows] @ y.T, own[rows, None]
-        rivals = np.take_along_axis(similar, (mine + steps) % len(y), axis=1)
-        hits.append(np.take_along_axis(similar, mine, axis=1)[:, 0] > rivals.max(axis=1, initial=-np.inf))
-    return np.concatenate(hits)
+    shifts = np.arange(1, len(y))
+    if len(shifts) > others:
+        shifts = np.random.default_rng(seed).choice(shifts, others, replace=False)
+    candidates = np.column_stack([own, (own[:, None] + shifts) % len(y)])
+    at, hits = arithmetic(), np.empty(len(x), dtype=bool)
+    there, unsure = at.rows(y), 2 * (x.shape[1] + 2) * np.finfo(np.float64).eps
+    for part in at.blocks(len(x), max(1, _BLOCK // len(y)), 8 * (_TEMPORARIES * len(y) + x.shape[1])):
+        lead = _lead(at.picked(at.products(at.rows(x[part]), there), candidates[part]))
+        hits[part] = lead > 0
+        close = part.start + np.flatnonzero(np.abs(lead) <= unsure)
+        hits[close] = _leads_exactly(x[close], y, candidates[close])
+    return hits
+
+
+def _lead(similar: Array) -> Array:
+    """The first similarity minus the largest of the others (N, C): (N,)."""
+    return np.asarray(similar[:, 0] - similar[:, 1:].max(axis=1, initial=-np.inf))
+
+
+def _leads_exactly(x: Array, y: Array, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether x is most similar to its first candidate, with every sum in the same order: equal texts tie."""
+    parts = steps(len(x), CACHED // max(1, candidates.shape[1] * x.shape[1]))
+    similar = [np.einsum("nd,ncd->nc", x[part], y[candidates[part]]) for part in parts]
+    return np.concatenate([_lead(s) > 0 for s in similar]) if similar else np.zeros(0, dtype=bool)
 
 
 def clip_agreement(*, fake: Any, texts: Any, which: Any = None) -> float:

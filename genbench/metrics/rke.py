@@ -39,9 +39,10 @@ def second_derivative(x: Directions, means: Array) -> float:
 
     h = 8 (q(x) - Q) (q(y) - Q) / Q^3 - 2 ((x'y)^2 - q(x) - q(y) + Q) / Q^2
     """
-    left, right = pairs(len(means))
-    squares, mean = np.square(np.einsum("nd,nd->n", x[left], x[right])), means.mean()
-    a, b = means[left] - mean, means[right] - mean
+    rows, left, right = pairs(len(means))
+    unit, mean = x[rows], means.mean()
+    squares, q = np.square(np.einsum("nd,nd->n", unit[left], unit[right])), means[rows] - mean
+    a, b = q[left], q[right]
     return float(np.square(8 * a * b / mean**3 - 2 * (squares - a - b - mean) / mean**2).mean())
 
 

@@ -12,12 +12,14 @@ mean of h^2 over pairs of them, of which a thousand are enough.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genbench.metrics.arrays import Array
+from genbench.metrics.computing import arithmetic
 
 SEED = 2020
 PAIRS = 1000  # of rows, where h has no closed form
@@ -39,20 +41,31 @@ def first_order_variance(effects: Sequence[Array]) -> float:
     return float(sum(e.var(ddof=1) / len(e) for e in effects))
 
 
-def pairs(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of two different rows of n >= 2, of about PAIRS pairs: (P,), (P,)."""
+class DrawnPairs(NamedTuple):
+    """Numbers of the rows that are needed (R,), and the pairs by position among these: (P,), (P,)."""
+
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+
+@lru_cache(maxsize=4)
+def pairs(n: int) -> DrawnPairs:
+    """About PAIRS pairs of two different rows of n >= 2: neighbours in a random order, then those two steps apart, ..."""
     order = np.random.default_rng(SEED).permutation(n)
     shifts = range(1, min(-(-PAIRS // n), n - 1) + 1)
-    other = np.concatenate([np.roll(order, -shift) for shift in shifts])[:PAIRS]
-    return np.tile(order, len(shifts))[:PAIRS], other
+    places = np.arange(min(n, PAIRS))
+    right = np.concatenate([(places + shift) % n for shift in shifts])[:PAIRS]
+    return DrawnPairs(order[: PAIRS + 1], np.tile(places, len(shifts))[:PAIRS], right)
 
 
-def mean_square(vectors: NDArray[Any], signs: NDArray[Any]) -> float:
-    """E h^2 over pairs of different rows, where h(x, y) is the sum over k of signs_k x_k y_k of vectors (N, K)."""
-    n, k = vectors.shape
-    if n <= k:
-        total = np.square((vectors * signs) @ vectors.T).sum(dtype=np.float64)
+def mean_square(plus: NDArray[Any], minus: NDArray[Any]) -> float:
+    """E h^2 over pairs of different rows, where h(x, y) is p(x)' p(y) - q(x)' q(y) of rows p (N, K) and q (N, L)."""
+    at, n = arithmetic(), len(plus)
+    p, q = at.put(plus), at.put(minus)
+    if n <= plus.shape[1] + minus.shape[1]:
+        total = at.square_sum(p @ p.T - q @ q.T)
     else:
-        total = signs @ np.square(vectors.T @ vectors) @ signs
-    own = np.square(np.square(vectors) @ signs).sum(dtype=np.float64)
+        total = at.square_sum(p.T @ p) + at.square_sum(q.T @ q) - 2 * at.square_sum(p.T @ q)
+    own = np.square(np.square(plus).sum(axis=1) - np.square(minus).sum(axis=1)).sum(dtype=np.float64)
     return max(0.0, float(total - own) / (n * (n - 1)))

@@ -17,7 +17,7 @@ from genbench.registry import METRICS
 # Of the value and the ends of its interval, relative. KID and CMMD multiply in float32; FLD is fitted in float32.
 TOLERANCES = {
     "fid": 1e-9, "fd_infinity": 1e-9, "kid": 1e-5, "kid_subsets": 1e-5, "cmmd": 1e-5, "mind": 1e-11, "vendi": 1e-11,
-    "rke": 1e-11, "sliced_wasserstein": 1e-11, "fld": 1e-3,
+    "rke": 1e-11, "sliced_wasserstein": 1e-11, "fld": 1e-3, "is": 1e-6, "clip_score": 1e-11, "clip_agreement": 0,
     **dict.fromkeys(("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage"), 0),
     **dict.fromkeys(("memorised", "authenticity", "ct_score"), 0),
 }  # fmt: skip
@@ -31,11 +31,20 @@ def rows(seed, n, d, shift=0.0):
     return (shift + np.random.default_rng(seed).standard_normal((n, d)) * spread).astype("f4")
 
 
+def probabilities(n, d):
+    """Softmax of random scores, a tenth of them 0."""
+    p = np.exp(3 * np.random.default_rng(3).standard_normal((n, d)))
+    p[np.random.default_rng(4).random((n, d)) < 0.1] = 0
+    return p / p.sum(axis=1, keepdims=True)
+
+
 def arguments(name, n, m, d):
     fake, real = rows(0, n, d, 0.1), rows(1, m, d)
     return {
         "generated": {"fake": fake},
         "memory": {"fake": fake, "train": real, "held_out": rows(2, 105, d)},
+        "probabilities": {"probabilities": probabilities(n, d)},
+        "prompts": {"fake": fake, "texts": np.concatenate([real, real[:20]]), "which": np.arange(n) % m},
         "pixels": {"fake": 0.5 + 0.1 * fake, "real": 0.5 + 0.1 * real},
     }.get(METRICS[name].reads.name, {"fake": fake, "real": real})
 
@@ -59,7 +68,7 @@ def on_the_device(call, **options):
 
 
 CASES = [(name, "more rows") for name in TOLERANCES]
-CASES += [(name, "fewer rows") for name in ("fid", "kid", "vendi", "rke", "mind", "recall", "ct_score")]
+CASES += [(name, "fewer rows") for name in ("fid", "kid", "vendi", "rke", "mind", "recall", "ct_score", "is")]
 CASES += [(name, "many features") for name in ("fid", "vendi")]
 
 
@@ -143,7 +152,21 @@ def device_memory(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["fid", "kid", "cmmd", "mind", "vendi", "rke", "recall", "clipped_density", "ct_score"]
+    "name",
+    [
+        "fid",
+        "kid",
+        "cmmd",
+        "mind",
+        "vendi",
+        "rke",
+        "recall",
+        "clipped_density",
+        "ct_score",
+        "is",
+        "clip_score",
+        "clip_agreement",
+    ],
 )
 def test_the_device_holds_at_most_the_budget(name, device_memory):
     """Neither set fits beside what is computed from it: rows are copied a part at a time."""
@@ -173,7 +196,8 @@ def test_only_products_that_choose_neighbours_are_rounded_to_tf32(monkeypatch):
     )
     for name in ("kid", "recall"):
         sets = arguments(name, *SHAPES["more rows"])
-        assert on_the_device(lambda: METRICS[name].compute(**sets), products=TF32) == METRICS[name].compute(**sets)  # noqa: B023
+        there = on_the_device(lambda: METRICS[name].compute(**sets), products=TF32)  # noqa: B023
+        assert there.value == pytest.approx(METRICS[name].compute(**sets).value, rel=TOLERANCES[name], abs=0)
         assert set(asked) == ({"highest"} if name == "kid" else {"high"})
         asked.clear()
 

@@ -27,7 +27,7 @@ def squared_mean(x):
     """Variance and first-order variance of |mean of x|^2, of rows x (N, D), whose h(x, y) is 2 x'y."""
     centred = x - x.mean(axis=0)
     effects = [2 * centred @ x.mean(axis=0)]
-    return variance(effects, [4 * mean_square(centred, np.ones(x.shape[1]))]), first_order_variance(effects)
+    return variance(effects, [4 * mean_square(centred, centred[:, :0])]), first_order_variance(effects)
 
 
 # ---- means
@@ -91,7 +91,9 @@ def test_strata_add_up_and_a_linear_statistic_has_the_variance_of_a_mean():
 
 @pytest.mark.parametrize(("n", "count"), [(2, 2), (3, 6), (30, 870), (700, PAIRS), (9000, PAIRS)])
 def test_pairs_are_of_different_rows_and_no_two_are_the_same(n, count):
-    left, right = pairs(n)
+    rows, *places = pairs(n)
+    left, right = (rows[place] for place in places)
+    assert len(set(rows.tolist())) == len(rows) <= PAIRS + 1
     assert len(left) == len(right) == len(set(zip(left.tolist(), right.tolist(), strict=True))) == count
     assert (left != right).all()
     assert max(left.max(), right.max()) < n
@@ -99,9 +101,9 @@ def test_pairs_are_of_different_rows_and_no_two_are_the_same(n, count):
 
 @pytest.mark.parametrize(("n", "k"), [(9, 4), (4, 9)])
 def test_mean_square_is_the_plain_double_sum(n, k):
-    vectors, signs = normal(0, n, k), np.sign(normal(1, k))
-    h = (vectors * signs) @ vectors.T
-    assert mean_square(vectors, signs) == pytest.approx(np.square(h[~np.eye(n, dtype=bool)]).mean(), rel=1e-12)
+    plus, minus = normal(0, n, k), normal(1, n, 3)
+    h = plus @ plus.T - minus @ minus.T
+    assert mean_square(plus, minus) == pytest.approx(np.square(h[~np.eye(n, dtype=bool)]).mean(), rel=1e-12)
 
 
 def second_difference(statistic, x, i, j, step=1e-4):

@@ -61,3 +61,18 @@ def test_what_is_refused():
         clip_score(fake=np.eye(2), texts=np.eye(3))
     with pytest.raises(GenbenchError, match="which: found int64 of shape \\(2,\\), allowed: 2 numbers of texts"):
         clip_agreement(fake=np.eye(2), texts=np.eye(2), which=[0, 2])
+
+
+def test_equal_texts_tie_however_products_are_rounded():
+    """A text and its copies win or lose together, although blocks of products sum in different orders."""
+    texts = normal(0, 37, 101)
+    fake = texts + 0.1 * normal(1, 37, 101)
+    assert nearest_is_own(fake, texts, None).all()
+    assert not nearest_is_own(fake, np.concatenate([texts, texts]), None).any()
+
+
+def test_a_text_that_is_nearer_by_little_wins():
+    """Cosines that differ by about 1e-13, in either order of the texts."""
+    fake, near = np.ones((1, 3)), np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0 + 1e-6]])
+    assert nearest_is_own(fake, near, [0]).tolist() == [True]
+    assert nearest_is_own(fake, near, [1]).tolist() == [False]
