@@ -112,7 +112,8 @@ def _cholesky(squares: Array) -> Array | None:
     if there is None:
         return None
     upper = at.get(there)
-    reciprocal, _ = dpocon(upper.T, dlange("1", squares.T), uplo="L")  # Fortran's order: no copies
+    norm = dlange("1", squares.T)  # type: ignore[call-arg]  # scipy-stubs has one parameter
+    reciprocal, _ = dpocon(upper.T, norm, uplo="L")  # transposed, in Fortran's order: no copies
     return upper if reciprocal >= _CONDITION else None
 
 

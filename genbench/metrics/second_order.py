@@ -51,7 +51,7 @@ class DrawnPairs(NamedTuple):
 
 @lru_cache(maxsize=4)
 def pairs(n: int) -> DrawnPairs:
-    """About PAIRS pairs of two different rows of n >= 2: neighbours in a random order, then those two steps apart, ..."""
+    """About PAIRS pairs of two different rows of n >= 2: neighbours in a random order, then those two apart, ..."""
     order = np.random.default_rng(SEED).permutation(n)
     shifts = range(1, min(-(-PAIRS // n), n - 1) + 1)
     places = np.arange(min(n, PAIRS))
