@@ -72,6 +72,36 @@ def test_pipelines(folder):
     assert "of diffusers" in rows["stable", "fid"].protocol["model"]["caveat"]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
+def test_further_kinds_of_pipelines(folder, monkeypatch):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(folder)
+    with torch.random.fork_rng():
+        runpy.run_path(str(folder / "make_kinds.py"), run_name="make_kinds")["write_kinds"](folder)
+    rows = records(folder, "kinds", limit=16)
+    evaluations = {"latent": 2, "consistency": 1, "digits": 1, "large": 4, "stable_3": 4, "flux": 2, "pixart": 4}
+    assert {name: rows[name, "evaluations"].value for name in evaluations} == evaluations
+    assert rows["digits", "class_accuracy"].status == "ok"
+    texts = ("large", "stable_3", "flux", "pixart")
+    assert {rows[name, "prompt_agreement"].status for name in texts} == {"ok"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
+def test_weights_and_images_made_elsewhere(folder):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    with torch.random.fork_rng():
+        runpy.run_path(str(folder / "make_weights.py"), run_name="make_weights")["write_weights"](folder)
+    rows = records(folder, "weights", limit=30)
+    assert rows["vae", "bits_per_dim"].value != rows["last", "bits_per_dim"].value
+    assert rows["latent_diffusion", "prompt_agreement"].status == "ok"
+    assert rows["elsewhere", "class_accuracy"].status == "ok"
+    assert [rows[name, "evaluations"].value for name in ("ddim", "latent_diffusion")] == [4, 8]
+
+
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
 def test_prompts(folder):
     pytest.importorskip("diffusers")

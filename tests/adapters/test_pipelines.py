@@ -147,6 +147,17 @@ def test_weights_are_not_moved_from_a_cpu_to_a_cpu(folder, offload):
         model(folder, "ddpm", {"offload": offload}, steps=2).sample(1, seeded(0))
 
 
+def test_weights_that_wait_on_the_cpu_and_visit_a_device_draw_the_same_images(folder):
+    pytest.importorskip("accelerate", reason="an optional source")
+    waiting = model(folder, "stable", {"offload": "model"}, steps=2)
+    assert not list(waiting.children())  # moving the model moves no component
+    waiting.pipeline.enable_model_cpu_offload(device=torch.device("cpu"))  # a GPU's hooks, with a CPU in its place
+    waiting.prepared = True
+    drawn = waiting.sample(3, seeded(0), TEXTS)
+    assert all(hasattr(part, "_hf_hook") for part in waiting.held)
+    assert torch.equal(drawn, model(folder, "stable", steps=2).sample(3, seeded(0), TEXTS))
+
+
 def test_slicing_changes_nothing(folder):
     sliced = model(folder, "stable", {"slicing": True}, steps=2).sample(3, seeded(0), TEXTS)
     assert torch.allclose(sliced, model(folder, "stable", steps=2).sample(3, seeded(0), TEXTS), atol=1e-5)
