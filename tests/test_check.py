@@ -30,7 +30,7 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.errors import ModelError
+from genbench.errors import ModelError, Undefined
 from genbench.registry import MODELS, resolve_model
 from genbench.space import density_to_mass, dequantise, seeded
 
@@ -257,6 +257,19 @@ SOUND = [Gan, Flow, Chain, Mixture, Pixelwise, Labelled, Texted, Translator, Oth
 @pytest.mark.parametrize("kind", SOUND)
 def test_sound_models_pass_every_check(kind):
     assert [r for r in check_model(kind, SMALL) if not r.passed] == []
+
+
+class BoundOfOtherOptions(Labelled, LikelihoodBound, LikelihoodEstimate):
+    def log_prob_bound(self, pixels, gen=None):
+        raise Undefined("the bound is of the chain of all steps")
+
+    def log_prob_estimate(self, pixels, gen=None, steps=16):
+        return pixels.flatten(1).sum(1) * math.nan
+
+
+def test_a_likelihood_that_is_undefined_with_these_options_is_not_tested():
+    failed = {r.name for r in check_model(BoundOfOtherOptions, SMALL) if not r.passed}
+    assert failed == {"likelihood has a value an image"}  # of the other likelihood
 
 
 def test_every_check_applies_to_a_sound_model():

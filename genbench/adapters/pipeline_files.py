@@ -124,6 +124,7 @@ def load_pipeline(root: Path, index: Mapping[str, Any], config: Any, dtype: torc
         refuse_remote_code(index, root)
     diffusers = library("diffusers", "diffusers", "diffusers")
     diffusers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()  # it would be drawn over that of genbench
     unused = {name: None for name in CHECKERS if name in index}
     options: dict[str, Any] = {"variant": config.variant} if config.variant else {}
     options |= {"trust_remote_code": True} if config.trust_remote_code else {}

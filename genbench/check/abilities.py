@@ -21,6 +21,7 @@ from genbench.contract import (
     Translates,
 )
 from genbench.draw.counting import EvaluationCount
+from genbench.errors import Undefined
 
 TOLERANCE = 1e-3
 IMPORTANCE = 8  # samples of an importance bound
@@ -73,8 +74,27 @@ def decode_inverts_encode(subject: Subject) -> str:
 
 
 def declared(subject: Subject, likelihoods: dict[type, tuple[str, Likelihood]]) -> dict[str, Likelihood]:
-    """The likelihoods that the model's class declares, by the method's name, in the same order."""
-    return dict(named for ability, named in likelihoods.items() if issubclass(subject.kind, ability))
+    """The likelihoods that the class declares and this config and sampler have, by the method's name, in order."""
+    named = dict(named for ability, named in likelihoods.items() if issubclass(subject.kind, ability))
+    return {name: likelihood for name, likelihood in named.items() if is_defined(subject, name, likelihood)}
+
+
+def is_defined(subject: Subject, name: str, likelihood: Likelihood) -> bool:
+    """Whether there is such a value: a method that raises Undefined has none with these options, n/a in a suite."""
+    try:
+        first_value(subject, name, likelihood)
+    except Undefined:
+        return False
+    except Exception:  # reported by the check that asks for the value
+        return True
+    return True
+
+
+def first_value(subject: Subject, name: str, likelihood: Likelihood) -> Tensor:
+    """log_likelihood with the generator of seed 3, computed once."""
+    if name not in subject.likelihoods:
+        subject.likelihoods[name] = log_likelihood(subject, likelihood, subject.seeded(3))
+    return subject.likelihoods[name]
 
 
 @torch.no_grad()
@@ -87,7 +107,7 @@ def log_likelihood(subject: Subject, likelihood: Likelihood, gen: Generator | No
 def likelihood_has_a_value_an_image(subject: Subject) -> str:
     """A likelihood has shape (B,) and is finite."""
     for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
-        values = log_likelihood(subject, likelihood, subject.seeded(3))
+        values = first_value(subject, name, likelihood)
         returned.log_probs(subject.original, values, BATCH, f"{name}()")
         if not torch.isfinite(values).all():
             return f"{name}() is {values.tolist()}; expected finite numbers"
@@ -99,7 +119,7 @@ def same_generator_same_likelihood(subject: Subject) -> str:
     for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
         if (
             difference(
-                log_likelihood(subject, likelihood, subject.seeded(3)),
+                first_value(subject, name, likelihood),
                 log_likelihood(subject, likelihood, subject.seeded(3)),
             )
             > 0

@@ -48,6 +48,7 @@ class Subject:
         self.kind, self.data, self.config, self.sampler = kind, data, config or {}, sampler or {}
         self.device = torch.device(device)
         self.original = self.build(0)
+        self.likelihoods: dict[str, Tensor] = {}  # genbench.check.abilities.first_value
 
     def seeded(self, seed: int) -> Generator:
         """A new generator on the device of the models."""
