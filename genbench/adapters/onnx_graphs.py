@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,6 +32,17 @@ class OnnxConfig(GraphConfig):
     provider: Literal["cpu", "cuda"] = "cpu"
 
 
+@dataclass(frozen=True)
+class Session:
+    """A session of onnxruntime and its inputs. Copies of a model share it: it has no state, and cannot be copied."""
+
+    run: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return self
+
+
 class Onnx(Graph):
     """A generator saved as ONNX. Noise and images are on the CPU, whatever runs the graph."""
 
@@ -40,13 +52,13 @@ class Onnx(Graph):
     def __init__(self, data: Any, config: Any = None, sampler: Any = None) -> None:
         """Raises ModelError for a file that onnxruntime cannot run."""
         super().__init__(data, config, sampler)
-        self.session = open_session(self.beside(self.named[0]), self.config.provider)
-        self.inputs = self.session.get_inputs()
+        session = open_session(self.beside(self.named[0]), self.config.provider)
+        self.session = Session(session.run, tuple(session.get_inputs()))
 
     def call(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """As Graph."""
         given = [noise] if labels is None else [noise, labels]
-        feed = {i.name: t.cpu().to(torch_type(i.type)).numpy() for i, t in zip(self.inputs, given, strict=True)}
+        feed = {i.name: t.cpu().to(torch_type(i.type)).numpy() for i, t in zip(self.session.inputs, given, strict=True)}
         return torch.from_numpy(self.session.run(None, feed)[0]).to(noise.device)
 
     @property

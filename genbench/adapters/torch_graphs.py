@@ -53,7 +53,9 @@ class ExportedProgram(TorchScript):
         self.graph = load_program(self.beside(self.named[0])).module()
 
     def train(self, mode: bool = True) -> ExportedProgram:
-        """Has no modes: a program is exported in one of them."""
+        """Sets the flags alone: a program is exported in one mode, and its modules refuse another."""
+        for module in self.modules():
+            module.training = mode
         return self
 
 

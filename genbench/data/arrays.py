@@ -39,8 +39,8 @@ MOST_LABEL_BYTES = 1 << 28  # of an array beside the images
 class ArrayFile(ImageSet):
     """An .npy, or one array of an .npz."""
 
-    def __init__(self, path: Path) -> None:
-        """Reads the header, and all values where their type is not uint8.
+    def __init__(self, path: Path, grey: tuple[int, int] | None = None) -> None:
+        """Reads the header, and all values where their type is not uint8. grey: as of shape_of.
 
         Raises DataError for a file that is no array, values that are no grey levels, or an unclear layout.
         """
@@ -48,7 +48,7 @@ class ArrayFile(ImageSet):
         raw_labels = self._look_into() if is_zip(path) else None
         with self._opened() as file:
             self.stored, self.fortran, self.kind = read_header(file, path)
-        self.count, *shape = shape_of(self.stored, path)
+        self.count, *shape = shape_of(self.stored, path, grey)
         self.shape = (shape[0], shape[1], shape[2])
         refuse_huge(math.prod(shape), path)
         self.top = self._highest()
@@ -176,9 +176,14 @@ def texts_beside(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(named.tolist()) if named is not None and named.dtype.kind == "U" and named.ndim == 1 else ()
 
 
-def shape_of(shape: tuple[int, ...], place: Path | str) -> tuple[int, int, int, int]:
-    """(N, C, H, W) of a stored shape; DataError for one that is none of the allowed layouts, or two of them."""
-    if len(shape) == 3:
+def shape_of(
+    shape: tuple[int, ...], place: Path | str, grey: tuple[int, int] | None = None
+) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of a stored shape; DataError for one that is none of the allowed layouts, or two of them.
+
+    grey: height and width of the grey images that are expected, which make (3, H, W) three images.
+    """
+    if len(shape) == 3 and shape[1:] != grey:
         _refuse_unclear(shape, place)
     elif len(shape) == 4 and shape[1] in CHANNELS and shape[3] in CHANNELS and max(shape[1:]) > 1:
         ways = "(N, C, H, W) and (N, H, W, C)"

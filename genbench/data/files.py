@@ -51,14 +51,17 @@ def read_images(path: Path, spec: DataSpec | None = None) -> Split:
     arrays) are shown in the spec's channels: grey as three equal channels, three equal channels as grey.
     Raises DataError naming the file, what was found and what is allowed.
     """
-    images = open_images(path)
-    return _in_memory(images) if spec is None else _beside(images, spec)
+    return _in_memory(open_images(path)) if spec is None else _beside(open_images(path, grey=_grey(spec)), spec)
 
 
 def read_samples(path: Path, spec: DataSpec) -> tuple[Split, Found]:
     """As read_images, without labels, and what the files say."""
-    images = open_images(path).in_channels(spec.channels)
+    images = open_images(path, grey=_grey(spec)).in_channels(spec.channels)
     return Split(_beside(images, spec).pixels), images.found
+
+
+def _grey(spec: DataSpec) -> tuple[int, int] | None:
+    return (spec.height, spec.width) if spec.channels == 1 else None
 
 
 def wished_classes(path: Path, spec: DataSpec, classes: Classes) -> tuple[Tensor | None, str]:

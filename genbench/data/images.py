@@ -17,9 +17,10 @@ from genbench.errors import DataError
 __all__ = ["ArrayFile", "Found", "ImageSet", "InMemory", "Pictures", "Sizing", "open_images", "to_size"]
 
 
-def open_images(path: Path, fit: Sizing | None = None) -> ImageSet:
+def open_images(path: Path, fit: Sizing | None = None, grey: tuple[int, int] | None = None) -> ImageSet:
     """The images of a folder, an .npy or an .npz; fit: the size to bring each of them to, None for as they are.
 
+    grey: height and width of the grey images that are expected of an array, see ArrayFile.
     Raises DataError naming the file, what was found and what is allowed.
     """
     if path.is_dir():
@@ -28,7 +29,7 @@ def open_images(path: Path, fit: Sizing | None = None) -> ImageSet:
         raise DataError(f"{path}: no such file or folder of images")
     if not is_array_file(path):
         raise DataError(f"{path}: found '{path.suffix}', allowed: a folder of images, .npz or .npy")
-    return to_size(ArrayFile(path), fit)
+    return to_size(ArrayFile(path, grey), fit)
 
 
 def to_size(images: ImageSet, fit: Sizing | None) -> ImageSet:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from genbench.adapters.graphs import GraphConfig, draw_noise
+from genbench.check import check_model
 from genbench.contract import Condition, DataSpec, abilities
 from genbench.errors import CellFailure, ModelError
 from genbench.registry import resolve_model
@@ -84,6 +85,13 @@ def test_a_graph_draws_what_its_module_draws(source, tmp_path):
     expected = net()(torch.randn(5, 6, generator=seeded(1)))
     assert torch.allclose(drawn, expected, atol=1e-6)
     assert "Decodes" in abilities(resolve_model("any", source, tmp_path))
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_a_graph_passes_check(source, tmp_path):
+    WRITERS[source](net(), tmp_path / source.partition(":")[2], Z)
+    results = check_model(resolve_model("any", source, tmp_path), SPEC, {"noise": [6]})
+    assert [(r.name, r.message) for r in results if not r.passed] == []
 
 
 @pytest.mark.parametrize("source", WRITERS)

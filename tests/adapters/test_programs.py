@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genbench.check import check_model
 from genbench.contract import Condition, DataSpec, abilities
 from genbench.errors import CellFailure, ModelError
 from genbench.registry import resolve_model
@@ -39,6 +40,13 @@ def test_what_the_program_writes_is_drawn_and_its_seed_comes_from_the_generator(
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert model.files(model.config) == ("draw.py",)
+
+
+def test_a_program_passes_check_and_may_write_three_grey_images(tmp_path):
+    (tmp_path / "draw.py").write_text(HEAD.replace("(n, 1, 4, 4)", "(n, 4, 4)") + SAVE)
+    kind = resolve_model("any", f"command:{sys.executable} draw.py {{n}} {{seed}} {{out}}", tmp_path)
+    results = check_model(kind, SPEC)
+    assert [(r.name, r.message) for r in results if not r.passed] == []
 
 
 def test_pictures_are_read_in_the_order_of_their_names(tmp_path):
