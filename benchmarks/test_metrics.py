@@ -14,13 +14,14 @@ from genbench.check.other_device import DEVICE, other_device
 from genbench.metrics.computing import computing_on
 from genbench.metrics.mixture import kept_type
 from genbench.metrics.neighbour_pass import NeighbourPass
+from genbench.metrics.products import KINDS
 from genbench.registry import METRICS
 
 N, D, CLASSES = 2_000, 64, 10
 NAMES = (
     "fid", "fd_infinity", "kid", "kid_subsets", "cmmd", "mind", "is", "precision", "recall", "density", "coverage",
     "clipped_density", "clipped_coverage", "vendi", "rke", "sliced_wasserstein", "memorised", "authenticity",
-    "ct_score",
+    "ct_score", "clip_score", "clip_agreement",
 )  # fmt: skip
 ROUTES = {  # metric, rows, features
     "FID, a covariance and a root": ("fid", 1_500, 512),
@@ -29,7 +30,7 @@ ROUTES = {  # metric, rows, features
     "Vendi, fewer rows than features": ("vendi", 400, 1_024),
     "FLD": ("fld", 400, 64),
 }
-ON_THE_DEVICE = ("fid", "kid", "coverage", "mind", "vendi", "rke", "fld")
+ON_THE_DEVICE = ("fid", "kid", "coverage", "mind", "vendi", "rke", "fld", "is", "clip_score", "clip_agreement")
 IN_HALF_PRECISION = 900_000  # bytes: distances of 400 rows to 400 centres fit in float16 and not in float32
 OF_ONE_PASS = ("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage")
 OF_MEMORY = ("memorised", "authenticity", "ct_score")
@@ -49,6 +50,7 @@ def given(reads: str, n: int = N, d: int = D) -> dict[str, Any]:
         "generated": {"fake": fake},
         "pixels": unit,
         "memory": {"fake": fake, "train": real, "held_out": rows(4, 0.0, n, d)},
+        "prompts": {"fake": fake, "texts": real, "which": np.arange(n)},
         "probabilities": {"probabilities": scores / scores.sum(1, keepdims=True)},
     }.get(reads, {"fake": fake, "real": real})
 
@@ -86,6 +88,21 @@ def test_on_the_simulated_device(benchmark, name: str):
     sets = given(METRICS[name].reads.name, 400)
     with threadpool_limits(1), other_device(), computing_on(DEVICE):
         benchmark(METRICS[name].compute, **sets)
+
+
+@pytest.mark.parametrize("kind", ["tf32", "bfloat16"])
+def test_neighbours_from_products_of_less_precision(benchmark, kind: str):
+    with threadpool_limits(1), computing_on("cpu", products=KINDS[kind]):
+        benchmark(METRICS["coverage"].compute, **given("neighbours"))
+
+
+def test_neighbours_with_two_threads(benchmark):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        benchmark(METRICS["coverage"].compute, **given("neighbours"))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_all_that_compare_distances_from_one_pass(benchmark):

@@ -32,10 +32,17 @@ def checked_rows(name: str, rows: Any, least: int) -> NDArray[Any]:
         raise GenbenchError(f"{name}: found an array of shape {array.shape}, allowed: (N, D)")
     if len(array) < least:
         raise GenbenchError(f"{name}: found {len(array)} rows, allowed: at least {least}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        certainly_finite = np.isfinite(array.sum())  # a sum of finite values may overflow
+    if not certainly_finite:
+        _refuse_values_not_finite(name, array)
+    return array
+
+
+def _refuse_values_not_finite(name: str, array: NDArray[Any]) -> None:
     bad = sum(int((~np.isfinite(array[i : i + ROW_BLOCK])).any(axis=1).sum()) for i in range(0, len(array), ROW_BLOCK))
     if bad:
         raise CellFailure(f"{name}: {bad} of {len(array)} rows hold a value that is not finite")
-    return array
 
 
 def pair(fake: Any, real: Any, least: int = 2) -> tuple[Array, Array]:

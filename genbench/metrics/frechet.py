@@ -212,8 +212,7 @@ def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
     there, parts = at.put(maps), []
     for rows in centred_blocks(fake, compared.own.mean):
         turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
-        moved = at.get((turned * turned).sum(1))
-        parts.append(2 * rows @ shift + np.square(rows).sum(axis=1) - moved)
+        parts.append(2 * rows @ shift + np.einsum("nd,nd->n", rows, rows) - at.row_products(turned, turned))
     effects = np.concatenate(parts).astype(np.float64)
     return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
 
@@ -227,16 +226,17 @@ def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> 
         h = 2 sum_k p_k + sum_kl p_k p_l / (s_k + s_l) - sum_k (t_k(x)^2 + t_k(y)^2 - s_k) / 2
     """
     at, s, d = arithmetic(), transport.spread, len(mean)
-    maps, own, over = at.put(transport.maps), at.put(s), at.put(1 / (s[:, None] + s))
+    maps, over = at.put(transport.maps), at.put(1 / (s[:, None] + s))
     rows, left, right = pairs(len(fake))
     bytes_each, turned, total = 8 * _TEMPORARIES * 2 * d, np.empty((len(rows), len(s)), transport.maps.dtype), 0.0
     for part in at.blocks(len(rows), ROW_BLOCK, bytes_each):
         turned[part] = at.get(at.put((fake[rows[part]] - mean).astype(turned.dtype, copy=False)) @ maps)
+    norms = np.einsum("nk,nk->n", turned, turned, dtype=np.float64) - s.sum(dtype=np.float64) / 2
     for part in at.blocks(len(left), ROW_BLOCK, bytes_each):
         x, y = at.put(turned[left[part]]), at.put(turned[right[part]])
         p = x * y
-        h = 2 * p.sum(1) + ((p @ over) * p).sum(1) - (x * x + y * y - own).sum(1) / 2
-        total += float(np.square(at.get(h), dtype=np.float64).sum())
+        h = 2 * at.row_products(x, y) + at.row_products(p @ over, p) - (norms[left[part]] + norms[right[part]]) / 2
+        total += float(np.square(h).sum())
     return total / len(left)
 
 
