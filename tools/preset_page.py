@@ -139,6 +139,7 @@ def method(trials: list[Trial]) -> Iterator[str]:
     """What the pictures are, and how samples are judged."""
     classifier = CLASSIFIER.read_text(encoding="utf-8").strip() if CLASSIFIER.exists() else ""
     machines = sorted({t.machine for t in trials})
+    lowered = sum(t.judgement != t.classified for t in trials)
     yield f"""## How it was tried
 
 This page is written by `python -m tools.preset_trial OUT --minutes 15`. The pictures are Fashion-MNIST's garments,
@@ -153,8 +154,9 @@ as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%}
 blur, nor whether `cyclegan`, whose garments are given, colours them. The distance, which does in part, is the squared
 Frechet distance of its features to those of held-out pictures.
 {classifier}
-Where the samples below look worse than that, the lower judgement is used: the column "by eye". It is "partly" for
-`cyclegan` where all garments have the same colour.
+Where the samples below look worse than that, the lower judgement is used, as for {lowered} of the {len(trials)} rows:
+the column "by eye". It is "partly" where most samples are blurred outlines of a garment, and for `cyclegan` where all
+garments have the same colour; "no" where they stay grey.
 """
 
 
