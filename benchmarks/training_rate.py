@@ -47,9 +47,9 @@ def operations(run: Training) -> int:
     return counter.get_total_flops()
 
 
-def report(name: str) -> None:
+def report(name: str, precision: str) -> None:
     """Prints a line for each stage of a model's training."""
-    run = training(at_preset(name, SIZES["28"]), torch.device("cpu"), "fp32")
+    run = training(at_preset(name, SIZES["28"]), torch.device("cpu"), precision)
     a, b = (torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
     for index, stage in enumerate(run.model.stages):
         run.fitted.steps = [0, *run.stage_ends][index]
@@ -69,9 +69,11 @@ def main() -> None:
     """Reports the models."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--models", nargs="+", default=["gan", "cyclegan", "glow"])
+    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the steps; products are fp32")
+    chosen = options.parse_args()
     torch.set_num_threads(1)
-    for name in options.parse_args().models:
-        report(name)
+    for name in chosen.models:
+        report(name, chosen.precision)
 
 
 if __name__ == "__main__":
