@@ -69,7 +69,9 @@ def main() -> None:
     """Reports the models."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--models", nargs="+", default=["gan", "cyclegan", "glow"])
-    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the steps; products are fp32")
+    options.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32", help="of the steps; products are fp32"
+    )
     chosen = options.parse_args()
     torch.set_num_threads(1)
     for name in chosen.models:
