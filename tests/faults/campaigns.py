@@ -1,10 +1,12 @@
-"""All campaigns of faults, one after another: `make faults`, or only those that are named.
+"""All campaigns of faults, two at a time: `make faults`, or only those that are named.
 
     PYTHONPATH=.:tests python tests/faults/campaigns.py
     PYTHONPATH=.:tests python tests/faults/campaigns.py kills disks
 
-Each one's output is kept in build/faults/NAME.txt. A campaign that ended well is not repeated until genbench or one of
-these scripts changes, so that an interrupted `make faults` continues. Exits with 1 when a campaign showed a fault.
+Those that measure times run alone, after the others. Names and times are on the screen; each one's output is kept in
+build/faults/NAME.txt, and its end is shown when it has ended. A campaign that ended well is not repeated until genbench
+or one of these scripts changes, so that an interrupted `make faults` continues. Exits with 1 when a campaign showed a
+fault.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from genbench.text import duration
@@ -21,17 +24,22 @@ from genbench.text import duration
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "faults"
 FOLDER = "tests/faults"
+LINES = 20  # of a campaign's output on the screen
+BESIDE = 2  # campaigns at a time, of one thread each
+# The longest first, because the last one to end decides.
 CAMPAIGNS = {
+    "kills": [f"{FOLDER}/kills.py", "100"],
     "models": ["-m", "pytest", "-q", FOLDER, "tests/test_halving.py", "-m", "slow or not slow"],
     "suites": [f"{FOLDER}/fuzz.py", "suites", "2000"],
     "records": [f"{FOLDER}/fuzz.py", "records", "500"],
     "arrays": [f"{FOLDER}/fuzz.py", "arrays", "500"],
-    "kills": [f"{FOLDER}/kills.py", "100"],
+    "damage": [f"{FOLDER}/damage.py"],
     "disks": [f"{FOLDER}/disks.py", "20"],
     "interrupts": [f"{FOLDER}/interrupts.py", "40"],
     "cells": [f"{FOLDER}/load.py", "cells", "500"],
     "many_records": [f"{FOLDER}/load.py", "records", "100000"],
 }
+TIMED = ("interrupts", "cells", "many_records")
 
 
 def code() -> str:
@@ -41,30 +49,34 @@ def code() -> str:
 
 
 def run(name: str, now: str) -> bool:
-    """Runs a campaign unless its result is there; prints its output; whether it showed no fault."""
+    """Runs a campaign unless its result is there; prints the end of its output; whether it showed no fault."""
     path = KEPT / f"{name}.txt"
     head = f"{name}: no faults, code {now}"
     if path.is_file() and path.read_text().startswith(head):
-        print(path.read_text())
+        print(f"{head}, as before: {path}", flush=True)
         return True
-    start = time.monotonic()
-    variables = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [sys.executable, *CAMPAIGNS[name]], cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
+    print(f"{time.strftime('%H:%M:%S')} {name} begins; its output: {path}.now", flush=True)
+    start, output = time.monotonic(), path.with_suffix(".txt.now")
+    variables = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
+    with output.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, *CAMPAIGNS[name]], cwd=ROOT, env=variables, stdout=file, stderr=subprocess.STDOUT
+        )
     first = head if done.returncode == 0 else f"{name}: FAULTS, code {now}"
-    text = f"{first}, {duration(time.monotonic() - start)}\n{done.stdout}"
-    KEPT.mkdir(parents=True, exist_ok=True)
+    text = f"{first}, {duration(time.monotonic() - start)}\n{output.read_text()}"
     path.write_text(text)
-    print(text, flush=True)
+    output.unlink()
+    print("\n".join([*text.splitlines()[:1], *text.splitlines()[1:][-LINES:]]), flush=True)
     return done.returncode == 0
 
 
 def main(*names: str) -> int:
     """Runs the named campaigns, by default all."""
-    now = code()
-    ends = [run(name, now) for name in names or CAMPAIGNS]
+    now, chosen = code(), names or tuple(CAMPAIGNS)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(BESIDE) as together:
+        ends = list(together.map(lambda name: run(name, now), [name for name in chosen if name not in TIMED]))
+    ends += [run(name, now) for name in chosen if name in TIMED]
     return 0 if all(ends) else 1
 
 

@@ -26,6 +26,7 @@ import psutil
 
 from faults.tiny import command, environment, values, write_suite
 
+SLEEP = 0.05  # seconds of a training step, so that some kills hit a training
 Values = dict[tuple[str, str], float | None]
 
 
@@ -77,21 +78,22 @@ def fault_of(folder: Path, before: Values, what: str, code: int) -> str:
 def campaign(count: int, root: Path, seed: int = 0) -> tuple[Counter[str], list[str]]:
     """How many kills hit what, and the faults that they showed."""
     rng, ends, faults = random.Random(seed), Counter[str](), list[str]()
-    whole = write_suite(root / "whole", sleep=0.05)
+    whole = write_suite(root / "whole", sleep=SLEEP)
     began = time.monotonic()
     assert start(whole).wait() == 0, (whole / "text").read_text()
     longest, expected = time.monotonic() - began, values(whole)
-    folder = write_suite(root / "0", sleep=0.05)
+    folder = write_suite(root / "0", sleep=SLEEP)
     while ends.total() - ends["ended"] < count:
         before = values(folder)
         what, code = killed_once(folder, rng, longest)
         ends[what] += 1
         fault = fault_of(folder, before, what, code)
         faults += [f"kill {ends.total()} ({what}): {fault}"] if fault else []
+        print(f"kill {ends.total() - ends['ended']} of {count}: {what}; {len(faults)} faults", flush=True)
         if code == 0:
             faults += [f"other values: {values(folder)}, expected {expected}"] if values(folder) != expected else []
             shutil.rmtree(folder)
-            folder = write_suite(root / str(ends.total()), sleep=0.05)
+            folder = write_suite(root / str(ends.total()), sleep=SLEEP)
     if start(folder).wait() != 0 or values(folder) != expected:
         faults.append(f"the last run: {(folder / 'text').read_text()[-300:]}")
     return ends, faults
