@@ -62,6 +62,10 @@ def work(
                 stream.flush()
     except OSError:  # the run is no more
         os._exit(1)
+    except BaseException as error:  # code of a model has changed what the worker itself needs
+        with suppress(Exception):
+            print(f"a worker cannot continue: {explain(error)}", file=sys.stderr, flush=True)
+        os._exit(1)
     os._exit(0)
 
 
