@@ -118,8 +118,8 @@ def introduction(trials: list[Trial]) -> Iterator[str]:
 
 Which models draw recognisable colour pictures of these sizes after at most 15 minutes of one core with `preset: small`
 ([suites.md](suites.md#presets)). {len(last)} of {len(ROWS) * len(SIZES)} cases were tried, none for longer than
-{longest:.1f} minutes. The others need more minutes than they were tried for, which the second table states: how many,
-and whether 15 are enough, is not known.
+{longest:.1f} minutes. What is "partly" or "no" needs more minutes than it was tried for, which the second table states:
+how many, and whether 15 are enough, is not known.
 """
 
 
