@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+
+from genbench.cli import app
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([\w./-]+\.(?:md|png|html|txt))(?:#[\w-]+)?\)")
@@ -33,6 +36,28 @@ def test_every_page_is_in_the_navigation(pages):
     listed = set(re.findall(r": ([\w/]+\.md)$", text, re.M))
     assert listed == {path.relative_to(pages).as_posix() for path in pages.rglob("*.md")}
     assert yaml.safe_load(text)["strict"] is True
+
+
+PROSE = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+NAMED = re.compile(r"(?<![\w./-])((?:docs|genbench|zoo|suites|tests|tools|examples|benchmarks)/[\w./-]*\w)")
+MADE_UP = ("suites/x.yaml", "zoo/NAME.py", "tests/zoo/test_NAME.py", "tests/metrics/test_NAME.py")
+CALL = re.compile(r"(?:`| {4,}|&& )genbench ([a-z]\w*)([^\n`#|;]*)")
+
+
+def test_files_that_the_prose_names_exist():
+    named = {(page.name, path) for page in PROSE for path in NAMED.findall(page.read_text())}
+    assert ("CONTRIBUTING.md", "genbench/builtin.py") in named
+    assert [pair for pair in named if pair[1] not in MADE_UP and not list(ROOT.glob(f"{pair[1]}*"))] == []
+
+
+def test_commands_and_options_that_the_prose_names_exist():
+    commands = typer.main.get_command(app).commands
+    calls = [(page.name, *call) for page in PROSE for call in CALL.findall(page.read_text())]
+    assert len(calls) > 50
+    for page, name, rest in calls:
+        assert name in commands, (page, name)
+        known = {"--help", *(option for p in commands[name].params for option in (*p.opts, *p.secondary_opts))}
+        assert set(re.findall(r"(?<!\S)\[?(--[a-z][\w-]*)", rest)) <= known, (page, name, rest)
 
 
 @pytest.mark.slow

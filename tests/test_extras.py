@@ -12,7 +12,9 @@ import pytest
 from genbench import data
 from genbench.contract import DataSpec
 from genbench.errors import GenbenchError
+from genbench.features.clip import _loaded as loaded_clip
 from genbench.sources.build import load_model
+from genbench.store.remote import Remote
 from genbench.suite.schema import Suite
 
 ROOT = Path(__file__).parent.parent
@@ -70,16 +72,26 @@ def repository(folder):
     ).weights_path("hub:some/model")  # fmt: skip
 
 
+def clip(folder):
+    loaded_clip(folder)
+
+
+def bucket(folder):
+    Remote("s3://bucket/store")
+
+
 @pytest.mark.parametrize(
     ("extra", "package", "use"),
     [
         ("diffusers", "diffusers", pipeline), ("onnx", "onnx", graph), ("datasets", "datasets", dataset),
-        ("hub", "huggingface_hub", repository),
+        ("hub", "huggingface_hub", repository), ("clip", "transformers", clip), ("s3", "s3fs", bucket),
     ],
 )  # fmt: skip
 def test_a_missing_library_is_named_with_its_extra(extra, package, use, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    with pytest.raises(GenbenchError, match=rf"needs the package {package} .*pip install 'genbench\[{extra}\]'"):
+    with pytest.raises(
+        GenbenchError, match=rf"needs (the package {package} .*|another package: )pip install 'genbench\[{extra}\]'"
+    ):
         use(tmp_path)
