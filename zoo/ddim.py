@@ -76,6 +76,18 @@ def timesteps(total: int, steps: int, spacing: str) -> list[int]:
     return [i * total // steps for i in range(steps)]
 
 
+def chain_places(total: int, steps: int, spacing: str) -> list[tuple[int, int | None]]:
+    """The times of a chain of at most `total` steps with the time after each, from noise to image; None: the image.
+
+    spacing: "trailing", or "leading" (one step later than "uniform", and the last place is followed by the first step).
+    """
+    if spacing == "trailing":
+        times, last = timesteps(total, steps, "trailing"), None
+    else:
+        times, last = [t + 1 for t in timesteps(total, steps, "uniform")], 0
+    return list(zip(times, [last, *times[:-1]], strict=True))[::-1]
+
+
 def alpha_pair(schedule: Schedule, t: int, before: int | None) -> tuple[float, float]:
     """Alpha at a time and at an earlier one; 1 before the first, which is None."""
     return schedule.alphas[t], 1.0 if before is None else schedule.alphas[before]

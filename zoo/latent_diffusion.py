@@ -73,7 +73,7 @@ from genbench.contract import (
 from genbench.errors import ModelError
 from genbench.space import to_device
 from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder
-from zoo.ddim import ImplicitSampler, implicit_step, timesteps
+from zoo.ddim import ImplicitSampler, chain_places, implicit_step
 from zoo.ddpm import Beta
 from zoo.denoising import (
     PREDICTIONS,
@@ -183,15 +183,6 @@ def make_schedule(config: LatentDiffusionConfig) -> Schedule:
     return Schedule(without_signal(beta) if config.zero_terminal else beta)
 
 
-def chain_places(total: int, sampler: GuidedSampler) -> list[tuple[int, int | None]]:
-    """The times of a chain of at most `total` steps with the time after each, from noise to image; None: the image."""
-    if sampler.spacing == "trailing":
-        times, last = timesteps(total, sampler.steps, "trailing"), None
-    else:
-        times, last = [t + 1 for t in timesteps(total, sampler.steps, "uniform")], 0
-    return list(zip(times, [last, *times[:-1]], strict=True))[::-1]
-
-
 def guided(with_text: Callable[[], Tensor], without: Callable[[], Tensor], guidance: float) -> Tensor:
     """Returns without + guidance (with_text - without) (Ho and Salimans, eq. 6); terms of weight 0 are not evaluated.
 
@@ -246,7 +237,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
             raise ModelError(
                 f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: at most config.steps, {c.steps}"
             )
-        self.places = chain_places(c.steps, self.sampler)
+        self.places = chain_places(c.steps, self.sampler.steps, self.sampler.spacing)
         if self.places[0][0] >= c.steps:
             allowed = f"at most {c.steps - 1} of {c.steps} with spacing 'leading'"
             raise ModelError(f"LatentDiffusion: sampler.steps: found {self.sampler.steps}, allowed: {allowed}")
