@@ -95,6 +95,8 @@ def test_a_new_model_passes_check_and_runs(tmp_path, monkeypatch):
     assert run_checks("my_flow.py:MyFlow", None, "1x8x8", 17, "cpu", said.append), said
     assert "23 of 23 checks passed" in said[-1]  # as docs/your_model.md shows
     assert run_checks("MyFlow", Path("my_flow.yaml"), "", 0, "cpu", said.append), said
+    with pytest.raises(GenbenchError, match="row 'held-out real' has images and no model to check; allowed: MyFlow"):
+        run_checks("held-out real", Path("my_flow.yaml"), "", 0, "cpu", said.append)
     with pytest.raises(
         GenbenchError, match=r"my_flow\.yaml: no row 'MyFlo'; did you mean 'MyFlow'\? allowed: MyFlow, vae"
     ):

@@ -58,6 +58,8 @@ def _spec(shape: str, levels: int) -> DataSpec:
 def _row(label: str, path: Path) -> CheckedModel:
     plan = make_plan(read_suite(path))
     rows = {cell.label: cell.source for cell in plan.cells if isinstance(cell.source, NetworkSource)}
+    if label not in rows and label in {cell.label for cell in plan.cells}:
+        raise GenbenchError(f"{path}: row '{label}' has images and no model to check; allowed: {', '.join(rows)}")
     if label not in rows:
         raise GenbenchError(f"{path}: no row '{label}'{nearest(label, rows) or ';'} allowed: {', '.join(rows)}")
     network = rows[label].network
