@@ -5,6 +5,8 @@
 Every model at 28x28 with its preset and batch, on random images, alternating with the products; each number is the
 median of the rounds. Operations are those of products and convolutions as they are executed, backward pass included,
 two for a multiplication with an addition.
+
+    python benchmarks/training_rate.py --products       the rates of products and convolutions in fp32 and bf16
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -65,16 +68,33 @@ def report(name: str, precision: str) -> None:
         )
 
 
+def report_products() -> None:
+    """Prints the rates of a product of matrices and of a 3x3 convolution of 64 channels, in both precisions."""
+    gen = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix, weight = torch.randn(SIDE, SIDE, generator=gen).to(dtype), torch.randn(64, 64, 3, 3, generator=gen)
+        images = torch.randn(32, 64, 14, 14, generator=gen).to(dtype, memory_format=torch.channels_last)
+        convolve = partial(torch.conv2d, images, weight.to(dtype), padding=1)
+        product, convolution = cpu_seconds(lambda m=matrix: m @ m, SECONDS), cpu_seconds(convolve, SECONDS)
+        print(
+            f"{dtype}: products {2e-9 * SIDE**3 / product:.0f} GFLOP/s, "
+            f"convolutions {2e-9 * 32 * 64 * 64 * 9 * 14 * 14 / convolution:.0f} GFLOP/s",
+        )
+
+
 def main() -> None:
-    """Reports the models."""
+    """Reports the models, or the products."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--models", nargs="+", default=["gan", "cyclegan", "glow"])
     options.add_argument(
         "--precision", choices=["fp32", "bf16"], default="fp32", help="of the steps; products are fp32"
     )
+    options.add_argument("--products", action="store_true", help="instead of the models")
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    for name in chosen.models:
+    if chosen.products:
+        report_products()
+    for name in [] if chosen.products else chosen.models:
         report(name, chosen.precision)
 
 

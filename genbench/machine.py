@@ -32,7 +32,9 @@ SHORT_SPINS = {"GOMP_SPINCOUNT": "20000"}
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 LIBRARIES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 CPU_INFO = Path("/proc/cpuinfo")
-BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # of x86 and, the last one, of Arm
+# Of x86 with matrix registers, and of Arm. With avx512_bf16 alone, products take twice the time of those of float32:
+# docs/performance.md, "bfloat16".
+BFLOAT16_FLAGS = frozenset(("amx_bf16", "bf16"))
 AMPERE = (8, 0)  # the first GPUs with bfloat16
 LONGEST_REASON = 300  # characters
 # Words of the allocators' errors: CUDA's and MPS's; torch's and Python's on a CPU; cuBLAS's and cuDNN's.
@@ -115,7 +117,7 @@ def processor_name() -> str:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for products of bfloat16, so that they are faster than those of float32."""
+    """Whether a device has instructions with which products of bfloat16 are faster than those of float32."""
     import torch
 
     kind = device.split(":")[0]

@@ -41,7 +41,7 @@ class Suite(SuiteFields):
     small for budgets below a tenth of the published recipe's, else paper. samples: images drawn from each model.
     prompts: a file of texts that models drawn from a text are asked for, in place of the captions of the data.
     reference: the split that samples are compared with. precision: of training and drawing; auto is bf16 on a device
-    with instructions for it, else fp32. compile: whether models are compiled for training. block: images in one drawing
+    that is faster with it, else fp32. compile: whether models are compiled for training. block: images in one drawing
     call, which determines the noise of image i. likelihood_images: held-out images scored (default: all). speed: how
     drawing is timed. trial: further limits of a run with --limit-images.
     models: the rows. metrics: the columns, by name or file.py:Object.
