@@ -27,6 +27,11 @@ def printable(text: str) -> str:
 FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width, as Excel reads them
 
 
+def escaped(text: str) -> str:
+    """The text in one line: what is not printable, such as a line end, is written as an escape sequence of Python."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def cell_text(text: str) -> str:
     """The text of a CSV cell; an apostrophe in front of what a spreadsheet would run as a formula."""
     start = text.lstrip()

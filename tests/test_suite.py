@@ -493,6 +493,13 @@ def test_any_text_is_a_suite_or_one_line(text: str) -> None:
     assert len(found.splitlines()) == 1
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x85", "\u2028", "\x1b[31m"])
+def test_a_line_end_in_a_value_is_written_as_in_python(end):
+    text = outcome(yaml.safe_dump(minimal(features=f"a{end}b")), Path("suite.yaml"))
+    assert f"'a{ascii(end)[1:-1]}b'" in text
+    assert text.isprintable()
+
+
 @settings(deadline=None)
 @given(st.sampled_from(SUITE_KEYS.split(", ")), VALUES)
 def test_any_value_of_a_key_is_accepted_or_refused_in_one_line(key: str, value: Any) -> None:

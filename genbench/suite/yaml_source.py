@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from genbench.errors import SuiteError
 from genbench.options import UNIONS, bare_hint, choice, nearest, shown, words
 from genbench.suite.shipped import shipped_suites
+from genbench.text import escaped
 
 Loc = tuple[str | int, ...]
 Problem = tuple[Loc, str]
@@ -70,7 +71,8 @@ class SuiteSource:
 
     def error(self, problems: Iterable[Problem]) -> SuiteError:
         """The first problem as an error, with the number of the others."""
-        (loc, message), *others = problems
+        (loc, text), *others = problems
+        message = escaped(text)
         more = f" (and {len(others)} more)" if others else ""
         error = SuiteError(f"{self.where(loc)}: {message}{more}")
         error.problem = message
