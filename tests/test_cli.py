@@ -102,9 +102,9 @@ def test_plan_runs_nothing_and_tells_what_does_not_apply(tmp_path):
     assert done.returncode == 0
     assert "vae/digits/s0" in done.stdout
     assert (
-        "n/a: dcgan: bits_per_dim: needs ExactLikelihood or DequantisedDensity or LikelihoodBound; DCGAN has: Decodes"
-        in done.stdout
+        "n/a: bits_per_dim: needs ExactLikelihood or DequantisedDensity or\n  LikelihoodBound: dcgan\n" in done.stdout
     )
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert not (tmp_path / "reports").exists()
 
 

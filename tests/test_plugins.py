@@ -136,8 +136,7 @@ def test_listings_have_a_line_about_each(installed):
 def test_the_plan_names_the_plugins_cells(installed, tmp_path):
     installed()
     text = command("plan", written(tmp_path), "--device", "cpu")
-    assert "constant/shapes/s0" in text
-    assert "weights to train on 320 images, preset paper, samples to draw, 0 of 2 values stored" in text
+    assert "constant/shapes/s0 train on 320 images, paper to draw 0/2 stored" in " ".join(text.split())
 
 
 def test_images_are_scored_by_a_plugins_extractor_dataset_and_metric(installed, tmp_path):

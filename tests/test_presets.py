@@ -71,11 +71,11 @@ def test_plan_states_the_preset(tmp_path):
         "  - {name: gan}\n  - {name: ddpm, budget: {images: 640}}\n"
     )
     read_suite(path)
-    lines = {
-        line.split("/")[0].strip(): line for line in describe_plan(path, "cpu", None).splitlines() if "/s0" in line
-    }
-    assert "images, preset paper," in lines["gan"]
-    assert "640 images, preset small (warm-up " in lines["ddpm"]
+    text = describe_plan(path, "cpu", None)
+    lines = {line.split("/")[0]: line for line in text.splitlines() if "/s0" in line}
+    assert "images, paper  to draw" in lines["gan"]
+    assert " 640 images, small " in lines["ddpm"]
+    assert "\nddpm: preset small (warm-up " in text
 
 
 # ---- networks -------------------------------------------------------------------------------------------------------

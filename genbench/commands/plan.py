@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 from genbench.machine import choose_device, timing_machine
 from genbench.plan.cells import Cell
 from genbench.plan.planner import Plan, make_plan
 from genbench.registry import REGISTRIES
+from genbench.report.metric_help import without_row
 from genbench.sources.trained import Fit, Trained
 from genbench.store import Kind, Store
 from genbench.suite.schema import read_suite
+from genbench.text import aligned
+
+COLUMNS, WIDTH = ("cell", "weights", "samples", "values"), 80
 
 
 def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
-    """The cells of a suite, one line each, and one line for each reason why metrics do not apply."""
+    """The cells of a suite, one line each, and for each reason why metrics do not apply, the metrics and the rows."""
     device = choose_device(device)
     plan = make_plan(
         read_suite(suite), limit_images=limit_images, machine=timing_machine(device), device=device, try_models=True
     )
     store, names = Store(), ", ".join(data.name for data in plan.datasets)
     precision = plan.suite.precision
-    lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, {precision}, store {store.location}"]
+    lines = [f"{plan.suite.suite}: {len(plan.views)} cells on {names}, {precision}", f"store: {store.location}"]
     lines += _prompt_lines(plan)
-    lines += [line for cells in plan.views for line in _cell_lines(cells, store)]
-    doubts = [f"  warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
-    return "\n".join([*lines, "", *doubts, *_reasons(plan)]).rstrip()
+    cells = aligned([COLUMNS, *(_cell_row(views, store) for views in plan.views)])
+    doubts = [f"warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
+    notes = [
+        line
+        for text in [*_presets(plan), *doubts, *_reasons(plan)]
+        for line in wrap(text, WIDTH, subsequent_indent="  ")
+    ]
+    return "\n".join([*lines, "", cells, "", *notes]).rstrip()
 
 
 def _prompt_lines(plan: Plan) -> list[str]:
@@ -59,27 +69,39 @@ def describe_without_code(path: Path) -> str:
     return "\n".join([*lines, *(f"  a plan or run imports: {name}" for name in foreign)])
 
 
-def _cell_lines(views: list[Cell], store: Store) -> list[str]:
-    """One line about a cell; views: it with each extractor."""
+def _cell_row(views: list[Cell], store: Store) -> tuple[str, ...]:
+    """COLUMNS of a cell; views: it with each extractor."""
     cell = views[0]
     applicable = [m for view in views for m in view.metrics if not m.reason]
     if not applicable:
-        return [f"  {cell.id:32} nothing to measure"]
+        return (cell.id, "", "", "none apply")
     stored = sum(store.has(Kind.VALUES, m.key) for m in applicable)
-    steps = [f"samples {'stored' if store.has(Kind.SAMPLES, cell.samples_key) else 'to draw'}"]
-    if isinstance(cell.source, Trained):
-        fit = cell.source.fit
-        of = "" if fit.label == cell.label else f" of {fit.label}"
-        trained = store.has(Kind.WEIGHTS, fit.key)
-        steps.insert(0, f"weights{of} {'stored' if trained else f'to train on {fit.images:,} images, {fit.preset}'}")
-    return [f"  {cell.id:32} {', '.join(steps)}, {stored} of {len(applicable)} values stored"]
+    weights = _weights_of(cell, cell.source.fit, store) if isinstance(cell.source, Trained) else "none to train"
+    samples = "stored" if store.has(Kind.SAMPLES, cell.samples_key) else "to draw"
+    return (cell.id, weights, samples, f"{stored}/{len(applicable)} stored")
+
+
+def _weights_of(cell: Cell, fit: Fit, store: Store) -> str:
+    of = "" if fit.label == cell.label else f"of {fit.label}, "
+    if store.has(Kind.WEIGHTS, fit.key):
+        return f"{of}stored"
+    preset = fit.preset.removeprefix("preset ").partition(" (")[0]
+    return f"{of}to train" if of else f"train on {_images(fit.images)}, {preset}"
+
+
+def _presets(plan: Plan) -> list[str]:
+    """What presets change in the recipes of the rows."""
+    return [f"{fit.label}: {fit.preset}" for fit in _each_label(plan) if "(" in fit.preset]
 
 
 def _reasons(plan: Plan) -> list[str]:
-    rows = [(m.name, m.reason, c.label) for c in plan.cells for m in c.metrics if m.reason]
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for name, reason, label in rows:
-        reasons.setdefault((label, reason), []).append(name)
-    return [
-        f"  n/a: {label}: {', '.join(dict.fromkeys(names))}: {reason}" for (label, reason), names in reasons.items()
-    ]
+    """A sentence for each set of metrics that do not apply for the same reason; a reason never names its row."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for cell in plan.cells:
+        for m in cell.metrics:
+            if m.reason:
+                metrics.setdefault((cell.label, without_row(m.reason, cell.label)), []).append(m.name)
+    rows: dict[tuple[str, str], list[str]] = {}
+    for (label, reason), names in metrics.items():
+        rows.setdefault((", ".join(dict.fromkeys(names)), reason), []).append(label)
+    return [f"n/a: {names}: {reason}: {', '.join(labels)}" for (names, reason), labels in rows.items()]

@@ -16,7 +16,7 @@ from genbench.sources.build import build
 from genbench.text import aligned
 from genbench.train.presets import differing, small_form
 
-WIDTH = 100
+WIDTH = 80
 
 
 def describe_model(name: str, data: DataSpec, small: bool = False) -> str:

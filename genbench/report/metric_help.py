@@ -86,12 +86,12 @@ def _without(board: Board, column: Column, status: str) -> Iterator[str]:
     for row in board.rows:
         entry = row.entries.get(column.metric)
         if entry is not None and entry.status == status:
-            reasons.setdefault(_without_name(entry.reason, row.model), []).append(row.model)
+            reasons.setdefault(without_row(entry.reason, row.model), []).append(row.model)
     for reason, rows in reasons.items():
         yield f"{_some(rows, len(board.rows))}: {reason}"
 
 
-def _without_name(reason: str, label: str) -> str:
+def without_row(reason: str, label: str) -> str:
     """A reason without its list of what the row does have, "needs A or B; gan has: C", which differs between rows."""
     return reason.partition("; ")[0] if reason.startswith("needs ") else reason.replace(f"{label} ", "it ", 1)
 

@@ -66,7 +66,7 @@ def test_plan_shows_the_doubts(tmp_path: Path):
         "models:\n  - {name: vae, train: {warmup: 5000, ema: 0, batch: 100}}\n"
     )
     shown = describe_plan(suite, "cpu", None)
-    assert "warning: vae: the training has 10 steps, all within the warm-up of 5,000" in shown
+    assert "warning: vae: the training has 10 steps, all within the warm-up of 5,000" in " ".join(shown.split())
 
 
 def test_a_model_no_better_than_a_scale_row_has_a_note(record):
