@@ -118,8 +118,8 @@ def introduction(trials: list[Trial]) -> Iterator[str]:
 
 Which models draw recognisable colour pictures of these sizes after at most 15 minutes of one core with `preset: small`
 ([suites.md](suites.md#presets)). {len(last)} of {len(ROWS) * len(SIZES)} cases were tried, none for longer than
-{longest:.1f} minutes. What is "partly" or "no" needs more minutes than it was tried for, which the second table states:
-how many, and whether 15 are enough, is not known.
+{longest:.1f} minutes. What is "partly" or "no" was tried only for the minutes in the second table;
+whether 15 minutes are enough is not known.
 """
 
 
@@ -150,9 +150,9 @@ minutes than 15 is not tried longer. The command continues with what was not tri
 
 A classifier with one class for each garment and one for spoiled pictures (shuffled blocks, bent pictures, spots) judges
 the samples of each training, brought to 16x16 pixels. *Recognisable*: at least {MOST:.0%} of them are garments for it,
-as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%} are. It sees neither fine noise nor
-blur, nor whether `cyclegan`, whose garments are given, colours them. The distance, which does in part, is the squared
-Frechet distance of its features to those of held-out pictures.
+as varied as {VARIED:g} equally frequent classes; *partly*: at least {LEAST:.0%} are. It detects neither fine noise nor
+blur, nor whether `cyclegan`, whose garments are given, colours them. The distance detects these in part: it is the
+squared Frechet distance of its features to those of held-out pictures.
 {classifier}
 Where the samples below look worse than that, the lower judgement is used, as for {lowered} of the {len(trials)} rows:
 the column "by eye". It is "partly" where most samples are blurred outlines of a garment, and for `cyclegan` where all
