@@ -98,12 +98,14 @@ def _check_names(model: Draws, method: str, names: list[Any]) -> None:
 
 def check_module(model: Draws) -> None:
     """Raises CellFailure for methods of torch.nn.Module that a class replaced and that return something else."""
-    training = model.training
+    modes = {part: part.training for part in model.modules()}
     for method, value in (
-        ("eval()", model.eval()), ("train()", model.train(training)), ("to('cpu')", model.to(model.device)),
+        ("eval()", model.eval()), ("train()", model.train(model.training)), ("to('cpu')", model.to(model.device)),
     ):  # fmt: skip
         if value is not model:
             raise _violation(model, method, value, "the model itself, as torch.nn.Module does")
+    for part, training in modes.items():
+        part.training = training
     state: Any = model.state_dict()
     if not (isinstance(state, dict) and all(isinstance(part, Tensor) for part in state.values())):
         raise _violation(model, "state_dict()", state, "a dict from names to tensors")
@@ -230,7 +232,7 @@ def _real(value: Any) -> Tensor | None:
     """The value as a plain tensor, if it is a tensor of real numbers that are in memory, each on its own; else None.
 
     A subclass that only adds attributes or methods is plain without them. One that computes in its own way, such as
-    FakeTensor, may have no numbers, and is refused unless it says `has_values`.
+    FakeTensor, may have no numbers, and is refused unless its class has a true attribute `has_values`.
     """
     if not isinstance(value, Tensor):
         return None

@@ -16,7 +16,7 @@ WATCHED = (signal.SIGINT, signal.SIGTERM)
 def restored() -> Iterator[None]:
     """Puts back the current folder, sys.stdout and sys.stderr, entries of sys.path, and handlers of SIGINT and SIGTERM.
 
-    What was added to sys.path stays, because code may import from there later.
+    What was added to sys.path stays, because code may import from there later; what was removed comes back at its end.
     """
     try:
         folder = os.getcwd()  # noqa: PTH109

@@ -219,7 +219,7 @@ def test_an_archive_is_read_as_the_folder_that_it_contains(tmp_path):
     assert not list(Path(Store().root).rglob("unpacked"))
 
 
-@pytest.mark.parametrize("beside", [{}, {"__MACOSX/images/cat/._0.png": b"x"}])
+@pytest.mark.parametrize("beside", [{}, {"__MACOSX/images/cat/._0.png": b"x"}, {".DS_Store": b"x"}])
 def test_the_folder_that_was_packed_is_no_class(tmp_path, beside):
     files = {f"images/{name}": png(i) for i, name in enumerate(CATS_AND_DOGS)}
     plain = load(write(tmp_path / "x", CATS_AND_DOGS))

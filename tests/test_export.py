@@ -83,6 +83,8 @@ def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_p
     folder = tmp_path / "out" / "diffusers"
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert {"ddpm": "pipeline(num_inference_steps=20", "ddim": "pipeline(num_inference_steps=5"}[name] in card
     call = {"ddpm": {"num_inference_steps": 20}, "ddim": {"num_inference_steps": 5, "use_clipped_model_output": True}}
     theirs = pipeline(batch_size=3, generator=seeded(4), output_type="np", **call[name]).images
     ours = trained_cell(name, read_suite(suite))[1].model.sample(3, seeded(4))

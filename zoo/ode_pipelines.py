@@ -5,7 +5,8 @@
     pipeline = DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)
     images = pipeline(batch_size=4).images
 
-Every option of drawing is an argument of the call; the defaults of an exported folder are in its scheduler's config.
+Every option of drawing is an argument of the call. Its default is that of this file, not that of the exported model's
+sampler: README.md beside the folder has the call with the model's options.
 """
 
 from __future__ import annotations

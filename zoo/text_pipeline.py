@@ -61,24 +61,29 @@ class TextPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no
         num_inference_steps: int = 20,
         guidance_scale: float = 1.5,
         eta: float = 0.0,
-        negative_prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] | None = None,
         generator: Any = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> Any:
         """Draws an image for each prompt; guidance 0 ignores it, 1 draws from the conditional model."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        without = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+        other = negative_prompt or ""
+        without = [other] * len(prompts) if isinstance(other, str) else list(other)
+        if len(without) != len(prompts):
+            raise ValueError(f"negative_prompt: found {len(without)} texts, allowed: one, or {len(prompts)}")
         text, empty = self.text_encoder(prompts), self.text_encoder(without)
         settings = self.unet.config
         shape = (len(prompts), settings.in_channels, *settings.sample_size)
         z = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         self.scheduler.set_timesteps(num_inference_steps, device=z.device)
         for t in self.progress_bar(self.scheduler.timesteps):
-            base, difference = self.unet(z, t, empty).sample, 0.0
-            if guidance_scale != 0:
-                difference = self.unet(z, t, text).sample - base
-            z = self.scheduler.step(base + guidance_scale * difference, t, z, eta=eta, generator=generator).prev_sample
+            if guidance_scale in (0, 1):  # a term of weight 0 is not evaluated
+                eps = self.unet(z, t, text if guidance_scale else empty).sample
+            else:
+                base = self.unet(z, t, empty).sample
+                eps = base + guidance_scale * (self.unet(z, t, text).sample - base)
+            z = self.scheduler.step(eps, t, z, eta=eta, generator=generator).prev_sample
         x = self.vae.decode(z / self.vae.config.scaling_factor).sample
         images = VaeImageProcessor().postprocess(x.clamp(-1, 1), output_type=output_type)
         return ImagePipelineOutput(images) if return_dict else (images,)

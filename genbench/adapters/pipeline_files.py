@@ -41,7 +41,11 @@ def call_signature(index: Mapping[str, Any], root: Path) -> tuple[str, inspect.S
     Raises ModelError for a class that neither diffusers nor the folder has.
     """
     name = index.get("_class_name")
-    if isinstance(name, list) and len(name) == 2 and all(isinstance(part, str) for part in name):
+    if (
+        isinstance(name, list)
+        and len(name) == 2
+        and all(isinstance(part, str) and part.isidentifier() for part in name)
+    ):
         return name[1], written_signature(root / f"{name[0]}.py", name[1])
     kind = pipeline_class(index, root)
     return kind.__name__, inspect.signature(kind.__call__)
@@ -49,7 +53,7 @@ def call_signature(index: Mapping[str, Any], root: Path) -> tuple[str, inspect.S
 
 def written_signature(file: Path, name: str) -> inspect.Signature:
     """The arguments of `__call__` of a class in a file, read without executing it."""
-    if not file.stem.isidentifier() or not file.is_file():
+    if not file.is_file():
         raise ModelError(f"{file}: not found, required: the file of the pipeline's class {name}")
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
@@ -69,8 +73,8 @@ def _parameters(args: ast.arguments) -> Iterator[inspect.Parameter]:
     without = [inspect.Parameter.empty] * (len(positional) - len(args.defaults))
     for arg, default in zip(positional, [*without, *args.defaults], strict=True):
         yield inspect.Parameter(arg.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_constant(default))
-    for arg, given in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        default = inspect.Parameter.empty if given is None else given
+    for arg, written in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        default = inspect.Parameter.empty if written is None else written
         yield inspect.Parameter(arg.arg, inspect.Parameter.KEYWORD_ONLY, default=_constant(default))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from genbench.adapters.base import library
 from genbench.adapters.onnx_graphs import open_session
 from genbench.commands.folding import constant_folded
-from genbench.commands.pipeline_folder import save_parts
+from genbench.commands.pipeline_folder import is_copied, save_parts
 from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
@@ -153,7 +153,8 @@ def model_card(cell: Cell, opened: Opened, suite: Suite, parts: list[str]) -> st
         f"# {cell.label}, trained on {cell.data.name}",
         f"{opened.model.__class__.__name__} for images of {shape} with {cell.data.spec.levels} grey levels; seed "
         f"{cell.seed} of the suite {suite.suite}, version {suite.version}.",
-        _how_to_load(cell), "## Files", *(f"- {Path(line).name if ':' not in line else Path(line.split(':')[0]).name}: "
+        _how_to_load(cell), *_in_diffusers(opened.model, parts),
+        "## Files", *(f"- {Path(line).name if ':' not in line else Path(line.split(':')[0]).name}: "
         f"{line.partition(': ')[2]}" for line in parts),
         "## Numbers", *_numbers(records), *_claims(entry),
         "## Protocol of the model", textwrap.indent(protocol, "    "),
@@ -173,6 +174,20 @@ def _how_to_load(cell: Cell) -> str:
         f"In a suite; options are in config.json, and samples bit-identical on the same device:\n\n    - {flow}\n\n"
         f"In Python:\n\n    {call}"
     )
+
+
+def _in_diffusers(model: Draws, parts: list[str]) -> list[str]:
+    """How diffusers draws as the model does, where a pipeline was written."""
+    if not any(f"/{PIPELINE}: loaded again" in line for line in parts):
+        return []
+    pipeline = model.for_diffusers()
+    assert pipeline is not None
+    trust = ", trust_remote_code=True" if is_copied(pipeline.pipeline) else ""
+    options = ", ".join(f"{name}={value!r}" for name, value in pipeline.call.items())
+    load = f'diffusers.DiffusionPipeline.from_pretrained("FOLDER/{PIPELINE}"{trust})'
+    return [
+        f"With diffusers, and the options of this model's sampler:\n\n    pipeline = {load}\n    pipeline({options})"
+    ]
 
 
 def _numbers(records: list[Record]) -> list[str]:

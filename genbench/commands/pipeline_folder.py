@@ -20,9 +20,10 @@ def save_parts(parts: DiffusersParts, folder: Path) -> None:
     """Writes components, the files of their classes, and model_index.json, as diffusers does."""
     version = library("diffusers", "diffusers", "export").__version__
     index: dict[str, Any] = {"_class_name": _named(parts.pipeline), "_diffusers_version": version, **parts.further}
+    components = {name: _made(part) for name, part in parts.parts.items()}
     _copy_code(parts.pipeline, make_folder(folder))
     for name, part in parts.parts.items():
-        _made(part).save_pretrained(folder / name)
+        components[name].save_pretrained(folder / name)
         _copy_code(part.kind, folder / name)
         index[name] = [_library(part.kind), part.kind.rpartition(":")[2]]
     (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
@@ -34,7 +35,9 @@ def is_copied(kind: str) -> bool:
 
 
 def _library(kind: str) -> str:
-    return kind.partition(":")[0].rpartition(".")[2]
+    """The package of a class, or the name of the file that is copied."""
+    module = kind.partition(":")[0]
+    return module.rpartition(".")[2] if is_copied(kind) else module.partition(".")[0]
 
 
 def _named(kind: str) -> str | list[str]:
@@ -52,13 +55,16 @@ def _made(part: DiffusersPart) -> Any:
 
 
 def _copy_code(kind: str, folder: Path) -> None:
-    """Copies the file of a class, and those beside it that it imports."""
+    """Copies the file of a class, and those beside it that it imports as `from .file import name`."""
     if not is_copied(kind):
         return
-    waiting = [Path(inspect.getfile(load_object(kind)))]
-    while waiting:
-        file = waiting.pop()
+    waiting, copied = [Path(inspect.getfile(load_object(kind)))], set[Path]()
+    while files := [file for file in waiting if file not in copied]:
+        file, *waiting = files
+        copied.add(file)
         shutil.copyfile(file, folder / file.name)
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+        relative = [
+            node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        ]
         waiting += [file.with_name(f"{node.module}.py") for node in relative]

@@ -30,12 +30,13 @@ def describe_plan(suite: Path, device: str, limit_images: int | None) -> str:
     lines += _prompt_lines(plan)
     cells = aligned([COLUMNS, *(_cell_row(views, store) for views in plan.views)])
     doubts = [f"warning: {fit.label}: {text}" for fit in _each_label(plan) for text in fit.doubts]
-    notes = [
-        line
-        for text in [*_presets(plan), *doubts, *_reasons(plan)]
-        for line in wrap(text, WIDTH, subsequent_indent="  ")
-    ]
+    notes = [line for text in [*_presets(plan), *doubts, *_reasons(plan)] for line in _wrapped(text)]
     return "\n".join([*lines, "", cells, "", *notes]).rstrip()
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of a text; names and paths stay whole."""
+    return wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _prompt_lines(plan: Plan) -> list[str]:
@@ -95,7 +96,7 @@ def _presets(plan: Plan) -> list[str]:
 
 
 def _reasons(plan: Plan) -> list[str]:
-    """A sentence for each set of metrics that do not apply for the same reason; a reason never names its row."""
+    """A sentence for each set of metrics that do not apply for the same reason, without the row's name."""
     metrics: dict[tuple[str, str], list[str]] = {}
     for cell in plan.cells:
         for m in cell.metrics:

@@ -37,7 +37,7 @@ class DiffusersParts:
 
     pipeline: its class, "module:Class". parts: components by name. call: the arguments with which it draws as the model
     does. further: other entries of model_index.json. A class of another package than diffusers or transformers is
-    copied with its file, which must not import anything else than those two and torch.
+    copied with its file and the files beside it that it imports; they must import nothing but those two and torch.
     """
 
     pipeline: str

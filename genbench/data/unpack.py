@@ -56,9 +56,10 @@ def unpack(archives: list[Path], target: Path) -> None:
 def innermost(folder: Path) -> Path:
     """The folder that was packed: `zip -r images.zip images` puts every file below `images`, which is then no class.
 
-    The folder of metadata that macOS adds is not counted.
+    Hidden files and the folder of metadata that macOS adds are not counted. A single class in an archive is taken for
+    such a folder as well.
     """
-    entries = [path for path in folder.iterdir() if path.name != MACOS]
+    entries = [path for path in folder.iterdir() if path.name != MACOS and not path.name.startswith(".")]
     return innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
 
 

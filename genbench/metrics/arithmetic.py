@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genbench.machine import products_in
 from genbench.metrics.parts import Work, in_threads, steps
 from genbench.metrics.products import FLOAT32, Products
 
@@ -75,15 +76,17 @@ class Arithmetic:
 
     def coarse(self, left: Any, right: Any) -> Block:
         """Inner products (N, M) of `coarse_rows`, float32, with the error of `kind`."""
-        return (left @ right.T).float().numpy()
+        with products_in("highest"):
+            return (left @ right.T).float().numpy()
 
     def coarse_own(self, rows: Any) -> Block:
         """Inner products (N, N) of `coarse_rows`, each pair computed once."""
         n = len(rows)
         result = rows.new_empty((n, n)).float()
-        for part in steps(n, OWN_BLOCK):
-            result[part, part.start :] = rows[part] @ rows[part.start :].T
-            result[part.stop :, part] = result[part, part.stop :].T
+        with products_in("highest"):
+            for part in steps(n, OWN_BLOCK):
+                result[part, part.start :] = rows[part] @ rows[part.start :].T
+                result[part.stop :, part] = result[part, part.stop :].T
         return result.numpy()
 
     def share(self, block: Block, work: Work) -> None:

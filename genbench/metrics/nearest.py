@@ -24,7 +24,7 @@ from genbench.progress import alive
 Numbers = NDArray[np.intp]
 _PAIRS = 2**22  # pairs of a block
 _TEMPORARIES = 6  # values of 4 bytes for each pair: the bounds, a copy, a mask, numbers of chosen pairs
-_KEPT = 2**26  # pairs of a set with itself that are in memory together, for half of the products (BLAS's syrk)
+_KEPT = 2**26  # pairs of a set with itself that are in memory together, each computed once
 _FLOOR = 2.0**-100  # of the largest squared norm: results of float32 that underflow are smaller
 
 

@@ -17,7 +17,7 @@ Work = Callable[[slice], object]
 
 
 def steps(n: int, step: int) -> Iterator[slice]:
-    """Consecutive parts of 0..n, each of `step` or 1 if that is less."""
+    """Consecutive parts of 0..n, each of max(1, step) rows; the last one may be shorter."""
     return (slice(start, min(start + max(1, step), n)) for start in range(0, n, max(1, step)))
 
 

@@ -51,12 +51,12 @@ class DrawnPairs(NamedTuple):
 
 @lru_cache(maxsize=4)
 def pairs(n: int) -> DrawnPairs:
-    """About PAIRS pairs of two different rows of n >= 2: neighbours in a random order, then those two apart, ..."""
+    """About PAIRS pairs of two different rows of n >= 2: next to each other in a random order, then two apart, ..."""
     order = np.random.default_rng(SEED).permutation(n)
     shifts = range(1, min(-(-PAIRS // n), n - 1) + 1)
-    places = np.arange(min(n, PAIRS))
-    right = np.concatenate([(places + shift) % n for shift in shifts])[:PAIRS]
-    return DrawnPairs(order[: PAIRS + 1], np.tile(places, len(shifts))[:PAIRS], right)
+    positions = np.arange(min(n, PAIRS))
+    right = np.concatenate([(positions + shift) % n for shift in shifts])[:PAIRS]
+    return DrawnPairs(order[: PAIRS + 1], np.tile(positions, len(shifts))[:PAIRS], right)
 
 
 def mean_square(plus: NDArray[Any], minus: NDArray[Any]) -> float:

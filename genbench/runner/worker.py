@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from genbench.errors import Stopped
 from genbench.machine import VISIBLE_GPUS
@@ -65,8 +65,16 @@ def work(
     except BaseException as error:  # code of a model has changed what the worker itself needs
         with suppress(Exception):
             print(f"a worker cannot continue: {explain(error)}", file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)
+        _end(1)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends this process, and the processes that code of a model started with multiprocessing and left."""
+    with suppress(Exception):
+        for child in multiprocessing.active_children():
+            child.kill()
+    os._exit(code)
 
 
 def _run_tasks(connection: Connection, explain: Callable[[BaseException], str]) -> None:
@@ -109,8 +117,8 @@ def _outcome(connection: Connection, task: Task, explain: Callable[[BaseExceptio
 
 
 def _tell(failed: threading.ExceptHookArgs, explain: Callable[[BaseException], str]) -> None:
-    """Prints why a thread of a model's code ended, in one line."""
-    if failed.exc_value is not None and sys.stderr is not None:
+    """Prints why a thread of a model's code ended, in one line; SystemExit is an ordinary end of a thread."""
+    if failed.exc_value is not None and failed.exc_type is not SystemExit and sys.stderr is not None:
         print(f"a thread of the model's code failed: {explain(failed.exc_value)}", file=sys.stderr, flush=True)
 
 

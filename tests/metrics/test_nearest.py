@@ -6,6 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from genbench.metrics import nearest
+from genbench.metrics.arithmetic import Arithmetic
 from genbench.metrics.computing import computing_on
 from genbench.metrics.nearest import Balls, crossing, others
 from genbench.metrics.products import BFLOAT16, FLOAT32, KINDS, TF32
@@ -128,6 +129,22 @@ def test_the_error_bound_holds_and_few_pairs_are_computed_again(monkeypatch):
     monkeypatch.setattr(nearest.Bounds, "exact", lambda self, i, j: again.append(len(i)) or compute(self, i, j))
     crossing(x, y, {"third": Balls("y", np.sort(exact, axis=0)[3])})
     assert sum(again) < 0.05 * exact.size
+
+
+def test_products_are_float32_whatever_torch_is_told(monkeypatch):
+    at, seen, multiply = Arithmetic(), list[str](), torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor, "__matmul__", lambda x, y: seen.append(torch.get_float32_matmul_precision()) or multiply(x, y)
+    )
+    torch.set_float32_matmul_precision("medium")
+    try:
+        x = at.coarse_rows(normal(0, 30, 8).astype("f4"))
+        at.coarse(x, x)
+        at.coarse_own(x)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == ["highest"] * 2
 
 
 def test_the_bound_of_each_kind_holds_where_all_roundings_add_up(kind):
