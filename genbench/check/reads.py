@@ -22,7 +22,7 @@ SYSTEM = tuple(Path(p) for p in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib"
 INSTALLED = tuple(Path(p).resolve() for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()})
 IN_OPEN, IN_ISDIR, EVENT = 0x20, 0x40000000, struct.Struct("iIII")
 MOST_FOLDERS = 500
-CONFIRMATIONS = 2
+CONFIRMATIONS = 5
 _watching: list[tuple[set[Path], set[Path]]] = []  # (read, written) of each recording in progress
 _hooked: list[bool] = []
 
