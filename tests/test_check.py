@@ -785,7 +785,8 @@ DATA = [DataSpec(1, 8, 8, 17, 10), DataSpec(1, 28, 28, 256, 10)]
 
 @pytest.mark.parametrize("data", DATA, ids=["8x8", "28x28"])
 @pytest.mark.parametrize("name", sorted(MODELS.built_in))
-def test_zoo_models_conform(name, data):
+def test_zoo_models_conform(name, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no other test opens files
     results = check_model(resolve_model(name), data, TINY.get(name), TINY_SAMPLER.get(name))
     assert [r for r in results if not r.passed] == []
 

@@ -1,7 +1,9 @@
 """Checks that a model declares every file that it reads; otherwise results stay in the cache after a file is replaced.
 
-An audit hook detects the files that Python opens. On Linux, inotify also detects those that compiled code opens
-(onnxruntime, torch.jit, safetensors), below the folder of the class's file and below the current folder.
+An audit hook detects the files that Python opens in this process. On Linux, inotify also detects those that compiled
+code opens (onnxruntime, torch.jit, safetensors), below the folder of the class's file and below the current folder. It
+does not tell which process opened them, so such a file counts only if it is opened in every building and drawing, and
+never while the model rests in between.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import os
 import struct
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genbench.check.subject import Subject
@@ -22,37 +26,72 @@ SYSTEM = tuple(Path(p) for p in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib"
 INSTALLED = tuple(Path(p).resolve() for p in {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()})
 IN_OPEN, IN_ISDIR, EVENT = 0x20, 0x40000000, struct.Struct("iIII")
 MOST_FOLDERS = 500
-CONFIRMATIONS = 5
-_watching: list[tuple[set[Path], set[Path]]] = []  # (read, written) of each recording in progress
+CONFIRMATIONS = 3
+SHORTEST_REST = 0.3  # seconds
+_watching: list[_Reads] = []  # the recordings in progress
 _hooked: list[bool] = []
+
+
+@dataclass
+class _Reads:
+    """Resolved paths of files.
+
+    by_python: that Python read in this process. seen: that were opened, by any code of any process. written: that
+    Python wrote in this process.
+    """
+
+    by_python: set[Path] = field(default_factory=set)
+    seen: set[Path] = field(default_factory=set)
+    written: set[Path] = field(default_factory=set)
+
+    def without(self, declared: list[Path]) -> _Reads:
+        """The reads outside the declared files and folders."""
+
+        def kept(paths: set[Path]) -> set[Path]:
+            return {p for p in paths if not any(p == own or own in p.parents for own in declared)}
+
+        return _Reads(kept(self.by_python), kept(self.seen))
 
 
 def files_are_declared(subject: Subject) -> str:
     """Building and drawing read only files that files() names."""
-    loose = _undeclared(subject)
-    for _ in range(CONFIRMATIONS):  # inotify also sees other processes, which do not open the same file every time
-        if not loose:
-            return ""
-        loose &= _undeclared(subject)
+    reads = _undeclared(subject)
+    loose = reads.by_python or _confirmed(subject, reads.seen)
     if not loose:
         return ""
     first, more = min(loose), f" ({len(loose)} such)" if len(loose) > 1 else ""
     return f"reads {first}{more}, which files() does not name; after it is replaced, old results would be shown"
 
 
-def _undeclared(subject: Subject) -> set[Path]:
-    """Files that one building and drawing read and that files() does not name."""
+def _confirmed(subject: Subject, seen: set[Path]) -> set[Path]:
+    """Those of the files that this model opens each time, and that no other process opens."""
+    for _ in range(CONFIRMATIONS):
+        if not seen:
+            break
+        start = time.perf_counter()
+        seen = seen & _undeclared(subject).seen
+        with recorded_reads(*_folders(subject)) as resting:
+            time.sleep(max(time.perf_counter() - start, SHORTEST_REST))
+        seen = seen - resting.seen
+    return seen
+
+
+def _undeclared(subject: Subject) -> _Reads:
+    """What one building and drawing read and files() does not name."""
     kind = subject.kind
-    with reads(Path(sys.modules[kind.__module__].__file__ or ".").resolve().parent, Path.cwd()) as read:
+    with recorded_reads(*_folders(subject)) as reads:
         model = subject.build(0)
         subject.draw(1, model=model)
-    declared = [kind.beside(name).resolve() for name in kind.files(model.config)]
-    return {path for path in read if not any(path == own or own in path.parents for own in declared)}
+    return reads.without([kind.beside(name).resolve() for name in kind.files(model.config)])
+
+
+def _folders(subject: Subject) -> tuple[Path, Path]:
+    return Path(sys.modules[subject.kind.__module__].__file__ or ".").resolve().parent, Path.cwd()
 
 
 @contextmanager
-def reads(*folders: Path) -> Iterator[set[Path]]:
-    """Yields a set that holds, after the block, the resolved paths of the files that were read.
+def recorded_reads(*folders: Path) -> Iterator[_Reads]:
+    """Yields an object that holds, after the block, the files that were read.
 
     folders: below them, reads by compiled code are detected too. Python modules, installed packages, system files and
     files written inside the block are left out.
@@ -60,17 +99,16 @@ def reads(*folders: Path) -> Iterator[set[Path]]:
     if not _hooked:
         sys.addaudithook(_audit)  # cannot be removed again
         _hooked.append(True)
-    read: set[Path] = set()
-    written: set[Path] = set()
-    _watching.append((read, written))
+    reads = _Reads()
+    _watching.append(reads)
     watch = _Inotify(folders) if sys.platform == "linux" else None
     try:
-        yield read
+        yield reads
     finally:
-        _watching.remove((read, written))
-        if watch is not None:
-            read |= watch.close()
-        read -= {path for path in read if path in written or _ignored(path)}
+        _watching.remove(reads)
+        opened = watch.close() if watch is not None else set()
+        reads.by_python = {p for p in reads.by_python if p not in reads.written and not _ignored(p)}
+        reads.seen = {p for p in opened if p not in reads.written and not _ignored(p)}
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
@@ -80,8 +118,8 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
     mode, flags = arguments[1], arguments[2]
     by_flags = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
     writes = any(c in mode for c in "wax+") if isinstance(mode, str) else by_flags
-    for read, written in _watching:
-        (written if writes else read).add(path)
+    for reads in _watching:
+        (reads.written if writes else reads.by_python).add(path)
 
 
 def _ignored(path: Path) -> bool:
