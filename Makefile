@@ -48,7 +48,7 @@ mutants: $(BIN)/.installed     ## mutation testing, resumable: make mutants ONLY
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[mutants]"
 	$(BIN)/python tools/mutants/run.py $(ONLY) --share $(or $(SHARE),1) $(if $(AGAIN),--again) $(if $(QUICK),--quick)
 
-docs: $(BIN)/.installed          ## the documentation site: build/site/index.html
+docs: $(BIN)/.installed          ## the documentation site in build/site; its search needs a server: python -m http.server -d build/site
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python tools/docs_site.py build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

@@ -16,6 +16,7 @@ from genbench.protocol import protocol_hash
 from genbench.records import Record, write_records
 from genbench.report import difference
 from genbench.report.difference import Tolerance
+from genbench.report.difference_text import difference_lines
 from genbench.report.grids import save_grid
 
 PROTOCOL = {"data": {"n_fake": 2000}, "features": {"extractor": "digits-classifier"}}
@@ -190,6 +191,31 @@ def test_only_changes_are_shown_in_80_columns_unless_all_is_asked_for(results):
     assert "kid" not in few
     assert "a difference would be detectable from 0.707" in everything
     assert "not shown" not in everything
+
+
+def test_what_was_not_compared_has_each_reason_once(results, tmp_path, monkeypatch):
+    """Models with the same metrics share a line; one with other metrics has its own; so has a missing model."""
+
+    def rows(label, *names, version=1):
+        return [
+            replace(record(name, 1.0), cell=f"{label}/digits/s0", model=label, suite_version=version) for name in names
+        ]
+
+    protocol = PROTOCOL | {"features": {"extractor": "pixels"}}
+    other = {"protocol": protocol, "protocol_hash": protocol_hash(protocol)}
+    results(
+        [*rows("a", "fid", "kid"), *rows("b", "fid", "kid"), *rows("c", "fid", "kid", "is"), *rows("d", "fid")],
+        [*rows("a", "fid", "kid", version=2), *rows("b", "fid", "kid", version=2),
+         *(replace(r, **other) for r in rows("c", "fid", "kid")), *rows("c", "is")],
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    text = [line.text for line in difference_lines(difference.metric_differences(Path("a"), Path("b")))]
+    assert text == [
+        "missing: only in a", "  d",
+        "not compared: suite version is 1 for A, 2 for B", "  a, b: every metric",
+        "not compared: features.extractor is digits-classifier for A, pixels for B", "  c: fid, kid",
+        "not shown: 1 the same; --all shows them",
+    ]  # fmt: skip
 
 
 def test_the_page_of_a_comparison_has_the_verdict_and_both_grids(results, tmp_path):

@@ -15,17 +15,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import genbench
+from genbench import metrics
+from genbench.builtin import MODEL_TABLE
+
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(\]\()([^)\s:#]+)(#[^)\s]*)?\)")
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-API = {
-    "python": ("Python", ["genbench.runner.run.run", "genbench.report.result", "genbench.evaluate.score.score",
-                          "genbench.evaluate.score.Scores", "genbench.sources.build.load_model", "genbench.errors"]),
-    "contract": ("The model contract", ["genbench.contract", "genbench.contract.images", "genbench.contract.training",
-                                     "genbench.contract.models", "genbench.contract.abilities"]),
-    "plugins": ("Plug-ins", ["genbench.metrics.base", "genbench.data.base", "genbench.features.base",
-                             "genbench.registry"]),
-}  # fmt: skip
+CONTRACT = ("images", "training", "models", "abilities")
+PLUG_INS = ("metrics.base", "data.base", "features.base", "registry")
 
 
 def main(folder: Path) -> None:
@@ -55,12 +53,27 @@ def _inside(source: Path, folder: Path, link: re.Match) -> str:
 
 def _write_api(folder: Path) -> None:
     folder.mkdir()
-    zoo = sorted(f"zoo.{path.stem}" for path in (ROOT / "zoo").glob("[a-z]*.py"))
-    metrics = sorted(f"genbench.metrics.{path.stem}" for path in (ROOT / "genbench" / "metrics").glob("[a-z]*.py"))
-    pages = API | {"zoo": ("The zoo", zoo), "metrics": ("Metrics", metrics)}
-    for name, (title, objects) in pages.items():
+    for name, (title, objects) in _api().items():
         parts = "\n\n".join(f"::: {target}" for target in objects)
         (folder / f"{name}.md").write_text(f"# {title}\n\n{parts}\n")
+
+
+def _api() -> dict[str, tuple[str, list[str]]]:
+    """Title and objects of each page. What a user names comes before what it is made of."""
+    public = [f"genbench.{name}" for name in genbench.__all__ if name not in ("metrics", "GenbenchError")]
+    measured = [getattr(metrics, name).__module__ for name in metrics.__all__]
+    models = [model.target.partition(":")[0] for model in MODEL_TABLE.values()]
+    return {
+        "python": ("Python", [*public, "genbench.errors"]),
+        "contract": ("The model contract", [f"genbench.contract.{name}" for name in CONTRACT]),
+        "plugins": ("Plug-ins", [f"genbench.{name}" for name in PLUG_INS]),
+        "metrics": ("Metrics", list(dict.fromkeys(["genbench.metrics", *measured, *_modules("genbench.metrics")]))),
+        "zoo": ("The zoo", list(dict.fromkeys(models + _modules("zoo")))),
+    }
+
+
+def _modules(package: str) -> list[str]:
+    return sorted(f"{package}.{path.stem}" for path in ROOT.joinpath(*package.split(".")).glob("[a-z]*.py"))
 
 
 if __name__ == "__main__":

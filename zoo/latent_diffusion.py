@@ -330,11 +330,11 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         """
         c, s = self.config, self.sampler
         if c.steps % s.steps:
-            found = f"found {s.steps}, allowed for diffusers: a divisor of {c.steps}"
-            raise ModelError(f"LatentDiffusion: sampler.steps: {found}")
+            allowed = f"allowed for diffusers: a divisor of {c.steps}"
+            raise ModelError(f"LatentDiffusion: sampler.steps: found {s.steps}, {allowed}")
         if c.released and s.guidance < 1:
-            found = f"found {s.guidance:g}, allowed for StableDiffusionPipeline: at least 1"
-            raise ModelError(f"LatentDiffusion: sampler.guidance: {found}")
+            allowed = "allowed for StableDiffusionPipeline: at least 1"
+            raise ModelError(f"LatentDiffusion: sampler.guidance: found {s.guidance:g}, {allowed}")
         return pipeline_parts(self)
 
     def players(self) -> dict[str, list[nn.Parameter]]:

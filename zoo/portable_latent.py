@@ -58,11 +58,11 @@ def saved_weights(state: Mapping[str, Tensor], levels: int, blocks: int, compone
         ours = our_name(f"{component}.{name}", units)
         third = re.search(r"\.([qkv])\.(weight|bias)$", ours)
         if component == "vae" and third:
-            found = state[ours.replace(f".{third[1]}.", ".qkv.")].chunk(3)["qkv".index(third[1])]
+            tensor = state[ours.replace(f".{third[1]}.", ".qkv.")].chunk(3)["qkv".index(third[1])]
         else:
-            found = state[ours]
-        linear = component == "vae" and ".attentions." in name and found.dim() == 4
-        return (found[..., 0, 0] if linear else found).detach().cpu().contiguous()
+            tensor = state[ours]
+        linear = component == "vae" and ".attentions." in name and tensor.dim() == 4
+        return (tensor[..., 0, 0] if linear else tensor).detach().cpu().contiguous()
 
     return weights
 
