@@ -21,6 +21,7 @@ SHAPES = {"fake": (130, 6), "real": (110, 6), "train": (140, 6), "held_out": (10
 ROWS = {name: RNG.normal(0.2 * i, 1 + 0.1 * i, shape) for i, (name, shape) in enumerate(SHAPES.items())}
 ROWS["fake"][:4] = ROWS["train"][:4] + 1e-3  # copies
 BUNCHED = {name: np.concatenate([rows[:60], rows[60:] + 5]) for name, rows in ROWS.items()}
+BUNCHED["fake"][60::3] *= 1.5  # bad samples: without them clipped density would be 1
 SOFT = np.exp(2 * RNG.normal(size=(130, 4)))
 PICTURES = RNG.integers(0, 17, (7, 60, 1, 8, 8)).astype(np.uint8)
 PERCEPTUAL = RNG.gamma(2.0, size=(3, 60))
