@@ -138,7 +138,7 @@ def ancestral_step(
         return x
     if sampler.variance == "learned":
         middle, half = schedule.learned_ends[t]
-        return x.addcmul_(gaussian_noise(x.shape, gen), (found.additional.to(x) * half + middle).mul_(0.5).exp_())
+        return x.addcmul_(gaussian_noise(x.shape, gen), (found.additional.to(x) * half).add_(middle).exp_())
     return x.add_(gaussian_noise(x.shape, gen), alpha=schedule.deviations[sampler.variance][t])
 
 

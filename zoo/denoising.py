@@ -132,11 +132,14 @@ PREDICTIONS: dict[str, Prediction] = {"eps": Noise(), "x0": Image(), "v": Rotati
 
 
 class Level(NamedTuple):
-    """A time of a process: what the network receives as the time (an integer or a number), signal and spread."""
+    """A time of a process: signal, spread, and what the network receives: the time (an integer or a number) and x
+    multiplied by input_scale.
+    """
 
     time: float
     signal: float
     spread: float
+    input_scale: float = 1.0
 
 
 class Process(Protocol):
@@ -254,8 +257,8 @@ class Schedule:
 
     @cached_property
     def learned_ends(self) -> list[tuple[float, float]]:
-        """The two parts of learned_range for each step."""
-        return list(zip(*(part.tolist() for part in self.learned_range), strict=True))
+        """Half of the two parts of learned_range for each step: those of the log of sigma_t."""
+        return list(zip(*(part.mul(0.5).tolist() for part in self.learned_range), strict=True))
 
     @cached_property
     def deviations(self) -> dict[str | None, list[float]]:
@@ -312,13 +315,13 @@ class Denoised:
     def x_0(self) -> Tensor:
         """The image (B, ...), not clipped."""
         of_x, of_prediction = self.kind.x_0(self.level.signal, self.level.spread)
-        return self.x * of_x + self.prediction * of_prediction
+        return (self.x * of_x).add_(self.prediction, alpha=of_prediction)
 
     @property
     def noise(self) -> Tensor:
         """The noise (B, ...)."""
         of_x, of_prediction = self.kind.noise(self.level.signal, self.level.spread)
-        return self.x * of_x + self.prediction * of_prediction
+        return (self.x * of_x).add_(self.prediction, alpha=of_prediction)
 
 
 @dataclass(frozen=True)
@@ -332,11 +335,15 @@ class Denoiser(Generic[ProcessT]):
     def __call__(self, x: Tensor, t: float) -> Denoised:
         """The network's x_0 and noise for x (B, ...) at time t of the process: one evaluation."""
         level = self.process.level(t)
-        return Denoised(x, level, self.kind, *self.predict(x, times_like(x, level.time)))
+        return Denoised(x, level, self.kind, *self.evaluated(x, level))
 
     def at(self, x: Tensor, t: float) -> Tensor:
         """The network's prediction (B, ...) for x at time t of the process."""
-        return self.predict(x, times_like(x, self.process.level(t).time))[0]
+        return self.evaluated(x, self.process.level(t))[0]
+
+    def evaluated(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """The prediction for x (B, ...) at a level, and the output's additional channels."""
+        return self.predict(x if level.input_scale == 1 else x * level.input_scale, times_like(x, level.time))
 
     def predict(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """The prediction, of the shape of x (B, C, ...), and the output's additional channels, possibly none."""

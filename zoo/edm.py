@@ -121,17 +121,20 @@ class Preconditioned:
         variance = spread**2 + self.sigma_data**2
         return spread / variance, -self.sigma_data / variance**0.5
 
-    def input_scale(self, sigma: Tensor) -> Tensor:
+    def input_scale(self, spread: Number) -> Number:
         """c_in."""
-        return (sigma.square() + self.sigma_data**2).rsqrt()
+        return (spread**2 + self.sigma_data**2) ** -0.5
 
 
+@dataclass(frozen=True)
 class NoiseLevels:
-    """The process x = y + sigma n; its time is sigma, and the network receives c_noise = ln(sigma) / 4."""
+    """The process x = y + sigma n; its time is sigma, and the network receives c_noise = ln(sigma) / 4 and c_in x."""
+
+    kind: Preconditioned
 
     def level(self, t: float) -> Level:
         """The level with sigma = t."""
-        return Level(math.log(t) / 4, 1.0, t)
+        return Level(math.log(t) / 4, 1.0, t, self.kind.input_scale(t))
 
 
 # ---- sampling ---------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def churned(x: Tensor, sigma: float, sampler: EDMSampler, gen: Generator) -> tup
         return x, sigma
     raised = sigma * (1 + gamma)
     added = math.sqrt(raised**2 - sigma**2) * sampler.churn_noise
-    return x + added * gaussian_noise(x.shape, gen), raised
+    return x.add(gaussian_noise(x.shape, gen), alpha=added), raised
 
 
 def edm_step(
@@ -170,13 +173,13 @@ def edm_step(
     return solver(lambda x, sigma: denoiser(x, sigma).noise, x, sigma, to)
 
 
-def edm_nodes(steps: int, largest: float, rho: float = 7.0) -> list[Node]:
+def edm_nodes(process: NoiseLevels, steps: int, largest: float, rho: float = 7.0) -> list[Node]:
     """Nodes of the flow from LEAST_SIGMA to the largest level, with the sampler's spacing: 2 steps + 1."""
     nodes, start, end = [], LEAST_SIGMA ** (1 / rho), largest ** (1 / rho)
     for i in range(2 * steps + 1):
         root = start + i / (2 * steps) * (end - start)
         nodes.append(
-            Node(i / (2 * steps), NoiseLevels().level(root**rho), 0.0, rho * root ** (rho - 1) * (end - start))
+            Node(i / (2 * steps), process.level(root**rho), 0.0, rho * root ** (rho - 1) * (end - start))
         )
     return nodes
 
@@ -234,13 +237,8 @@ class EDM(Model, Steps, LikelihoodEstimate):
 
     @property
     def denoising(self) -> Denoiser[NoiseLevels]:
-        """F with its input scaled, its process and its prediction."""
-        return Denoiser(self.scaled_network, NoiseLevels(), self.kind)
-
-    def scaled_network(self, x: Tensor, c_noise: Tensor, gen: Generator | None = None) -> Tensor:
-        """F(c_in x; c_noise): (B, C, H, W) and (B,) to (B, C, H, W). gen: for dropout, in training only."""
-        c_in = self.kind.input_scale((4 * c_noise).exp()).view(-1, 1, 1, 1)
-        return self.network(c_in * x, c_noise, gen)
+        """F with its process and its prediction."""
+        return Denoiser(self.network, NoiseLevels(self.kind), self.kind)
 
     def for_diffusers(self) -> Parts:
         """As the pipeline of zoo.ode_pipelines.
@@ -260,9 +258,8 @@ class EDM(Model, Steps, LikelihoodEstimate):
         log_sigma = self.config.log_mean + self.config.log_std * gaussian_noise((len(batch.x),), gen)
         noise, spread = gaussian_noise(batch.x.shape, gen), log_sigma.exp().view(-1, 1, 1, 1)
         signal = torch.ones_like(spread)
-        prediction = self.scaled_network(
-            q_sample(batch.x, noise, signal, spread), log_sigma / 4, gen if self.training else None
-        )
+        x = self.kind.input_scale(spread) * q_sample(batch.x, noise, signal, spread)
+        prediction = self.network(x, log_sigma / 4, gen if self.training else None)
         error = (prediction - self.kind.target(batch.x, noise, signal, spread)).square().mean()
         return Loss(error, {"mse": error})
 
@@ -283,5 +280,6 @@ class EDM(Model, Steps, LikelihoodEstimate):
         (B,) nats, float64. The errors of integration and of the one random trace per image have either sign.
         """
         gen, largest = seeded(0, self.device) if gen is None else gen, EDMSampler.sigma_max
-        x, nodes = pixels.to(self.device), edm_nodes(steps, largest)
-        return flow_estimate(self.denoising, x, self.data.levels, nodes, gen, prior=largest)
+        denoising, x = self.denoising, pixels.to(self.device)
+        nodes = edm_nodes(denoising.process, steps, largest)
+        return flow_estimate(denoising, x, self.data.levels, nodes, gen, prior=largest)

@@ -225,12 +225,11 @@ class MeanFlow(Model, Steps, LikelihoodEstimate):
         """Draws n images (n, C, H, W) in [-1, 1] by eq. 12."""
         times = [1 - i / self.sampler.steps for i in range(self.sampler.steps + 1)]
         z = gaussian_noise((n, *self.data.shape), gen)
-        return run(self.jump, z, pairwise(times)).clamp(-1, 1)
+        return run(self.jump, z, z.new_tensor(list(pairwise(times))).split(1)).clamp_(-1, 1)
 
-    def jump(self, z: Tensor, place: tuple[float, float]) -> Tensor:
-        """Z (B, ...) at the first time moved to the second (eq. 12)."""
-        t, r = place
-        return z - (t - r) * self.network(z, z.new_tensor(place).expand(len(z), 2))
+    def jump(self, z: Tensor, times: Tensor) -> Tensor:
+        """Z (B, ...) at the first of two neighbouring times (1, 2) moved to the second (eq. 12)."""
+        return z.add(self.network(z, times.expand(len(z), 2)), alpha=-1 / self.sampler.steps)
 
     @property
     def evaluations(self) -> int:

@@ -36,7 +36,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.space import density_to_mass, dequantise
-from zoo.denoising import Denoiser, Level, Line, Schedule, times_like
+from zoo.denoising import Denoiser, Level, Line, Schedule
 
 SMALLEST_ALPHA_BAR = 1e-5  # the flow divides by its root; at this value x_t is within 1e-5 nats per pixel of noise
 FIRST_TIME = 0.01  # distance from the image at which flows in continuous time start: DDPM's first step has this spread
@@ -96,11 +96,11 @@ def flow_slope(denoiser: Denoiser[Any], x: Tensor, node: Node, probe: Tensor) ->
     """
     with torch.enable_grad():
         x = x.clone().requires_grad_()
-        prediction = denoiser.predict(x, times_like(x, node.level.time))[0]
+        prediction = denoiser.evaluated(x, node.level)[0]
         (pulled,) = torch.autograd.grad(prediction, x, probe)
     trace = (pulled * probe).flatten(1).sum(1)
-    _, signal, spread = node.level
-    factors = zip(denoiser.kind.x_0(signal, spread), denoiser.kind.noise(signal, spread), strict=True)
+    scales = node.level.signal, node.level.spread
+    factors = zip(denoiser.kind.x_0(*scales), denoiser.kind.noise(*scales), strict=True)
     of_x, of_prediction = (node.signal_slope * of_x_0 + node.spread_slope * of_noise for of_x_0, of_noise in factors)
     slope = of_x * x.detach() + of_prediction * prediction.detach()
     return slope, of_x * x[0].numel() + of_prediction * trace

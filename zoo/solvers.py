@@ -6,7 +6,7 @@ calls one of them for each pair of neighbouring times. `adaptive` chooses the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,20 +16,20 @@ Field = Callable[[Tensor, float], Tensor]
 
 def euler(field: Field, x: Tensor, t: float, to: float) -> Tensor:
     """First order, one evaluation."""
-    return x + (to - t) * field(x, t)
+    return x.add(field(x, t), alpha=to - t)
 
 
 def midpoint(field: Field, x: Tensor, t: float, to: float) -> Tensor:
     """Second order, two evaluations: the slope at the middle, which an Euler step of half the length finds."""
     half = (to - t) / 2
-    return x + 2 * half * field(x + half * field(x, t), t + half)
+    return x.add(field(x.add(field(x, t), alpha=half), t + half), alpha=2 * half)
 
 
 def heun(field: Field, x: Tensor, t: float, to: float) -> Tensor:
     """Second order, two evaluations: the mean of the slopes at both ends, the second found by an Euler step."""
     first = field(x, t)
-    second = field(x + (to - t) * first, to)
-    return x + (to - t) / 2 * (first + second)
+    second = field(x.add(first, alpha=to - t), to)
+    return x.add(first, alpha=(to - t) / 2).add_(second, alpha=(to - t) / 2)
 
 
 SOLVERS = {"euler": (euler, 1), "midpoint": (midpoint, 2), "heun": (heun, 2)}  # a step and its evaluations
@@ -82,10 +82,20 @@ def _trial(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of each image: x after it, its error in tolerances (b,) float64, and the slope after it."""
     h = step.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+    times = (t + step.new_tensor(TIMES[1:])[:, None] * step).to(x.dtype)
     slopes, moved = [first], x
-    for share, weights in zip(TIMES[1:], STAGES, strict=True):
-        moved = x + h * sum(w * k for w, k in zip(weights, slopes, strict=True) if w)
-        slopes.append(field(moved, (t + share * step).to(x.dtype)))
-    error = h * sum(w * k for w, k in zip(DIFFERENCE, slopes, strict=True) if w)
+    for now, weights in zip(times, STAGES, strict=True):
+        moved = x.addcmul(h, _combined(weights, slopes))
+        slopes.append(field(moved, now))
+    error = h * _combined(DIFFERENCE, slopes)
     relative = error / (tolerance + tolerance * torch.maximum(x.abs(), moved.abs()))
     return moved, relative.flatten(1).double().square().mean(1).sqrt(), slopes[-1]
+
+
+def _combined(weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    """The weighted sum of slopes, one operation for each; the first weight is not 0."""
+    total = weights[0] * slopes[0]
+    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
+        if weight:
+            total.add_(slope, alpha=weight)
+    return total

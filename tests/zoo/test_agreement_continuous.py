@@ -22,16 +22,13 @@ def says(x, t):
 
 @pytest.mark.parametrize("steps", [5, 18])
 def test_edms_euler_steps_are_diffusers(steps):
-    """Their scheduler scales the network's input and output itself, as EDM.scaled_network and Preconditioned do."""
+    """Their scheduler scales the network's input and output itself, as NoiseLevels and Preconditioned do."""
     scheduler = diffusers.EDMEulerScheduler(0.002, 80.0, sigma_data=0.5)
     scheduler.set_timesteps(steps)
     kind, sampler = Preconditioned(0.5), EDMSampler(steps, "euler")
     assert torch.allclose(scheduler.sigmas.double(), torch.tensor(sigmas(sampler)).double(), rtol=1e-5, atol=1e-7)
 
-    def scaled(x, t):
-        return says(kind.input_scale((4 * t).exp()).view(-1, 1) * x, t)
-
-    denoiser = Denoiser(scaled, NoiseLevels(), kind)
+    denoiser = Denoiser(says, NoiseLevels(kind), kind)
     x = 80 * torch.randn(3, 5, generator=seeded(0))
     theirs = x.clone()
     for (sigma, to), t in zip(pairwise(sigmas(sampler)), scheduler.timesteps, strict=True):

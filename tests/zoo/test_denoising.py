@@ -25,4 +25,4 @@ def test_scales_of_a_line_are_those_of_each_image():
     signal, spread = line.scales(times)
     torch.testing.assert_close(signal, torch.tensor([1.0, 0.0, -1.0]).view(3, 1, 1, 1))
     torch.testing.assert_close(spread, torch.tensor([0.25, 1.75, 3.25]).view(3, 1, 1, 1))
-    assert line.level(0.5) == (0.5, 0.0, 1.75)
+    assert line.level(0.5) == (0.5, 0.0, 1.75, 1.0)

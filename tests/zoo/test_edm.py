@@ -18,34 +18,35 @@ from zoo.probability_flow import flow_log_density
 
 DATA = DataSpec(1, 4, 4, 17)
 TINY = EDMConfig(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.0, groups=2)
+NOISE = NoiseLevels(Preconditioned(0.5))
 SIGMAS = torch.logspace(-2.5, 2, 40, dtype=torch.float64)
 
 
 class World(NoiseLevels):
     """The process together with the prediction, by the level's time c_noise."""
 
-    def __init__(self, sigma_data):
-        self.kind = Preconditioned(sigma_data)
-
     def level(self, t):
         return super().level(math.exp(4 * t))
 
 
+def unscaled(network, kind):
+    """The network that computes network(x, c_noise) from c_in x."""
+    return lambda x, t: network(x / kind.input_scale((4 * t).exp()).view(-1, *[1] * (x.dim() - 1)), t)
+
+
 def exact(best, sigma_data=0.5, **data):
-    """The denoiser of data known exactly: its network is given x and c_noise."""
-    world = World(sigma_data)
-    return Denoiser(lambda x, t: best(world, x, t, **data), NoiseLevels(), world.kind)
+    """The denoiser of data known exactly."""
+    world = World(Preconditioned(sigma_data))
+    network = unscaled(lambda x, t: best(world, x, t, **data), world.kind)
+    return Denoiser(network, NoiseLevels(world.kind), world.kind)
 
 
 def model(sampler=None, best=best_of_gaussian, config=TINY, **data):
     """A small model whose F is exact for known data; F receives c_in x."""
     made = EDM(DATA, config, sampler).eval()
-    world = World(config.sigma_data)
-
-    def forward(x, t, gen=None):
-        return best(world, x / made.kind.input_scale((4 * t).exp()).view(-1, 1, 1, 1), t, **data)
-
-    made.network.forward = forward
+    world = World(Preconditioned(config.sigma_data))
+    known = unscaled(lambda x, t: best(world, x, t, **data), world.kind)
+    made.network.forward = lambda x, t, gen=None: known(x, t)
     return made
 
 
@@ -59,7 +60,7 @@ def test_factors_are_those_of_table_1():
     assert torch.allclose(c_out, SIGMAS * 0.5 / (half + SIGMAS**2).sqrt())
     assert torch.allclose(kind.input_scale(SIGMAS), 1 / (half + SIGMAS**2).sqrt())
     assert torch.allclose(c_out**-2, (SIGMAS**2 + half) / (SIGMAS * 0.5) ** 2)  # lambda
-    assert NoiseLevels().level(0.3) == pytest.approx((math.log(0.3) / 4, 1, 0.3))
+    assert NoiseLevels(kind).level(0.3) == pytest.approx((math.log(0.3) / 4, 1, 0.3, 0.34**-0.5))
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
@@ -120,9 +121,9 @@ def test_levels_are_those_of_eq_5():
 
 def test_a_step_of_heuns_method_by_hand():
     """D = x / 2 everywhere: the slope is x / (2 sigma); Algorithm 1 from sigma = 2 to 1 and from 1 to 0."""
-    half = Denoiser(
-        lambda x, t: (x / 2 - 0.25 / (math.exp(8 * t[0]) + 0.25) * x) / out(t), NoiseLevels(), Preconditioned(0.5)
-    )
+    kind = Preconditioned(0.5)
+    network = unscaled(lambda x, t: (x / 2 - 0.25 / (math.exp(8 * t[0]) + 0.25) * x) / out(t), kind)
+    half = Denoiser(network, NoiseLevels(kind), kind)
     x, gen = torch.tensor([3.0], dtype=torch.float64), seeded(0)
     first = 3 / 4
     second = (3 - first) / 2
@@ -209,12 +210,12 @@ def test_density_of_a_gaussian_is_known():
     x = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
     true = Normal(0.3, math.hypot(0.5, 0.01)).log_prob(x).sum()
     found = flow_log_density(
-        exact(best_of_gaussian, mean=0.3, std=0.5), x, edm_nodes(32, 80.0), torch.ones_like(x), 80.0
+        exact(best_of_gaussian, mean=0.3, std=0.5), x, edm_nodes(NOISE, 32, 80.0), torch.ones_like(x), 80.0
     )
     assert float(found) == pytest.approx(float(true), abs=0.1)
     true = Normal(0.0, math.hypot(0.5, 0.01)).log_prob(x).sum()
     found = flow_log_density(
-        exact(best_of_gaussian, mean=0.0, std=0.5), x, edm_nodes(32, 80.0), torch.ones_like(x), 80.0
+        exact(best_of_gaussian, mean=0.0, std=0.5), x, edm_nodes(NOISE, 32, 80.0), torch.ones_like(x), 80.0
     )
     assert float(found) == pytest.approx(float(true), abs=5e-3)
 
@@ -223,7 +224,7 @@ def test_error_of_the_density_falls_with_the_fourth_power_of_the_steps():
     denoiser = exact(best_of_gaussian, mean=0.0, std=0.5)
     x = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
     found = {
-        n: float(flow_log_density(denoiser, x, edm_nodes(n, 80.0), torch.ones_like(x), 80.0)) for n in (16, 32, 256)
+        n: float(flow_log_density(denoiser, x, edm_nodes(NOISE, n, 80.0), torch.ones_like(x), 80.0)) for n in (16, 32, 256)
     }
     assert 8 < (found[16] - found[256]) / (found[32] - found[256]) < 32
 

@@ -40,8 +40,8 @@ def gaussian(line, x, t):
 def test_paths_run_straight_from_noise_to_the_image(sigma_min):
     """Eq. 22 and 23: psi_0 is the noise, psi_1 the image with noise of sigma_min, the slope is the same everywhere."""
     line = model(sigma_min=sigma_min).line
-    assert line.level(0.0)[1:] == (0, 1)
-    assert line.level(1.0)[1:] == pytest.approx((1, sigma_min))
+    assert line.level(0.0)[1:3] == (0, 1)
+    assert line.level(1.0)[1:3] == pytest.approx((1, sigma_min))
     image, noise = torch.tensor(0.7), torch.tensor(-1.2)
     x = [line.level(t).signal * image + line.level(t).spread * noise for t in (0.25, 0.75)]
     slope = line.kind.target(image, noise, None, None)
@@ -53,7 +53,7 @@ def test_paths_run_straight_from_noise_to_the_image(sigma_min):
 def test_a_velocity_determines_image_and_noise(t):
     line = model(sigma_min=0.05).line
     image, noise = torch.randn(2, 3, 1, 2, 2, generator=seeded(0), dtype=torch.float64)
-    _, signal, spread = line.level(t)
+    _, signal, spread, _ = line.level(t)
     x, velocity = signal * image + spread * noise, line.kind.target(image, noise, None, None)
     for (of_x, of_velocity), true in ((line.kind.x_0(signal, spread), image), (line.kind.noise(signal, spread), noise)):
         assert torch.allclose(of_x * x + of_velocity * velocity, true, atol=1e-12)
@@ -195,7 +195,7 @@ def test_density_of_a_gaussian_is_known(sigma_min):
     made = model(best=gaussian, sigma_min=sigma_min)
     x = torch.randn(5, *DATA.shape, generator=seeded(0), dtype=torch.float64)
     nodes = line_nodes(made.line, 1.0, 0.0, 16)
-    _, signal, spread = nodes[0].level
+    _, signal, spread, _ = nodes[0].level
     assert signal == 0.99
     true = Normal(0.3 * signal, math.hypot(0.5 * signal, spread)).log_prob(x).flatten(1).sum(1)
     probe = 2.0 * torch.randint(2, x.shape, generator=seeded(1)) - 1
