@@ -19,6 +19,11 @@ def test_interval_of_confidence_is_that_of_a_mean():
     assert found.hi - found.value == pytest.approx(half, rel=0.06)  # of 1,000 resamples
 
 
+def test_the_interval_of_confidence_ends_at_certainty():
+    top = np.r_[np.ones(30), 0.6]
+    assert confidence(probabilities=np.stack([top, 1 - top], axis=1)).hi == 1.0
+
+
 def test_the_rarest_class_is_counted_and_a_missing_one_is_zero():
     rows = np.eye(3)[[0] * 5 + [1] * 3 + [2] * 2]
     assert rarest_class(probabilities=rows).value == pytest.approx(0.2)

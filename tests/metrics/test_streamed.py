@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genbench.errors import CellFailure, GenbenchError
-from genbench.metrics.frechet import distance, feature_moments
+from genbench.metrics.frechet import distance, feature_moments, fid_to_moments
 from genbench.metrics.streamed import streamed_moments
 
 
@@ -27,6 +27,15 @@ def test_the_distance_of_a_stream_is_that_of_all_rows():
     blocks = (fake[i : i + 64] for i in range(0, 600, 64))
     expected = distance(feature_moments(fake), feature_moments(real))
     assert distance(streamed_moments(blocks), feature_moments(real)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_two_rows_have_a_distance_to_moments_and_one_has_none():
+    rng = np.random.default_rng(2)
+    fake, real = rng.normal(size=(2, 3)), rng.normal(size=(50, 3))
+    expected = distance(feature_moments(fake), feature_moments(real))
+    assert fid_to_moments(fake=fake, reference=feature_moments(real)).value == pytest.approx(expected)
+    with pytest.raises(GenbenchError, match="fake: found 1 rows, allowed: at least 2"):
+        fid_to_moments(fake=fake[:1], reference=feature_moments(real))
 
 
 def test_what_is_no_stream_of_features_is_refused():

@@ -100,6 +100,14 @@ def test_errors_are_means_over_both_directions():
     assert found["fid_b_to_a"] == pytest.approx(frechet_distance(fake=b.fake, real=b.real), rel=1e-9)
 
 
+def test_the_interval_of_an_error_starts_at_zero():
+    x = images(0, 20)
+    perfect = direction(0, source=x, back=x)
+    one = direction(0, source=x, back=np.concatenate([1 - x[:1], x[1:]]))
+    found = METRICS["cycle_error"].compute(a_to_b=one, b_to_a=perfect)
+    assert found.lo == 0 < found.value < found.hi
+
+
 def test_interval_of_both_covers_directions_that_err_together():
     """Paired images: the two directions' scores are the same noise, and the mean's spread is that of one."""
     rng = np.random.default_rng(0)

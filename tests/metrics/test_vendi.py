@@ -64,6 +64,11 @@ def test_interval_of_one_sample_and_of_equal_ones():
     assert (same.value, same.lo, same.hi) == pytest.approx((1, 1, 1), abs=1e-9)
 
 
+def test_the_interval_ends_where_every_feature_counts():
+    nearly = VENDI.compute(fake=np.eye(3)[[0] * 7 + [1] * 7 + [2] * 6])
+    assert 2.98 < nearly.value < nearly.hi == 3
+
+
 def test_refuses_what_has_no_direction():
     with pytest.raises(CellFailure, match="vendi: 2 of 3 rows are all zero and have no direction"):
         vendi_score(fake=np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]))

@@ -2,7 +2,7 @@
 
     python tools/mutants/run.py                                   every mutant of every file: days
     python tools/mutants/run.py zoo/vae.py --share 0.1            a tenth of the mutants of a file
-    python tools/mutants/run.py zoo/vae.py --again                its survivors once more, after tests were added
+    python tools/mutants/run.py zoo/*.py --again                  survivors once more, files of a folder together
     python tools/mutants/run.py zoo/*.py --quick --share 0.05     with the tests of all models alone, files together
     python tools/mutants/run.py --report                          only docs/mutants.md
 
@@ -11,8 +11,8 @@ for zoo/ and metrics those that import it, or have its name. Of these a mutant i
 function, the fastest first, until one fails. Results go to tools/mutants/results.jsonl; what is there is not tested
 again, so that an interrupted campaign continues. A sample is chosen by a hash of each mutant: a larger share contains
 the smaller one. With --quick the files share one copy and the few tests that cover them all: functions that these do
-not call have no result yet, and what survives may still be killed by --again. tools/mutants/equivalent.yaml has the
-survivors that no test can notice.
+not call have no result yet, and what survives may still be killed by --again, for which the files share one copy and
+the tests of each of them. tools/mutants/equivalent.yaml has the survivors that no test can notice.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def main() -> None:
     files = options.files or every
     os.chdir(ROOT)
     groups = [[f] for f in files]
-    if options.quick:
-        groups = [[f for f in files if Path(f).parent.as_posix() == folder] for folder in QUICK]
+    if options.quick or options.again:
+        groups = [[f for f in files if folder_of(f) == folder] for folder in (QUICK if options.quick else TESTS)]
     failed = [] if options.report else [g for g in groups if g and not test(g, options)]
     write_report({file: mutants_of(file, ROOT) for file in every})
     if failed:
@@ -82,8 +82,9 @@ def main() -> None:
 
 def test(files: list[str], options: argparse.Namespace) -> bool:
     """Tests mutants of files with the tests of all of them; whether mutmut could."""
-    quick = options.quick
-    folder = WORK / (f"quick-{Path(files[0]).parent.name}" if quick else files[0].replace("/", "-").removesuffix(".py"))
+    quick, shared = options.quick, "quick-" if options.quick else "again-" if options.again else ""
+    name = f"{shared}{folder_of(files[0])}" if shared else files[0].removesuffix(".py")
+    folder = WORK / name.replace("/", "-")
     harvest(files, folder, only_covered=quick)
     chosen = [m for file in files for m in wanted(file, options)]
     print(f"{' '.join(files)}: {len(chosen)} mutants to test", flush=True)
@@ -110,6 +111,11 @@ def wanted(file: str, options: argparse.Namespace) -> list[Mutant]:
     return [m for m in made if m.rank < options.share and m.key not in results]
 
 
+def folder_of(file: str) -> str:
+    """The folder of a file, by which TESTS and QUICK name their tests."""
+    return Path(file).parent.as_posix()
+
+
 def lay(files: list[str], folder: Path, quick: bool) -> None:
     """Copies the repository into the folder, with mutmut's settings for the files; its timings of tests stay."""
     for name in COPIED:
@@ -121,7 +127,7 @@ def lay(files: list[str], folder: Path, quick: bool) -> None:
             shutil.copy2(ROOT / name, folder / name)
     for name in ("genbench", "zoo", "tests"):
         shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
-    tests = QUICK[Path(files[0]).parent.as_posix()] if quick else [*tests_of(files[0])]
+    tests = QUICK[folder_of(files[0])] if quick else [*dict.fromkeys(t for file in files for t in tests_of(file))]
     settings = {"only_mutate": files, "pytest_add_cli_args_test_selection": tests}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     with (folder / "pyproject.toml").open("a", encoding="utf-8") as text:
@@ -131,12 +137,12 @@ def lay(files: list[str], folder: Path, quick: bool) -> None:
 def tests_of(file: str) -> Iterator[str]:
     """The test files that belong to a file: those that name its module, or all of the folder where none does."""
     path = Path(file)
-    near = sorted(p for pattern in TESTS[path.parent.as_posix()] for p in ROOT.glob(pattern))
+    near = sorted(p for pattern in TESTS[folder_of(file)] for p in ROOT.glob(pattern))
     module = path.with_suffix("").as_posix().replace("/", ".")
     named = re.compile(
         rf"(?m)^from {re.escape(module)} import|^from {module.rpartition('.')[0]} import.*\b{path.stem}\b"
     )
-    shared = QUICK.get(path.parent.as_posix(), [])
+    shared = QUICK.get(folder_of(file), [])
     own = [p for p in near if p.stem == f"test_{path.stem}" or named.search(p.read_text(encoding="utf-8"))]
     yield from {p.relative_to(ROOT).as_posix(): None for p in [*(own or near), *(ROOT / t for t in shared)]}
     if path.parent.name == "zoo" and f'"{path.stem}":' in (ROOT / "genbench" / "builtin.py").read_text(
