@@ -63,13 +63,15 @@ def adaptive(
     gone = torch.zeros(len(x), dtype=torch.float64, device=x.device)  # the share of the interval behind each image
     length = torch.full_like(gone, FIRST_STEP)
     slope = field(x, (start + whole * gone).to(x.dtype))
-    while len(rows := (gone < 1).nonzero().squeeze(1)):
-        step = torch.minimum(length[rows], 1 - gone[rows])
-        moved, error, last = _trial(field, x[rows], slope[rows], start + whole * gone[rows], whole * step, tolerance)
+    while (rows := (gone < 1).nonzero().squeeze(1)).numel():
+        behind = gone[rows]
+        left = 1 - behind
+        step = torch.minimum(length[rows], left)
+        moved, error, last = _trial(field, x[rows], slope[rows], start + whole * behind, whole * step, tolerance)
         taken = (error <= 1) | (step <= SHORTEST_STEP)
         done = rows[taken]
         x[done], slope[done] = moved[taken], last[taken]
-        gone[done] = torch.where(step[taken] < 1 - gone[done], gone[done] + step[taken], 1.0)
+        gone[done] = torch.where(step < left, behind + step, 1.0)[taken]
         change = SAFETY * error.clamp_min(1e-10).pow(-1 / 5)
         length[rows] = (step * change.nan_to_num(LEAST_CHANGE).clamp(LEAST_CHANGE, MOST_CHANGE)).clamp_min(
             SHORTEST_STEP
@@ -87,8 +89,8 @@ def _trial(
     for now, weights in zip(times, STAGES, strict=True):
         moved = x.addcmul(h, _combined(weights, slopes))
         slopes.append(field(moved, now))
-    error = h * _combined(DIFFERENCE, slopes)
-    relative = error / (tolerance + tolerance * torch.maximum(x.abs(), moved.abs()))
+    allowed = torch.maximum(x.abs(), moved.abs()).add_(1).mul_(tolerance)
+    relative = (h * _combined(DIFFERENCE, slopes)).div_(allowed)
     return moved, relative.flatten(1).double().square().mean(1).sqrt(), slopes[-1]
 
 

@@ -42,8 +42,10 @@ class EvaluationCount:
         return self.rows / images
 
     def _add(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        batches = (len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim > 0)
-        self.rows += next(batches, 0)
+        for x in (*args, *kwargs.values()):
+            if isinstance(x, Tensor) and x.ndim > 0:
+                self.rows += x.shape[0]
+                return
 
 
 def verify_evaluations(model: Draws, counted: float) -> None:
