@@ -178,9 +178,7 @@ def edm_nodes(process: NoiseLevels, steps: int, largest: float, rho: float = 7.0
     nodes, start, end = [], LEAST_SIGMA ** (1 / rho), largest ** (1 / rho)
     for i in range(2 * steps + 1):
         root = start + i / (2 * steps) * (end - start)
-        nodes.append(
-            Node(i / (2 * steps), process.level(root**rho), 0.0, rho * root ** (rho - 1) * (end - start))
-        )
+        nodes.append(Node(i / (2 * steps), process.level(root**rho), 0.0, rho * root ** (rho - 1) * (end - start)))
     return nodes
 
 

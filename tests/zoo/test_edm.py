@@ -224,7 +224,8 @@ def test_error_of_the_density_falls_with_the_fourth_power_of_the_steps():
     denoiser = exact(best_of_gaussian, mean=0.0, std=0.5)
     x = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
     found = {
-        n: float(flow_log_density(denoiser, x, edm_nodes(NOISE, n, 80.0), torch.ones_like(x), 80.0)) for n in (16, 32, 256)
+        n: float(flow_log_density(denoiser, x, edm_nodes(NOISE, n, 80.0), torch.ones_like(x), 80.0))
+        for n in (16, 32, 256)
     }
     assert 8 < (found[16] - found[256]) / (found[32] - found[256]) < 32
 
