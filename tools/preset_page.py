@@ -111,16 +111,22 @@ def write_page(path: Path, trials: list[Trial]) -> None:
 
 
 def introduction(trials: list[Trial]) -> Iterator[str]:
-    """How much was tried."""
+    """How much was tried, and for how long."""
     last = [t for t in (latest(trials, model, size) for model in ROWS for size in SIZES) if t and is_present(t)]
-    longest = max((t.seconds for t in last), default=0) / 60
+    enough = [t.seconds / 60 for t in last if t.judgement == "recognisable"]
+    short = [t.seconds / 60 for t in last if t.judgement != "recognisable"]
     yield f"""# What `preset: small` draws
 
-Which models draw recognisable colour pictures of these sizes after at most 15 minutes of one core with `preset: small`
-([suites.md](suites.md#presets)). {len(last)} of {len(ROWS) * len(SIZES)} cases were tried, none for longer than
-{longest:.1f} minutes. What is "partly" or "no" was tried only for the minutes in the second table;
-whether 15 minutes are enough is not known.
+Which models draw recognisable colour pictures of these sizes with `preset: small` ([suites.md](suites.md#presets)), and
+after how many minutes of one core. {len(last)} of {len(ROWS) * len(SIZES)} cases were tried. Samples of {len(enough)} are
+recognisable, after {spanned(enough)} minutes. The other {len(short)}, "partly" and "no", need more minutes than they were
+tried for, {spanned(short)}; whether 15 minutes are enough for them is not known.
 """
+
+
+def spanned(minutes: list[float]) -> str:
+    """The least and the most of them as text."""
+    return f"{min(minutes):.1f} to {max(minutes):.1f}" if minutes else "no"
 
 
 def summary(trials: list[Trial]) -> Iterator[str]:
@@ -146,7 +152,7 @@ This page is written by `python -m tools.preset_trial OUT --minutes 15`. The pic
 tinted, on coloured backgrounds, 9,000 of them for training (4,750 of each domain for `cyclegan`, which colours grey
 garments). A training has one thread of {" or ".join(machines) or "a processor"}, which other processes share; minutes
 are of the processor's time. The rows are in [presets/trials.csv](presets/trials.csv). What is recognisable after fewer
-minutes than 15 is not tried longer. The command continues with what was not tried.
+minutes than 15 is not tried longer. The rows so far are of fewer minutes; the command continues with the other cases.
 
 A classifier with one class for each garment and one for spoiled pictures (shuffled blocks, bent pictures, spots) judges
 the samples of each training, brought to 16x16 pixels. *Recognisable*: at least {MOST:.0%} of them are garments for it,
@@ -170,11 +176,13 @@ def table(trials: list[Trial]) -> Iterator[str]:
 
 
 def in_words(trial: Trial | None) -> str:
-    """The judgement on a case and the minutes of its training."""
+    """The judgement on a case and the minutes of its training: those that were enough, or too few."""
     if trial is None:
         return "not tried"
-    earlier = "" if is_present(trial) else ", earlier preset"
-    return f"{trial.judgement} ({trial.seconds / 60:.1f} min{earlier})"
+    enough = trial.judgement == "recognisable"
+    words = "recognisable after" if enough else f"{trial.judgement}: needs more than"
+    earlier = "" if is_present(trial) else " (earlier preset)"
+    return f"{words} {trial.seconds / 60:.1f} min{earlier}"
 
 
 def section(trials: list[Trial], model: str) -> Iterator[str]:

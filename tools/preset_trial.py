@@ -102,7 +102,7 @@ def planned(model: str, size: str, out: Path, images: int, drawn: int = 100) -> 
     samplers = [{"name": name, "weights_of": model} for name in SAMPLERS.get(model, ())]
     suite = Suite.model_validate({
         "suite": "trial", "dataset": entry_of(model, size, out), "features": "pixels", "metrics": ["parameters"],
-        "preset": "small", "budget": {"images": images}, "samples": drawn, "block": drawn // 2,
+        "preset": "small", "budget": {"images": images}, "samples": drawn, "block": drawn,
         "models": [{"name": model}, *samplers],
     })  # fmt: skip
     return make_plan(suite)
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="processor time of each training")
     parser.add_argument("--sizes", default=",".join(SIZES), help="sides, or height x width, separated by commas")
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--draw", type=int, default=100, help="samples of each training, an even number from 20 on")
+    parser.add_argument("--draw", type=int, default=100, help="samples of each training, from 20 on")
     parser.add_argument("--cost", action="store_true", help="only print the cost of an image of training")
     asked = parser.parse_args()
     torch.set_num_threads(1)

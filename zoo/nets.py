@@ -333,8 +333,14 @@ def affordable(data: DataSpec, images: int, at_32: int) -> int:
 
 
 def small_recipe(data: DataSpec, at_32: int = 100_000) -> Recipe:
-    """A training of these U-Nets that takes minutes on a CPU; at_32: its images of 32x32."""
-    batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, affordable(data, 200_000, at_32))
+    """A training of these U-Nets that takes minutes on a CPU; at_32: its images of 32x32.
+
+    Above 32x32 it has batches of 8, for more steps: at 32x32, 4,366 of the pictures of tools/preset_trial.py in batches
+    of 8 trained flow matching as far as 8,805 in batches of 16 (68% and 65% of samples were garments).
+    """
+    side = min(data.height, data.width)
+    batch = 64 if side < 16 else 16 if side <= 32 else 8
+    images = 60_000 if side < 16 else affordable(data, 200_000, at_32)
     return Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
 
 
