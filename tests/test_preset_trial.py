@@ -80,7 +80,9 @@ def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_pat
     recognisable, partly, no, _ = cells_of(page, "| 32 |")
     assert (recognisable, partly, no) == ("", "`vae`", "")
     assert "`vae`" in cells_of(page, "| 64 |")[3]  # with the preset of now
-    assert "1 of 75 cases were tried. Samples of 0 are\nrecognisable, after no minutes. The other 1, " in page.read_text()
+    assert (
+        "1 of 75 cases were tried. Samples of\n0 are recognisable, after no minutes. The other 1, " in page.read_text()
+    )
 
 
 def test_the_committed_page_is_that_of_the_committed_rows(tmp_path):

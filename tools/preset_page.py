@@ -118,9 +118,9 @@ def introduction(trials: list[Trial]) -> Iterator[str]:
     yield f"""# What `preset: small` draws
 
 Which models draw recognisable colour pictures of these sizes with `preset: small` ([suites.md](suites.md#presets)), and
-after how many minutes of one core. {len(last)} of {len(ROWS) * len(SIZES)} cases were tried. Samples of {len(enough)} are
-recognisable, after {spanned(enough)} minutes. The other {len(short)}, "partly" and "no", need more minutes than they were
-tried for, {spanned(short)}; whether 15 minutes are enough for them is not known.
+after how many minutes of one core. {len(last)} of {len(ROWS) * len(SIZES)} cases were tried. Samples of
+{len(enough)} are recognisable, after {spanned(enough)} minutes. The other {len(short)}, "partly" and "no", need more
+minutes than they were tried for, {spanned(short)}; whether 15 minutes are enough for them is not known.
 """
 
 
