@@ -246,6 +246,15 @@ def test_evaluations_are_the_steps_really_taken(options, count):
     assert len(calls) == model.evaluations == count
 
 
+def test_exports_the_network_without_a_learned_variance():
+    model = woken(DDIM(DATA, replace(TINY, variance="learned"), ImplicitSampler(steps=5)))
+    unet, last = model.for_diffusers().parts["unet"], model.network.last
+    assert unet.settings["out_channels"] == 1
+    assert len(last.weight) == 2
+    assert torch.equal(unet.weights("conv_out.weight"), last.weight[:1])
+    assert torch.equal(unet.weights("conv_out.bias"), last.bias[:1])
+
+
 def test_claims_no_bound():
     assert not issubclass(DDIM, LikelihoodBound)
 

@@ -264,6 +264,7 @@ def test_bound_is_of_the_samplers_chain():
     pixels = torch.randint(0, 17, (3, 1, 4, 4), generator=seeded(0)).to(torch.uint8)
     values = {s: tiny(s).log_prob_bound(pixels).sum() for s in (sampler("large"), sampler("small"), AncestralSampler())}
     assert len(set(values.values())) == 3
+    assert torch.equal(tiny().log_prob_bound(pixels), tiny().log_prob_bound(pixels, seeded(0)))
 
 
 @pytest.mark.parametrize("pairs", [1, 7, 10_000])

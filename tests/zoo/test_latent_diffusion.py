@@ -29,6 +29,7 @@ from zoo.latent_diffusion import (
     balance,
     feature_distance,
     guided,
+    latent_sides,
     make_schedule,
 )
 from zoo.nets import kl_to_prior, posterior_draw
@@ -488,3 +489,10 @@ def test_prompts_are_obeyed_on_digits():
     drawn = draw(model, 1000, 0, block=500, conditions=Conditions(digits.train.labels, digits.captions))
     seen = features.load_extractor("classifier", "digits")(drawn.pixels, digits.spec.levels).probabilities.argmax(1)
     assert (seen == drawn.labels.numpy()).mean() > 0.9
+
+
+def test_latents_may_be_a_single_pixel():
+    config = replace(TINY, depths=(1, 1, 1, 1))
+    assert latent_sides(DataSpec(1, 8, 24), config) == (1, 3)
+    with pytest.raises(ModelError, match="found 5 numbers, allowed: at most 4 for 8x24 images"):
+        latent_sides(DataSpec(1, 8, 24), replace(config, depths=(1, 1, 1, 1, 1)))

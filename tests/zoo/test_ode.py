@@ -211,6 +211,7 @@ def test_estimate_is_the_weights_and_not_the_samplers():
     ]
     assert torch.equal(estimates[0], estimates[1])
     assert torch.equal(estimates[0], estimates[2])
+    assert estimates[0].dtype == torch.float64
 
 
 def test_density_of_an_image_does_not_depend_on_its_batch():

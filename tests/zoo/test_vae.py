@@ -588,6 +588,14 @@ def test_presets_fit_any_shape(data):
     assert model.decode(model.encode(to_unit_range(pixels, data.levels))).abs().max() <= 1
 
 
+@pytest.mark.parametrize(("name", "quantile"), [("logistic", -13.8155), ("gaussian", -4.75342)])
+def test_the_smallest_random_number_is_the_quantile_of_a_millionth(name, quantile, monkeypatch):
+    likelihood, output = LIKELIHOODS[name](DataSpec(1, 2, 2, 256)), torch.zeros(1, 2, 2, 2)
+    output[:, 1] = math.log(0.01)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    assert likelihood.draw(output, seeded(0)).flatten().tolist() == pytest.approx([0.01 * quantile] * 4, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
 def test_draws_follow_the_generator_and_are_images(name):
     likelihood = LIKELIHOODS[name](DataSpec(1, 8, 8, 2 if name == "bernoulli" else 256))
