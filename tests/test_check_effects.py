@@ -56,6 +56,16 @@ class DetachedKl(Vae):
         return Loss(error + 0.5 * kl.detach(), {"error": error, "kl": kl})
 
 
+class DetachedInFloat32(DetachedKl):
+    def encoded(self, x):
+        return self.encoder(x.to(torch.float32) + torch.zeros(x.shape, dtype=torch.float32, device=x.device))
+
+    def terms(self, batch, gen):
+        mean, log_std = self.encoded(batch.x.float().flatten(1)).chunk(2, 1)
+        error = (self.decoder(mean) - batch.x.flatten(1)).square().sum(1).mean()
+        return error, 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(1).mean()
+
+
 class KlWithoutGradient(Vae):
     def loss(self, batch, player, step, gen):
         error, _ = self.terms(batch, gen)
@@ -98,6 +108,7 @@ class OnlyTheCriticsGradient(CyclePlayers):
     ("kind", "words"),
     [
         (DetachedKl, "term 'kl' of the loss of 'all' is part of the total, but its gradient is not"),
+        (DetachedInFloat32, "term 'kl' of the loss of 'all' is part of the total, but its gradient is not"),
         (KlWithoutGradient, "is part of the total, but its gradient is not"),
         (WeightlessKl, "term 'kl' of the loss of 'all' has no gradient; is it multiplied by 0?"),
         (DetachedImages, "term 'cycle' of the loss of 'generator' is part of the total"),

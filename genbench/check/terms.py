@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from genbench.check.subject import Subject, fixed_global_randomness
 from genbench.contract import Loss, Model
@@ -32,7 +34,7 @@ def terms_reach_their_player(subject: Subject) -> str:
         weightless = [name for name in zero_weights(subject, player, 0) if name in zero_weights(subject, player, LATE)]
         if weightless:
             return f"term '{weightless[0]}' of the loss of '{player}' has no gradient; is it multiplied by 0?"
-        with suppress(RuntimeError), double_precision():  # a model may ask for float32 somewhere
+        with suppress(RuntimeError), double_precision():  # a model may compute in float32 outside of torch
             lost = detached_term(exact, player)
             if lost:
                 return (
@@ -49,13 +51,30 @@ def attached_terms() -> Iterator[None]:
         yield
 
 
+class Doubled(TorchFunctionMode):
+    """Operations that ask for float32 give float64."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The operation, with the other type."""
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        positional = [torch.float64 if value is torch.float32 else value for value in args]
+        named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
+        return func(*positional, **named)
+
+
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """New tensors are float64, in which differences of values are exact enough."""
+    """New tensors are float64, in which differences of values are exact enough, and so are those asked for in float32.
+
+    Models often convert times or pixels with `.float()`.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        yield
+        with Doubled():
+            yield
     finally:
         torch.set_default_dtype(before)
 

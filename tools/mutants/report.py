@@ -69,6 +69,11 @@ def write_results(results: Mapping[str, dict[str, str]]) -> None:
     partly.replace(RESULTS)
 
 
+def read_equivalent() -> list[dict[str, str]]:
+    """The entries of equivalent.yaml."""
+    return yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or []
+
+
 def reason(mutant: Mutant, known: Sequence[Mapping[str, str]]) -> str | None:
     """Why no test can notice the mutant, or None. known: entries with patterns `at` (file, function) and `change`."""
     at = f"{mutant.file} {mutant.function}"
@@ -86,7 +91,7 @@ def _literal(pattern: str) -> str:
 def write_report(made: Mapping[str, Sequence[Mutant]]) -> None:
     """Writes docs/mutants.md; made: the mutants of each file that was tested. Results of other mutants are dropped."""
     results = read_results()
-    known = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or []
+    known = read_equivalent()
     present = {m.key for mutants in made.values() for m in mutants}
     results = {key: row for key, row in results.items() if key in present or row["file"] not in made}
     write_results(results)

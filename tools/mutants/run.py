@@ -28,11 +28,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from made import Mutant, mutants_of
-from report import read_results, write_report, write_results
+from report import read_equivalent, read_results, reason, write_report, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "mutants"
-COPIED = ["genbench", "zoo", "tests", "suites", "examples", "docs", "pyproject.toml", "README.md"]
+COPIED = ["genbench", "zoo", "tests", "suites", "examples", "docs", "tools", "pyproject.toml", "README.md"]
 MUTATED = ["zoo/*.py", "genbench/metrics/*.py", "genbench/space.py", "genbench/train/*.py", "genbench/draw/*.py"]
 # Where the tests of a file of this folder are; for zoo/ also the conformance checks of the model with the file's name.
 TESTS = {
@@ -107,7 +107,8 @@ def wanted(file: str, options: argparse.Namespace) -> list[Mutant]:
     """The mutants of a file that the options ask for."""
     results, made = read_results(), mutants_of(file, ROOT)
     if options.again:
-        return [m for m in made if results.get(m.key, {}).get("status") == "survived"]
+        survived = [m for m in made if results.get(m.key, {}).get("status") == "survived"]
+        return [m for m in survived if reason(m, read_equivalent()) is None]
     return [m for m in made if m.rank < options.share and m.key not in results]
 
 
