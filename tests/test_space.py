@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genbench import space
-from genbench.space import dequantise, seeded, to_pixels, to_unit_range
+from genbench.space import dequantise, seeded, to_device, to_pixels, to_unit_range
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -31,3 +31,8 @@ def test_grey_levels_come_back_from_the_unit_range_and_its_neighbourhood(levels)
     assert (x[0], x[-1]) == (-1, 1)
     for share in (-0.49, 0.0, 0.49):
         assert torch.equal(to_pixels(x + share * 2 / (levels - 1), levels), k)
+
+
+def test_only_copies_to_a_gpu_are_pinned(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pytest.fail("pinned"))
+    assert to_device(torch.ones(3), "meta").is_meta

@@ -55,6 +55,11 @@ def test_identical_sets_are_at_distance_zero(n, d):
     assert frechet_distance(fake=x, real=x) == pytest.approx(0, abs=1e-9)
 
 
+def test_the_mean_of_float32_rows_is_added_in_float64():
+    rows = (1000 + normal(0, 3000, 3)).astype(np.float32)
+    assert feature_moments(rows).mean == pytest.approx(rows.astype(np.float64).mean(axis=0), rel=1e-14)
+
+
 def test_fewer_samples_than_dimensions_is_exact():
     """Rank-one covariances: tr (S_f S_r)^(1/2) = |a' b| of the two directions."""
     a, b = normal(0, 1, 40)[0], normal(1, 1, 40)[0]

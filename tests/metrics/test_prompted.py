@@ -57,6 +57,8 @@ def test_intervals_cover_the_expected_value_for_these_prompts(name):
 def test_what_is_refused():
     with pytest.raises(Degenerate, match="1 of 2 fake rows are all zero: no direction"):
         clip_score(fake=[[0.0, 0.0], [1.0, 0.0]], texts=np.eye(2))
+    with pytest.raises(Degenerate, match="1 of 2 texts rows are all zero: no direction"):
+        clip_score(fake=np.eye(2), texts=np.diag([1.0, 0.0]))
     with pytest.raises(GenbenchError, match="fake has 2 features a row and texts 3; must agree"):
         clip_score(fake=np.eye(2), texts=np.eye(3))
     with pytest.raises(GenbenchError, match="which: found int64 of shape \\(2,\\), allowed: 2 numbers of texts"):

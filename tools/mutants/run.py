@@ -50,6 +50,9 @@ TESTS = {
 QUICK = {  # tests that cover every file of a folder
     "zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"],
     "genbench/metrics": ["tests/metrics/test_metric_values.py"],
+    "genbench": ["tests/test_space.py"],
+    "genbench/train": ["tests/test_train.py", "tests/test_presets.py"],
+    "genbench/draw": ["tests/test_draw.py", "tests/draw/test_counting.py", "tests/draw/test_draw_cost.py"],
 }
 NOT_COVERED = 33  # no test calls the function
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
@@ -64,7 +67,7 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=1, help="processes")
     parser.add_argument("--again", action="store_true", help="only mutants that survived, once more")
     parser.add_argument(
-        "--quick", action="store_true", help="zoo/ and metrics, with the tests that all files of a folder share"
+        "--quick", action="store_true", help="files of a folder together, with the few tests that they share"
     )
     parser.add_argument("--report", action="store_true", help="tests nothing")
     options = parser.parse_args()
