@@ -58,10 +58,10 @@ class Doubled(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """The operation, with the other type."""
-        func = torch.Tensor.double if func is torch.Tensor.float else func
+        operation: Callable[..., Any] = Tensor.double if func is Tensor.float else func
         positional = [torch.float64 if value is torch.float32 else value for value in args]
         named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
-        return func(*positional, **named)
+        return operation(*positional, **named)
 
 
 @contextmanager
