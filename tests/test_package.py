@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
@@ -43,7 +44,9 @@ def test_the_wheel_has_suites_models_types_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     suites = {f"genbench/suites/{path.name}" for path in (ROOT / "suites").glob("*.yaml")}
     assert suites <= set(names)
-    assert {"genbench/py.typed", "zoo/vae.py", "genbench/report/templates/leaderboard.css"} <= set(names)
+    assert {"genbench/py.typed", "zoo/py.typed", "zoo/vae.py", "genbench/report/templates/leaderboard.css"} <= set(
+        names
+    )
     assert any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "suites/"))]
 
@@ -68,12 +71,15 @@ def test_a_type_checker_sees_the_types_and_unknown_names(installed, tmp_path):
         "reveal_type(genbench.run('digits'))\n"
         "reveal_type(genbench.read_result('x').records)\n"
         "genbench.rum('digits')\n"
+        "from zoo.vae import VAE\n"
+        "reveal_type(VAE.encode)\n"
     )
     command = [sys.executable, "-m", "mypy", "--python-executable", str(installed), str(script)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"})
     assert 'script.py:2: note: Revealed type is "genbench.report.result.Result"' in done.stdout, done.stdout
     assert "genbench.records.Record" in done.stdout.splitlines()[1]
     assert 'script.py:4: error: Module has no attribute "rum"' in done.stdout
+    assert re.search(r'script.py:6: note: Revealed type is "def \(.*VAE, .*Tensor\) -> .*Tensor"', done.stdout)
 
 
 def test_the_public_names_exist_and_are_listed():

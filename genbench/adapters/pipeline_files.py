@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -140,6 +142,8 @@ def load_pipeline(root: Path, index: Mapping[str, Any], config: Any, dtype: torc
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{root}: cannot be loaded by diffusers: {reason}") from None
     pipeline.set_progress_bar_config(disable=True)
+    # By default the lock of a bar, even of a disabled one, is a semaphore, which a worker that ends at once leaves.
+    import_module("tqdm").tqdm.set_lock(RLock())
     return pipeline
 
 

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 
 from genbench import hub
 from genbench.adapters.base import Adapted, Adapter, bound_class, library
+from genbench.adapters.pipeline_errors import why_not_drawn
 from genbench.adapters.pipeline_files import (
     INDEX,
     NETWORKS,
@@ -223,9 +224,10 @@ class Pipeline(Adapted, Steps):
         call = {**wishes, **wanted, "num_inference_steps": self.steps, "output_type": "pt", **self.sampler.call}
         try:
             drawn = self.pipeline(**call, generator=gens)
-        except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise CellFailure(f"{type(self).__name__}: diffusers cannot draw with it in this way: {reason}") from error
+        except Exception as error:
+            if reason := why_not_drawn(error):
+                raise CellFailure(f"{type(self).__name__}: {reason}") from error
+            raise
         if not hasattr(drawn, "images"):
             raise CellFailure(f"{type(self).__name__}: draws {', '.join(drawn)}, required: images")
         return drawn.images

@@ -185,15 +185,25 @@ def score(
     wanted = [known.get(name) for name in metrics or ()]
     sizing, device = None if size is None else Sizing(size, fit), choose_device(device)
     statistics = read_statistics(Path(reference).expanduser()) if isinstance(reference, str | Path) else None
+    common = (options, device, report)
     if statistics is None:
-        sides = open_sides(fake, reference, download, sizing)
-        inputs = ScoreInputs(*sides, features or default_features(*sides, options), options, device, report)
+        inputs = _beside_images(fake, reference, sizing, features, *common)
     else:
-        side = open_side(fake, "fake", download, sizing)
-        name = extractor_of(statistics, reference_extractor or features)
-        inputs = StatisticsInputs(side, statistics, name, options, device, report, reference_count)
+        side, name = (
+            open_side(fake, "fake", download, sizing),
+            extractor_of(statistics, reference_extractor or features),
+        )
+        inputs = StatisticsInputs(side, statistics, name, *common, reference_count)
     inputs.prompts = _prompts(prompts, inputs.fake_side)
     return _scored(inputs, wanted, processes)
+
+
+def _beside_images(
+    fake: Any, reference: Any, sizing: Sizing | None, features: str | None, options: FeatureOptions, device: str,
+    report: Report,
+) -> ScoreInputs:  # fmt: skip
+    sides = open_sides(fake, reference, options.download, sizing)
+    return ScoreInputs(*sides, features or default_features(*sides, options), options, device, report)
 
 
 def _scored(inputs: ScoreInputs, wanted: Sequence[Metric], processes: int) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import threading
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,29 @@ def test_weights_that_wait_on_the_cpu_and_visit_a_device_draw_the_same_images(fo
     drawn = waiting.sample(3, seeded(0), TEXTS)
     assert all(hasattr(part, "_hf_hook") for part in waiting.held)
     assert torch.equal(drawn, model(folder, "stable", steps=2).sample(3, seeded(0), TEXTS))
+
+
+def test_an_error_of_the_compiler_states_what_to_delete_or_to_set(folder):
+    """As with a compiled file that is cut short, which the compiler reports as an error of its own."""
+
+    def damaged(graph, inputs):
+        raise ImportError("/tmp/torchinductor_me/cx/cx4k.so: file too short")
+
+    drawing = model(folder, "ddpm", steps=2)
+    drawing.denoiser.compile(backend=damaged)
+    with pytest.raises(CellFailure) as caught:
+        drawing.sample(1, seeded(0))
+    assert str(caught.value).startswith("DDPMPipeline: config.compile: the network cannot be compiled, or a file")
+    assert "cx4k.so: file too short" in str(caught.value)
+    assert str(caught.value).endswith("or set compile: false")
+
+
+def test_progress_bars_have_no_semaphore_of_the_system(folder, monkeypatch):
+    """A worker ends at once; Python would report the semaphore of a bar's usual lock as leaked, on the screen."""
+    bars = pytest.importorskip("tqdm").tqdm
+    monkeypatch.delattr(bars, "_lock", raising=False)
+    model(folder, "ddpm", steps=1)
+    assert isinstance(bars.get_lock(), type(threading.RLock()))
 
 
 def test_slicing_changes_nothing(folder):
