@@ -15,9 +15,11 @@ from genbench.commands.check import run_checks
 from genbench.commands.new import write_skeleton
 from genbench.contract import DataSpec, Draws, Model
 from genbench.errors import GenbenchError
+from genbench.plan.planner import make_plan
 from genbench.registry import load_module
 from genbench.sources.build import build
 from genbench.space import seeded
+from genbench.suite.schema import read_suite
 
 TEXT = (Path(__file__).parent.parent / "docs" / "your_model.md").read_text()
 SPEC = DataSpec(1, 8, 8, 17, 10)
@@ -78,6 +80,20 @@ def test_the_estimate_of_the_page_is_exact_for_a_linear_velocity(page):
     gaps = [abs(float(model.log_prob_estimate(pixels, seeded(0), steps)) - exact) for steps in (50, 400)]
     assert gaps[1] < 0.02
     assert gaps[1] < gaps[0] / 4 + 1e-3
+
+
+def test_a_suite_of_the_page_needs_only_the_classes_above_it(tmp_path):
+    """A reader who adds block after block can plan after each block of the suite."""
+    texts, planned = {"python": "", "yaml": ""}, []
+    for language, text in re.findall(r"^```(python|yaml)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE):
+        texts[language] += text
+        if language == "yaml":
+            folder = tmp_path / str(len(planned))
+            folder.mkdir()
+            (folder / "mine.py").write_text(texts["python"])
+            (folder / "mine.yaml").write_text(texts["yaml"])
+            planned.append([cell.label for cell in make_plan(read_suite(folder / "mine.yaml")).cells])
+    assert [{"Noise", "Means"} & set(labels) for labels in planned] == [{"Noise"}, {"Noise", "Means"}]
 
 
 def test_the_suite_of_the_page_gives_a_row_for_each_model(page, monkeypatch, tmp_path):
