@@ -24,8 +24,30 @@ UNREADABLE = (
     MemoryError, struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
+A_FILE = "allowed: a file or folder"
 LARGEST = {".jsonl": 2**31, ".json": 2**20, ".yaml": 2**20, ".png": 2**25, ".csv": 2**25, ".html": 2**29}  # bytes
 MOST_PIXELS = 10**8
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path without links; a link that leads to itself stays. Path.resolve raises RuntimeError for one."""
+    return Path(os.path.realpath(path))
+
+
+def absence(path: Path | str) -> str:
+    """What is wrong with a path that is no file and no folder, "" for nothing; reading a pipe could take forever."""
+    # functions of os, which are False for a name too long or a folder without permission, where those of Path raise
+    if os.path.isfile(path) or os.path.isdir(path):  # noqa: PTH112, PTH113
+        return ""
+    if os.path.exists(path):  # noqa: PTH110
+        return f"found a device or a pipe, {A_FILE}"
+    return f"found a link that leads to no file, {A_FILE}" if os.path.islink(path) else "not found"  # noqa: PTH114
+
+
+def refuse_absent(path: Path, error: type[GenbenchError]) -> None:
+    """Raises `error` for a path that is no file and no folder."""
+    if reason := absence(path):
+        raise error(f"{path}: {reason}")
 
 
 @contextmanager
@@ -107,6 +129,7 @@ def refuse_inflated(path: Path, error: type[GenbenchError]) -> None:
 
 def read_json_object(path: Path, error: type[GenbenchError]) -> dict[str, Any]:
     """The JSON object in a file. Raises `error` for a file that cannot be read, is too large or holds anything else."""
+    refuse_absent(path, error)
     try:
         if path.stat().st_size > LARGEST[".json"]:
             raise error(f"{path}: found {path.stat().st_size:,} bytes, allowed: at most {LARGEST['.json']:,}")

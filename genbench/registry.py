@@ -32,6 +32,7 @@ from typing import Any
 from genbench import builtin
 from genbench.builtin import BuiltIn
 from genbench.errors import DataError, GenbenchError, ModelError
+from genbench.files import real_path, refuse_absent
 from genbench.neighbours import import_file
 from genbench.options import nearest
 from genbench.surroundings import restored
@@ -263,7 +264,9 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
     """The module of `module:Object` or `path/to/file.py:Object`, imported once in a process; an edited file again."""
     file = target_file(target)
     if file is not None:
-        return _load_file(((folder or Path()) / file.expanduser()).resolve(), error)
+        path = (folder or Path()) / file.expanduser()
+        refuse_absent(path, error)
+        return _load_file(real_path(path), error)
     name = target.rpartition(":")[0]
     try:
         with restored():
@@ -274,8 +277,8 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
 
 
 def _load_file(path: Path, error: type[GenbenchError]) -> Any:
-    if not path.is_file():
-        raise error(f"{path}: no such file")
+    if path.is_dir():
+        raise error(f"{path}: found a folder, allowed: a file of Python code")
     try:
         with restored():
             return import_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def without_folders(text: str, *roots: Path) -> str:
     """The text with each absolute path relative to the root that contains it; of other paths only the name stays."""
     if "/" not in text and "\\" not in text:
         return text
-    for root in sorted({str(root.absolute()) for root in roots} | {str(root.resolve()) for root in roots}, key=len)[
+    for root in sorted({str(root.absolute()) for root in roots} | {os.path.realpath(root) for root in roots}, key=len)[
         ::-1
     ]:
         text = text.replace(f"{root}/", "") if root != "/" else text

@@ -258,7 +258,7 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
     for path in (broken, other):
         path.write_bytes(b"PK\x03\x04 nothing")
     for path, expected in {
-        tmp_path / "none.npz": "no such file or folder of images",
+        tmp_path / "none.npz": "not found",
         broken: "not a readable array file: File is not a zip file",
         other: "found '.pt', allowed: a folder of images, .npz or .npy",
     }.items():

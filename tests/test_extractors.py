@@ -241,7 +241,7 @@ def test_missing_weights_name_file_hash_source_and_places(tmp_path: Path, monkey
     assert "\n" not in message
     with pytest.raises(DataError):
         features.protocol_fields(INCEPTION, "folder")
-    assert refusal(FeatureOptions(tmp_path / "none.pth")) == f"{tmp_path / 'none.pth'}: no such file of weights"
+    assert refusal(FeatureOptions(tmp_path / "none.pth")) == f"{tmp_path / 'none.pth'}: not found"
 
 
 def test_identity_of_weights_to_be_downloaded_is_the_published_hash(monkeypatch: pytest.MonkeyPatch) -> None:

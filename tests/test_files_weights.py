@@ -194,7 +194,7 @@ def test_files_that_hold_no_weights_are_one_line(content, tmp_path):
     message(tmp_path / "w.pt")
     torch.save({"epoch": 3, "names": ["a"]}, tmp_path / "empty.pt")
     assert message(tmp_path / "empty.pt") == "holds no tensors; allowed: a state_dict, or a mapping that contains one"
-    assert message(tmp_path / "no.pt") == "no such file of weights"
+    assert message(tmp_path / "no.pt") == "not found"
 
 
 def test_a_damaged_file_is_one_line(tmp_path):

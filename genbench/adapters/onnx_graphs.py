@@ -15,6 +15,7 @@ from genbench.adapters.base import Adapter, bound_class, existing_file, library
 from genbench.adapters.graphs import Graph, GraphConfig
 from genbench.contract import ClassConditional, Decodes
 from genbench.errors import ModelError
+from genbench.files import real_path
 
 FLOATS = (
     1,
@@ -115,8 +116,8 @@ def external_files(model: Any, path: Path) -> list[str]:
     for tensor in model.graph.initializer:
         names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
     for name in sorted(names):
-        target = (path.parent / name).resolve()
-        if path.parent.resolve() not in target.parents or not target.is_file():
+        target = real_path(path.parent / name)
+        if real_path(path.parent) not in target.parents or not target.is_file():
             raise ModelError(f"{path}: reads tensors from '{name}', allowed: a file in its own folder")
     return sorted(names)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import GenbenchError
+from genbench.files import real_path
 from genbench.options import nearest
 from genbench.registry import DATASETS, EXTRACTORS, METRICS, MODELS, Registry, scan
 from genbench.suite.schema import read_suite
@@ -62,7 +63,7 @@ def _rows(registry: Registry, line: Callable[[str, Any], str]) -> Iterator[NameA
 
 def _suites() -> Iterator[NameAndLine]:
     own = {str(path): path for path in sorted(Path("suites").glob("*.yaml"))}
-    shipped = {name: path for name, path in shipped_suites().items() if path.resolve() not in _resolved(own)}
+    shipped = {name: path for name, path in shipped_suites().items() if real_path(path) not in _resolved(own)}
     for name, path in (own | shipped).items():
         try:
             yield name, ", ".join(entry.label for entry in read_suite(path).models)
@@ -71,4 +72,4 @@ def _suites() -> Iterator[NameAndLine]:
 
 
 def _resolved(paths: Mapping[str, Path]) -> set[Path]:
-    return {path.resolve() for path in paths.values()}
+    return {real_path(path) for path in paths.values()}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import DataError
-from genbench.files import json_object, read_json_object
+from genbench.files import json_object, read_json_object, refuse_absent
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.txt")
 FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
@@ -116,6 +116,7 @@ def text_lines(content: str) -> list[str]:
 
 def table_text(table: Path) -> str:
     """The text of a file in UTF-8. Raises DataError for one that cannot be read."""
+    refuse_absent(table, DataError)
     try:
         return table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from genbench.data.image_set import Found, ImageSet, InMemory
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Resized, Sizing
 from genbench.errors import DataError
+from genbench.files import refuse_absent
 
 __all__ = ["ArrayFile", "Found", "ImageSet", "InMemory", "Pictures", "Sizing", "open_images", "to_size"]
 
@@ -25,8 +26,7 @@ def open_images(path: Path, fit: Sizing | None = None, grey: tuple[int, int] | N
     """
     if path.is_dir():
         return Pictures(path, fit)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder of images")
+    refuse_absent(path, DataError)
     if not is_array_file(path):
         raise DataError(f"{path}: found '{path.suffix}', allowed: a folder of images, .npz or .npy")
     return to_size(ArrayFile(path, grey), fit)

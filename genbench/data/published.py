@@ -16,6 +16,7 @@ from typing import Any
 
 from genbench.data.base import download_allowed, download_folder
 from genbench.errors import DataError
+from genbench.files import real_path
 
 NAMES = {"md5": "MD5", "sha256": "SHA-256"}
 
@@ -133,7 +134,7 @@ def published_hash(path: Path, algorithm: str) -> str:
     """The hash (hex) of a file, computed once a process while the file stays as it is."""
     try:
         state = path.stat()
-        return _digest(path.resolve(), algorithm, state.st_mtime_ns, state.st_size)
+        return _digest(real_path(path), algorithm, state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 

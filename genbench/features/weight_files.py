@@ -26,6 +26,7 @@ from torch import Tensor
 
 from genbench.errors import DataError
 from genbench.features.base import FeatureOptions
+from genbench.files import real_path, refuse_absent
 
 _FIDELITY_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 _CLIP_URL = "https://openaipublic.azureedge.net/clip/models"
@@ -159,10 +160,9 @@ def _checked(path: Path, published: Published) -> LocatedFile:
 
 def sha256(path: Path) -> str:
     """SHA-256 (hex) of a file, computed once in a process unless the file changes; DataError when it is missing."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of weights")
+    refuse_absent(path, DataError)
     state = path.stat()
-    return _sha256(path.resolve(), state.st_mtime_ns, state.st_size)
+    return _sha256(real_path(path), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import StoreError
-from genbench.files import read_json_object, refuse_unsafe
+from genbench.files import read_json_object, real_path, refuse_unsafe
 from genbench.records import Record, read_records, row_slug, same_measurement, slug
 from genbench.report.claims import Claim, read_claims
 from genbench.report.pictures import Tiles, read_tiles, sample_grids
@@ -113,7 +113,7 @@ def read_folders(directories: Sequence[Path]) -> list[Folder]:
     no seed is in two of them with other values; otherwise each gets the name of its folder in brackets. Raises
     StoreError for a folder without records, with links, or with two runs of one cell.
     """
-    directories = list({d.resolve(): d for d in directories}.values())
+    directories = list({real_path(d): d for d in directories}.values())
     found = [(directory, _records(directory)) for directory in directories]
     clashing = _clashes([records for _, records in found])
     names = _names(directories)
@@ -133,7 +133,7 @@ def _records(directory: Path) -> list[Record]:
 
 def _names(directories: Sequence[Path]) -> list[str]:
     """Each folder's own name; where two have the same, with the names of as many folders above as make them differ."""
-    parts = [d.resolve().parts[1:] for d in directories]
+    parts = [real_path(d).parts[1:] for d in directories]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = [slug("-".join(part[-depth:])) for part in parts]
         if len(set(names)) == len(names):

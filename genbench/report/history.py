@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genbench.errors import GenbenchError
+from genbench.files import real_path
 from genbench.records import OK, Record, read_records
 from genbench.report.aggregate import Entry, Row, boards
 from genbench.report.difference import BETTER, CHANGES, MISSING, REFUSED, WORSE, entry_difference
@@ -67,7 +68,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
 
 def _name(directory: Path, records: Sequence[Record]) -> str:
     """The folder, and the revision that most values are from, with * where files were changed."""
-    own = directory.resolve().name if directory.is_dir() else directory.resolve().parent.name
+    own = real_path(directory).name if directory.is_dir() else real_path(directory).parent.name
     revisions = [f"{r.revision[:8]}{'*' if r.dirty else ''}" for r in records if r.revision and r.status == OK]
     return f"{own} {max(set(revisions), key=revisions.count)}" if revisions else own
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from genbench import returned
 from genbench.contract import DataSpec, Draws
 from genbench.errors import ModelError
+from genbench.files import refuse_absent
 from genbench.machine import pinned_globals
 from genbench.options import override
 from genbench.registry import resolve_model
@@ -83,8 +84,7 @@ def write_weights(model: Draws, path: Path) -> None:
 
 def read_weights(model: Draws, path: Path, *, key: str = "", strip: str = "") -> None:
     """Loads a file of weights into the model, as `checkpoints.read_state` reads it; raises ModelError as that does."""
-    if not path.exists():
-        raise ModelError(f"{path}: no such file of weights")
+    refuse_absent(path, ModelError)
     parts, fresh = type(model).components, model.state_dict()
     file = weights_file(path, parts)
     settings = pipeline_settings(file) if file.is_dir() else settings_beside(file)

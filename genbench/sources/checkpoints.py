@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genbench.errors import ModelError
-from genbench.files import read_json_object, refuse_inflated
+from genbench.files import read_json_object, refuse_absent, refuse_inflated
 from genbench.keys import digest, file_hash
 from genbench.sources.components import is_pipeline_folder, pipeline_hash
 
@@ -128,6 +128,7 @@ def settings_beside(file: Path) -> dict[str, Any]:
 
 
 def _loaded(path: Path) -> Any:
+    refuse_absent(path, ModelError)
     try:
         if path.name.endswith(".index.json"):
             return _shards(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from genbench.contract import Draws
 from genbench.errors import CellFailure, ModelError
+from genbench.files import absence
 from genbench.keys import content_hash
 from genbench.returned import described
 
@@ -29,10 +30,8 @@ def read_files(kind: type[Draws], config: Any, more: Iterable[tuple[str, Path]] 
         raise ModelError(f"{kind.__name__}.files(): found {described(names)}, required: a tuple of names of files")
     declared = [(str(name), kind.beside(name)) for name in names]
     for name, path in declared:
-        if not path.exists():
-            raise ModelError(f"{kind.__name__}: files: '{name}': {path} not found")
-        if not (path.is_file() or path.is_dir()):
-            raise ModelError(f"{kind.__name__}: files: '{name}': found a device or a pipe, allowed: a file or folder")
+        if reason := absence(path):
+            raise ModelError(f"{kind.__name__}: files: '{name}': {path} {reason}")
     return tuple(ReadFile(name, path, content_hash(path)) for name, path in dict([*declared, *more]).items())
 
 

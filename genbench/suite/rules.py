@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from genbench.files import absence
 from genbench.hub import PREFIX as HUB
 from genbench.records import LIKELIHOOD_KINDS, MOST_RECORDS, slug
 from genbench.registry import (
@@ -102,8 +102,8 @@ def _dataset(suite: SuiteFields) -> Iterator[Problem]:
         problems = entry_problems(kind, entry.options, source=suite.source, loc=at, name=entry.name)
         yield from problems
         path = entry.options.get("path")
-        if path is not None and not problems and (absence := _absence(suite.path(path))):
-            yield (*at, "path"), f"{suite.path(path)}: {absence}"
+        if path is not None and not problems and (reason := absence(suite.path(path))):
+            yield (*at, "path"), f"{suite.path(path)}: {reason}"
 
 
 def _extraction(suite: SuiteFields) -> Iterator[Problem]:
@@ -185,8 +185,8 @@ def _files(suite: SuiteFields) -> Iterator[Problem]:
             ("samples", entry.samples, (".npz", ".npy")),
         )
         yield from ((("models", i, key), text) for key, name, ends in named for text in _file(suite, key, name, ends))
-        absences = ((j, suite.path(name), _absence(suite.path(name))) for j, name in enumerate(entry.files))
-        yield from ((("models", i, "files", j), f"{path}: {absence}") for j, path, absence in absences if absence)
+        absences = ((j, suite.path(name), absence(suite.path(name))) for j, name in enumerate(entry.files))
+        yield from ((("models", i, "files", j), f"{path}: {reason}") for j, path, reason in absences if reason)
 
 
 def _prompts(suite: SuiteFields) -> Iterator[Problem]:
@@ -203,8 +203,8 @@ def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple
     if name is None:
         return
     path = suite.path(str(name))
-    if absence := _absence(path):
-        yield f"{path}: {absence}"
+    if reason := absence(path):
+        yield f"{path}: {reason}"
     elif key == "weights":
         return  # recognised by content
     elif path.is_dir() and key != "samples":
@@ -212,14 +212,6 @@ def _file(suite: SuiteFields, key: str, name: str | Path | None, suffixes: tuple
     elif path.is_file() and path.suffix not in suffixes:
         folder = " or a folder of pictures" if key == "samples" else ""
         yield f"{path}: found '{path.suffix}', allowed: {', '.join(suffixes)}{folder}"
-
-
-def _absence(path: Path) -> str:
-    """What is wrong with a path that is no file and no folder, "" for nothing; reading a pipe could take forever."""
-    # functions of os, which are False for a name too long or a folder without permission, where those of Path raise
-    if os.path.isfile(path) or os.path.isdir(path):  # noqa: PTH112, PTH113
-        return ""
-    return "found a device or a pipe, allowed: a file or folder" if os.path.exists(path) else "not found"  # noqa: PTH110
 
 
 RULES: tuple[Callable[[SuiteFields], Iterator[Problem]], ...] = (

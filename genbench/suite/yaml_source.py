@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from genbench.errors import SuiteError
+from genbench.files import absence
 from genbench.options import UNIONS, bare_hint, choice, nearest, shown, words
 from genbench.suite.shipped import shipped_suites
 from genbench.text import escaped
@@ -173,8 +174,9 @@ Loader.add_constructor(FLOAT, Loader.construct_yaml_float)
 
 
 def _absence(path: Path) -> str:
-    if path.is_dir():
-        return "found a folder, allowed: a YAML file"
+    reason = absence(path)
+    if reason != "not found":
+        return reason or "found a folder, allowed: a YAML file"
     beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     hint = nearest(path.name, beside)
     return f"not found{hint}" if hint or path.suffix else f"not found; {_shipped_names(path.name)}"
