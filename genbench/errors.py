@@ -18,6 +18,10 @@ class ModelError(GenbenchError):
     """A model that cannot be found, built or loaded for this data."""
 
 
+class CodeError(ModelError):
+    """Code of a user's that ended its process, or raised what ends a program, such as SystemExit."""
+
+
 class DataError(GenbenchError):
     """A dataset or a file of images that is missing or is not what it should be."""
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # the module signal takes milliseconds to import
 import os
 
+from genbench.supervision import ends
+
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 INTERRUPTED, TERMINATED = 130, 143
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _open: list[None] = []  # of Unwinding
+_received: list[int] = []  # signals that raised KeyboardInterrupt
 
 
 def handle_signals() -> None:
@@ -38,8 +41,14 @@ class Unwinding:
         _open.pop()
 
 
+def interrupted() -> bool:
+    """Whether a signal has raised KeyboardInterrupt here, and not code of a model."""
+    return bool(_received)
+
+
 def end_at_once(code: int) -> NoReturn:
     """Ends the process at once with one line on standard error; unloading torch would take a second."""
+    ends(code)
     os.write(2, f"genbench: {WORDS[code]}; run the same command to continue\n".encode())
     os._exit(code)
 
@@ -47,6 +56,8 @@ def end_at_once(code: int) -> NoReturn:
 def _interrupt(number: int, frame: object) -> None:
     if not _open:
         end_at_once(INTERRUPTED)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to this process and to its parent
+    _received.append(number)
     raise KeyboardInterrupt
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from genbench import builtin
 from genbench.builtin import BuiltIn
-from genbench.errors import DataError, GenbenchError, ModelError
+from genbench.errors import CodeError, DataError, GenbenchError, ModelError
 from genbench.files import real_path, refuse_absent
 from genbench.neighbours import import_file
 from genbench.options import nearest
@@ -269,8 +269,10 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
         return _load_file(real_path(path), error)
     name = target.rpartition(":")[0]
     try:
-        with restored():
+        with restored(f"{name} was imported"):
             return importlib.import_module(name)
+    except CodeError as failure:
+        raise error(f"module '{name}' cannot be imported: {failure}") from None
     except Exception as failure:
         kind = "" if isinstance(failure, ImportError) else f"{type(failure).__name__}: "
         raise error(f"module '{name}' cannot be imported: {kind}{failure}") from failure
@@ -280,7 +282,9 @@ def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if path.is_dir():
         raise error(f"{path}: found a folder, allowed: a file of Python code")
     try:
-        with restored():
+        with restored(f"{path} was imported"):
             return import_file(path)
+    except CodeError as failure:
+        raise error(f"{path}: cannot be imported: {failure}") from None
     except Exception as failure:
         raise error(f"{path}: cannot be imported: {type(failure).__name__}: {failure}") from failure

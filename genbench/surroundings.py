@@ -1,4 +1,4 @@
-"""What code of a model may change in the process that imports or builds it, and what is put back afterwards."""
+"""What code of a user's may do to the process that imports, builds or calls it, and what is put back afterwards."""
 
 from __future__ import annotations
 
@@ -8,30 +8,94 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from genbench.errors import CodeError, Stopped, Terminated
+from genbench.interruption import interrupted
+from genbench.supervision import Doing
 
 WATCHED = (signal.SIGINT, signal.SIGTERM)
+STANDARD = ("stdin", "stdout", "stderr")  # of descriptors 0, 1 and 2
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Puts back the current folder, sys.stdout and sys.stderr, entries of sys.path, and handlers of SIGINT and SIGTERM.
+def restored(activity: str, detail: object = "", again: bool = True) -> Iterator[None]:
+    """Puts back the current folder, standard streams, entries of sys.path, and handlers of SIGINT and SIGTERM.
 
-    What was added to sys.path stays, because code may import from there later; what was removed comes back at its end.
+    activity: what the code does, as "model.py is imported"; with `detail`, what decides whether it ends its process.
+    Raises CodeError where it has ended an earlier process of this command, and for what code raises to end a program:
+    SystemExit, or KeyboardInterrupt that nobody asked for. again: as of Doing. What was added to sys.path stays,
+    because code may import from there later; what was removed comes back at its end.
     """
+    doing = Doing(f"{activity}\0{detail}" if detail else activity, again)
+    if doing.how:
+        raise CodeError(f"the process was ended by {doing.how} while {activity}")
+    handler = signal.getsignal(signal.SIGINT)
+    with doing, _state_restored():
+        try:
+            yield
+        except (Exception, Terminated, Stopped):
+            raise
+        except KeyboardInterrupt:
+            if interrupted() or handler is signal.default_int_handler:
+                raise
+            raise CodeError(f"KeyboardInterrupt was raised while {activity}") from None
+        except BaseException as error:
+            raise CodeError(f"{type(error).__name__} was raised while {activity}") from error
+
+
+@contextmanager
+def _state_restored() -> Iterator[None]:
     try:
         folder = os.getcwd()  # noqa: PTH109
     except OSError:
         folder = ""
-    path, streams = list(sys.path), (sys.stdout, sys.stderr)
+    path = list(sys.path)
     handlers = {number: signal.getsignal(number) for number in WATCHED}
+    with _streams_restored():
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.chdir(folder)
+            sys.path.extend(entry for entry in path if entry not in sys.path)
+            if threading.current_thread() is threading.main_thread():  # only there it can set handlers
+                for number, handler in handlers.items():
+                    if handler is not None and signal.getsignal(number) != handler:
+                        signal.signal(number, handler)
+
+
+@contextmanager
+def _streams_restored() -> Iterator[None]:
+    """Puts back sys.stdin, sys.stdout and sys.stderr; those that were closed are opened again."""
+    streams = {name: getattr(sys, name) for name in STANDARD}
+    closed = {name for name, stream in streams.items() if _closed(stream)}
+    copies = {descriptor: os.dup(descriptor) for descriptor in range(3) if file_of(descriptor)}
     try:
         yield
     finally:
-        with suppress(OSError):
-            os.chdir(folder)
-        sys.path.extend(entry for entry in path if entry not in sys.path)
-        sys.stdout, sys.stderr = streams
-        if threading.current_thread() is threading.main_thread():  # only there it can set handlers
-            for number, handler in handlers.items():
-                if handler is not None and signal.getsignal(number) != handler:
-                    signal.signal(number, handler)
+        for descriptor, copy in copies.items():
+            if file_of(descriptor) != file_of(copy):
+                os.dup2(copy, descriptor, inheritable=True)
+            os.close(copy)
+        for descriptor, (name, stream) in enumerate(streams.items()):
+            again = name not in closed and _closed(stream) and descriptor in copies
+            setattr(sys, name, _opened_again(descriptor, stream) if again else stream)
+
+
+def _closed(stream: TextIO | None) -> bool:
+    return stream is not None and getattr(stream, "closed", False)
+
+
+def _opened_again(descriptor: int, stream: TextIO) -> TextIO:
+    mode, encoding = "r" if descriptor == 0 else "w", getattr(stream, "encoding", "utf-8")
+    return open(descriptor, mode, encoding=encoding, errors="replace", closefd=False)
+
+
+def file_of(descriptor: int) -> tuple[int, int] | None:
+    """What a descriptor refers to; None where it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

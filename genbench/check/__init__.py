@@ -42,7 +42,8 @@ from genbench.contract import (
     TextConditional,
     Translates,
 )
-from genbench.errors import CellFailure
+from genbench.errors import CellFailure, CodeError
+from genbench.surroundings import restored
 
 
 @dataclass(frozen=True)
@@ -272,9 +273,9 @@ def _reported(result: CheckResult, report: Callable[[CheckResult], None]) -> Che
 def run_check(check: Check, subject: Subject) -> CheckResult:
     """Runs one check; the global random state is restored afterwards."""
     try:
-        with fixed_global_randomness():
+        with restored(f"{subject.kind.__name__} was checked: {check.name}", again=False), fixed_global_randomness():
             message = check.run(subject)
-    except CellFailure as failure:
+    except (CellFailure, CodeError) as failure:
         message = str(failure)
     except Exception as error:  # a model may raise anything; the other checks still run
         message = f"raised {type(error).__name__}: {error}"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import threading
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from genbench.cli import images, models, results, suites, upkeep
 from genbench.cli.options import echo
 from genbench.errors import GenbenchError, Terminated
-from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals
+from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals, interrupted
 from genbench.text import shortened
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
 COMMANDS = (  # in the order of --help
@@ -46,11 +50,13 @@ def about(
 def main() -> None:
     """The program. A user's mistake prints one line and exits with 2; an interruption exits with 130."""
     handle_signals()
+    if not os.environ.get(TRACEBACK):
+        sys.unraisablehook, threading.excepthook = _tell_unraisable, _tell_of_thread
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            end_at_once(INTERRUPTED)
+            _interrupted()
         raise
     except Terminated:
         end_at_once(TERMINATED)
@@ -69,4 +75,24 @@ def main() -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
+        _interrupted()
+
+
+def _interrupted() -> NoReturn:
+    """Ends the command after KeyboardInterrupt, which code of a user's may have raised, too."""
+    if interrupted():
         end_at_once(INTERRUPTED)
+    echo("genbench: code that the command called raised KeyboardInterrupt", err=True)
+    sys.exit(2)
+
+
+def _tell_unraisable(failed: UnraisableHookArgs) -> None:
+    """One line for what is raised where nothing can catch it: in functions of atexit, and in __del__."""
+    if sys.stderr is not None:
+        echo(f"genbench: {failed.err_msg or 'ignored'}: {failed.exc_type.__name__}: {failed.exc_value}", err=True)
+
+
+def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """One line for what ends a thread of a user's code; SystemExit is an ordinary end of a thread."""
+    if failed.exc_type is not SystemExit and sys.stderr is not None:
+        echo(f"genbench: a thread ended with {failed.exc_type.__name__}: {failed.exc_value}", err=True)

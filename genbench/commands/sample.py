@@ -22,6 +22,7 @@ from genbench.sources.base import Opened
 from genbench.sources.build import load_model
 from genbench.store import Store, make_folder
 from genbench.suite.schema import Suite, read_suite
+from genbench.surroundings import restored
 
 SUFFIXES = (".png", ".npz", ".npy", "")
 
@@ -45,7 +46,8 @@ def write_samples(
         raise GenbenchError(
             f"{name} translates images and draws none without a source; `genbench run` shows its translations"
         )
-    drawn = draw(model.to(chosen), n, seed)
+    with restored(f"images of {name} were drawn", again=False):
+        drawn = draw(model.to(chosen), n, seed)
     _write(drawn, model.data.levels, out)
     state = "trained" if suite else "untrained"
     return f"{out}: {n} samples of {name} ({state}), seed {seed}, {drawn.evaluations:g} network evaluations an image"

@@ -28,6 +28,7 @@ from genbench.sources.read_files import ReadFile, read_files
 from genbench.sources.trained import Fit, SelfContained, Trained, Weights
 from genbench.sources.unfit import Unfit
 from genbench.suite.schema import Suite, check_suite_options
+from genbench.surroundings import restored
 from genbench.train.doubts import budget_doubts
 from genbench.train.presets import Preset, chosen_preset, differing, fitted_recipe, make_preset, preset_in_words
 
@@ -65,12 +66,13 @@ class SuiteRows:
     @contextmanager
     def noting_misfit(self, index: int) -> Iterator[None]:
         """What is raised about an entry inside becomes its misfit."""
+        label = self.suite.models[index].label
         try:
-            yield
+            with restored(f"{label} was planned"):
+                yield
         except SuiteError as error:
             self.misfits.setdefault(index, error)
-        except (Exception, SystemExit) as error:  # of the code of a model's class
-            label = self.suite.models[index].label
+        except Exception as error:  # of the code of a model's class
             misfit = self.suite.error(("models", index), f"{label} cannot be planned: {explain(error)}")
             misfit.__cause__ = error
             self.misfits.setdefault(index, misfit)

@@ -67,7 +67,7 @@ def _try(rows: SuiteRows, index: int, model: Draws) -> None:
             try_training(model, rows.plan, source.fit.recipe.batch)
         try_drawing(model, rows.plan, suite.precision)
         try_likelihoods(model, rows.plan)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         message = f"{type(model).__name__} fails on images of {_size(rows)}: {explain(error)}"
         raise suite.error(("models", index), message) from None
 

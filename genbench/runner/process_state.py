@@ -33,6 +33,7 @@ from torch import nn
 
 from genbench.machine import global_settings
 from genbench.neighbours import PREFIX, forget_files, install
+from genbench.surroundings import file_of
 
 MOST_TASKS = 100
 MOST_GROWTH = 2**28  # bytes
@@ -82,7 +83,7 @@ def _facts() -> dict[str, Any]:
         "torch": global_settings(torch),
         "numpy": np.geterr(),
         "streams": [(stream, getattr(stream, "closed", True)) for stream in (sys.stdout, sys.stderr)],
-        "descriptors": [_file(descriptor) for descriptor in range(3)],
+        "descriptors": [file_of(descriptor) for descriptor in range(3)],
         "python": (sys.getrecursionlimit(), gc.isenabled(), sys.gettrace(), sys.getprofile(), sys.excepthook),
         "limits": _limits(),
         "anomalies": torch.is_anomaly_enabled(),
@@ -96,15 +97,6 @@ def _has_children() -> bool:
         os.waitpid(-1, os.WNOHANG)
         return True
     return False
-
-
-def _file(descriptor: int) -> tuple[int, int] | None:
-    """What a descriptor refers to; None where it is closed."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _limits() -> dict[str, Any]:
