@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import IO, Any
 
 from genbench.errors import CodeError, Stopped, Terminated
 from genbench.interruption import interrupted
@@ -83,11 +83,11 @@ def _streams_restored() -> Iterator[None]:
             setattr(sys, name, _opened_again(descriptor, stream) if again else stream)
 
 
-def _closed(stream: TextIO | None) -> bool:
+def _closed(stream: IO[Any] | None) -> bool:
     return stream is not None and getattr(stream, "closed", False)
 
 
-def _opened_again(descriptor: int, stream: TextIO) -> TextIO:
+def _opened_again(descriptor: int, stream: IO[Any]) -> IO[Any]:
     mode, encoding = "r" if descriptor == 0 else "w", getattr(stream, "encoding", "utf-8")
     return open(descriptor, mode, encoding=encoding, errors="replace", closefd=False)
 

@@ -110,8 +110,7 @@ class Pool(Launcher):
         now = time.monotonic()
         for entry in list(self.running.values()):
             if self.limit is not None and now - entry.started > self.limit:
-                entry.process.kill()
-                entry.process.join()
+                _kill(entry.process)
                 self._end(entry, Outcome(failure=too_long(self.limit, now - entry.progressed)), on_end)
             elif now - entry.heard > self.quiet:
                 entry.heard = now
@@ -183,7 +182,7 @@ def _receive(entry: _Running) -> Progress | Last:
 def _dead(entry: _Running) -> Last:
     entry.process.join(GRACE)
     closed = entry.process.is_alive()
-    _end(entry.process)
+    _kill(entry.process)
     failure = "its worker closed its connection to the command" if closed else _death(entry.process.exitcode)
     return Last(Outcome(failure=failure), open=False)
 
@@ -191,6 +190,10 @@ def _dead(entry: _Running) -> Last:
 def _end(process: BaseProcess) -> None:
     """Waits until a process that has nothing to do has ended, and kills it when it does not."""
     process.join(GRACE)
+    _kill(process)
+
+
+def _kill(process: BaseProcess) -> None:
     process.kill()
     process.join()
 

@@ -61,7 +61,7 @@ def work(
             with suppress(AttributeError, ValueError):  # None or closed, by code of a model
                 stream.flush()
     except OSError:  # the run is no more
-        os._exit(1)
+        _end(1)
     except BaseException as error:  # code of a model has changed what the worker itself needs
         with suppress(Exception):
             print(f"a worker cannot continue: {explain(error)}", file=sys.stderr, flush=True)
@@ -106,12 +106,12 @@ def _outcome(connection: Connection, task: Task, explain: Callable[[BaseExceptio
         try:
             connection.send(progress)
         except OSError:
-            os._exit(1)
+            _end(1)
 
     try:
         return Outcome(task.run(*task.args, report))
     except Stopped:
-        os._exit(TERMINATED)
+        _end(TERMINATED)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: they come from code of a model
         return Outcome(failure=explain(error))
 
@@ -127,4 +127,4 @@ def _end_with_the_run() -> None:
     run = multiprocessing.parent_process()
     if run is not None:
         wait([run.sentinel])
-        os._exit(1)
+        _end(1)

@@ -14,7 +14,6 @@ import gzip
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,26 +26,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from faults.tiny import command, environment, write_suite
-from genbench.cli import main as genbench
+from faults.forked import ended
+from faults.tiny import NOISE, command, environment, write_suite
 
-LONGEST = 300  # seconds of a case
 CELL = "narrow/data/s0"
-MODEL = '''
-import torch
-from genbench.contract import Draws
-
-
-class Noise(Draws):
-    """Draws noise."""
-
-    def __init__(self, data, config=None, sampler=None):
-        super().__init__(data, config, sampler)
-        self.weight = torch.nn.Parameter(torch.zeros(2))
-
-    def sample(self, n, gen, condition=None):
-        return torch.rand(n, *self.data.shape, generator=gen, device=gen.device)
-'''
 ODD_YAML = {
     "tags": b"suite: !!python/object:os.system x\n", "unknown tag": b"suite: !x y\n", "anchor": b"suite: &a *a\n",
     "cycle": b"suite: &a [*a]\n", "duplicate": b"suite: a\nsuite: b\n", "unicode key": "sui\u0442e: a\n".encode(),
@@ -140,7 +123,7 @@ def prepare(folder: Path, cases: list[Case]) -> None:
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(folder / "pictures" / f"{number}.png")
     (folder / "prompts.txt").write_text("a\n" * 40)
-    (folder / "model.py").write_text(MODEL)
+    (folder / "model.py").write_text(NOISE)
     save_file({"weight": torch.zeros(2)}, folder / "w.safetensors")
     text = "suite: x\ndataset: {name: npz, path: data.npz}\nfeatures: pixels\nsamples: 20\nmetrics: [fid]\n"
     text += "speed: {batch: 4, seconds: 0.01}\nmodels:\n- {name: n, label: Noise, source: model.py:Noise%s}\n"
@@ -162,36 +145,6 @@ def resolved(file: str, folder: Path) -> Path:
     matches = sorted(path for path in folder.glob(pattern) if path.is_file())
     assert matches, f"{pattern}: {sorted(folder.rglob('*'))[:50]}"
     return matches[0]
-
-
-def ended(arguments: str, folder: Path) -> tuple[int, str]:
-    """Exit code and output of a command, in a child of this process."""
-    text = folder / "text"
-    child = os.fork()
-    if not child:
-        os.setsid()
-        signal.alarm(LONGEST)
-        for descriptor in (1, 2):
-            os.dup2(os.open(text, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
-        os.environ["GENBENCH_CACHE"] = str(folder / "cache")
-        os.environ["GENBENCH_BUSY_CORES"] = "inf"  # a baseline is made beside other processes
-        sys.argv = ["genbench", *arguments.replace("{}", str(folder)).split()]
-        code = 0
-        try:
-            genbench()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    output = text.read_text(errors="replace") if text.exists() else ""
-    text.unlink(missing_ok=True)
-    return code, output
 
 
 def attempt(case: Case, original: Path, damage: Callable[[Path], object] | None, copies: Path) -> tuple[str, str]:

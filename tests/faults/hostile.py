@@ -1,7 +1,7 @@
 """Models that change their process, as a third party's `file.py:Class`; HOSTILE says what each does and how it ends.
 
-Every class is Quiet with code before its drawing. words: a part of the reason with which FID fails; "" for a change
-that must have no effect, so that its FID is that of Quiet.
+Every class is Quiet with code before its drawing; NAMEBuilt does the same in its constructor. words: a part of the
+reason with which FID fails; "" for a change that must have no effect, so that its FID is that of Quiet.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from torch import nn
 from genbench.contract import Draws
 
 HOSTILE: dict[str, str] = {}
+ACTIONS: dict[str, Callable[[], Any]] = {}
 
 
 class Quiet(Draws):
@@ -45,14 +46,19 @@ class Quiet(Draws):
 
 
 def hostile(name: str, action: Callable[[], Any], words: str = "") -> None:
-    """Adds a class that acts before each drawing."""
+    """Adds a class that acts before each drawing, and one that acts in its constructor."""
 
     def sample(self: Any, n: int, gen: Any, condition: Any = None) -> Any:
         action()
         return Quiet.sample(self, n, gen)
 
-    globals()[name] = type(name, (Quiet,), {"sample": sample, "__module__": __name__})
-    HOSTILE[name] = words
+    def build(self: Any, data: Any, config: Any = None, sampler: Any = None) -> None:
+        Quiet.__init__(self, data, config, sampler)
+        action()
+
+    for label, method, function in ((name, "sample", sample), (f"{name}Built", "__init__", build)):
+        globals()[label] = type(label, (Quiet,), {method: function, "__module__": __name__})
+    HOSTILE[name], ACTIONS[name] = words, action
 
 
 def deep(depth: int = 0) -> int:

@@ -2,10 +2,10 @@
 
     python tests/faults/kills.py 100
 
-A third of the kills hits the command, a third one of its processes (a worker, or the server that starts workers), a
-third all of them. After each kill the records that were there before must still be there with the same values, and the
-folder must be readable. When a run has ended, its values must be those of the undisturbed run, and the next kills hit a
-new folder with an empty store.
+A third of the kills hits the command (its process, or the parent that supervises it), a third one of its other
+processes (a worker, or the server that starts workers), a third all of them. After each kill the records that were
+there before must still be there with the same values, and the folder must be readable. When a run has ended, its values
+must be those of the undisturbed run, and the next kills hit a new folder with an empty store.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 def kill(run: subprocess.Popen[str], rng: random.Random) -> str:
     """Kills a part of a run; returns which."""
-    children = psutil.Process(run.pid).children(recursive=True)
+    own = psutil.Process(run.pid).children()  # the supervised process
+    children = [child for process in own for child in process.children(recursive=True)]
     what = rng.choice(["command", "process", "all"])
     if what == "process" and children:
         with suppress(psutil.NoSuchProcess):
@@ -49,7 +50,8 @@ def kill(run: subprocess.Popen[str], rng: random.Random) -> str:
         return "process"
     if what == "all":
         os.killpg(run.pid, signal.SIGKILL)
-    run.kill()
+    with suppress(psutil.NoSuchProcess):
+        rng.choice([psutil.Process(run.pid), *own]).kill()
     return "all" if what == "all" else "command"
 
 

@@ -28,13 +28,12 @@ import psutil
 import yaml
 from rich.console import Console
 
+from faults.tiny import NOISE
 from genbench.records import Record, read_records, write_records
 from genbench.screen import Screen
 
 MODELS = 5
-MODEL = '''
-import torch
-from genbench.contract import Draws
+METRIC = """
 from genbench.metrics import readings
 from genbench.metrics.base import Metric, Value
 
@@ -44,23 +43,12 @@ def brightness(*, fake, real):
 
 
 BRIGHTNESS = Metric("brightness", "Brightness", 1, "lower", "grey range", readings.PIXELS, brightness)
-
-
-class Noise(Draws):
-    """Draws noise."""
-
-    def __init__(self, data, config=None, sampler=None):
-        super().__init__(data, config, sampler)
-        self.weight = torch.nn.Parameter(torch.zeros(2))
-
-    def sample(self, n, gen, condition=None):
-        return torch.rand(n, *self.data.shape, generator=gen, device=gen.device)
-'''
+"""
 
 
 def cells(count: int, folder: Path) -> None:
     """Plans and runs a suite of trivial models."""
-    (folder / "noise.py").write_text(MODEL)
+    (folder / "noise.py").write_text(NOISE + METRIC)
     np.savez(folder / "data.npz", images=np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
     models = [{"name": "m", "label": f"m{i}", "source": "noise.py:Noise"} for i in range(MODELS)]
     suite = {"suite": "load", "dataset": {"name": "npz", "path": "data.npz"}, "features": "pixels", "samples": 20}

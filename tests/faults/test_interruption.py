@@ -82,7 +82,7 @@ if multiprocessing.parent_process() is {{where}}:
 def test_a_killed_fork_server_is_named_and_a_rerun_recovers(place):  # noqa: F811
     path = write(place, [toy(config={"sleep": 0.05}, budget={"images": 3_200})], metrics=["fid"])
     run = started(path)
-    for child in psutil.Process(run.pid).children():
+    for child in psutil.Process(run.pid).children(recursive=True):
         if "forkserver" in " ".join(child.cmdline()):
             child.kill()
     text = "".join(run.communicate(timeout=200))

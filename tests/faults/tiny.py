@@ -1,4 +1,7 @@
-"""A tiny suite that the campaigns run, interrupt and kill: two models, two metrics, a second or two of training."""
+"""A tiny suite that the campaigns run, interrupt and kill: two models, two metrics, a second or two of training.
+
+NOISE: the file of a model without training.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,21 @@ from genbench.records import OK, read_records
 
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "toys.py"
+NOISE = '''
+import torch
+from genbench.contract import Draws
+
+
+class Noise(Draws):
+    """Draws noise."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def sample(self, n, gen, condition=None):
+        return torch.rand(n, *self.data.shape, generator=gen, device=gen.device)
+'''
 
 
 def write_suite(folder: Path, images: int = 640, sleep: float = 0.02) -> Path:
