@@ -68,7 +68,7 @@ class SuiteRows:
         """What is raised about an entry inside becomes its misfit."""
         label = self.suite.models[index].label
         try:
-            with restored(f"{label} was planned"):
+            with restored(f"{label} was planned", again=False):
                 yield
         except SuiteError as error:
             self.misfits.setdefault(index, error)
@@ -230,7 +230,8 @@ class SuiteRows:
         try:
             with pinned_globals():  # importing a file runs it
                 kind: type[Draws] = resolve_model(entry.name, entry.source, self.suite.folder)
-            check_declared(kind, self.plan.spec)
+            with restored(f"{kind.__name__} was asked for its options", kind.__module__):
+                check_declared(kind, self.plan.spec)
             self.families[index] = kind.family
         except ModelError as error:
             raise self.suite.error(("models", index, "source" if entry.source else "name"), str(error)) from None

@@ -18,6 +18,7 @@ from genbench.plan.rows import SuiteRows
 from genbench.sources.build import build, read_weights
 from genbench.sources.trained import Trained
 from genbench.sources.tryout import try_drawing, try_likelihoods, try_training
+from genbench.surroundings import restored
 
 
 def note_impossible_rows(rows: SuiteRows, indices: Iterable[int], try_models: bool = False) -> None:
@@ -63,10 +64,11 @@ def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
 def _try(rows: SuiteRows, index: int, model: Draws) -> None:
     suite, source = rows.suite, rows.source(index, 0)
     try:
-        if isinstance(source, Trained) and isinstance(model, Model):
-            try_training(model, rows.plan, source.fit.recipe.batch)
-        try_drawing(model, rows.plan, suite.precision)
-        try_likelihoods(model, rows.plan)
+        with restored(f"{type(model).__name__} was tried", (index, rows.plan.name)):
+            if isinstance(source, Trained) and isinstance(model, Model):
+                try_training(model, rows.plan, source.fit.recipe.batch)
+            try_drawing(model, rows.plan, suite.precision)
+            try_likelihoods(model, rows.plan)
     except Exception as error:
         message = f"{type(model).__name__} fails on images of {_size(rows)}: {explain(error)}"
         raise suite.error(("models", index), message) from None
