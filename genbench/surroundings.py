@@ -70,12 +70,12 @@ def _streams_restored() -> Iterator[None]:
     """Puts back sys.stdin, sys.stdout and sys.stderr; those that were closed are opened again."""
     streams = {name: getattr(sys, name) for name in STANDARD}
     closed = {name for name, stream in streams.items() if _closed(stream)}
-    copies = {descriptor: os.dup(descriptor) for descriptor in range(3) if file_of(descriptor)}
+    copies = {descriptor: os.dup(descriptor) for descriptor in range(3) if open_file(descriptor)}
     try:
         yield
     finally:
         for descriptor, copy in copies.items():
-            if file_of(descriptor) != file_of(copy):
+            if open_file(descriptor) != open_file(copy):
                 os.dup2(copy, descriptor, inheritable=True)
             os.close(copy)
         for descriptor, (name, stream) in enumerate(streams.items()):
@@ -92,7 +92,7 @@ def _opened_again(descriptor: int, stream: IO[Any]) -> IO[Any]:
     return open(descriptor, mode, encoding=encoding, errors="replace", closefd=False)
 
 
-def file_of(descriptor: int) -> tuple[int, int] | None:
+def open_file(descriptor: int) -> tuple[int, int] | None:
     """What a descriptor refers to; None where it is closed."""
     try:
         status = os.fstat(descriptor)

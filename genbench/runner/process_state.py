@@ -33,7 +33,7 @@ from torch import nn
 
 from genbench.machine import global_settings
 from genbench.neighbours import PREFIX, forget_files, install
-from genbench.surroundings import file_of
+from genbench.surroundings import open_file
 
 MOST_TASKS = 100
 MOST_GROWTH = 2**28  # bytes
@@ -83,7 +83,7 @@ def _facts() -> dict[str, Any]:
         "torch": global_settings(torch),
         "numpy": np.geterr(),
         "streams": [(stream, getattr(stream, "closed", True)) for stream in (sys.stdout, sys.stderr)],
-        "descriptors": [file_of(descriptor) for descriptor in range(3)],
+        "descriptors": [open_file(descriptor) for descriptor in range(3)],
         "python": (sys.getrecursionlimit(), gc.isenabled(), sys.gettrace(), sys.getprofile(), sys.excepthook),
         "limits": _limits(),
         "anomalies": torch.is_anomaly_enabled(),
