@@ -3,28 +3,21 @@ that compare distances from one pass, the reference's part included.
 
     python benchmarks/set_metrics.py --rows 50000 --threads 2
     python benchmarks/set_metrics.py --rows 50000 --device cuda --memory 2048
-    python benchmarks/set_metrics.py --rows 2000 --features 64 --intervals
 
 Features are random, positive, with a falling spread; sliced Wasserstein reads as many pixels as features. Memory is
-the process's peak beyond what it holds before the metric: of the CPU, not of a GPU. --intervals: each metric's value
-alone against its value with the interval, in CPU seconds, the least of three.
+the process's peak beyond what it holds before the metric: of the CPU, not of a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from genbench import metrics
-from genbench.errors import TooFewSamples
 from genbench.metrics.computing import computing_on
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.registry import METRICS
@@ -36,14 +29,6 @@ NAMES = (
     "clipped_density", "clipped_coverage", "memorised", "authenticity", "ct_score", "vendi", "rke",
     "sliced_wasserstein", "fld",
 )  # fmt: skip
-VALUES: dict[str, Callable[..., Any]] = {  # the value of a metric without its interval
-    "fid": metrics.frechet_distance, "fd_infinity": metrics.frechet_distance_infinity, "kid": metrics.kernel_distance,
-    "kid_subsets": partial(metrics.kernel_distance, subsets=100, seed=2020), "cmmd": metrics.clip_kernel_distance,
-    "mind": metrics.monge_inception_distance, "is": metrics.inception_score, "precision": metrics.precision_recall,
-    "memorised": metrics.memorised_share, "authenticity": metrics.authenticity_share, "ct_score": metrics.ct_score,
-    "vendi": metrics.vendi_score, "rke": metrics.renyi_kernel_entropy,
-    "sliced_wasserstein": metrics.sliced_wasserstein_distance, "fld": metrics.feature_likelihood_divergence,
-}  # fmt: skip
 Sets = dict[str, np.ndarray]
 
 
@@ -106,37 +91,6 @@ def measure(chosen: list[str], sets: Sets, device: str, memory: int) -> None:
     print(f"{'all':20}{'':12}{total:10.1f}{'':10}{most:10,.0f}")
 
 
-def least_seconds(call: Callable[[], object]) -> float:
-    """CPU seconds of a call, the least of three."""
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
-
-
-def compare_intervals(chosen: list[str], sets: Sets, device: str, memory: int) -> None:
-    """Prints a line for each metric with a function for its value alone."""
-    print(f"{'metric':20}{'value, s':>10}{'interval, s':>13}{'of the value':>14}")
-    for name in chosen:
-        if name not in VALUES:
-            continue
-        given = arguments(name, sets)
-        alone = {k: v for k, v in given.items() if not (name == "authenticity" and k == "held_out")}
-        if name == "kid_subsets":
-            alone["subset_size"] = min(1_000, len(sets["fake"]), len(sets["real"]))  # type: ignore[assignment]
-        try:
-            with computing_on(device, memory):
-                value = least_seconds(lambda: VALUES[name](**alone))  # noqa: B023
-                both = least_seconds(lambda: METRICS[name].compute(**given))  # noqa: B023
-        except TooFewSamples as why:
-            print(f"{name:20}{why}")
-            continue
-        interval = max(0.0, both - value)
-        print(f"{name:20}{value:10.3f}{interval:13.3f}{interval / value:14.2f}", flush=True)
-
-
 def main() -> None:
     """Makes the sets and measures."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,14 +100,13 @@ def main() -> None:
     options.add_argument("--device", default="cpu")
     options.add_argument("--memory", type=int, default=2_048, help="MiB that a metric may use beside the features")
     options.add_argument("--metrics", nargs="+", default=NAMES, choices=NAMES, metavar="METRIC")
-    options.add_argument("--intervals", action="store_true")
     asked = options.parse_args()
     torch.set_num_threads(asked.threads)
     n, d = asked.rows, asked.features
     sets = {"fake": features(n, d, 1, 0.02), "real": features(n, d, 2), "held_out": features(min(n, HELD_OUT), d, 3)}
     sets["probabilities"] = probabilities(n)
     with threadpool_limits(asked.threads):
-        (compare_intervals if asked.intervals else measure)(asked.metrics, sets, asked.device, asked.memory * 2**20)
+        measure(asked.metrics, sets, asked.device, asked.memory * 2**20)
 
 
 if __name__ == "__main__":

@@ -200,19 +200,19 @@ class Influence(NamedTuple):
 
 
 def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
-    """The distance, its effects and second derivative in the weights of the fake rows (N, D).
+    """The distance, its effects and second derivative in the weights of the checked fake rows (N, D).
 
     The distance's gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k t_k^2 of t = diag(s)^(-1/2) V' R_r x: no covariance is
     inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing.
     """
-    compared = FrechetComparison(checked_rows("fake", fake, least=2), real)
+    compared = FrechetComparison(fake, real)
     transport = compared.with_transport()
     at, shift, maps = arithmetic(), compared.own.mean - real.mean, transport.maps
     there, parts = at.put(maps), []
     for rows in centred_blocks(fake, compared.own.mean):
         turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
-        parts.append(2 * rows @ shift + np.einsum("nd,nd->n", rows, rows) - at.row_products(turned, turned))
+        parts.append(np.einsum("nd,nd->n", rows + 2 * shift, rows) - at.row_products(turned, turned))
     effects = np.concatenate(parts).astype(np.float64)
     return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
 
@@ -233,7 +233,7 @@ def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> 
         turned[part] = at.get(at.put((fake[rows[part]] - mean).astype(turned.dtype, copy=False)) @ maps)
     norms = np.einsum("nk,nk->n", turned, turned, dtype=np.float64) - s.sum(dtype=np.float64) / 2
     for part in at.blocks(len(left), ROW_BLOCK, bytes_each):
-        x, y = at.put(turned[left[part]]), at.put(turned[right[part]])
+        x, y = at.put(turned.take(left[part], axis=0)), at.put(turned.take(right[part], axis=0))
         p = x * y
         h = 2 * at.row_products(x, y) + at.row_products(p @ over, p) - (norms[left[part]] + norms[right[part]]) / 2
         total += float(np.square(h).sum())
@@ -253,7 +253,7 @@ def fid(*, fake: Any, real: Any, known: Known = None) -> Value:
     """
     fake, real = checked_pair(fake, real)
     refuse_equal_rows("fid", "reference", real)
-    return fid_to_moments(fake=fake, reference=Moments(**(known or reference_moments(real))))
+    return _with_interval(fake, Moments(**known) if known else feature_moments(real))
 
 
 def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
@@ -263,6 +263,10 @@ def fid_to_moments(*, fake: Any, reference: Moments) -> Value:
         raise GenbenchError(
             f"fake has {fake.shape[1]} features a row and the reference {len(reference.mean)}; must agree"
         )
+    return _with_interval(fake, reference)
+
+
+def _with_interval(fake: NDArray[Any], reference: Moments) -> Value:
     value, effects, second, trace = with_influence(fake, reference)
     how = "normal 95 %: +- 1.96 standard errors, first and second order in the generated samples, for the mean of FID "
     how += "at this number of samples, the reference fixed"

@@ -67,11 +67,13 @@ def second_derivatives(splits: Sequence[Array], parts: Sequence[Array], scores: 
     splits serve for each, as all are draws of one distribution.
     """
     few = -(-_ROWS // len(splits))
-    p, kl = np.concatenate([rows[:few] for rows in splits]), np.concatenate([rows[:few] for rows in parts])
+    p, kl = [rows[:few] for rows in splits], np.concatenate([rows[:few] for rows in parts])
     m = np.mean([rows.mean(axis=0) for rows in splits], axis=0)
     scale = np.where(m > 0, 1 / np.sqrt(np.where(m > 0, m, 1)), 0)
-    plus = np.column_stack([kl - np.concatenate(parts).mean(), np.ones(len(p))]).astype(np.float32)
-    minus = np.multiply(p, scale, dtype=np.float32, casting="same_kind")
+    plus = np.column_stack([kl - np.concatenate(parts).mean(), np.ones(len(kl))]).astype(np.float32)
+    minus = np.empty((len(kl), len(m)), dtype=np.float32)
+    for rows, at in zip(p, np.split(minus, np.cumsum([len(rows) for rows in p])[:-1]), strict=True):
+        np.multiply(rows, scale, out=at, casting="same_kind")
     return np.asarray(scores**2 * mean_square(plus, minus))
 
 

@@ -41,7 +41,7 @@ def second_derivative(x: Directions, means: Array) -> float:
     """
     rows, left, right = pairs(len(means))
     unit, mean = x[rows], means.mean()
-    squares, q = np.square(np.einsum("nd,nd->n", unit[left], unit[right])), means[rows] - mean
+    squares, q = np.square(np.einsum("nd,nd->n", unit.take(left, axis=0), unit.take(right, axis=0))), means[rows] - mean
     a, b = q[left], q[right]
     return float(np.square(8 * a * b / mean**3 - 2 * (squares - a - b - mean) / mean**2).mean())
 

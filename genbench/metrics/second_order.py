@@ -64,8 +64,10 @@ def mean_square(plus: NDArray[Any], minus: NDArray[Any]) -> float:
     at, n = arithmetic(), len(plus)
     p, q = at.put(plus), at.put(minus)
     if n <= plus.shape[1] + minus.shape[1]:
-        total = at.square_sum(p @ p.T - q @ q.T)
+        products = q @ q.T
+        products -= p @ p.T
+        total = at.square_sum(products)
     else:
         total = at.square_sum(p.T @ p) + at.square_sum(q.T @ q) - 2 * at.square_sum(p.T @ q)
-    own = np.square(np.square(plus).sum(axis=1) - np.square(minus).sum(axis=1)).sum(dtype=np.float64)
+    own = np.square(np.einsum("nk,nk->n", plus, plus) - np.einsum("nl,nl->n", minus, minus)).sum(dtype=np.float64)
     return max(0.0, float(total - own) / (n * (n - 1)))
