@@ -79,7 +79,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "mind": metrics.monge_inception_distance,
     "is": metrics.inception_score,
     "confidence": lambda probabilities: matrix("probabilities", probabilities, least=1).max(axis=1).mean(),
-    "precision": metrics.precision_recall,
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), metrics.precision_recall),
     "memorised": metrics.memorised_share,
     "authenticity": authenticity,
     "ct_score": metrics.ct_score,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interval_cost import arguments
 from threadpoolctl import threadpool_limits
 
 from genbench.check.other_device import DEVICE, other_device
@@ -30,6 +31,10 @@ ROUTES = {  # metric, rows, features
     "Vendi, fewer rows than features": ("vendi", 400, 1_024),
     "FLD": ("fld", 400, 64),
 }
+OF_OTHER_READINGS = (
+    "sfid", "confidence", "rarest_class", "class_accuracy", "per_class_fid", "ppl", "bits_per_dim", "cycle_error",
+    "paired_ssim", "fid_a_to_b",
+)  # fmt: skip
 ON_THE_DEVICE = ("fid", "kid", "coverage", "mind", "vendi", "rke", "fld", "is", "clip_score", "clip_agreement")
 IN_HALF_PRECISION = 900_000  # bytes: distances of 400 rows to 400 centres fit in float16 and not in float32
 OF_ONE_PASS = ("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage")
@@ -68,6 +73,22 @@ def test_route(benchmark, route: str):
     metric = METRICS[name]
     with threadpool_limits(1):
         benchmark(metric.compute, **given(metric.reads.name, n, d))
+
+
+@pytest.mark.parametrize("name", OF_OTHER_READINGS)
+def test_metric_of_another_reading(benchmark, name: str):
+    every = arguments(N, D)
+    reads = every.get(METRICS[name].reads.name, every[""])
+    with threadpool_limits(1):
+        benchmark(METRICS[name].compute, **reads)
+
+
+def test_fid_of_singular_covariances(benchmark):
+    """The route by singular values, with more than 256 features."""
+    sets = {name: np.repeat(x, 2, axis=1) for name, x in given("features", 800, 150).items()}
+    with threadpool_limits(1):
+        result = benchmark(METRICS["fid"].compute, **sets)
+    assert "the trace from" not in result.interval
 
 
 def test_inception_score_of_a_thousand_classes(benchmark):

@@ -1,4 +1,4 @@
-"""benchmarks/kernel_ceiling.py: which kernels a step has, what they compute, and that each variant computes the same."""
+"""benchmarks/kernel_ceiling.py: which kernels a step has, what they compute, and that their variants do too."""
 
 from __future__ import annotations
 
