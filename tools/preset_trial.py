@@ -129,7 +129,7 @@ def write_samples(pixels: Tensor, path: Path) -> None:
     """The first pictures (N, 3, H, W) uint8 as a grid of two rows."""
     rows = [np.concatenate(list(row), axis=2) for row in np.split(pixels[:SHOWN].numpy(), SHOWN // COLUMNS)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows, axis=1).transpose(1, 2, 0)).save(path, quality=80, subsampling=0)
+    Image.fromarray(np.concatenate(rows, axis=1).transpose(1, 2, 0)).save(path, quality=70, subsampling=0)
 
 
 def is_settled(trials: list[Trial], model: str, size: str, minutes: float) -> bool:
