@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 
 from genbench.contract import Draws, Loss, Model, Steps
 from genbench.errors import CellFailure
@@ -241,7 +240,17 @@ def _real(value: Any) -> Tensor | None:
             return None
         value = value.as_subclass(Tensor)
     in_memory = not value.is_nested and value.layout == torch.strided and not value.is_meta
-    return value if in_memory and value.dtype in FLOATS and not is_functorch_wrapped_tensor(value) else None
+    in_memory = in_memory and (type(value) not in PLAIN or _has_storage(value))
+    return value if in_memory and value.dtype in FLOATS else None
+
+
+def _has_storage(value: Tensor) -> bool:
+    """Whether a tensor has memory; those inside torch.vmap and torch.func.grad have none, at whatever level."""
+    try:
+        value.untyped_storage().data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _parameters(own: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,10 +28,10 @@ class Marked(Tensor):
     """A subclass that only has another name."""
 
 
-def leaked() -> Tensor:
-    """A tensor that has numbers only inside torch.vmap."""
+def leaked(transform: Callable, *shape: int) -> Tensor:
+    """A tensor (2, 1, 2, 2) that has numbers only inside a transformation of torch.func."""
     kept = []
-    torch.vmap(lambda x: (kept.append(x), x)[1])(torch.zeros(2, 1, 2, 2))
+    transform(lambda x: (kept.append(x), x.sum())[1])(torch.zeros(*shape, 2, 1, 2, 2))
     return kept[0]
 
 
@@ -39,15 +41,24 @@ def leaked() -> Tensor:
         (FakeTensorMode().from_tensor(torch.zeros(2, 1, 2, 2)), "a tensor of the subclass FakeTensor"),
         (torch.zeros(2, 1, 2, 2, device="meta"), "meta float32 tensor"),
         (torch.zeros(2, 1, 2, 2).to_sparse(), "sparse float32 tensor"),
-        (leaked(), r"float32 tensor of shape \(1, 2, 2\)"),
     ],
 )
 def test_images_without_numbers_are_refused(value, words):
     with pytest.raises(CellFailure, match=rf"Noise.sample\(\): returned {words}.*, required: a floating-point"):
         returned.checked_images(Noise(SPEC), value, 2)
-    if value.ndim == 4:
-        with pytest.raises(CellFailure, match="required: a real floating-point"):
-            returned.log_probs(Noise(SPEC), value[:, 0, 0, 0], 2, "log_prob()")
+    with pytest.raises(CellFailure, match="required: a real floating-point"):
+        returned.log_probs(Noise(SPEC), value[:, 0, 0, 0], 2, "log_prob()")
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [(torch.vmap, (3,)), (torch.func.grad, ()), (lambda f: torch.vmap(torch.func.grad(f)), (3,))],
+)
+def test_images_that_left_a_transformation_of_torch_func_are_refused(transform, shape):
+    value = leaked(transform, *shape)
+    assert (value.shape, value.dtype, type(value)) == ((2, 1, 2, 2), torch.float32, Tensor)  # as far as one can see
+    with pytest.raises(CellFailure, match=r"Noise.sample\(\): returned float32 tensor of shape"):
+        returned.checked_images(Noise(SPEC), value, 2)
 
 
 def test_a_subclass_with_numbers_becomes_plain():

@@ -15,6 +15,7 @@ from genbench.suite.shipped import shipped_suites
 from genbench.text import aligned
 
 NameAndLine = tuple[str, str]
+MOST_ROWS = 6  # of a suite that are named in its line
 
 
 def list_names(kind: str) -> str:
@@ -66,7 +67,9 @@ def _suites() -> Iterator[NameAndLine]:
     shipped = {name: path for name, path in shipped_suites().items() if real_path(path) not in _resolved(own)}
     for name, path in (own | shipped).items():
         try:
-            yield name, ", ".join(entry.label for entry in read_suite(path).models)
+            labels = [entry.label for entry in read_suite(path).models]
+            more = [f"and {len(labels) - MOST_ROWS} more"] if len(labels) > MOST_ROWS else []
+            yield name, ", ".join([*labels[:MOST_ROWS], *more])
         except GenbenchError as error:
             yield name, f"cannot be read: {error}"
 
