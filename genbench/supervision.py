@@ -120,7 +120,7 @@ def supervise(handle_signals: Callable[[], None]) -> None:
         if not activity.startswith("+") or activity in command.fatal or os.WTERMSIG(status) == signal.SIGKILL:
             break
         command.fatal[activity] = how
-    doing = f" while {activity[1:]}" if activity else ""
+    doing = f" while {activity[1:]}".partition("\0")[0] if activity else ""
     os.write(2, f"genbench: its process was ended by {how}{doing}\n".encode())
     os._exit(FAILED)
 

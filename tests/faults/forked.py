@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ def ended(arguments: str, folder: Path) -> tuple[int, str]:
     text = folder / "text"
     child = os.fork()
     if not child:
+        atexit._clear()  # functions of this process, which remove its temporary folders
         os.setsid()
         signal.alarm(LONGEST)
         for descriptor in (1, 2):

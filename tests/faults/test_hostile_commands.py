@@ -17,7 +17,6 @@ from faults.hostile import HOSTILE
 from faults.tiny import ROOT, environment
 
 SOURCE = Path(__file__).parent / "hostile.py"
-WHEN = ("imported", "built", "drawn")
 SIGNALS = {"Terminates": 143, "InterruptsItself": 130}  # as if somebody had sent them
 ACTING = """
 from faults.hostile import ACTIONS, Quiet
@@ -89,15 +88,3 @@ def test_a_class_whose_constructor_ends_the_process_in_a_shell(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "genbench: the process was ended by signal 6, SIGABRT while AbortsBuilt was built\n"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", WHEN)
-@pytest.mark.parametrize("command", ["sample", "plan"])
-def test_commands_with_every_hostile_model(tmp_path, command, when):
-    faults = []
-    for name in HOSTILE:
-        folder = tmp_path / name
-        folder.mkdir()
-        faults += [text] if (text := fault(command, name, when, folder)) else []
-    assert not faults, "\n".join(faults)
