@@ -146,6 +146,13 @@ def test_masses_of_all_images_sum_to_one(data):
     assert float(found.detach().exp().sum()) == pytest.approx(1, abs=1e-5)  # the network's float32
 
 
+def test_masses_of_a_sharp_pixel_sum_to_one_in_float64():
+    made, every = model(DataSpec(1, 1, 1, 256)), torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1)
+    sharp = Mixture(torch.zeros(1, 1, 1, 1), *(torch.full([1] * n, v) for n, v in ((5, 0.3), (5, -6.0), (6, 0.0))))
+    made.mixture = lambda x, gen=None: sharp
+    assert float(made.log_prob(every).exp().sum()) == pytest.approx(1, abs=1e-10)
+
+
 def test_loss_is_bits_per_dim_of_the_same_mass():
     made = model()
     pixels = torch.randint(0, 17, (5, *COLOUR.shape), generator=seeded(2)).to(torch.uint8)
