@@ -38,8 +38,8 @@ def cells(count):
     """A training, an evaluation that needs it, and a timing that runs alone, for each cell."""
     for i in range(count):
         need = frozenset({f"train {i}"})
-        yield Task(f"train {i}", double, (i,), first=10)
-        yield Task(f"evaluate {i}", double, (i,), need, first=5)
+        yield Task(f"train {i}", double, (i,))
+        yield Task(f"evaluate {i}", double, (i,), need)
         yield Task(f"speed {i}", double, (i,), need, alone=True)
 
 

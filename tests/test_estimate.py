@@ -39,10 +39,10 @@ def busy(seconds: float) -> None:
 
 def test_jobs_side_by_side_wait_for_what_they_need():
     jobs = [
-        WorkItem("train a", 10, first=10),
-        WorkItem("train b", 4, first=10),
-        WorkItem("a", 2, frozenset({"train a"}), first=5),
-        WorkItem("b", 2, frozenset({"train b"}), first=5),
+        WorkItem("train a", 10),
+        WorkItem("train b", 4),
+        WorkItem("a", 2, frozenset({"train a"})),
+        WorkItem("b", 2, frozenset({"train b"})),
         WorkItem("real", 3),
         WorkItem("a speed", 1, alone=True),
         WorkItem("b speed", 1, alone=True),

@@ -13,16 +13,20 @@ from genbench.runner.executors import choose_execution
 from genbench.runner.launcher import Outcome, Queue, Task
 
 
-def task(name, needs=(), alone=False, first=0):
-    return Task(name, print, (), frozenset(needs), alone, first)
+def task(name, needs=(), alone=False, seconds=0.0):
+    return Task(name, print, (), frozenset(needs), alone, seconds=seconds)
 
 
 def names(tasks):
     return [each.name for each in tasks]
 
 
-def test_tasks_start_in_order_of_priority_after_what_they_need():
-    queue = Queue([task("b", ["a"]), task("a"), task("c", first=5)])
+def test_tasks_start_after_what_they_need_and_the_longest_sequence_first():
+    queue = Queue([task("short", seconds=5), task("long", ["begin"], seconds=4), task("begin", seconds=2)])
+    assert names(queue.start(1)) == ["begin"]  # 6 seconds remain from its start
+    queue.end(queue.running["begin"], Outcome(1))
+    assert names(queue.start(1)) == ["short"]
+    queue = Queue([task("b", ["a"]), task("a"), task("c", seconds=5)])
     assert names(queue.start(1)) == ["c"]
     assert names(queue.start(1)) == []
     assert names(queue.start()) == ["a"]
@@ -45,7 +49,7 @@ def test_the_failure_of_a_need_ends_everything_behind_it():
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_what_runs_alone_waits_where_all_tasks_share_a_machine(beside):
-    queue = Queue([task("timing", alone=True, first=9), task("a"), task("b", ["a"])], beside=beside)
+    queue = Queue([task("timing", alone=True, seconds=9), task("a"), task("b", ["a"])], beside=beside)
     assert names(queue.start()) == (["timing", "a"] if beside else ["a"])
     queue.end(queue.running["a"], Outcome(1))
     assert names(queue.start()) == ["b"]

@@ -14,7 +14,7 @@ import torch
 
 from genbench import data, features
 from genbench.data import Dataset, Split
-from genbench.estimate.clock import clock_of
+from genbench.draw.clock import clock_of
 from genbench.estimate.span import TimeRange, exactly, total
 from genbench.evaluate.cell_inputs import CellInputs
 from genbench.evaluate.measure import measure_metric

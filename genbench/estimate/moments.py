@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from genbench.contract import Draws, Steps
+from genbench.draw.clock import clock_of
 from genbench.draw.counting import EvaluationCount
 from genbench.draw.memory import synchronise
-from genbench.estimate.clock import clock_of
 from genbench.estimate.span import ZERO, TimeRange, of_repeats
 from genbench.sources.tryout import for_a_moment
 

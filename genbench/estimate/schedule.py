@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from genbench.runner.launcher import remaining_seconds
+
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One task. needs: names of jobs that end before it starts. alone: nothing else runs then. first: its priority."""
+    """One task. needs: names of jobs that end before it starts. alone: nothing else runs then."""
 
     name: str
     seconds: float
     needs: frozenset[str] = frozenset()
     alone: bool = False
-    first: int = 0
 
 
 def side_by_side(jobs: Sequence[WorkItem], workers: int) -> tuple[float, float]:
     """Seconds until the jobs that do not run alone have ended, and seconds of the others, which come after them."""
-    waiting = sorted((job for job in jobs if not job.alone), key=lambda job: -job.first)
+    together = [job for job in jobs if not job.alone]
+    remaining = remaining_seconds({j.name: j.seconds for j in together}, {j.name: j.needs for j in together})
+    waiting = sorted(together, key=lambda job: -remaining[job.name])
     ends: dict[str, float] = {}
     running: list[tuple[float, str]] = []
     now = 0.0

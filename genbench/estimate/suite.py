@@ -223,13 +223,12 @@ class _Sum:
 
     def _jobs(self, end: str) -> list[WorkItem]:
         """The tasks of the run, each with one end of its range."""
-        jobs = [WorkItem(key, getattr(t.setup + t.steps, end), first=10) for key, (f, c) in self.missing.fits.items()
+        jobs = [WorkItem(key, getattr(t.setup + t.steps, end)) for key, (f, c) in self.missing.fits.items()
                 if (t := self._trained(f, c)) is not None]  # fmt: skip
         trained = {job.name for job in jobs}
         for cell in self.missing.cells:
             cost, needs = self.costs[id(cell)], frozenset({cell.source.weights_key} & trained)
-            first = 5 if cell.source.weights_key else 1
             name = f"{cell.id} {cell.extractor}"
-            jobs.append(WorkItem(name, getattr(cost.setup + cost.draw + cost.measure, end), needs, first=first))
+            jobs.append(WorkItem(name, getattr(cost.setup + cost.draw + cost.measure, end), needs))
             jobs.append(WorkItem(f"{name} speed", getattr(cost.timings, end), alone=True))
         return jobs

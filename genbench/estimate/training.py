@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from genbench.contract import Model, Recipe
+from genbench.draw.clock import clock_of
 from genbench.draw.memory import synchronise
-from genbench.estimate.clock import clock_of
 from genbench.estimate.span import ZERO, TimeRange, of_repeats
 from genbench.machine import pinned_globals
 from genbench.train.batches import Batches

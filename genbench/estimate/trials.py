@@ -15,10 +15,10 @@ import torch
 from genbench import data
 from genbench.contract import Model
 from genbench.draw.blocks import draw_block, on_device
+from genbench.draw.clock import age, clock_of
 from genbench.draw.cost import MOST_CALLS
 from genbench.draw.memory import MIB, resident_kib
 from genbench.draw.repeats import LEAST_REPEATS
-from genbench.estimate.clock import age, clock_of
 from genbench.estimate.moments import seconds_of_call
 from genbench.estimate.span import ZERO, TimeRange, exactly
 from genbench.estimate.training import training_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ class Task:
 
     run is a function of a module and args are plain data, so that both can be sent to another machine. group: tasks of
     one group may run one after another in one process; "" for a process of its own. sound(result): whether another task
-    may follow it there.
+    may follow it there. seconds: about how long it takes, 0 where unknown.
     """
 
     name: str
@@ -24,9 +24,9 @@ class Task:
     args: tuple[Any, ...]
     needs: frozenset[str] = frozenset()
     alone: bool = False
-    first: int = 0
     group: str = ""
     sound: Callable[[Any], bool] = bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,23 @@ class Launcher(ABC):
 
 
 class Queue:
-    """Tasks that wait, run and have ended. beside: a task that runs alone may start while others run, elsewhere."""
+    """Tasks that wait, run and have ended. beside: a task that runs alone may start while others run, elsewhere.
+
+    Of the tasks that can start, that one starts first from whose start the most seconds remain until all tasks that
+    wait for it have ended; where these are equal, the first one of the list.
+    """
 
     def __init__(self, tasks: Iterable[Task], beside: bool = False) -> None:
-        self.waiting = sorted(tasks, key=lambda task: -task.first)
+        waiting = list(tasks)
+        unknown = {need for task in waiting for need in task.needs} - {task.name for task in waiting}
+        assert not unknown, f"tasks need unknown tasks: {unknown}"
+        remaining = remaining_seconds(
+            {task.name: task.seconds for task in waiting}, {task.name: task.needs for task in waiting}
+        )
+        self.waiting = sorted(waiting, key=lambda task: -remaining[task.name])
         self.beside = beside
         self.running: dict[str, Task] = {}
         self.ended: dict[str, Outcome] = {}
-        unknown = {need for task in self.waiting for need in task.needs} - {task.name for task in self.waiting}
-        assert not unknown, f"tasks need unknown tasks: {unknown}"
 
     def start(self, most: int | None = None, groups: Collection[str] = ()) -> list[Task]:
         """The tasks that start now, at most this many, those of the groups first; from now on they run."""
@@ -101,6 +109,22 @@ class Queue:
     def done(self) -> bool:
         """Whether every task has ended."""
         return not self.waiting and not self.running
+
+
+def remaining_seconds(seconds: Mapping[str, float], needs: Mapping[str, Collection[str]]) -> dict[str, float]:
+    """Of each task: its own seconds, and those of the longest sequence of tasks that need it or each other."""
+    users: dict[str, list[str]] = {name: [] for name in seconds}
+    for name, needed in needs.items():
+        for need in needed:
+            users[need].append(name)
+    found: dict[str, float] = {}
+
+    def remaining(name: str) -> float:
+        if name not in found:
+            found[name] = seconds[name] + max((remaining(user) for user in users[name]), default=0.0)
+        return found[name]
+
+    return {name: remaining(name) for name in seconds}
 
 
 def too_long(limit: float, silent: float) -> str:

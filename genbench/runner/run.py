@@ -35,7 +35,7 @@ from genbench.runner.trials import cells_by_trial, verdicts_of
 from genbench.runner.tryouts import TrialResult
 from genbench.screen import Screen
 from genbench.sources.base import DataPlan
-from genbench.sources.trained import Fit
+from genbench.sources.trained import Fit, Trained
 from genbench.store import DiskLease, Kind, Store, held, make_folder
 from genbench.suite.schema import Suite, read_suite
 from genbench.team import Launched
@@ -118,6 +118,7 @@ class _Run:
         self.plan, self.store, self.folder, self.launch, self.screen = plan, store, folder, launch, screen
         self.records: dict[tuple[str, str], Record] = {}
         self.measured = 0
+        self.seconds: dict[str, float] = {}  # of trainings and of drawing by key, where a trial has shown them
 
     def go(self) -> Result:
         start = time.perf_counter()
@@ -148,12 +149,11 @@ class _Run:
         return [task for task in fits.values() if task.name in needed] + tasks
 
     def _training(self, fit: Fit) -> Task:
-        users = sum(c.source.weights_key == fit.key for c in self.plan.cells)
         plan = next(plan for plan in self.plan.datasets if plan.fingerprint == fit.fingerprint)
         name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
         execution = self.launch.execution
         arguments = (fit, plan, self.store.location, execution.device, execution.processes)
-        return Task(name, train_task, arguments, first=10 * users)
+        return Task(name, train_task, arguments, seconds=self.seconds.get(fit.key, 0.0))
 
     def _shown(self, label: str, plan: DataPlan) -> str:
         """A row on the screen: with its dataset where the suite has several."""
@@ -162,10 +162,11 @@ class _Run:
     def _evaluation(self, views: tuple[Cell, ...], alone: bool, needs: frozenset[str]) -> Task:
         cell = views[0]
         name = f"{self._shown(cell.label, cell.data)} s{cell.seed} {'speed' if alone else 'evaluate'}"
-        execution, first = self.launch.execution, 5 if cell.source.weights_key else 1
+        execution, seconds = self.launch.execution, 0.0 if alone else self.seconds.get(cell.samples_key, 0.0)
         arguments = (views, alone, self.store.location, execution.device, execution.processes)
         shared = execution.device == "cpu" and execution.processes == 1 and not alone
-        return Task(name, evaluate_task, arguments, needs, alone, first, cell.source.code if shared else "", sound)
+        group = cell.source.code if shared else ""
+        return Task(name, evaluate_task, arguments, needs, alone, group, sound, seconds)
 
     def _missing(self, cell: Cell, alone: bool) -> list[MetricPlan]:
         absent = [m for m in cell.metrics if (cell.id, m.name) not in self.records]
@@ -189,6 +190,9 @@ class _Run:
         cells = cells_by_trial(missing, self.store)
         for trial, verdict in verdicts_of(list(cells), self.launch).items():
             self._judge(cells[trial], verdict)
+            for cell in cells[trial]:
+                self.seconds[cell.samples_key] = cell.drawing.n * verdict.image
+                self.seconds |= {cell.source.fit.key: verdict.training} if isinstance(cell.source, Trained) else {}
 
     def _judge(self, cells: list[Cell], verdict: TrialResult) -> None:
         """Shows what a trial of these cells' model found, and fails the cells that cannot work."""

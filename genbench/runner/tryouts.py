@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from genbench import returned
 from genbench.contract import Draws, Model
 from genbench.machine import choose_device, explain, out_of_memory
 from genbench.progress import Progress, Report
 from genbench.sources.base import DataPlan
 from genbench.sources.network import Network
+from genbench.sources.pace import Pace, pace_of
 from genbench.sources.trained import Fit
 from genbench.sources.tryout import try_drawing, try_likelihoods, try_training
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Of a trial. failure: why the row cannot work. no_likelihood: why its likelihood cannot be computed."""
+    """Of a trial. failure: why the row cannot work. no_likelihood: why its likelihood cannot be computed.
+
+    training, image: rough seconds of the training and of drawing an image, 0 where unknown.
+    """
 
     failure: str = ""
     no_likelihood: str = ""
+    training: float = field(default=0.0, compare=False)
+    image: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,26 +54,28 @@ class Trial:
     def verdict(self, device: str) -> TrialResult:
         """What happens. A lack of memory does not count: a training may divide its batch."""
         try:
-            model = self._drawing(device)
+            model, pace = self._drawing(device)
         except Exception as error:
             return TrialResult() if out_of_memory(error) else TrialResult(explain(error))
+        image = pace.image * (returned.evaluations(model) or 1)
         try:
             try_likelihoods(model, self.plan)
         except Exception as error:
-            return TrialResult(no_likelihood=explain(error))
-        return TrialResult()
+            return TrialResult(no_likelihood=explain(error), training=pace.training, image=image)
+        return TrialResult(training=pace.training, image=image)
 
-    def _drawing(self, device: str) -> Draws:
-        """The model after a loss, where it is trained, and a drawing."""
-        fit, model = self.fit, None
+    def _drawing(self, device: str) -> tuple[Draws, Pace]:
+        """The model after a loss, where it is trained, and a drawing; the pace of its training."""
+        fit, model, pace = self.fit, None, Pace()
         if fit is not None:
             model = fit.network.build(self.plan, 0).to(device)
             assert isinstance(model, Model)
             try_training(model, self.plan, fit.recipe.batch)
+            pace = pace_of(model, self.plan, fit)
         if fit is None or model is None or fit.network != self.network:
             model = self.network.build(self.plan, 0).to(device)
         try_drawing(model, self.plan, self.precision)
-        return model
+        return model, pace
 
 
 def try_task(trials: tuple[Trial, ...], device: str, report: Report) -> list[TrialResult]:

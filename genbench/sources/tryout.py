@@ -47,29 +47,29 @@ def try_training(model: Model, plan: DataPlan, batch: int) -> None:
 
     batch: images in a step of training, of which at most MOST are used. The model is changed, as by training.
     """
-    with _own_random_numbers():
-        _losses(model, _Images(plan, model.device).batch(min(batch, MOST)))
+    with own_random_numbers():
+        _losses(model, TriedImages(plan, model.device).batch(min(batch, MOST)))
 
 
 def try_drawing(model: Draws, plan: DataPlan, precision: str = "fp32") -> None:
     """Two images, and what the model states about itself. Raises as `try_training`."""
     returned.options(model)
     returned.evaluations(model)
-    with _own_random_numbers(), for_a_moment(model.eval()):
-        draw_block(model, 0, 0, DRAWN, precision, _Images(plan, model.device).condition(model))
+    with own_random_numbers(), for_a_moment(model.eval()):
+        draw_block(model, 0, 0, DRAWN, precision, TriedImages(plan, model.device).condition(model))
 
 
 def try_likelihoods(model: Draws, plan: DataPlan) -> None:
     """Each likelihood of two images. Raises as `try_training`."""
-    images = _Images(plan, model.device)
+    images = TriedImages(plan, model.device)
     model.eval()
     for name, log_prob in _likelihoods(model):
-        with suppress(Undefined), _own_random_numbers(), pinned_globals(), torch.no_grad(), for_a_moment(model):
+        with suppress(Undefined), own_random_numbers(), pinned_globals(), torch.no_grad(), for_a_moment(model):
             values = log_prob(images.pixels(DRAWN), seeded(0, model.device))
             returned.log_probs(model, values, DRAWN, f"{name}()")
 
 
-def _own_random_numbers() -> AbstractContextManager[None]:
+def own_random_numbers() -> AbstractContextManager[None]:
     """Leaves the global random state as it was."""
     return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
 
@@ -124,7 +124,7 @@ def _likelihoods(model: Draws) -> Iterator[tuple[str, Callable[..., Tensor]]]:
         yield "log_prob_estimate", model.log_prob_estimate
 
 
-class _Images:
+class TriedImages:
     """Random images of a dataset's shape, with labels and captions of its classes."""
 
     def __init__(self, plan: DataPlan, device: torch.device) -> None:
@@ -133,16 +133,19 @@ class _Images:
         self.labels = torch.arange(self.spec.classes) if self.spec.classes else None
 
     def pixels(self, n: int) -> Tensor:
+        """Grey levels of n images (n, C, H, W)."""
         shape = (n, *self.spec.shape)
         return torch.randint(self.spec.levels, shape, generator=seeded(n), dtype=torch.uint8).to(self.device)
 
     def batch(self, n: int) -> Batch:
+        """The same as a batch of training."""
         x = to_unit_range(self.pixels(n), self.spec.levels)
         labels = None if self.labels is None else self.labels[torch.arange(n) % len(self.labels)]
         texts = None if labels is None or not self.captions else tuple(self.captions[k] for k in labels.tolist())
         return Batch(x, self.pixels(n), None if labels is None else labels.to(self.device), texts, source=x.flip(0))
 
     def condition(self, model: Draws) -> Any:
+        """What a drawing of DRAWN images is conditioned on."""
         wanted = UNCONDITIONAL
         if isinstance(model, Translates):
             wanted = Conditions(images=to_unit_range(self.pixels(DRAWN), self.spec.levels).cpu())

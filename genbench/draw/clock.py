@@ -1,4 +1,4 @@
-"""The clock of a trial."""
+"""The clock of what is tried for a moment."""
 
 from __future__ import annotations
 
