@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from genbench.text import shortened
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+COLLECTED_AFTER = 100_000  # objects more, not 700: what a command imports and plans is needed until its end
 TRACEBACK = "GENBENCH_TRACEBACK"  # environment variable: an internal error shows where it was raised
 COMMANDS = (  # in the order of --help
     suites.run, suites.plan, results.report, images.score, images.stats, images.sample, models.show, models.export,
@@ -52,6 +54,7 @@ def main() -> None:
     handle_signals()
     if not os.environ.get(TRACEBACK):
         sys.unraisablehook, threading.excepthook = _tell_unraisable, _tell_of_thread
+    gc.set_threshold(COLLECTED_AFTER)
     try:
         app()
     except SystemExit as end:

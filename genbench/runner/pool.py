@@ -80,7 +80,7 @@ class Pool(Launcher):
             queue.end(task, outcome)
             on_end(task, outcome)
 
-        context = _context(self.preload)
+        context = start_server(self.preload)
         try:
             while not queue.done:
                 queue.end_hopeless(on_end)
@@ -209,7 +209,8 @@ def _death(code: int | None) -> str:
     return f"its worker died (exit code {code})"
 
 
-def _context(preload: tuple[str, ...]) -> BaseContext:
+def start_server(preload: tuple[str, ...]) -> BaseContext:
+    """What workers are started with; their server begins to import these modules, unless there is one already."""
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -23,11 +23,12 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
+from genbench.registry import DATASETS
 from genbench.report.poor import poor_rows
 from genbench.report.result import Result, read_result
 from genbench.runner.execution import Execution, LaunchRequest
-from genbench.runner.executors import choose_execution, make_launcher
-from genbench.runner.folder import ResultFolder
+from genbench.runner.executors import choose_execution, make_launcher, prepare_workers
+from genbench.runner.folder import RECORDS, ResultFolder
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.tasks import evaluate_task, sound, train_task
 from genbench.runner.timed import on_timed_machine
@@ -77,6 +78,8 @@ def run(
     with nullcontext() if launched is None else launched.leading():
         suite = suite if isinstance(suite, Suite) else read_suite(suite)
         execution = choose_execution(executor, device, executor_options, processes)
+        if not (_directory(out, suite) / RECORDS).is_file():  # otherwise there may be nothing to do
+            _prepare_workers(suite, execution)
         plan = make_plan(
             suite,
             models=models,
@@ -91,10 +94,22 @@ def run(
 def _execute(plan: Plan, execution: Execution, directory: Path, limit: float | None, screen: Screen) -> Result:
     store = Store()
     with held(DiskLease(directory / LOCK), str(directory)), screen:
-        needed = (module for each in plan.datasets for module in data.imports(each.entry))
-        modules = ("genbench.runner.tasks", *needed)
-        launch = LaunchRequest(execution, modules, directory, limit, partial(_stalled, screen))
+        launch = LaunchRequest(
+            execution, _modules(each.entry for each in plan.datasets), directory, limit, partial(_stalled, screen)
+        )
         return _Run(plan, store, ResultFolder(directory, plan, store), launch, screen).go()
+
+
+def _modules(datasets: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """What tasks need: the code that runs them, and what loading these datasets imports."""
+    return ("genbench.runner.tasks", *(module for entry in datasets for module in data.imports(entry)))
+
+
+def _prepare_workers(suite: Suite, execution: Execution) -> None:
+    """Lets the server of workers begin while the suite is planned; not where a plug-in would be imported for that."""
+    names = [entry.name for _, entry in suite.data_entries]
+    if all(map(DATASETS.is_built_in, names)):
+        prepare_workers(execution, _modules({"name": name} for name in names))
 
 
 def _directory(out: Path | str | None, suite: Suite) -> Path:

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from genbench.errors import StoreError
 from genbench.keys import file_hash
 from genbench.store.artefacts import META, Artefact, Kind, description, make_folder, read_description, write_description
@@ -30,6 +28,8 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         """Raises StoreError for a scheme that is unknown or needs a package."""
+        import fsspec  # takes a while, and is needed for URLs alone
+
         self.url, scheme = url.rstrip("/"), url.partition("://")[0]
         options = {"auto_mkdir": True} if scheme in ("file", "local") else {"use_listings_cache": False}
         try:
