@@ -18,6 +18,7 @@ from genbench.errors import ModelError
 PREFIX = "hub:"  # of weights in a suite, where a name without it is a path
 NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w.-]+))?")
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 INDEX, UNUSED = "model_index.json", ("safety_checker/*",)  # of a pipeline, whose root may have the same weights again
 
 
@@ -32,19 +33,28 @@ def hub_folder(text: str) -> Path:
     if parts is None:
         raise ModelError(f"{text}: no name of the hub, allowed: owner/name or owner/name@revision")
     name, revision = parts[1], parts[2] or "main"
+    allowed = os.environ.get("GENBENCH_DOWNLOAD") == "1"
     try:
-        return _snapshot(name, revision, local_files_only=True)
+        folder = _snapshot(name, revision, local_files_only=True)
     except OSError as error:  # what huggingface_hub's errors about absent files are
-        if os.environ.get("GENBENCH_DOWNLOAD") != "1":
+        if not allowed:
             raise ModelError(
                 f"{name}: revision {revision} is not in the cache of the hub on this machine ($HF_HUB_CACHE); allow a "
-                "download with --download or GENBENCH_DOWNLOAD=1, or name a folder"
+                "download with `genbench run SUITE --download` or GENBENCH_DOWNLOAD=1, or name a folder"
             ) from error
+    else:
+        if _has_weights(folder) or not allowed:
+            return folder
     try:
         return _downloaded(name, revision)
     except Exception as error:  # of the network, the hub or the disk
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{name}: revision {revision} cannot be downloaded: {reason}") from None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a snapshot is more than the configs that other programs may have looked at."""
+    return any(any(folder.rglob(f"*{end}")) for end in WEIGHTS)
 
 
 def _downloaded(name: str, revision: str) -> Path:

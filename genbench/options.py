@@ -116,8 +116,9 @@ def allows_none(hint: Any) -> bool:
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest allowed word, or nothing."""
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(word, list(allowed), n=3, cutoff=0.5)
+    longer = [other for other in close if other.startswith(word)]  # "seeds" before "speed" for "seed"
+    return f"; did you mean '{[*longer, *close][0]}'?" if close else ""
 
 
 def choice(word: str, allowed: Iterable[str]) -> str:

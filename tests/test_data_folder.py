@@ -116,6 +116,8 @@ TABLES = {
     "metadata.csv": 'file_name,text\n0.png,a zero\n1.png,"one, two"\n2.png,three\n',
     "metadata.jsonl": "\n".join(json.dumps({"file_name": f"{i}.png", "caption": c}) for i, c in enumerate(CAPTIONS)),
     "captions.txt": "0.png\ta zero\n1.png\tone, two\n2.png\tthree\n",
+    "mine.csv": 'prompt,image\na zero,0.png\n"one, two",1.png\nthree,2.png\n',
+    "mine.jsonl": "\n".join(json.dumps({"file": f"{i}.png", "prompt": c}) for i, c in enumerate(CAPTIONS)),
     "lines.txt": "\n".join(CAPTIONS),
 }
 
@@ -124,13 +126,30 @@ TABLES = {
 def test_captions_from_a_table(tmp_path, name, text):
     write(tmp_path, ["0.png", "1.png", "2.png"])
     (tmp_path / name).write_text(text)
-    options = {} if name.startswith("metadata") else {"captions": name}
+    options = {"captions": name} if name == "lines.txt" else {}
     found = load(tmp_path, **options)
     for split in (found.train, found.test):
         assert split.texts == tuple(CAPTIONS[red] for red in reds(split))
     assert data.has_captions({"name": "folder", "path": str(tmp_path), **options})
     assert found.texts(found.test) == found.test.texts
     assert load(tmp_path, labels="none", **options).fingerprint == found.fingerprint
+
+
+def test_tables_of_any_name_add_up_and_others_are_ignored(tmp_path):
+    write(tmp_path, ["0.png", "1.png", "2.png"])
+    (tmp_path / "captions.csv").write_text("file,text\n0.png,a\n1.png,b\n2.png,c\n")
+    (tmp_path / "classes.csv").write_text("file,label\n0.png,x\n1.png,y\n2.png,x\n")
+    (tmp_path / "losses.csv").write_text("step,loss\n1,0.5\n")
+    (tmp_path / ".hidden.csv").write_text("file,text\n7.png,a\n")
+    found = load(tmp_path)
+    texts, labels = (dict(zip(reds(found.train), kept, strict=True)) for kept in (found.train.texts, found.train.labels))
+    assert texts == {red: "abc"[red] for red in texts}
+    assert labels == {red: red % 2 for red in labels}
+    (tmp_path / "more.jsonl").write_text(json.dumps({"file": "0.png", "text": "z"}))
+    assert refusal(tmp_path) == (
+        "DATA/more.jsonl: text of DATA/0.png is 'z', and another table 'a'; `captions:` names the table to read"
+    )
+    assert load(tmp_path, captions="captions.csv").train.labels is None
 
 
 def test_captions_may_contain_what_ends_lines_elsewhere(tmp_path):
@@ -284,6 +303,22 @@ def test_a_picture_that_is_a_bomb_is_refused(tmp_path, monkeypatch):
     assert refusal(tmp_path, size=4).startswith(
         "DATA/a.png: not a readable image: Image size (36 pixels) exceeds limit"
     )
+
+
+def test_a_small_file_of_a_very_large_picture_is_refused(tmp_path):
+    for side, message in ((9_000, "found an image of 243,000,000 values, allowed"), (20_000, "exceeds limit")):
+        Image.new("1", (side, side)).save(tmp_path / "a.png")
+        assert (tmp_path / "a.png").stat().st_size < 100_000
+        assert message in refusal(tmp_path, size=4)
+
+
+def test_a_link_in_a_shard_is_refused(tmp_path):
+    write_tar(tmp_path / "shards" / "0.tar", {"a.png": png(0), "b.png": png(1)})
+    with tarfile.open(tmp_path / "shards" / "1.tar", "w") as archive:
+        member = tarfile.TarInfo("c.png")
+        member.type, member.linkname = tarfile.SYMTYPE, "../0/a.png"
+        archive.addfile(member)
+    assert refusal(tmp_path / "shards") == "DATA/1.tar: member 'c.png' is no file, allowed: files and folders"
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,10 @@ def test_other_labels_are_refused_in_one_line(labels, tmp_path):
     text = message(saved(tmp_path / "x.npz", PIXELS, labels=labels))
     assert text.startswith(f"labels of {labels.dtype} and shape {labels.shape}")
     assert text.endswith("allowed: integers from 0, shape (11,), names, or one-hot rows (11, K)")
+
+
+def test_an_array_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "x.npz", np.zeros((3_000, 32, 32), np.uint8))
+    assert open_images(path).count == 3_000
+    monkeypatch.setattr("genbench.data.arrays.FREE", 1 << 20)
+    assert re.fullmatch(r"found images.npy of 3,072,\d+ bytes when unpacked, allowed: at most 1,[67].*", message(path))

@@ -197,6 +197,41 @@ def test_files_that_hold_no_weights_are_one_line(content, tmp_path):
     assert message(tmp_path / "no.pt") == "not found"
 
 
+def header(length: int, **tensors: object) -> bytes:
+    return length.to_bytes(8, "little") + json.dumps(tensors).encode()
+
+
+F32 = {"dtype": "F32", "shape": [4, 3], "data_offsets": [0, 48]}
+HEADERS = {
+    "a header of 4 EiB": header(1 << 62, x=F32),
+    "a header longer than the file": header(1 << 29, x=F32),
+    "a tensor of 4 TiB": header(80, x={**F32, "shape": [1 << 40], "data_offsets": [0, 1 << 42]}),
+    "a size that overflows": header(99, x={**F32, "shape": [1 << 40, 1 << 40]}),
+    "a tensor before the data": header(70, x={**F32, "data_offsets": [-48, 0]}),
+    "two tensors in one place": header(132, x=F32, y=F32) + bytes(48),
+    "nesting": (1 << 20).to_bytes(8, "little") + b'{"x":' * (1 << 17),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_malicious_header_of_safetensors_is_one_line(name, tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(HEADERS[name])
+    assert "cannot be read as safetensors" in message(path)
+
+
+def test_an_index_that_names_itself_or_a_pickle_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": index.name}}))
+    assert message(index)
+    torch.save({"x": Evil()}, tmp_path / "a.bin")
+    index.write_text(json.dumps({"weight_map": {"x": "a.bin"}}))
+    with pytest.raises(ModelError, match="which are not run"):
+        loaded(index)
+    assert not (tmp_path / "evil").exists()
+
+
 def test_a_damaged_file_is_one_line(tmp_path):
     for how in ("torch", "safetensors"):
         path = tmp_path / how

@@ -77,7 +77,8 @@ def test_a_name_is_pinned_to_the_revision_that_the_cache_has(cache, tmp_path):
 
 def test_what_is_not_there_is_not_downloaded_without_leave(cache):
     with pytest.raises(
-        SuiteError, match=r"models\[0\]\.weights: me/none: revision main is not in the cache .*--download"
+        SuiteError,
+        match=r"models\[0\]\.weights: me/none: revision main is not in the cache .* `genbench run SUITE --download`",
     ):
         make_plan(suite("hub:me/none"))
     with pytest.raises(ModelError, match="no name of the hub, allowed: owner/name"):
@@ -139,6 +140,7 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 def test_a_download_fetches_weights_and_configs_of_the_revision_and_nothing_else(tmp_path):
+    put(tmp_path, "me/net", FIRST, {"config.json": b"{}"})  # as a program that looked at the config alone leaves it
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     place = {

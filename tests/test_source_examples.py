@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from genbench.evaluate.cell import evaluate
 from genbench.plan.planner import make_plan
@@ -120,3 +124,36 @@ def test_prompts(folder):
     assert len({record.protocol_hash for record in scores}) == 2  # one for each metric: the rows are comparable
     assert rows["stable", "fid@classifier"].protocol["model"]["prompts"]["count"] == 6
     assert rows["gan", "clip_score@clip"].reason == "its samples were drawn without texts"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of diffusers
+def test_repositories_of_a_hub_without_a_connection(folder, monkeypatch):
+    """As a user runs it: another process, with the hub's own variables."""
+    pytest.importorskip("diffusers")
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.syspath_prepend(folder)
+    with torch.random.fork_rng():
+        runpy.run_path(str(folder / "make_hub.py"), run_name="make_hub")["write_hub"](folder / "hub")
+
+    def planned(suite, cache, *more):
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "COLUMNS": "200"}
+        command = [sys.executable, "-m", "genbench", *more, suite, "--device", "cpu"]
+        root = str(EXAMPLES.parent.parent)
+        ended = subprocess.run(
+            command, cwd=folder, env={**environment, "PYTHONPATH": root}, capture_output=True, text=True, check=False
+        )
+        return ended.returncode, ended.stdout + ended.stderr
+
+    code, text = planned("hub.yaml", folder / "none", "run")
+    assert code == 1
+    assert "models[0].source: examples/ddpm: revision main is not in the cache" in text
+    assert "genbench run SUITE --download" in text
+    code, text = planned("hub.yaml", folder / "hub", "run", "--limit-images", "16")
+    assert code == 0, text
+    stored = folder / "reports" / "hub" / "suite.yaml"
+    assert yaml.safe_load(stored.read_text())["models"][0]["source"] == f"diffusers:examples/ddpm@{'1' * 40}"
+    (folder / "hub" / "models--examples--ddpm" / "refs" / "main").write_text("3" * 40)
+    code, text = planned(str(stored), folder / "hub", "run")
+    assert code == 0, text
+    assert "0 measured" in text or "nothing to do" in text, text

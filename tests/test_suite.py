@@ -200,10 +200,39 @@ def test_reading_a_suite_is_light() -> None:
         (
             "{name: digits}",
             "digits",
-            "3: dataset: found 'digits' (str), allowed: a mapping with keys name, label, and options of the named "
-            "object",
+            "3: dataset: found 'digits' (str); did you mean {name: digits}? allowed: a mapping with keys name, label, "
+            "and options of the named object",
         ),
-        ("- {name: vae}", "- vae", f"5: models[0]: found 'vae' (str), allowed: a mapping with keys {MODEL_KEYS}"),
+        (
+            "{name: digits}",
+            "[{name: digits}]",
+            "3: dataset: found [{'name': 'digits'}] (list); did you mean `datasets:`? allowed: a mapping with keys "
+            "name, label, and options of the named object",
+        ),
+        (
+            "dataset: {name: digits}",
+            "datasets: {name: digits}",
+            "3: datasets: found {'name': 'digits'} (dict); did you mean `dataset:`? allowed: a list of mappings with "
+            "keys name, label, and options of the named object",
+        ),
+        (
+            "- {name: vae}",
+            "- vae",
+            f"5: models[0]: found 'vae' (str); did you mean {{name: vae}}? allowed: a mapping with keys {MODEL_KEYS}",
+        ),
+        # a key of another mapping
+        (
+            "seeds: [0]",
+            "grid: {config.latent: [1]}",
+            f"2: grid: unknown key; it is a key of models[]; allowed: {SUITE_KEYS}",
+        ),
+        ("seeds: [0]", "lr: 1", f"2: lr: unknown key; it is a key of models[].train; allowed: {SUITE_KEYS}"),
+        (
+            "name: vae",
+            "name: vae, features: pixels",
+            f"5: models[0].features: unknown key; it is a key of the suite; allowed: {MODEL_KEYS}",
+        ),
+        ("seeds: [0]", "seed: 0", f"2: seed: unknown key; did you mean 'seeds'? allowed: {SUITE_KEYS}"),
         ("32}", "32, 1.5: 2}", "7: models[1].config: found 1.5 as a key, allowed: text (put it in quotes)"),
         (
             "name: vae",

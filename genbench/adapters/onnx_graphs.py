@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -112,14 +112,25 @@ def read_graph(path: Path) -> Any:
 
 def external_files(model: Any, path: Path) -> list[str]:
     """The names of files beside the graph with its larger tensors. Raises ModelError for one in another folder."""
-    names = set()
-    for tensor in model.graph.initializer:
-        names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    names = {entry.value for tensor in tensors_in(model) for entry in tensor.external_data if entry.key == "location"}
     for name in sorted(names):
         target = real_path(path.parent / name)
         if real_path(path.parent) not in target.parents or not target.is_file():
             raise ModelError(f"{path}: reads tensors from '{name}', allowed: a file in its own folder")
     return sorted(names)
+
+
+def tensors_in(message: Any) -> Iterator[Any]:
+    """Every tensor inside a message of ONNX: of graphs, graphs inside nodes, functions and attributes."""
+    waiting = [message]
+    while waiting:
+        part = waiting.pop()
+        if part.DESCRIPTOR.name == "TensorProto":
+            yield part
+            continue
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else list(value)
 
 
 def open_session(path: Path, provider: str) -> Any:

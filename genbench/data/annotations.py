@@ -2,14 +2,16 @@
 
 A table is a .csv or .jsonl with a column `file_name` (or `file`, `image`, `path`; relative to the table), `text` (or
 `caption`, `prompt`) and `label`, as metadata.csv and metadata.jsonl of Hugging Face's imagefolder are; or a .txt with
-lines `file<TAB>caption`, or with one caption in a line in the order of the files, such as metadata.txt. Beside a
-picture x.png, x.txt or x.caption is its caption, x.cls its label, and x.json both, as in webdataset's shards.
+lines `file<TAB>caption`, or with one caption in a line in the order of the files, such as metadata.txt. A .csv or
+.jsonl of any name is read where it has a column for files and another for captions or labels. Beside a picture x.png,
+x.txt or x.caption is its caption, x.cls its label, and x.json both, as in webdataset's shards.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,12 @@ from typing import Any
 from genbench.errors import DataError
 from genbench.files import json_object, read_json_object, refuse_absent
 
-TABLES = ("metadata.csv", "metadata.jsonl", "metadata.txt")
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.txt", "captions.txt")
+TABLE_ENDS = (".csv", ".jsonl")
 FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
+NOTE_COLUMNS = (*TEXT_COLUMNS, "label")
 TEXT_ENDS, LABEL_END, BOTH_END = (".txt", ".caption"), ".cls", ".json"
+LONGEST_ROW = 1 << 20  # characters of a table's first row that are looked at
 Row = Mapping[str, Any]
 
 
@@ -37,27 +42,47 @@ def without_annotations(others: Iterable[Path], pictures: Iterable[Path]) -> lis
     beside, ends = {path.with_suffix("") for path in pictures}, (*TEXT_ENDS, LABEL_END, BOTH_END)
     return [
         path for path in others
-        if path.name not in TABLES and not (path.suffix in ends and path.with_suffix("") in beside)
+        if not is_table(path) and not (path.suffix in ends and path.with_suffix("") in beside)
     ]  # fmt: skip
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of captions or labels, by its name or by its columns."""
+    visible = not path.name.startswith(".")
+    return path.name in TABLES or (visible and path.suffix in TABLE_ENDS and _has_columns(path))
+
+
+def _has_columns(path: Path) -> bool:
+    """Whether the first row has a column for files and one for captions or labels."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline(LONGEST_ROW)
+        columns = json.loads(first) if path.suffix == ".jsonl" else next(csv.reader([first]), [])
+    except (OSError, ValueError, RecursionError, csv.Error):
+        return False
+    names = set(columns) if isinstance(columns, (dict, list)) else set()
+    return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(NOTE_COLUMNS)
 
 
 def read_annotations(root: Path, pictures: Sequence[Path], table: str | None = None) -> Annotations:
     """What is known of the pictures below root, in their order.
 
-    table: of captions, relative to root; None: those of TABLES that are in root or in a folder of it, else files
-    beside the pictures. Raises DataError for a table without one of the pictures, or with one that does not exist.
+    table: of captions, relative to root; None: the tables in root and in folders of it, else files beside the
+    pictures. Raises DataError for tables without one of the pictures, with one that does not exist, or that disagree.
     """
     if table is not None:
         return _of_tables([root / table], pictures)
-    folders = dict.fromkeys([root, *(root / path.relative_to(root).parts[0] for path in pictures)])
-    tables = [folder / name for folder in folders for name in TABLES if (folder / name).is_file()]
+    parts = (path.relative_to(root).parts for path in pictures)
+    folders = dict.fromkeys([root, *(root / part[0] for part in parts if len(part) > 1)])
+    tables = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file() and is_table(path)]
     return _of_tables(tables, pictures) if tables else _beside(pictures)
 
 
 def _of_tables(tables: list[Path], pictures: Sequence[Path]) -> Annotations:
     rows: dict[Path, Row] = {}
     for table in tables:
-        rows |= _rows_of(table, pictures)
+        for picture, row in _rows_of(table, pictures).items():
+            rows[picture] = _joined(rows.get(picture, {}), row, table, picture)
     known = set(pictures)
     strange, absent = [p for p in rows if p not in known], [p for p in pictures if p not in rows]
     where = ", ".join(map(str, tables))
@@ -68,11 +93,21 @@ def _of_tables(tables: list[Path], pictures: Sequence[Path]) -> Annotations:
     return _columns([rows[path] for path in pictures], where, pictures)
 
 
+def _joined(known: Row, row: Row, table: Path, picture: Path) -> Row:
+    """What several tables state of a picture. Raises DataError where two of them differ."""
+    stated = {key: value for key, value in row.items() if value is not None}
+    for key in known.keys() & stated.keys():
+        if known[key] != stated[key]:
+            more = f"{stated[key]!r}, and another table {known[key]!r}"
+            raise DataError(f"{table}: {key} of {picture} is {more}; `captions:` names the table to read")
+    return {**known, **stated}
+
+
 def _columns(rows: Sequence[Row], where: str, pictures: Sequence[Path]) -> Annotations:
     texts = _column(rows, "text", where, pictures)
     labels = _column(rows, "label", where, pictures)
     if texts is None and labels is None:
-        raise DataError(f"{where}: found no column for captions or labels, allowed: {', '.join(TEXT_COLUMNS)}, label")
+        raise DataError(f"{where}: found no column for captions or labels, allowed: {', '.join(NOTE_COLUMNS)}")
     return Annotations(texts, labels)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from genbench.data.image_set import Found, ImageSet, Note, batch_size, refuse_huge
 from genbench.data.labels import array_labels
+from genbench.data.unpack import FREE, RATIO
 from genbench.errors import DataError
 from genbench.files import UNREADABLE
 
@@ -60,17 +61,19 @@ class ArrayFile(ImageSet):
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self.member = image_member(tuple(arrays), self.path)
-                self._refuse_huge_labels(arrays.zip)
+                self._refuse_bombs(arrays.zip)
                 self.texts = texts_beside(arrays)
                 return labels_beside(arrays, self.member)
         except UNREADABLE as error:
             raise unreadable(self.path, error) from error
 
-    def _refuse_huge_labels(self, archive: zipfile.ZipFile) -> None:
+    def _refuse_bombs(self, archive: zipfile.ZipFile) -> None:
         for entry in archive.infolist():
-            if entry.filename != f"{self.member}.npy" and entry.file_size > MOST_LABEL_BYTES:
+            images = entry.filename == f"{self.member}.npy"
+            most = FREE + RATIO * entry.compress_size if images else MOST_LABEL_BYTES
+            if entry.file_size > most:
                 found = f"{entry.filename} of {entry.file_size:,} bytes when unpacked"
-                raise DataError(f"{self.path}: found {found}, allowed: at most {MOST_LABEL_BYTES:,}")
+                raise DataError(f"{self.path}: found {found}, allowed: at most {most:,}")
 
     def _highest(self) -> int:
         """The largest value; DataError when the values are no grey levels."""

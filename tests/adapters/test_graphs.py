@@ -254,6 +254,35 @@ def test_an_onnx_graph_reads_no_file_outside_its_folder(tmp_path):
         resolve_model("any", "onnx:inner/g.onnx", tmp_path)
 
 
+@pytest.mark.parametrize("where", ["attribute", "branch", "function"])
+def test_no_tensor_of_an_onnx_graph_is_read_from_outside_its_folder(where, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    (tmp_path / "inner" / "link").symlink_to(tmp_path / "secret")
+    tensor = onnx.TensorProto(data_type=1, dims=[1, 1, 8, 8], data_location=onnx.TensorProto.EXTERNAL, name="t")
+    tensor.external_data.add(key="location", value="link")
+    constant = helper.make_node("Constant", [], ["y"], value=tensor)
+    out = helper.make_tensor_value_info("y", 1, [1, 1, 8, 8])
+    functions = []
+    if where == "branch":
+        branch = helper.make_graph([constant], "branch", [], [out])
+        always = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("c", 9, [], [True]))
+        nodes = [always, helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
+    elif where == "function":
+        opset = helper.make_opsetid("", 18)
+        functions = [helper.make_function("own", "F", [], ["y"], [constant], [opset])]
+        nodes = [helper.make_node("F", [], ["y"], domain="own")]
+    else:
+        nodes = [constant]
+    noise = helper.make_tensor_value_info("z", 1, [1, 6])
+    made = helper.make_model(helper.make_graph(nodes, "g", [noise], [out]), functions=functions)
+    (tmp_path / "inner" / "g.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ModelError, match="reads tensors from 'link', allowed: a file in its own folder"):
+        resolve_model("any", "onnx:inner/g.onnx", tmp_path)
+
+
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"onnx:none\.onnx: found nothing at .*none\.onnx, allowed: a file"):
         resolve_model("any", "onnx:none.onnx", tmp_path)

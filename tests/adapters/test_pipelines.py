@@ -229,6 +229,31 @@ def test_a_component_of_an_installed_package_is_no_way_around(made, tmp_path):
         model(tmp_path, "bad")
 
 
+def test_classes_that_configs_name_for_automatic_loading_are_not_run(made, tmp_path):
+    with torch.random.fork_rng():
+        made["write_stable"](tmp_path / "bad")
+    files = {"text_encoder": "config.json", "tokenizer": "tokenizer_config.json", "unet": "config.json"}
+    names = {"AutoConfig": "evil.Own", "AutoModel": "evil.Own", "AutoTokenizer": ["evil.Own", None]}
+    for part, file in files.items():
+        config = tmp_path / "bad" / part / file
+        known = json.loads(config.read_text()) if config.is_file() else {}
+        config.write_text(json.dumps(known | {"auto_map": names, "trust_remote_code": True}))
+        for folder in (tmp_path / "bad", config.parent):
+            (folder / "evil.py").write_text(f"open({str(tmp_path / 'trap')!r}, 'w')\nclass Own: pass\n")
+    assert model(tmp_path, "bad", steps=1).sample(1, seeded(0), part(TEXTS, 0)).shape == (1, 1, 8, 8)
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_pipeline_of_its_own_file_runs_only_where_the_suite_says_so(made, tmp_path):
+    bad = changed(made, tmp_path, lambda index: index | {"_class_name": ["own", "Own"]})
+    (bad / "own.py").write_text(
+        f"open({str(tmp_path / 'trap')!r}, 'w')\nclass Own:\n    def __call__(self, batch_size=1): pass\n"
+    )
+    with pytest.raises(ModelError, match=r"_class_name: found code of 'own', allowed: .* unless config.trust_remote"):
+        model(tmp_path, "bad")
+    assert not (tmp_path / "trap").exists()
+
+
 def test_a_pickle_is_not_run(made, tmp_path):
     class Touch:
         def __reduce__(self):
