@@ -57,9 +57,9 @@ class FolderOptions:
     size: a side in pixels, or [height, width], to which every picture is brought (default: as they are). fit: how:
     crop (the shorter side is resized and the middle kept), stretch, or pad. labels: auto (a label column, a .cls file
     beside each picture, or folders with names), folders, or none. captions: a .csv, .jsonl or .txt below path (default:
-    the tables in it and in its folders, or a .txt beside each picture). split: auto (folders train and test where there are
-    any, else hash), folders, hash (a tenth by the hash of the pixels), or share. test_share: the share that is held out
-    by split share. split_seed: of its random choice.
+    the tables in it and its folders, or a .txt beside each picture). split: auto (folders train and test where there
+    are any, else hash), folders, hash (a tenth by the hash of the pixels), or share. test_share: the share that is held
+    out by split share. split_seed: of its random choice.
     """
 
     path: Location

@@ -142,7 +142,9 @@ def test_tables_of_any_name_add_up_and_others_are_ignored(tmp_path):
     (tmp_path / "losses.csv").write_text("step,loss\n1,0.5\n")
     (tmp_path / ".hidden.csv").write_text("file,text\n7.png,a\n")
     found = load(tmp_path)
-    texts, labels = (dict(zip(reds(found.train), kept, strict=True)) for kept in (found.train.texts, found.train.labels))
+    texts, labels = (
+        dict(zip(reds(found.train), kept, strict=True)) for kept in (found.train.texts, found.train.labels)
+    )
     assert texts == {red: "abc"[red] for red in texts}
     assert labels == {red: red % 2 for red in labels}
     (tmp_path / "more.jsonl").write_text(json.dumps({"file": "0.png", "text": "z"}))

@@ -96,7 +96,7 @@ def test_a_run_has_a_table_for_each_dataset_and_a_protocol_for_each_extractor(tm
         ("[classifier, pixels]", "[pixels, pixels]", "./s.yaml:5: features[1]: found 'pixels' again"),
         ("[classifier, pixels]", "[pixels, pixel]", "./s.yaml:5: features[1]: unknown features 'pixel'; did you mean"),
         ("datasets:", "dataset: {name: digits}\ndatasets:", "./s.yaml:2: dataset: not allowed together with datasets"),
-        ("config.latent", "latent", "./s.yaml:9: models[0].grid.latent: unknown key, allowed: config.KEY, sampler.KEY,"),
+        ("config.latent", "latent", "./s.yaml:9: models[0].grid.latent: unknown key, allowed: config.KEY, "),
         ("[0.001]", "[fast]", "./s.yaml:9: models[0].grid.train.lr: found 'fast' (str), allowed:"),
         ("[2, 3]", "[2, x]", "./s.yaml:9: models[0].config.latent: found 'x' (str), allowed:"),
         ("{label: narrow, ", "{", "./s.yaml:10: models[1]"),

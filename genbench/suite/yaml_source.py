@@ -335,7 +335,7 @@ def _intended(value: Any, hint: Any, key: str, model: type[BaseModel]) -> str:
 
 
 def hint_at(model: Any, loc: Loc) -> tuple[Loc, Any, list[Any]]:
-    """The loc up to a key or the first union (pydantic continues into its members), its type, and what Annotated contains."""
+    """The loc up to a key or the first union (pydantic goes on into its members), its type, and what Annotated has."""
     hint, extra = bare_hint(model)
     for depth, part in enumerate(loc):
         if get_origin(hint) in UNIONS or part == KEY:
