@@ -234,8 +234,8 @@ def test_classes_that_configs_name_for_automatic_loading_are_not_run(made, tmp_p
         made["write_stable"](tmp_path / "bad")
     files = {"text_encoder": "config.json", "tokenizer": "tokenizer_config.json", "unet": "config.json"}
     names = {"AutoConfig": "evil.Own", "AutoModel": "evil.Own", "AutoTokenizer": ["evil.Own", None]}
-    for part, file in files.items():
-        config = tmp_path / "bad" / part / file
+    for component, file in files.items():
+        config = tmp_path / "bad" / component / file
         known = json.loads(config.read_text()) if config.is_file() else {}
         config.write_text(json.dumps(known | {"auto_map": names, "trust_remote_code": True}))
         for folder in (tmp_path / "bad", config.parent):
