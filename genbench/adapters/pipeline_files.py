@@ -131,6 +131,8 @@ def load_pipeline(root: Path, index: Mapping[str, Any], config: Any, dtype: torc
     diffusers = library("diffusers", "diffusers", "diffusers")
     diffusers.logging.set_verbosity_error()
     diffusers.logging.disable_progress_bar()  # it would be drawn over that of genbench
+    # By default the lock of a bar, even of a disabled one, is a semaphore, which a worker that ends at once leaves.
+    import_module("tqdm").tqdm.set_lock(RLock())
     unused = {name: None for name in CHECKERS if name in index}
     options: dict[str, Any] = {"variant": config.variant} if config.variant else {}
     options |= {"trust_remote_code": True} if config.trust_remote_code else {}
@@ -142,8 +144,6 @@ def load_pipeline(root: Path, index: Mapping[str, Any], config: Any, dtype: torc
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{root}: cannot be loaded by diffusers: {reason}") from None
     pipeline.set_progress_bar_config(disable=True)
-    # By default the lock of a bar, even of a disabled one, is a semaphore, which a worker that ends at once leaves.
-    import_module("tqdm").tqdm.set_lock(RLock())
     return pipeline
 
 
