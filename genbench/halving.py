@@ -17,8 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.errors import CellFailure
-from genbench.machine import out_of_memory
 from genbench.processes.noise import RowsOf, RowsOfNoise
+from genbench.reasons import out_of_memory
 
 NO_ROWS = "out of memory, and the batch cannot be divided: its random numbers are not a row for each image"
 FEW = 3  # images of the test, as one batch and as parts of 2 and 1

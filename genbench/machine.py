@@ -1,4 +1,4 @@
-"""The machine and how genbench uses it: devices, processor, cores, allocator, and texts of errors.
+"""The machine and how genbench uses it: devices, processor, cores, and allocator.
 
 torch is imported only inside the functions that need it: reports and suites are read without it.
 """
@@ -9,16 +9,13 @@ import os
 import platform
 import re
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.errors import CellFailure, GenbenchError
-from genbench.text import printable, without_secrets
+from genbench.errors import GenbenchError
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +33,6 @@ CPU_INFO = Path("/proc/cpuinfo")
 # docs/performance.md, "bfloat16".
 BFLOAT16_FLAGS = frozenset(("amx_bf16", "bf16"))
 AMPERE = (8, 0)  # the first GPUs with bfloat16
-LONGEST_REASON = 300  # characters
-# Words of the allocators' errors: CUDA's and MPS's; torch's and Python's on a CPU; cuBLAS's and cuDNN's.
-ALLOCATORS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 PINNED = {
     "dtype": "float32", "deterministic": False, "cudnn_benchmark": False, "cudnn_deterministic": False,
     "matmul": "highest", "gradients": True,
@@ -240,42 +234,3 @@ def use_threads(count: int) -> None:
 
     torch.set_num_threads(count)
     os.environ["OMP_NUM_THREADS"] = str(count)
-
-
-def explain(error: BaseException) -> str:
-    """An exception as one sentence for a record."""
-    text = _one_line(error)
-    if isinstance(error, CellFailure | GenbenchError):
-        return text
-    return out_of_memory(error) or f"{type(error).__name__}: {text}{_raised_at(error)}"
-
-
-def out_of_memory(error: BaseException) -> str:
-    """A sentence for an error of an allocator, of torch or of Python; "" for another error."""
-    import torch
-
-    text = _one_line(error)
-    if isinstance(error, CellFailure | GenbenchError):
-        return ""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text.lower() for w in ALLOCATORS):
-        return f"out of memory: {text}" if text else "out of memory"
-    return ""
-
-
-def _one_line(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = "its text cannot be read"
-    return printable(without_secrets(" ".join(text.split()), os.environ)[:LONGEST_REASON])
-
-
-def _raised_at(error: BaseException) -> str:
-    """Where in the user's own code, as " (my_flow.py:61, in loss)"; "" where there is none."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_own_code(f.filename)]
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-
-
-def _is_own_code(filename: str) -> bool:
-    installed = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), str(Path(__file__).parent))
-    return not filename.startswith("<") and not any(part in filename for part in installed)

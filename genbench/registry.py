@@ -35,6 +35,7 @@ from genbench.errors import CodeError, DataError, GenbenchError, ModelError
 from genbench.files import real_path, refuse_absent
 from genbench.neighbours import import_file
 from genbench.options import nearest
+from genbench.reasons import explain, summary
 from genbench.surroundings import restored
 
 TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
@@ -274,8 +275,8 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
     except CodeError as failure:
         raise error(f"module '{name}' cannot be imported: {failure}") from None
     except Exception as failure:
-        kind = "" if isinstance(failure, ImportError) else f"{type(failure).__name__}: "
-        raise error(f"module '{name}' cannot be imported: {kind}{failure}") from failure
+        reason = summary(failure) if isinstance(failure, ImportError) else explain(failure)
+        raise error(f"module '{name}' cannot be imported: {reason}") from failure
 
 
 def _load_file(path: Path, error: type[GenbenchError]) -> Any:
@@ -287,4 +288,4 @@ def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     except CodeError as failure:
         raise error(f"{path}: cannot be imported: {failure}") from None
     except Exception as failure:
-        raise error(f"{path}: cannot be imported: {type(failure).__name__}: {failure}") from failure
+        raise error(f"{path}: cannot be imported: {explain(failure)}") from failure

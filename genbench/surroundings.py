@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from genbench.errors import CodeError, Stopped, Terminated
+from genbench.errors import CellFailure, CodeError, GenbenchError, Stopped, Terminated
 from genbench.interruption import interrupted
 from genbench.supervision import Doing
 
 WATCHED = (signal.SIGINT, signal.SIGTERM)
 STANDARD = ("stdin", "stdout", "stderr")  # of descriptors 0, 1 and 2
+WHILE = "raised while "  # begins the note of an exception that says what raised it
+SHARED = (builtins, os, time)  # modules whose functions genbench itself calls; those that were replaced come back
 
 
 @contextmanager
 def restored(activity: str, detail: object = "", again: bool = True) -> Iterator[None]:
-    """Puts back the current folder, standard streams, entries of sys.path, and handlers of SIGINT and SIGTERM.
+    """Puts back the current folder, standard streams, entries of sys.path, handlers of SIGINT and SIGTERM, and SHARED.
 
     activity: what the code does, as "model.py is imported"; with `detail`, what decides whether it ends its process.
     Raises CodeError where it has ended an earlier process of this command, and for what code raises to end a program:
-    SystemExit, or KeyboardInterrupt that nobody asked for. again: as of Doing. What was added to sys.path stays,
-    because code may import from there later; what was removed comes back at its end.
+    SystemExit, or KeyboardInterrupt that nobody asked for. Another exception gets a note for `activity_of`. again: as
+    of Doing. What was added to sys.path stays, because code may import from there later; what was removed comes back at
+    its end.
     """
     doing = Doing(f"{activity}\0{detail}" if detail else activity, again)
     if doing.how:
@@ -34,7 +39,11 @@ def restored(activity: str, detail: object = "", again: bool = True) -> Iterator
     with doing, _state_restored():
         try:
             yield
-        except (Exception, Terminated, Stopped):
+        except (GenbenchError, CellFailure, Terminated, Stopped):
+            raise
+        except Exception as error:
+            with suppress(TypeError):  # code has replaced its notes
+                error.add_note(f"{WHILE}{activity}")
             raise
         except KeyboardInterrupt:
             if interrupted() or handler is signal.default_int_handler:
@@ -42,6 +51,12 @@ def restored(activity: str, detail: object = "", again: bool = True) -> Iterator
             raise CodeError(f"KeyboardInterrupt was raised while {activity}") from None
         except BaseException as error:
             raise CodeError(f"{type(error).__name__} was raised while {activity}") from error
+
+
+def activity_of(error: Exception) -> str:
+    """What the user's code did that raised an exception inside of `restored`; "" for others."""
+    notes = (str(note) for note in getattr(error, "__notes__", ()))
+    return next((note.removeprefix(WHILE) for note in notes if note.startswith(WHILE)), "")
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def _state_restored() -> Iterator[None]:
         folder = ""
     path = list(sys.path)
     handlers = {number: signal.getsignal(number) for number in WATCHED}
-    with _streams_restored():
+    with _functions_restored(), _streams_restored():
         try:
             yield
         finally:
@@ -63,6 +78,16 @@ def _state_restored() -> Iterator[None]:
                 for number, handler in handlers.items():
                     if handler is not None and signal.getsignal(number) != handler:
                         signal.signal(number, handler)
+
+
+@contextmanager
+def _functions_restored() -> Iterator[None]:
+    namespaces = [(vars(module), dict(vars(module))) for module in SHARED]
+    try:
+        yield
+    finally:
+        for names, before in namespaces:
+            names.update(before)
 
 
 @contextmanager

@@ -31,8 +31,9 @@ import torch.distributed as dist
 
 from genbench.errors import CellFailure, GenbenchError, ProcessDied
 from genbench.interruption import TERMINATED
-from genbench.machine import explain, use_threads
+from genbench.machine import use_threads
 from genbench.processes.group import ALONE, Processes
+from genbench.reasons import explain
 
 LOCAL = "127.0.0.1"
 FOREVER = timedelta(days=365)

@@ -19,7 +19,7 @@ LAYERS = [
     "builtin", "hub",
     "store", "records", "provenance", "halving", "team", "machine", "contention", "nvml", "protocol", "keys",
     "declared", "returned", "contract", "options", "space", "processes", "screen", "surroundings",
-    "interruption", "supervision", "progress", "text",
+    "interruption", "supervision", "progress", "reasons", "text",
     "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}

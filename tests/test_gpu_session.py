@@ -58,7 +58,8 @@ def test_only_a_rehearsal_has_the_simulated_device(tmp_path):
 def test_worker_processes_have_the_simulated_device_too(setting):
     """One that genbench starts, and one that is forked from a server, as those of `genbench run` are."""
     code = """
-from genbench.machine import choose_device, explain, use_threads
+from genbench.machine import choose_device, use_threads
+from genbench.reasons import explain
 from genbench.runner.launcher import Task
 from genbench.runner.pool import Pool
 from genbench.speed.client import Worker

@@ -14,10 +14,10 @@ from genbench.draw.blocks import draw
 from genbench.errors import CellFailure
 from genbench.features import Features, extract
 from genbench.halving import AtOnce, in_parts
-from genbench.machine import explain, out_of_memory
 from genbench.metrics.paths import path_distances, squared_difference
 from genbench.metrics.translation import there_and_back
 from genbench.progress import Progress
+from genbench.reasons import explain, out_of_memory
 from genbench.records import read_records
 from genbench.space import seeded
 from genbench.train.batches import Batches

@@ -26,9 +26,10 @@ import yaml
 from genbench.contract import DataSpec
 from genbench.draw.blocks import draw
 from genbench.evaluate.score import score
-from genbench.machine import explain, use_threads
+from genbench.machine import use_threads
 from genbench.metrics.frechet import distance, feature_moments
 from genbench.progress import silent
+from genbench.reasons import explain
 from genbench.registry import resolve_model
 from genbench.runner.launcher import Task
 from genbench.runner.pool import Pool

@@ -43,6 +43,7 @@ from genbench.contract import (
     Translates,
 )
 from genbench.errors import CellFailure, CodeError
+from genbench.reasons import explain
 from genbench.surroundings import restored
 
 
@@ -278,5 +279,5 @@ def run_check(check: Check, subject: Subject) -> CheckResult:
     except (CellFailure, CodeError) as failure:
         message = str(failure)
     except Exception as error:  # a model may raise anything; the other checks still run
-        message = f"raised {type(error).__name__}: {error}"
+        message = f"raised {explain(error)}"
     return CheckResult(check.name, not message, message)

@@ -12,8 +12,10 @@ import typer
 
 from genbench.cli import images, models, results, suites, upkeep
 from genbench.cli.options import echo
-from genbench.errors import GenbenchError, Terminated
+from genbench.errors import CellFailure, GenbenchError, Terminated
 from genbench.interruption import INTERRUPTED, TERMINATED, end_at_once, handle_signals, interrupted
+from genbench.reasons import explain, out_of_memory, raised_at, text_of
+from genbench.surroundings import activity_of
 from genbench.text import shortened
 
 if TYPE_CHECKING:
@@ -64,21 +66,25 @@ def main() -> None:
     except Terminated:
         end_at_once(TERMINATED)
     except GenbenchError as error:
-        echo(f"genbench: {shortened(str(error))}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        echo(f"genbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        echo(f"genbench: {shortened(text_of(error))}", err=True)
         sys.exit(2)
     except Exception as error:
-        if os.environ.get(TRACEBACK):
+        if os.environ.get(TRACEBACK) and not isinstance(error, OSError):
             raise
-        echo(
-            f"genbench: internal error: {type(error).__name__}: {shortened(str(error))}; {TRACEBACK}=1 shows where",
-            err=True,
-        )
+        reason = _reason(error) or f"internal error: {explain(error)}; {TRACEBACK}=1 shows where"
+        echo(f"genbench: {reason}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         _interrupted()
+
+
+def _reason(error: Exception) -> str:
+    """One line for what is no fault of genbench's: an error of the user's code, a file or memory; "" for others."""
+    if activity := activity_of(error):
+        return f"{explain(error)}, while {activity}"
+    if isinstance(error, CellFailure) or raised_at(error) or out_of_memory(error):
+        return explain(error)
+    return f"{error.filename or 'a file'}: {error.strerror or error}" if isinstance(error, OSError) else ""
 
 
 def _interrupted() -> NoReturn:
@@ -92,10 +98,14 @@ def _interrupted() -> NoReturn:
 def _tell_unraisable(failed: UnraisableHookArgs) -> None:
     """One line for what is raised where nothing can catch it: in functions of atexit, and in __del__."""
     if sys.stderr is not None:
-        echo(f"genbench: {failed.err_msg or 'ignored'}: {failed.exc_type.__name__}: {failed.exc_value}", err=True)
+        echo(f"genbench: {failed.err_msg or 'ignored'}: {_explained(failed)}", err=True)
 
 
 def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
     """One line for what ends a thread of a user's code; SystemExit is an ordinary end of a thread."""
     if failed.exc_type is not SystemExit and sys.stderr is not None:
-        echo(f"genbench: a thread ended with {failed.exc_type.__name__}: {failed.exc_value}", err=True)
+        echo(f"genbench: a thread ended with {_explained(failed)}", err=True)
+
+
+def _explained(failed: UnraisableHookArgs | threading.ExceptHookArgs) -> str:
+    return failed.exc_type.__name__ if failed.exc_value is None else explain(failed.exc_value)

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from genbench.contract import DataSpec, Translates
+from genbench.contract import DataSpec, Draws, Translates
 from genbench.draw.blocks import Drawn, draw
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, GenbenchError, ModelError
 from genbench.files import whole
 from genbench.machine import choose_device
 from genbench.options import nearest
 from genbench.plan.cells import Cell
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
+from genbench.reasons import explain
 from genbench.report.grids import save_grid
 from genbench.sources.base import Opened
 from genbench.sources.build import load_model
@@ -46,11 +47,20 @@ def write_samples(
         raise GenbenchError(
             f"{name} translates images and draws none without a source; `genbench run` shows its translations"
         )
-    with restored(f"images of {name} were drawn", again=False):
-        drawn = draw(model.to(chosen), n, seed)
+    drawn = _drawn(model, name, n, seed, chosen)
     _write(drawn, model.data.levels, out)
     state = "trained" if suite else "untrained"
     return f"{out}: {n} samples of {name} ({state}), seed {seed}, {drawn.evaluations:g} network evaluations an image"
+
+
+def _drawn(model: Draws, name: str, n: int, seed: int, device: str) -> Drawn:
+    with restored(f"images of {name} were drawn", again=False):
+        try:
+            return draw(model.to(device), n, seed)
+        except GenbenchError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{name} cannot draw images: {explain(error)}") from error
 
 
 def _write(drawn: Drawn, levels: int, out: Path) -> None:

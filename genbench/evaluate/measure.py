@@ -9,11 +9,12 @@ from typing import Any
 
 from genbench import returned
 from genbench.errors import CellFailure, TooFewSamples, Undefined
-from genbench.machine import device_name, explain, made_with
+from genbench.machine import device_name, made_with
 from genbench.metrics.base import SETS, Inputs, Metric, Value, cut_interval, too_few
 from genbench.metrics.computing import computing_on
 from genbench.metrics.facts import Arguments, Facts
 from genbench.protocol import Protocol, protocol_hash
+from genbench.reasons import explain
 from genbench.records import FAILED, NOT_APPLICABLE, OK
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from genbench.errors import CellFailure
 from genbench.features import BATCH, Features
 from genbench.features.together import Extracted, Loads, extract_together, joined
-from genbench.machine import explain
 from genbench.processes.group import Processes
+from genbench.reasons import explain
 
 
 def own_share(pixels: Tensor, group: Processes) -> Tensor:

@@ -14,10 +14,11 @@ from genbench.data.prompts import Prompts
 from genbench.declared import check_declared
 from genbench.errors import DataError, ModelError, SuiteError
 from genbench.hub import PREFIX
-from genbench.machine import explain, pinned_globals
+from genbench.machine import pinned_globals
 from genbench.metrics.facts import Capabilities
 from genbench.options import override
 from genbench.plan.applies import lacking, unrequested
+from genbench.reasons import explain
 from genbench.registry import resolve_model
 from genbench.returned import plain_options
 from genbench.sources.base import DataPlan, Source

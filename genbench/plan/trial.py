@@ -13,8 +13,8 @@ from genbench.contract import Draws, Model
 from genbench.data.files import check_levels
 from genbench.data.images import open_images
 from genbench.errors import DataError, GenbenchError, SuiteError
-from genbench.machine import explain
 from genbench.plan.rows import SuiteRows
+from genbench.reasons import explain
 from genbench.sources.build import build, read_weights
 from genbench.sources.trained import Trained
 from genbench.sources.tryout import try_drawing, try_likelihoods, try_training
@@ -82,7 +82,7 @@ def _built(rows: SuiteRows, index: int) -> Draws:
         message = f"{error}{_sizes_that_work(rows, index)}"
         raise rows.suite.error(("models", index), message) from None
     except Exception as error:  # a class of the user's may raise anything
-        message = f"{kind.__name__} cannot be built for images of {_size(rows)}: {type(error).__name__}: {error}"
+        message = f"{kind.__name__} cannot be built for images of {_size(rows)}: {explain(error)}"
         raise rows.suite.error(("models", index), message) from None
 
 

@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from genbench.errors import GenbenchError
-from genbench.machine import choose_gpus, cores_available, explain, threads_allowed, use_threads
+from genbench.machine import choose_gpus, cores_available, threads_allowed, use_threads
 from genbench.options import nearest
+from genbench.reasons import explain
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.launcher import Launcher
 from genbench.runner.pool import Pool, start_server, worker_count

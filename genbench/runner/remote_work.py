@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genbench.errors import ProcessDied, Stopped
-from genbench.machine import explain, threads_allowed, use_threads
+from genbench.machine import threads_allowed, use_threads
 from genbench.progress import Progress, Throttle, request_stop
+from genbench.reasons import explain
 from genbench.runner.launcher import Outcome, Task
 from genbench.store import LOCATION, default_location
 

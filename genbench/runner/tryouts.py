@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from genbench import returned
 from genbench.contract import Draws, Model
-from genbench.machine import choose_device, explain, out_of_memory
+from genbench.machine import choose_device
 from genbench.progress import Progress, Report
+from genbench.reasons import explain, out_of_memory
 from genbench.sources.base import DataPlan
 from genbench.sources.network import Network
 from genbench.sources.pace import Pace, pace_of

@@ -19,10 +19,11 @@ import torch
 from genbench.contract import Model, Recipe, Stage
 from genbench.errors import GenbenchError, StoreError, SuiteError
 from genbench.evaluate.cell import failed_record
-from genbench.machine import explain, pinned_globals, use_threads
+from genbench.machine import pinned_globals, use_threads
 from genbench.metrics.base import Value, cut_interval
 from genbench.plan.planner import Plan, make_plan
 from genbench.progress import Report
+from genbench.reasons import explain
 from genbench.records import OK, Record, unique_records
 from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task

@@ -14,8 +14,8 @@ from genbench import returned
 from genbench.contract import Batch, Loss, Model
 from genbench.errors import CellFailure
 from genbench.halving import FEW, AtOnce, holds, in_parts, tolerance
-from genbench.machine import out_of_memory
 from genbench.processes.group import Shares
+from genbench.reasons import out_of_memory
 from genbench.train.synchronised import one_batch
 
 LEAST_GAP = 1e-3  # relative: rounding moves a sum of large terms by less, and images that depend on each other by more
