@@ -18,10 +18,10 @@ INSTALLED = ("site-packages", "dist-packages", str(Path(os.__file__).parent), st
 
 def explain(error: BaseException) -> str:
     """An exception as one sentence for a record."""
-    text = summary(error)
+    text = one_line(error)
     if isinstance(error, CellFailure | GenbenchError):
         return text
-    return out_of_memory(error) or f"{_name(type(error).__name__)}: {text}{raised_at(error)}"
+    return out_of_memory(error) or f"{_name(type(error).__name__)}{': ' * bool(text)}{text}{raised_at(error)}"
 
 
 def text_of(error: BaseException) -> str:
@@ -32,14 +32,14 @@ def text_of(error: BaseException) -> str:
         return "its text cannot be read"
 
 
-def summary(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The text of an exception alone, in one line."""
-    return _one_line(text_of(error))
+    return _shown(text_of(error))
 
 
 def out_of_memory(error: BaseException) -> str:
     """A sentence for an error of an allocator, of torch or of Python; "" for another error."""
-    text = summary(error)
+    text = one_line(error)
     if isinstance(error, CellFailure | GenbenchError):
         return ""
     torch = sys.modules.get("torch")  # otherwise the error is none of its own
@@ -57,12 +57,12 @@ def raised_at(error: BaseException) -> str:
     return f" ({_name(Path(frames[-1].filename).name)}:{frames[-1].lineno}, in {_name(frames[-1].name)})"
 
 
-def _one_line(text: str) -> str:
+def _shown(text: str) -> str:
     return printable(without_secrets(" ".join(text.split()), os.environ)[:LONGEST_REASON])
 
 
 def _name(text: str) -> str:
-    return _one_line(text)[:LONGEST_NAME]
+    return _shown(text)[:LONGEST_NAME]
 
 
 def _is_own_code(filename: str) -> bool:

@@ -35,7 +35,7 @@ from genbench.errors import CodeError, DataError, GenbenchError, ModelError
 from genbench.files import real_path, refuse_absent
 from genbench.neighbours import import_file
 from genbench.options import nearest
-from genbench.reasons import explain, summary
+from genbench.reasons import explain, one_line
 from genbench.surroundings import restored
 
 TARGET = re.compile(r".*[^:]:[A-Za-z_]\w*")
@@ -275,7 +275,7 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
     except CodeError as failure:
         raise error(f"module '{name}' cannot be imported: {failure}") from None
     except Exception as failure:
-        reason = summary(failure) if isinstance(failure, ImportError) else explain(failure)
+        reason = one_line(failure) if isinstance(failure, ImportError) else explain(failure)
         raise error(f"module '{name}' cannot be imported: {reason}") from failure
 
 

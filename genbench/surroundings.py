@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from genbench.errors import CellFailure, CodeError, GenbenchError, Stopped, Terminated
 from genbench.interruption import interrupted
+from genbench.reasons import explain
 from genbench.supervision import Doing
 
 WATCHED = (signal.SIGINT, signal.SIGTERM)
@@ -45,12 +46,12 @@ def restored(activity: str, detail: object = "", again: bool = True) -> Iterator
             with suppress(TypeError):  # code has replaced its notes
                 error.add_note(f"{WHILE}{activity}")
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if interrupted() or handler is signal.default_int_handler:
                 raise
-            raise CodeError(f"KeyboardInterrupt was raised while {activity}") from None
+            raise CodeError(f"{explain(error)}, while {activity}") from None
         except BaseException as error:
-            raise CodeError(f"{type(error).__name__} was raised while {activity}") from error
+            raise CodeError(f"{explain(error)}, while {activity}") from error
 
 
 def activity_of(error: Exception) -> str:

@@ -15,7 +15,7 @@ from genbench.errors import ModelError
 from genbench.files import refuse_absent
 from genbench.machine import pinned_globals
 from genbench.options import override
-from genbench.reasons import summary
+from genbench.reasons import one_line
 from genbench.registry import resolve_model
 from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
 from genbench.sources.components import pipeline_settings
@@ -68,7 +68,7 @@ def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler:
             returned.check_module(model)
             return model
         except (TypeError, ValueError) as error:
-            raise ModelError(f"{kind.__name__}: {summary(error)}") from error
+            raise ModelError(f"{kind.__name__}: {one_line(error)}") from error
 
 
 def changed(kind: type[Draws], part: str, options: Any, changes: dict[str, Any]) -> Any:

@@ -99,7 +99,7 @@ def test_an_error_of_a_constructor_is_one_line_that_names_the_class_and_its_line
     assert (code, output) == (2, "genbench: LineErrorsBuilt: one two\ufffd[2J\ufffd\n")
     code, output = ended(f"show {SOURCE}:StopIterationsBuilt --shape 1x4x4", tmp_path)
     assert code == 2
-    assert re.fullmatch(r"genbench: StopIteration:  \(hostile\.py:\d+, in action\), while \w+ was built\n", output)
+    assert re.fullmatch(r"genbench: StopIteration \(hostile\.py:\d+, in action\), while \w+ was built\n", output)
 
 
 @pytest.mark.slow
