@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genbench.errors import SuiteError
-from genbench.suite.yaml_source import EXPONENT, SuiteSource, choice, parse, read_source, spell
+from genbench.options import choice
+from genbench.suite.yaml_source import EXPONENT, SuiteSource, parse, read_source, spell
 
 NAME = Path("suites/x.yaml")
 

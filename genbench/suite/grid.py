@@ -14,7 +14,7 @@ from genbench.options import nearest
 from genbench.registry import MODELS, is_target
 from genbench.suite.entries import ModelEntry
 from genbench.suite.fields import SuiteFields
-from genbench.suite.yaml_source import refusal
+from genbench.suite.refusals import refusal
 
 SEED = "seed"
 MOST_ROWS = 2_000  # of one grid

@@ -9,7 +9,8 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from genbench.suite.yaml_source import Loc, Problem, SuiteSource, refusal, validation_problems
+from genbench.suite.refusals import refusal, validation_problems
+from genbench.suite.yaml_source import Loc, Problem, SuiteSource
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

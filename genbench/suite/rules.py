@@ -10,6 +10,7 @@ from typing import Any
 
 from genbench.files import absence
 from genbench.hub import PREFIX as HUB
+from genbench.options import choice
 from genbench.records import LIKELIHOOD_KINDS, MOST_RECORDS, slug
 from genbench.registry import (
     ADAPTERS,
@@ -25,7 +26,7 @@ from genbench.registry import (
 from genbench.suite.entries import ExtractionEntry, ModelEntry
 from genbench.suite.fields import SuiteFields
 from genbench.suite.options import entry_problems
-from genbench.suite.yaml_source import Loc, Problem, choice
+from genbench.suite.yaml_source import Loc, Problem
 
 EXCLUDES = {
     "samples": ("source", "config", "train", "sampler", "weights", "weights_of", "budget", "files"),

@@ -22,9 +22,10 @@ from genbench.suite.entries import (
 from genbench.suite.fields import SuiteFields
 from genbench.suite.grid import expanded
 from genbench.suite.options import checked_options
+from genbench.suite.refusals import refusal
 from genbench.suite.rules import RULES
 from genbench.suite.shipped import suite_path
-from genbench.suite.yaml_source import Loc, SuiteSource, read_source, refusal
+from genbench.suite.yaml_source import Loc, SuiteSource, read_source
 
 __all__ = ["ClaimEntry", "ModelEntry", "Suite", "TrainEntry", "check_suite_options", "read_suite", "suite_json_schema"]
 
