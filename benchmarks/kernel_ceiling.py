@@ -7,12 +7,13 @@ The products and convolutions of one step are recorded: shapes, layouts, argumen
 numbers that stay in the caches, in every variant of `VARIANTS`: the fastest ones take as long as a step that does
 nothing else.
 
-    achieved  = operations of a step / its CPU seconds / rate of products of 1024x1024 matrices
-    ceiling   = the same operations / CPU seconds of the fastest variants / the same rate
-    in memory = the same, plus the bytes that the step's other operations read and write over the rate of a sum
+    achieved    = operations of a step / its CPU seconds / rate of products of 1024x1024 matrices
+    ceiling     = the same operations / CPU seconds of the fastest variants / the same rate
+    with memory = the same, plus the bytes that the step's other operations read and write over the rate of a sum
 
 Operations are those of the calls as recorded, two for a multiplication with an addition. Every time is CPU seconds, one
-thread, the least of the rounds: the one that other processes disturbed least. --groups shows what the rest is.
+thread, the least of the rounds: the one that other processes disturbed least. A
+second table shows how the time of a step is divided among groups of operations.
 """
 
 from __future__ import annotations
@@ -346,7 +347,7 @@ def main() -> None:
         rest = found.step - sum(found.groups.values())
         shown = {**found.groups, "Python, autograd": rest}
         groups.append(f"| {name} | " + ", ".join(f"{group} {1e3 * s:.1f}" for group, s in shown.items()) + " |")
-    print("\n| model | GFLOP | step, ms | its kernels, ms | fastest, ms | achieved | ceiling | in memory | of both |")
+    print("\n| model | GFLOP | step, ms | its kernels, ms | fastest, ms | achieved | ceiling | with memory | of both |")
     print("|---|" + 8 * "---:|", *rows, "", *groups, sep="\n")
 
 

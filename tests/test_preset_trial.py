@@ -74,7 +74,7 @@ def cells_of(path, start):
 def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_path):
     page, tried = tmp_path / "page.md", [replace(TRIED, garments=0.4), replace(TRIED, model="gan", size="64")]
     write_page(page, [*tried, replace(TRIED, size="64", key="another")])
-    gone, here = "recognisable after 2.0 min (earlier preset)", "partly: needs more than 2.0 min"
+    gone, here = "recognisable after 2.0 min (earlier preset)", "partly after 2.0 min"
     assert dict(zip(SIZES, cells_of(page, "| [`vae`]"), strict=True)) == {**dict.fromkeys(SIZES, "not tried"),
                                                                          "32": here, "64": gone}  # fmt: skip
     recognisable, partly, no, _ = cells_of(page, "| 32 |")

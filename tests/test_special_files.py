@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,11 +34,24 @@ READERS = {
 
 def bind(path: Path) -> None:
     """A socket with this name; names of sockets are short, so it is made from its folder."""
-    before = Path.cwd()
-    os.chdir(path.parent)
-    with socket.socket(socket.AF_UNIX) as made:
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
         made.bind(path.name)
-    os.chdir(before)
+
+
+@contextlib.contextmanager
+def at_once():
+    """Ends what waits, such as the opening of a pipe."""
+
+    def waited(*_):
+        raise TimeoutError("it was opened")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 KINDS = {
@@ -53,10 +67,8 @@ KINDS = {
 def test_what_is_no_file_is_refused(tmp_path, name, kind):
     make, reason = KINDS[kind]
     make(tmp_path / name)
-    signal.alarm(20)  # opening a pipe would wait
-    with pytest.raises(GenbenchError) as caught:
+    with at_once(), pytest.raises(GenbenchError) as caught:
         READERS[name](tmp_path / name)
-    signal.alarm(0)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert reason in str(caught.value)
 

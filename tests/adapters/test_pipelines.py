@@ -163,7 +163,7 @@ def test_an_error_of_the_compiler_states_what_to_delete_or_to_set(folder):
     """As with a compiled file that is cut short, which the compiler reports as an error of its own."""
 
     def damaged(graph, inputs):
-        raise ImportError("/tmp/torchinductor_me/cx/cx4k.so: file too short")
+        raise ImportError("cache/cx/cx4k.so: file too short")
 
     drawing = model(folder, "ddpm", steps=2)
     drawing.denoiser.compile(backend=damaged)

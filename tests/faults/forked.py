@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def ended(arguments: str, folder: Path) -> tuple[int, str]:
     child = os.fork()
     if not child:
         atexit._clear()  # functions of this process, which remove its temporary folders
+        faulthandler.disable()  # pytest's, which would write to its terminal
         os.setsid()
         signal.alarm(LONGEST)
         for descriptor in (1, 2):
