@@ -17,6 +17,8 @@ def main() -> None:
 
         run_command()
     except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
         end_command(end.code if isinstance(end.code, int) else int(end.code is not None))
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # the module signal takes milliseconds to import
 import os
+import time
 
 from genbench.supervision import ends
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
+TOGETHER = 0.5  # seconds; a terminal sends SIGINT to this process and to its parent, which passes it on
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _open: list[None] = []  # of Unwinding
-_received: list[int] = []  # signals that raised KeyboardInterrupt
+_received: list[float] = []  # when a signal raised KeyboardInterrupt, in seconds of a clock
 
 
 def handle_signals() -> None:
@@ -54,11 +56,12 @@ def end_at_once(code: int) -> NoReturn:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    if not _open:
+    again = _received and time.monotonic() - _received[0] > TOGETHER
+    if not _open or again:
         end_at_once(INTERRUPTED)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to this process and to its parent
-    _received.append(number)
-    raise KeyboardInterrupt
+    if not _received:
+        _received.append(time.monotonic())
+        raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: object) -> None:

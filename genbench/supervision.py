@@ -45,7 +45,7 @@ class _Command:
 
     @activity.setter
     def activity(self, text: str) -> None:
-        content = text.encode(errors="replace")[: SIZE - 4]
+        content = text.encode()
         self.page[2 : 4 + len(content)] = len(content).to_bytes(2, "little") + content
 
 
@@ -59,7 +59,8 @@ class Doing:
     """
 
     def __init__(self, activity: str, again: bool = True) -> None:
-        self.activity, self.again = f"{'+' if again else '-'}{activity}", again
+        text = f"{'+' if again else '-'}{activity}".encode(errors="replace")
+        self.activity, self.again = text[: SIZE - 4].decode(errors="ignore"), again
         self.command = next((c for c in _command if c.process == os.getpid()), None)
         self.how = self.command.fatal.get(self.activity, "") if self.command is not None else ""
 
@@ -94,25 +95,25 @@ def end_command(code: int) -> NoReturn:
 
 
 def supervise(handle_signals: Callable[[], None]) -> None:
-    """Returns in a child of this process, which ends when the child has ended. handle_signals: of the command."""
-    if not hasattr(os, "fork"):
+    """Returns in a child of this process, which ends when the child has ended. handle_signals: of the command.
+
+    A debugger, a profiler or a measurement of coverage follows this process: then the command runs in it.
+    """
+    if not hasattr(os, "fork") or sys.gettrace() is not None or sys.getprofile() is not None:
         return
     command = _Command()
-    for _ in range(MOST_STARTS):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    for _ in range(MOST_STARTS if os.environ.get("RANK", "0") == "0" else 1):  # a group waits for other ranks in vain
         command.page[:] = bytes(SIZE)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         reading, writing = os.pipe()  # closed by the end of this process
         command.process = os.fork()
         if not command.process:
-            command.process = os.getpid()
-            _command.append(command)
             os.close(writing)
-            _thread.start_new_thread(_end_with_the_parent, (reading,))
-            handle_signals()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _begin(command, reading, handle_signals)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             return
         os.close(reading)
-        status = _wait(command.process, before)
+        status = _wait(command.process, mask)
         os.close(writing)
         if command.page[0]:
             os._exit(command.page[1])
@@ -125,8 +126,16 @@ def supervise(handle_signals: Callable[[], None]) -> None:
     os._exit(FAILED)
 
 
+def _begin(command: _Command, parent: int, handle_signals: Callable[[], None]) -> None:
+    """Makes this process that of the command. parent: the end of a pipe that closes with the parent."""
+    command.process = os.getpid()
+    _command.append(command)
+    _thread.start_new_thread(_end_with_the_parent, (parent,))
+    handle_signals()
+
+
 def _wait(child: int, mask: set[int]) -> int:
-    """How the child ended; signals are passed on to it until then."""
+    """How the child ended; signals, with this mask, are passed on to it until then, and blocked afterwards."""
 
     def pass_on(number: int, frame: object) -> None:
         try:

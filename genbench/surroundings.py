@@ -101,9 +101,10 @@ def _streams_restored() -> Iterator[None]:
         yield
     finally:
         for descriptor, copy in copies.items():
-            if open_file(descriptor) != open_file(copy):
-                os.dup2(copy, descriptor, inheritable=True)
-            os.close(copy)
+            with suppress(OSError):  # it may have closed the copies too
+                if open_file(descriptor) != open_file(copy):
+                    os.dup2(copy, descriptor, inheritable=True)
+                os.close(copy)
         for descriptor, (name, stream) in enumerate(streams.items()):
             again = name not in closed and _closed(stream) and descriptor in copies
             setattr(sys, name, _opened_again(descriptor, stream) if again else stream)

@@ -34,6 +34,7 @@ from genbench.interruption import TERMINATED
 from genbench.machine import use_threads
 from genbench.processes.group import ALONE, Processes
 from genbench.reasons import explain
+from genbench.supervision import ends
 
 LOCAL = "127.0.0.1"
 FOREVER = timedelta(days=365)
@@ -228,6 +229,7 @@ def _end_with_the_team() -> None:
 def _end_after_the_signal() -> None:
     signal.sigwait({signal.SIGTERM})
     time.sleep(LAST_WORDS)
+    ends(TERMINATED)
     os._exit(TERMINATED)
 
 

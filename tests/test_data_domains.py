@@ -141,7 +141,7 @@ def test_the_names_of_parquet_files_are_splits(tmp_path, rows):
 
 
 def test_data_that_cannot_be_read_is_one_line(tmp_path, rows):
-    with pytest.raises(DataError, match="not found"):
+    with pytest.raises(DataError, match="no such file or folder"):
         load("hf", tmp_path / "no")
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"x\.parquet: cannot be read as a dataset"):

@@ -194,7 +194,7 @@ def test_captions_that_do_not_fit_the_pictures_are_refused(tmp_path):
             "file_name,colour\n0.png,x\n1.png,y\n",
             f"found no column for captions or labels, allowed: {columns}",
         ),
-        "none.csv": (None, "cannot be read: No such file or directory"),
+        "none.csv": (None, "not found"),
     }
     for name, (text, message) in cases.items():
         if text is not None:

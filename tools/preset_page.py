@@ -153,7 +153,7 @@ This page is written by `python -m tools.preset_trial OUT --minutes 15`. The pic
 tinted, on coloured backgrounds, 9,000 of them for training (4,750 of each domain for `cyclegan`, which colours grey
 garments). A training has one thread of {" or ".join(machines) or "a processor"}, which other processes share; minutes
 are of the processor's time. The rows are in [presets/trials.csv](presets/trials.csv). What is recognisable after fewer
-minutes than 15 is not tried longer. The rows so far are of fewer minutes; the command continues with the other cases.
+minutes than 15 is not tried longer. The command continues with the other cases.
 
 A classifier with one class for each garment and one for spoiled pictures (shuffled blocks, bent pictures, spots) judges
 the samples of each training, brought to 16x16 pixels. *Recognisable*: at least {MOST:.0%} of them are garments for it,

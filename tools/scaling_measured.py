@@ -62,8 +62,8 @@ def trivial_cells(count: int) -> Iterator[Task]:
     """For each cell a training, an evaluation that needs it, and a timing."""
     for i in range(count):
         need = frozenset({f"train {i}"})
-        yield Task(f"train {i}", nothing, (), first=10)
-        yield Task(f"evaluate {i}", nothing, (), need, first=5)
+        yield Task(f"train {i}", nothing, ())
+        yield Task(f"evaluate {i}", nothing, (), need)
         yield Task(f"speed {i}", nothing, (), need, alone=True)
 
 

@@ -60,7 +60,9 @@ def _has_columns(path: Path) -> bool:
         columns = json.loads(first) if path.suffix == ".jsonl" else next(csv.reader([first]), [])
     except (OSError, ValueError, RecursionError, csv.Error):
         return False
-    names = set(columns) if isinstance(columns, (dict, list)) else set()
+    if path.suffix == ".jsonl" and not isinstance(columns, dict):
+        return False
+    names = set(columns)
     return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(NOTE_COLUMNS)
 
 
@@ -118,7 +120,7 @@ def _column(rows: Sequence[Row], name: str, where: str, pictures: Sequence[Path]
         return None
     if absent:
         raise DataError(f"{where}: {len(absent)} of {len(values)} pictures have no {name}, the first {absent[0]}")
-    return tuple(map(str, values))
+    return tuple(values)
 
 
 def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
@@ -137,7 +139,9 @@ def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
 
 
 def _plain(row: Row) -> Row:
-    return {"text": next((row[c] for c in TEXT_COLUMNS if row.get(c) is not None), None), "label": row.get("label")}
+    """Text and label, as text: 1 in one table and "1" in another one are the same."""
+    text, label = next((row[c] for c in TEXT_COLUMNS if row.get(c) is not None), None), row.get("label")
+    return {"text": None if text is None else str(text), "label": None if label is None else str(label)}
 
 
 def _of_csv(content: str) -> Iterable[Row]:

@@ -168,7 +168,8 @@ class _Run:
         name = f"{self._shown(fit.label, plan)} s{fit.seed} train"
         execution = self.launch.execution
         arguments = (fit, plan, self.store.location, execution.device, execution.processes)
-        return Task(name, train_task, arguments, seconds=self.seconds.get(fit.key, 0.0))
+        seconds = self.seconds.get(fit.key) or max(self.seconds.values(), default=0.0)  # unknown: of a large model
+        return Task(name, train_task, arguments, seconds=seconds)
 
     def _shown(self, label: str, plan: DataPlan) -> str:
         """A row on the screen: with its dataset where the suite has several."""

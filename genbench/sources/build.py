@@ -57,7 +57,7 @@ def load_model(
 
 def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler: dict[str, Any], seed: int) -> AnyModel:
     """The model with weights drawn from seed; the global random state and settings stay as they were."""
-    options = (kind.__module__, config, sampler)
+    options = (kind.__module__, data, config, sampler)
     with restored(f"{kind.__name__} was built", options), pinned_globals(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

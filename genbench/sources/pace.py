@@ -11,13 +11,13 @@ from genbench.draw.memory import synchronise
 from genbench.machine import pinned_globals
 from genbench.sources.base import DataPlan
 from genbench.sources.trained import Fit
-from genbench.sources.tryout import TriedImages, for_a_moment, own_random_numbers
+from genbench.sources.tryout import SECONDS, TriedImages, for_a_moment, own_random_numbers
 from genbench.space import seeded
 from genbench.train.presets import stage_lengths
 
 FEW, MORE = 4, 16  # images of two losses, whose difference is the cost of an image
 REPEATS = 2  # the first call of a size also prepares kernels
-STEP = 3.0  # a step takes about as long as this many losses without gradients
+STEP = 3.0  # a step takes about as long as this many losses, of which it also computes the gradients
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,21 @@ def pace_of(model: Model, plan: DataPlan, fit: Fit) -> Pace:
 def _loss_seconds(model: Model, plan: DataPlan, player: str, batch: int) -> tuple[float, float]:
     """Seconds of a loss, without and for each of its images."""
     few, more = min(FEW, batch), min(MORE, batch)
-    short, long = (_seconds(model, plan, player, n) for n in (few, more))
-    each = max(0.0, long - short) / (more - few) if more > few else short / few
+    short, ended = _seconds(model, plan, player, few)
+    if ended or more == few:
+        return 0.0, short / few
+    each = max(0.0, _seconds(model, plan, player, more)[0] - short) / (more - few)
     return max(0.0, short - few * each), each
 
 
-def _seconds(model: Model, plan: DataPlan, player: str, n: int) -> float:
-    """Of a loss of n images, or of its first moment where it takes long."""
+def _seconds(model: Model, plan: DataPlan, player: str, n: int) -> tuple[float, bool]:
+    """Of a loss of n images, or of its first moment where it takes long, and whether it was ended then."""
     clock, images, gen = clock_of(model.device), TriedImages(plan, model.device).batch(n), seeded(0, model.device)
     taken = []
     for _ in range(REPEATS):
         start = clock()
-        with for_a_moment(model, clock=clock):
+        with for_a_moment(model, SECONDS * n / FEW, clock) as ended:
             model.loss(images, player, 1, gen)
         synchronise(model.device)
-        taken.append(clock() - start)
+        taken.append((clock() - start, bool(ended)))
     return min(taken)
