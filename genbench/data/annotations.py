@@ -120,7 +120,7 @@ def _column(rows: Sequence[Row], name: str, where: str, pictures: Sequence[Path]
         return None
     if absent:
         raise DataError(f"{where}: {len(absent)} of {len(values)} pictures have no {name}, the first {absent[0]}")
-    return tuple(values)
+    return tuple(map(str, values))
 
 
 def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
