@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ from genbench.errors import ModelError
 from genbench.registry import load_object
 
 CODE = """
-import os, signal, sys
+import builtins, os, signal, sys, time
+time.perf_counter = lambda: 0.0
+builtins.sum = max
+del os.replace
 os.chdir("/")
 sys.path.clear()
 sys.path.append("elsewhere")
@@ -28,7 +33,9 @@ def test_an_import_leaves_the_process_as_it_was(tmp_path, monkeypatch, end):
     (tmp_path / "code.py").write_text(CODE + end)
 
     def state():
-        return Path.cwd(), sys.stdout, sys.stderr, signal.getsignal(signal.SIGTERM), set(sys.path) - {"elsewhere"}
+        functions = time.perf_counter, sum, getattr(os, "replace", None)
+        handler = signal.getsignal(signal.SIGTERM)
+        return Path.cwd(), sys.stdout, sys.stderr, handler, set(sys.path) - {"elsewhere"}, functions
 
     before = state()
     if end:
