@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
-TOGETHER = 0.5  # seconds; a terminal sends SIGINT to this process and to its parent, which passes it on
+TOGETHER = 5.0  # seconds; a terminal sends SIGINT also to the parent, which passes it on, late on a busy machine
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _open: list[None] = []  # of Unwinding
 _received: list[float] = []  # when a signal raised KeyboardInterrupt, in seconds of a clock

@@ -7,6 +7,7 @@ import faulthandler
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from genbench.__main__ import main
@@ -21,6 +22,7 @@ def ended(arguments: str, folder: Path) -> tuple[int, str]:
     if not child:
         atexit._clear()  # functions of this process, which remove its temporary folders
         faulthandler.disable()  # pytest's, which would write to its terminal
+        warnings.resetwarnings()  # which are errors in tests
         os.setsid()
         signal.alarm(LONGEST)
         for descriptor in (1, 2):

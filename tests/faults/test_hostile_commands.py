@@ -19,7 +19,8 @@ from faults.tiny import ROOT, environment
 
 SOURCE = Path(__file__).parent / "hostile.py"
 WHEN = ("imported", "built", "drawn")
-UNAFFECTED = {"LimitsProcessor", "ClearsModules"}  # the command ends before the limit, and needs no further module
+# The command ends before the limit, needs no further module, and opens its output again.
+UNAFFECTED = {"LimitsProcessor", "ClearsModules", "ClosesAll"}
 SIGNALS = {"Terminates": 143, "InterruptsItself": 130}  # as if somebody had sent them
 ACTING = """
 from faults.hostile import ACTIONS, Quiet
