@@ -182,7 +182,13 @@ def _joined(store: dist.Store, number: int, kind: str, group: Processes) -> Iter
         torch.cuda.set_device(group.local_rank)
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     names = dist.PrefixStore(f"group/{number}", store)
-    dist.init_process_group(backend, store=names, rank=group.rank, world_size=group.size)
+    try:
+        dist.init_process_group(backend, store=names, rank=group.rank, world_size=group.size)
+    except Exception:
+        # torch counts groups to name them; one that a member left while it formed would stay counted in this process
+        # alone, whose next group would wait for members under another name.
+        dist.distributed_c10d._world.group_count = 0
+        raise
     try:
         yield group
     finally:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from parallel_trainings import die, fail, state_of, step, train_too, trained, training
+from torch.distributed import HashStore, distributed_c10d
 
 from genbench.errors import CellFailure, GenbenchError, ProcessDied
 from genbench.processes.group import ALONE, Processes, Shares, across_processes, mean_across_processes, own_rows
 from genbench.processes.noise import NoiseOfTheBatch
 from genbench.registry import MODELS
 from genbench.space import seeded
-from genbench.team import Team
+from genbench.team import Team, _joined
 from genbench.train.loop import Training
 
 GAP = 1e-9  # of weights in float64 after a few steps; what is more than rounding moves them by 1e-4 and more
@@ -142,6 +143,16 @@ def test_processes_need_a_device_that_they_can_exchange_tensors_of():
 def test_the_reason_of_a_member_is_that_of_the_call(pair):
     with pytest.raises(CellFailure, match=r"^no images \(in process 1 of 2\)$"), pair.call(fail, "no images"):
         pass
+
+
+def test_a_group_that_did_not_form_does_not_count(monkeypatch):
+    def lost(*args, **kwargs):
+        raise RuntimeError("gloo: connection closed by peer")
+
+    monkeypatch.setattr(distributed_c10d, "_new_process_group_helper", lost)
+    with pytest.raises(RuntimeError, match="closed by peer"), _joined(HashStore(), 0, "cpu", Processes(0, 2)):
+        pass
+    assert distributed_c10d._world.group_count == 0  # the other process counts from there
 
 
 def test_a_member_that_dies_fails_the_call():
