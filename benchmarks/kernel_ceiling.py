@@ -12,8 +12,8 @@ nothing else.
     with memory = the same, plus the bytes that the step's other operations read and write over the rate of a sum
 
 Operations are those of the calls as recorded, two for a multiplication with an addition. Every time is CPU seconds, one
-thread, the least of the rounds: the one that other processes disturbed least. A
-second table shows how the time of a step is divided among groups of operations.
+thread, the least of the rounds: the one that other processes disturbed least. A second table shows how the time of a
+step is divided among groups of operations.
 """
 
 from __future__ import annotations

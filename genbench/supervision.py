@@ -60,7 +60,7 @@ class Doing:
 
     def __init__(self, activity: str, again: bool = True) -> None:
         text = f"{'+' if again else '-'}{activity}".encode(errors="replace")
-        self.activity, self.again = text[: SIZE - 4].decode(errors="ignore"), again
+        self.activity = text[: SIZE - 4].decode(errors="ignore")
         self.command = next((c for c in _command if c.process == os.getpid()), None)
         self.how = self.command.fatal.get(self.activity, "") if self.command is not None else ""
 

@@ -56,7 +56,7 @@ class _Reads:
 def files_are_declared(subject: Subject) -> str:
     """Building and drawing read only files that files() names."""
     reads = _undeclared(subject)
-    again = _undeclared(subject).by_python if reads.by_python else set()  # without what is read once in a process
+    again = _undeclared(subject).by_python if reads.by_python else set()  # some files are read once in a process
     loose = reads.by_python & again or _confirmed(subject, reads.seen)
     if not loose:
         return ""

@@ -189,10 +189,8 @@ def score(
     if statistics is None:
         inputs = _beside_images(fake, reference, sizing, features, *common)
     else:
-        side, name = (
-            open_side(fake, "fake", download, sizing),
-            extractor_of(statistics, reference_extractor or features),
-        )
+        side = open_side(fake, "fake", download, sizing)
+        name = extractor_of(statistics, reference_extractor or features)
         inputs = StatisticsInputs(side, statistics, name, *common, reference_count)
     inputs.prompts = _prompts(prompts, inputs.fake_side)
     return _scored(inputs, wanted, processes)

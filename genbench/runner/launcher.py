@@ -58,8 +58,8 @@ class Launcher(ABC):
 class Queue:
     """Tasks that wait, run and have ended. beside: a task that runs alone may start while others run, elsewhere.
 
-    Of the tasks that can start, that one starts first from whose start the most seconds remain until all tasks that
-    wait for it have ended; where these are equal, the first one of the list.
+    Of the tasks that can start, the first is the one with the longest remaining time: its own and that of the tasks
+    that wait for it; where these are equal, the first one of the list.
     """
 
     def __init__(self, tasks: Iterable[Task], beside: bool = False) -> None:
@@ -117,12 +117,12 @@ def remaining_seconds(seconds: Mapping[str, float], needs: Mapping[str, Collecti
     for name, needed in needs.items():
         for need in needed:
             users[need].append(name)
-    found: dict[str, float] = {}
+    known: dict[str, float] = {}
 
     def remaining(name: str) -> float:
-        if name not in found:
-            found[name] = seconds[name] + max((remaining(user) for user in users[name]), default=0.0)
-        return found[name]
+        if name not in known:
+            known[name] = seconds[name] + max((remaining(user) for user in users[name]), default=0.0)
+        return known[name]
 
     return {name: remaining(name) for name in seconds}
 
