@@ -10,7 +10,7 @@ import torch
 
 from genbench.check.reads import files_are_declared
 from genbench.check.subject import Subject
-from genbench.contract import DataSpec, Loss, Model, Stage
+from genbench.contract import DataSpec, Loss, Model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify belongs to Linux")
 READER = "import sys, time\nwhile True:\n    open(sys.argv[1]).close()\n    print(flush=True)\n    time.sleep(0.01)\n"
@@ -21,8 +21,8 @@ class Quiet(Model):
         super().__init__(data, config, sampler)
         self.weight = torch.nn.Parameter(torch.zeros(data.shape))
 
-    def players(self, stage: Stage):
-        return {"all": [self]}
+    def players(self):
+        return {"all": [self.weight]}
 
     def loss(self, batch, player, step, gen):
         return Loss(self.weight.square().mean())
