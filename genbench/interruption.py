@@ -25,6 +25,7 @@ TOGETHER = 5.0  # seconds; a terminal sends SIGINT also to the parent, which pas
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _open: list[None] = []  # of Unwinding
 _received: list[float] = []  # when a signal raised KeyboardInterrupt, in seconds of a clock
+_ending: list[None] = []  # not empty once the process ends; another signal must not write the line again
 
 
 def handle_signals() -> None:
@@ -50,12 +51,15 @@ def interrupted() -> bool:
 
 def end_at_once(code: int) -> NoReturn:
     """Ends the process at once with one line on standard error; unloading torch would take a second."""
+    _ending.append(None)
     ends(code)
     os.write(2, f"genbench: {WORDS[code]}; run the same command to continue\n".encode())
     os._exit(code)
 
 
 def _interrupt(number: int, frame: object) -> None:
+    if _ending:
+        return
     again = _received and time.monotonic() - _received[0] > TOGETHER
     if not _open or again:
         end_at_once(INTERRUPTED)
@@ -65,6 +69,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _terminate(number: int, frame: object) -> None:
+    if _ending:
+        return
     if not _open:
         end_at_once(TERMINATED)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -13,13 +13,17 @@ import pytest
 from genbench.data.annotations import read_annotations
 from genbench.data.images import open_images
 from genbench.data.prompts import read_prompts
+from genbench.draw.blocks import _read_block
 from genbench.errors import DataError, GenbenchError
 from genbench.features.weight_files import sha256
 from genbench.files import read_json_object, real_path
+from genbench.halving import AtOnce
 from genbench.records import read_records
 from genbench.registry import load_module, resolve_model
 from genbench.sources.build import read_weights
 from genbench.sources.checkpoints import weights_file
+from genbench.store import Kind, Store
+from genbench.store.artefacts import META
 from genbench.suite.schema import read_suite
 
 LOOP, SPECIAL = "found a link that leads to no file", "found a device or a pipe"
@@ -85,3 +89,28 @@ def test_a_real_path_of_links_in_a_circle_is_the_link(tmp_path):
     assert real_path(tmp_path / "a") in (tmp_path / "a", tmp_path / "b")
     (tmp_path / "c").symlink_to(tmp_path)
     assert real_path(tmp_path / "c" / "x") == tmp_path.resolve() / "x"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [META, "x.txt"])
+def test_an_artefact_with_what_is_no_file_is_made_again(tmp_path, name, kind):
+    def make(folder):
+        (folder / "x.txt").write_text("a")
+
+    store = Store(tmp_path)
+    path = store.kept(Kind.VALUES, "k", make) / name
+    path.unlink()
+    KINDS[kind][0](path)
+    with at_once():
+        assert store.entries()
+        store.verify()
+        store.kept(Kind.VALUES, "k", make)
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_drawn_block_that_is_no_file_counts_as_absent(tmp_path, kind):
+    KINDS[kind][0](tmp_path / "block-0.npz")
+    with at_once():
+        assert _read_block(tmp_path / "block-0.npz", AtOnce()) is None

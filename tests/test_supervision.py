@@ -51,3 +51,24 @@ def test_a_profiled_command_runs_in_its_own_process(tmp_path):
     code = "import sys; sys.setprofile(lambda *_: None); from genbench.supervision import supervise, os\n"
     code += "before = os.getpid(); supervise(lambda: None); print(before == os.getpid())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
+
+
+AGAIN = """
+import os, signal
+from genbench.interruption import handle_signals
+
+def signal_twice(descriptor, content):
+    write(descriptor, content)
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+handle_signals()
+write, os.write = os.write, signal_twice
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_further_signals_do_not_write_the_line_again():
+    ended = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True)
+    line = "genbench: interrupted; run the same command to continue\n"
+    assert (ended.returncode, ended.stderr) == (130, line)

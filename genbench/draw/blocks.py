@@ -191,6 +191,8 @@ def _kept_block(
 
 def _read_block(path: Path, at_once: AtOnce) -> DrawnBlock | None:
     """A block that an earlier run drew; None where it is absent or damaged (the archive has checksums)."""
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as file, np.load(file) as kept:
             block = DrawnBlock(torch.from_numpy(kept["pixels"]), int(kept["non_finite"]), float(kept["evaluations"]))

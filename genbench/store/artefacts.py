@@ -55,7 +55,7 @@ def write_description(folder: Path, meta: Mapping[str, Any]) -> None:
 def description(folder: Path) -> dict[str, Any] | None:
     """The content of a folder's meta.json; None where it is absent or damaged."""
     try:
-        return read_description((folder / META).read_bytes())
+        return read_description((folder / META).read_bytes()) if (folder / META).is_file() else None
     except OSError:
         return None
 
