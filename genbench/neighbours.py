@@ -32,14 +32,25 @@ def import_file(path: Path) -> ModuleType:
 
     The name is the same in every process, so that objects pickle. Raises what importing raises.
     """
-    root = f"{PREFIX}{digest(str(path.parent))[:12]}"
+    root, module = _names(path)
     FOLDERS[root] = path.parent
     install()
     if _edited(root):
         _forget(root)
-    module = f"{root}.{path.stem.replace('.', '-')}"
     FILES[module] = path
     return importlib.import_module(module)
+
+
+def is_imported(path: Path) -> bool:
+    """Whether import_file would import nothing: the file was imported, and no file of its folder has changed."""
+    root, module = _names(path)
+    return module in sys.modules and not _edited(root)
+
+
+def _names(path: Path) -> tuple[str, str]:
+    """The names of the package of a file's folder, and of the file's module."""
+    root = f"{PREFIX}{digest(str(path.parent))[:12]}"
+    return root, f"{root}.{path.stem.replace('.', '-')}"
 
 
 def known_files() -> tuple[dict[str, Path], dict[str, Path]]:
@@ -67,7 +78,7 @@ def forget_files() -> None:
 
 
 def _forget(root: str) -> None:
-    for name in [n for n in sys.modules if n.partition(".")[0] == root]:
+    for name in [n for n in sys.modules if n == root or n.startswith(f"{root}.")]:
         del sys.modules[name]
         LOADED.pop(name, None)
 

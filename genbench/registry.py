@@ -23,6 +23,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -33,7 +34,7 @@ from genbench import builtin
 from genbench.builtin import BuiltIn
 from genbench.errors import CodeError, DataError, GenbenchError, ModelError
 from genbench.files import real_path, refuse_absent
-from genbench.neighbours import import_file
+from genbench.neighbours import import_file, is_imported
 from genbench.options import nearest
 from genbench.reasons import explain, one_line
 from genbench.surroundings import restored
@@ -270,7 +271,7 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
         return _load_file(real_path(path), error)
     name = target.rpartition(":")[0]
     try:
-        with restored(f"{name} was imported"):
+        with nullcontext() if name in sys.modules else restored(f"{name} was imported"):
             return importlib.import_module(name)
     except CodeError as failure:
         raise error(f"module '{name}' cannot be imported: {failure}") from None
@@ -283,7 +284,7 @@ def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if path.is_dir():
         raise error(f"{path}: found a folder, allowed: a file of Python code")
     try:
-        with restored(f"{path} was imported"):
+        with nullcontext() if is_imported(path) else restored(f"{path} was imported"):
             return import_file(path)
     except CodeError as failure:
         raise error(f"{path}: cannot be imported: {failure}") from None

@@ -152,6 +152,18 @@ def test_a_process_with_traces_or_a_failure_is_replaced(ended):
     assert found["a"].result != found["b"].result
 
 
+def test_processes_that_end_a_task_at_the_same_time_are_all_used_again(ended):
+    """The command hears of them late, because it is busy with the progress of a task."""
+    outcomes: dict[str, Outcome] = {}
+    pool = Pool(2, 2, torch.set_num_threads, str, ("genbench.runner.process_state",))
+    pool.run(
+        [Task(name, process, (), group="x") for name in "abcdefgh"],
+        lambda *_: time.sleep(0.2),
+        lambda task, outcome: outcomes.update({task.name: outcome}),
+    )
+    assert len({outcome.result for outcome in outcomes.values()}) == 2
+
+
 MODEL = """
 import os
 from pathlib import Path

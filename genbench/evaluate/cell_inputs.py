@@ -60,18 +60,19 @@ class CellInputs(SetInputs):
     @cached_property
     def _findings(self) -> tuple[lint.Finding, ...]:
         images = self.generated
+        with_features = any(lint.needs_features(plan.metric) for plan in self.cell.metrics if not plan.reason)
         findings = lint.lint(
             images.pixels,
             self.levels,
             labels=images.labels,
-            feature_dims=self.fake.vectors.shape[1],
+            feature_dims=self.fake.vectors.shape[1] if with_features else None,
             reference=self.summaries[1],
             summary=self.summaries[0],
             not_finite=self.samples_meta.get("non_finite", 0),
             files=found_from(self.samples_meta.get("found", {})),
         )
         modes = () if self.cell.source.capabilities.no_network else lint.lint_model(self.opened.model)
-        return (*modes, *findings, *self._label_findings(images))
+        return (*modes, *findings, *(self._label_findings(images) if with_features else ()))
 
     def _label_findings(self, images: Images) -> tuple[lint.Finding, ...]:
         reference = self.reference.labels

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genbench.data.image_set import Found
 from genbench.lint.base import Case, Finding, concerning
-from genbench.lint.checks import inspect, lint_model, not_finite_findings, not_pixels
+from genbench.lint.checks import inspect, lint_model, needs_features, not_finite_findings, not_pixels
 from genbench.lint.labels import label_findings
 from genbench.lint.summary import SUMMARY_VERSION, Gather, Summary, load_summary, summarise
 
@@ -28,6 +28,7 @@ __all__ = [
     "lint",
     "lint_model",
     "load_summary",
+    "needs_features",
     "summarise",
 ]
 

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.lint.base import LABELS, REFERENCE, Case, Finding, part_of
+from genbench.lint.base import BY_LABEL, LABELS, REFERENCE, Case, Finding, part_of
 from genbench.lint.files import of_files
 from genbench.lint.summary import Summary
+from genbench.metrics.base import Metric
 
 ERRORS = 6.0  # standard errors that chance must be away
 SHARE = 0.001  # of the images, below which a constant or a repeated one moves no number that is shown
@@ -205,6 +206,11 @@ def few(case: Case) -> Finding | None:
     wrong = "the value depends on the number of samples; compare equal numbers only"
     metrics = BIASED if n <= dims else (*SINGULAR, *BIASED)
     return Finding("few", f"{n:,} samples, fewer than {ENOUGH:,}", wrong, metrics=metrics)
+
+
+def needs_features(metric: Metric) -> bool:
+    """Whether a finding that is made from features, or from their number, could concern the metric."""
+    return metric.reads.through_extractor or metric.name in BIASED or metric.reads.name in BY_LABEL
 
 
 CHECKS: tuple[SetCheck, ...] = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from genbench import metrics
 from genbench.features import FeatureOptions
 from genbench.keys import value_key
 from genbench.metrics.base import Metric
 from genbench.metrics.facts import Facts
 from genbench.provenance import Provenance
 from genbench.records import metric_name
+from genbench.registry import METRICS
 from genbench.sources.base import DataPlan, Drawing, Source
 
 
@@ -31,8 +31,9 @@ class MetricPlan:
 
     @property
     def metric(self) -> Metric:
-        """The metric's declaration."""
-        return metrics.get(self.source or metric_name(self.name))
+        """The metric's declaration; a plug-in's without the hash of its code, which the key holds."""
+        metric: Metric = METRICS.load(self.source or metric_name(self.name))
+        return metric
 
 
 def planned_key(metric: Metric, facts: Facts, similarity: dict[str, Any]) -> str:

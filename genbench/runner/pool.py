@@ -65,7 +65,7 @@ class Pool(Launcher):
     quiet: float = STALL_SECONDS
     on_stall: Callable[[Task, float], None] = lambda task, seconds: None
     running: dict[str, _Running] = field(default_factory=dict)
-    idle: dict[str, _Running] = field(default_factory=dict)
+    idle: dict[str, list[_Running]] = field(default_factory=dict)  # by group
 
     def run(self, tasks: Iterable[Task], on_progress: OnProgress, on_end: OnEnd) -> None:
         """As Launcher; an interrupt kills the running tasks. GenbenchError in a process that may not start others."""
@@ -122,21 +122,24 @@ class Pool(Launcher):
 
     def _continue(self, task: Task) -> bool:
         """Gives a task to a process that has run another one of its group; whether there was such a process."""
-        entry = self.idle.pop(task.group, None)
-        if entry is None or not entry.process.is_alive():
-            return False
-        try:
-            entry.connection.send(task)
-        except OSError:
-            return False
-        self.running[task.name] = _Running(task, entry.process, entry.connection, entry.gpu)
-        return True
+        waiting = self.idle.get(task.group, [])
+        while waiting:
+            entry = waiting.pop()
+            with suppress(OSError):  # it dies now
+                if entry.process.is_alive():
+                    entry.connection.send(task)
+                    self.running[task.name] = _Running(task, entry.process, entry.connection, entry.gpu)
+                    return True
+            _end(entry.process)
+        return False
 
     def _end_idle(self) -> None:
-        for entry in self.idle.values():
-            entry.connection.close()
-            _end(entry.process)
+        ended = [entry for entries in self.idle.values() for entry in entries]
         self.idle.clear()
+        for entry in ended:
+            entry.connection.close()
+        for entry in ended:
+            _end(entry.process)
 
     def _launch(self, task: Task, threads: int, context: BaseContext) -> None:
         ours, theirs = context.Pipe()
@@ -165,7 +168,7 @@ class Pool(Launcher):
                 on_progress(entry.task, message)
                 continue
             if message.open:
-                self.idle[entry.task.group] = entry
+                self.idle.setdefault(entry.task.group, []).append(entry)
             self._end(entry, message.outcome, on_end)
 
 

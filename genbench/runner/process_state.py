@@ -11,6 +11,7 @@ or after MOST_TASKS.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as signal, whose functions make members of an enum for every number
 import builtins
 import gc
 import locale
@@ -24,6 +25,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ from genbench.surroundings import open_file
 MOST_TASKS = 100
 MOST_GROWTH = 2**28  # bytes
 CYTHON = "_cython_"  # modules that its extensions share
+SIGNALS = tuple(map(int, signal.valid_signals()))
 OWN = {"genbench", "zoo", *sys.stdlib_module_names}
 
 
@@ -47,7 +50,8 @@ class ProcessState:
     def __init__(self) -> None:
         install()
         self.tasks, self.memory = 0, psutil.Process().memory_info().rss
-        self.facts, self.packages = _facts(), _packages()
+        self.facts, self.modules = _facts(), frozenset(sys.modules)
+        self.packages = {_package(name) for name in self.modules}
         self.namespaces = [(names, dict(names)) for names in _namespaces()]
         self.numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
 
@@ -56,7 +60,7 @@ class ProcessState:
         self.tasks += 1
         if self.tasks >= MOST_TASKS or psutil.Process().memory_info().rss - self.memory > MOST_GROWTH:
             return False
-        if _facts() != self.facts or _packages() - self.packages - OWN or self._patched():
+        if _facts() != self.facts or self._has_new_packages() or self._patched():
             return False
         forget_files()
         gc.collect()
@@ -65,9 +69,14 @@ class ProcessState:
         torch.set_rng_state(self.numbers[2])
         return True
 
+    def _has_new_packages(self) -> bool:
+        """Whether a package was imported that was not before; Python's and genbench's modules and the user's may be."""
+        new = {name for name in sys.modules.keys() - self.modules if not name.startswith((PREFIX, CYTHON))}
+        return not {_package(name) for name in new} <= self.packages | OWN
+
     def _patched(self) -> bool:
         """Whether a name of a watched module or class stands for another object than before."""
-        return any(names.get(name) is not value for names, before in self.namespaces for name, value in before.items())
+        return not all(all(map(is_, map(names.get, before), before.values())) for names, before in self.namespaces)
 
 
 def _facts() -> dict[str, Any]:
@@ -77,7 +86,7 @@ def _facts() -> dict[str, Any]:
         "environment": dict(os.environ),
         "folder": _current_folder(),
         "search": [list(sys.path), list(sys.meta_path), list(sys.path_hooks)],
-        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "signals": {number: _signal.getsignal(number) for number in SIGNALS},
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "filters": list(warnings.filters),
         "torch": global_settings(torch),
@@ -123,9 +132,8 @@ def _current_folder() -> str:
         return ""
 
 
-def _packages() -> set[str]:
-    """The top-level names of what is imported, without the user's files."""
-    return {name.partition(".")[0] for name in sys.modules if not name.startswith((PREFIX, CYTHON))}
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _namespaces() -> Iterator[Mapping[str, Any]]:

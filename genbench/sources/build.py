@@ -59,7 +59,7 @@ def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler:
     """The model with weights drawn from seed; the global random state and settings stay as they were."""
     options = (kind.__module__, data, config, sampler)
     with restored(f"{kind.__name__} was built", options), pinned_globals(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        _seed_globally(seed)
         try:
             preset = kind.preset(data)
             model = kind(
@@ -69,6 +69,13 @@ def build(kind: type[AnyModel], data: DataSpec, config: dict[str, Any], sampler:
             return model
         except (TypeError, ValueError) as error:
             raise ModelError(f"{kind.__name__}: {one_line(error)}") from error
+
+
+def _seed_globally(seed: int) -> None:
+    """As torch.manual_seed, which formats the call stack for each kind of device that is not used yet: milliseconds."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def changed(kind: type[Draws], part: str, options: Any, changes: dict[str, Any]) -> Any:

@@ -141,8 +141,8 @@ class NetworkSource(Source):
     def draw(self, opened: Opened) -> Samples:
         """Images by the model's sampler, block by block."""
         drawing, model, start = opened.drawing, opened.model, time.perf_counter()
-        scratch = opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, drawing))
-        if opened.team.size > 1 and drawing.n > drawing.block:
+        scratch = self._scratch(opened) if drawing.n > drawing.block else None
+        if opened.team.size > 1 and scratch is not None:
             with opened.team.call(_draw_too, *opened.sent, scratch) as group:
                 _draw_share(opened, group, scratch)
         drawn = draw(model, drawing.n, drawing.seed, block=drawing.block, precision=drawing.precision,
@@ -152,6 +152,10 @@ class NetworkSource(Source):
         meta |= {"at_once": drawn.at_once} if drawn.at_once else {}
         shown = translated_rows(opened) if self.translates else None
         return Samples(Images(drawn.pixels, drawn.labels, drawn.texts), meta | made_with(opened.device), shown)
+
+    def _scratch(self, opened: Opened) -> Path:
+        """Where finished blocks are kept until the last one is drawn."""
+        return opened.store.scratch(Kind.SAMPLES, self.samples_key(opened.plan, opened.drawing))
 
     def protocol(self, opened: Opened) -> dict[str, Any]:
         """Precision, config, sampler, evaluations; where there are any, CUDA's settings, files, prompts, the caveat."""

@@ -151,8 +151,9 @@ class Store:
     def _write(self, kind: str, key: str, make: Make, lease: Lease) -> None:
         target = self.path(kind, key)
         make_folder(target.parent)
-        for stale in target.parent.glob(f".{key[:12]}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
+        for name in os.listdir(target.parent):  # noqa: PTH208 - half the time of iterdir
+            if name.startswith(f".{key[:12]}-"):
+                shutil.rmtree(target.parent / name, ignore_errors=True)  # what a killed process left
         folder = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=target.parent))
         try:
             with self._uploading_scratch(kind, key):

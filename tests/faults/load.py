@@ -3,8 +3,9 @@
     python tests/faults/load.py cells 500
     python tests/faults/load.py records 100000
 
-cells: a suite of that many cells: five models, which draw noise without training, with many seeds; one metric, the mean
-of the pixels. Each cell opens its model and the dataset, draws 20 images of 4x4 pixels, and stores them and the value.
+cells: a suite of that many cells: five models of one class, each with its own configuration, which draw noise without
+training, with many seeds; one metric, the mean of the pixels. No two cells share anything: each opens its model and the
+dataset, draws 20 images of 4x4 pixels, and stores them and the value.
 Own time is the CPU time of the command, of its workers and of the server that starts them, divided by the cells.
 Imports and planning, which happen once, are listed apart. records: reading and aggregating that many records, and the
 page.
@@ -33,9 +34,20 @@ from genbench.records import Record, read_records, write_records
 from genbench.screen import Screen
 
 MODELS = 5
-METRIC = """
+FIRST = 10  # cells after which the processes have started
+MORE = """
+from dataclasses import dataclass
+
 from genbench.metrics import readings
 from genbench.metrics.base import Metric, Value
+
+
+@dataclass(frozen=True)
+class Config:
+    number: int = 0
+
+
+Noise.Config = Config
 
 
 def brightness(*, fake, real):
@@ -48,9 +60,11 @@ BRIGHTNESS = Metric("brightness", "Brightness", 1, "lower", "grey range", readin
 
 def cells(count: int, folder: Path) -> None:
     """Plans and runs a suite of trivial models."""
-    (folder / "noise.py").write_text(NOISE + METRIC)
+    (folder / "noise.py").write_text(NOISE + MORE)
     np.savez(folder / "data.npz", images=np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
-    models = [{"name": "m", "label": f"m{i}", "source": "noise.py:Noise"} for i in range(MODELS)]
+    models = [
+        {"name": "m", "label": f"m{i}", "source": "noise.py:Noise", "config": {"number": i}} for i in range(MODELS)
+    ]
     suite = {"suite": "load", "dataset": {"name": "npz", "path": "data.npz"}, "features": "pixels", "samples": 20}
     suite |= {"block": 20, "metrics": ["noise.py:BRIGHTNESS"], "models": models}
     suite |= {"seeds": list(range(count // MODELS))}
@@ -66,7 +80,7 @@ def cells(count: int, folder: Path) -> None:
     planned = make_plan(read_suite(folder / "load.yaml"))
     end = time.process_time()
     print(f"{len(planned.cells)} cells; imports {imported - began:.2f} s, planning {end - imported:.2f} s of CPU time")
-    watch = Watch()
+    watch = Watch(len(planned.cells))
     began = time.process_time()
     if os.environ.get("PROFILE"):
         with cProfile.Profile() as profile:
@@ -78,25 +92,29 @@ def cells(count: int, folder: Path) -> None:
 
 
 class Watch(Screen):
-    """Prints nothing; notes memory, and CPU time of the command and of the workers, after every cell."""
+    """Prints nothing; notes memory, and CPU time of the command and of the workers, after ten cells and after all."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__(Console(file=io.StringIO()))
         self.command, self.seen = psutil.Process(), list[tuple[float, float, float]]()
+        self.ended, self.count = 0, count
 
     def end(self, name: str, text: str, failed: bool = False) -> None:
         """Notes CPU seconds of the command, of ended workers, and MiB of the command."""
         assert not failed, text
+        self.ended += 1
+        if self.ended not in (FIRST, self.count):
+            return
         children = [child.cpu_times() for child in self.command.children(recursive=True)]
         workers = sum(t.user + t.system + t.children_user + t.children_system for t in children)
         self.seen.append((time.process_time(), workers, self.command.memory_info().rss / 2**20))
 
     def tell(self, whole: float) -> None:
-        """Prints means for each cell, and how much memory grew from the tenth cell to the last."""
-        first, last, n = self.seen[9], self.seen[-1], len(self.seen) - 10
+        """Prints means for each cell, and memory after the tenth cell and after the last."""
+        (first, last), n = self.seen, self.count - FIRST
         own, workers = (1000 * (last[i] - first[i]) / n for i in (0, 1))
         print(f"for each cell: {own:.1f} ms of the command and {workers:.1f} ms of workers and their server (CPU time)")
-        print(f"memory of the command: {first[2]:.0f} MiB after 10 cells, {last[2]:.0f} MiB after {len(self.seen)}")
+        print(f"memory of the command: {first[2]:.0f} MiB after {FIRST} cells, {last[2]:.0f} MiB after {self.count}")
         print(f"the whole run, page included: {whole:.1f} s of the command's CPU time")
 
 
