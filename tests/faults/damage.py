@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from safetensors.torch import save_file
 from faults.forked import ended
 from faults.tiny import NOISE, command, environment, write_suite
 
-CELL = "narrow/data/s0"
+CELL = "narrow/npz/s0"
 ODD_YAML = {
     "tags": b"suite: !!python/object:os.system x\n", "unknown tag": b"suite: !x y\n", "anchor": b"suite: &a *a\n",
     "cycle": b"suite: &a [*a]\n", "duplicate": b"suite: a\nsuite: b\n", "unicode key": "sui\u0442e: a\n".encode(),
@@ -98,7 +99,8 @@ CASES = [
     Case("score {}/pictures --reference {}/b.npz --features pixels", "pictures/0.png"),
     Case("score {}/a.npz --reference {}/b.npz --features pixels --prompts {}/prompts.txt", "prompts.txt"),
     Case("score {}/a.npz --reference {}/stats.npz --features pixels", "stats.npz"),
-    Case("score {}/a.npz --reference {}/b.npz --features clip --weights {}/w.safetensors", "w.safetensors"),
+    Case("score {}/a.npz --reference {}/b.npz --features torchscript --weights {}/net.pt --extraction scaling=unit",
+         "net.pt"),
     Case("stats {}/a.npz --out {}/x.npz --features pixels", "a.npz"),
     Case("speed {}/model.yaml --against {}/baseline.json --device cpu", "baseline.json"),
     Case("speed {}/model.yaml --models Noise --device cpu", "model.yaml"),
@@ -125,6 +127,9 @@ def prepare(folder: Path, cases: list[Case]) -> None:
     (folder / "prompts.txt").write_text("a\n" * 40)
     (folder / "model.py").write_text(NOISE)
     save_file({"weight": torch.zeros(2)}, folder / "w.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        torch.jit.script(torch.nn.Flatten()).save(folder / "net.pt")
     text = "suite: x\ndataset: {name: npz, path: data.npz}\nfeatures: pixels\nsamples: 20\nmetrics: [fid]\n"
     text += "speed: {batch: 4, seconds: 0.01}\nmodels:\n- {name: n, label: Noise, source: model.py:Noise%s}\n"
     (folder / "model.yaml").write_text(text % "")
