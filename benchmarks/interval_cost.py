@@ -5,7 +5,9 @@
 
 The value alone and the value with its interval alternate until `--seconds` have passed; each time is the least. The
 arrays that a metric reads are given: what networks, drawing and likelihoods take is not part of either. Features are
-those of set_metrics.py; images of translations have 16x16 pixels, and there are rows / 8 of them.
+those of set_metrics.py; images of translations have 16x16 pixels, and there are rows / 8 of them; cas reads images of
+8x8 pixels, and timings a hundred calls of either size. Network evaluations, parameters and peak memory have no
+interval.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,36 +30,65 @@ sys.path.insert(0, str(Path(__file__).parent))
 from set_metrics import CLASSES, HELD_OUT, features, probabilities
 
 from genbench import metrics
+from genbench.draw.cost import Cost, TimedBatch
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import matrix
+from genbench.metrics.clipped import K, density_terms, expected_coverage, good_share
 from genbench.metrics.conditional import accuracy
-from genbench.metrics.translation import Direction, l1, ssim
+from genbench.metrics.likelihood import image_bits
+from genbench.metrics.manifold import judged
+from genbench.metrics.translation import Direction, distances, l1, ssim
 from genbench.records import DENSITY
 from genbench.registry import METRICS
-from genbench.space import bits_per_dim
 
 DIMS, SIDE, LABELS = 784, 16, 10  # of a likelihood; of the translated images; classes of the requests
+LEVELS, CALLS = 17, 100  # of the images that cas reads; timed calls of either size
 Given = dict[str, Any]
 
 
-def cycle_error(a_to_b: Direction, b_to_a: Direction) -> float:
+def averaged(scores: Callable[[Direction], Any], a_to_b: Direction, b_to_a: Direction) -> float:
+    """The value of a metric that averages two directions."""
+    return float(np.mean([scores(way).mean() for way in (a_to_b, b_to_a)]))
+
+
+def translated_fid(way: Direction) -> float:
+    """The value of fid_a_to_b and fid_b_to_a."""
+    return metrics.frechet_distance(fake=way.fake, real=way.real)
+
+
+def of_balls(metric: str, ball: str, k: int, side: str, fake: Any, real: Any) -> float:
+    """The value of precision, recall, density or coverage alone."""
+    of = {"real": "reference", "fake": "generated"}[ball]
+    counts = getattr(judged(metric, fake, real, k, None, balls_of=of).counts(f"{ball} {k}"), side)
+    return float(counts.mean() / k if metric == "density" else (counts > 0).mean())
+
+
+def clipped_density(fake: Any, real: Any) -> float:
     """The value of the metric."""
-    return float(np.mean([l1(x=way.back, y=way.source).mean() for way in (a_to_b, b_to_a)]))
+    return min(1.0, float(density_terms(judged("clipped_density", fake, real, K, None)).mean()))
 
 
-def paired(measure: Callable[..., Any], a_to_b: Direction, b_to_a: Direction) -> float:
-    """The value of paired_l1 and paired_ssim."""
-    return float(np.mean([measure(x=way.translated, y=way.target).mean() for way in (a_to_b, b_to_a)]))
-
-
-def fid_a_to_b(a_to_b: Direction, b_to_a: Direction) -> float:
+def clipped_coverage(fake: Any, real: Any) -> float:
     """The value of the metric."""
-    return metrics.frechet_distance(fake=a_to_b.fake, real=a_to_b.real)
+    near = judged("clipped_coverage", fake, real, K, None)
+    mean = float(np.minimum(near.counts(f"open {K}").y / K, 1.0).mean())
+    return good_share(mean, expected_coverage(len(real), len(fake)))
+
+
+def rarest_class(probabilities: Any) -> float:
+    """The value of the metric."""
+    p = matrix("probabilities", probabilities, least=1)
+    return float(np.bincount(p.argmax(axis=1), minlength=p.shape[1]).min() / len(p))
+
+
+def copying_side(fake: Any, train: Any, held_out: Any) -> float:
+    """The value of ct_score."""
+    return min(0.0, metrics.ct_score(fake=fake, train=train, held_out=held_out))
 
 
 def mean_bits(log_probs: Any, dims: int, kind: str) -> float:
     """The value of bits_per_dim."""
-    return float(bits_per_dim(torch.as_tensor(log_probs), dims).mean())
+    return float(image_bits(log_probs, dims, kind).mean())
 
 
 def authenticity(fake: Any, train: Any, held_out: Any) -> float:
@@ -64,7 +96,7 @@ def authenticity(fake: Any, train: Any, held_out: Any) -> float:
     return metrics.authenticity_share(fake=fake, train=train)
 
 
-def subsets(fake: Any, real: Any) -> Any:
+def subsets(fake: Any, real: Any) -> float:
     """The value of kid_subsets."""
     return metrics.kernel_distance(fake=fake, real=real, subsets=100, subset_size=min(1_000, len(fake)), seed=2020)
 
@@ -78,26 +110,38 @@ VALUES: dict[str, Callable[..., Any]] = {
     "cmmd": metrics.clip_kernel_distance,
     "mind": metrics.monge_inception_distance,
     "is": metrics.inception_score,
-    "confidence": lambda probabilities: matrix("probabilities", probabilities, least=1).max(axis=1).mean(),
-    **dict.fromkeys(("precision", "recall", "density", "coverage"), metrics.precision_recall),
-    "memorised": metrics.memorised_share,
-    "authenticity": authenticity,
-    "ct_score": metrics.ct_score,
+    "precision": partial(of_balls, "precision", "real", 3, "x"),
+    "recall": partial(of_balls, "recall", "fake", 3, "y"),
+    "density": partial(of_balls, "density", "real", 5, "x"),
+    "coverage": partial(of_balls, "coverage", "real", 5, "y"),
+    "clipped_density": clipped_density,
+    "clipped_coverage": clipped_coverage,
     "vendi": metrics.vendi_score,
     "rke": metrics.renyi_kernel_entropy,
     "sliced_wasserstein": metrics.sliced_wasserstein_distance,
+    "confidence": lambda probabilities: matrix("probabilities", probabilities, least=1).max(axis=1).mean(),
+    "rarest_class": rarest_class,
+    "memorised": metrics.memorised_share,
+    "authenticity": authenticity,
+    "ct_score": copying_side,
     "fld": metrics.feature_likelihood_divergence,
+    **dict.fromkeys(("class_accuracy", "prompt_agreement"), accuracy),
     "clip_score": metrics.clip_score,
     "clip_agreement": metrics.clip_agreement,
-    "class_accuracy": accuracy,
-    "per_class_fid": metrics.per_class_frechet_distance,
+    "per_class_fid": lambda **given: metrics.per_class_frechet_distance(**given).mean,
+    "cas": metrics.classification_accuracy_score,
+    "cycle_error": partial(averaged, lambda way: l1(x=way.back, y=way.source)),
+    "paired_l1": partial(averaged, lambda way: l1(x=way.translated, y=way.target)),
+    "paired_ssim": partial(averaged, lambda way: ssim(x=way.translated, y=way.target)),
+    "paired_lpips": partial(averaged, distances),
+    "fid_a_to_b": lambda a_to_b, b_to_a: translated_fid(a_to_b),
+    "fid_b_to_a": lambda a_to_b, b_to_a: translated_fid(b_to_a),
     "ppl": metrics.perceptual_path_length,
-    "bits_per_dim": mean_bits,
-    "cycle_error": cycle_error,
-    "paired_l1": partial(paired, l1),
-    "paired_ssim": partial(paired, ssim),
-    "fid_a_to_b": fid_a_to_b,
+    **dict.fromkeys(("bits_per_dim", "bits_per_dim_iwae", "bits_per_dim_ode"), mean_bits),
+    "images_per_second": lambda cost: cost.batched.images_per_second,
+    "latency": lambda cost: 1e3 * median(cost.single.seconds),
 }
+WITHOUT_INTERVAL = ("evaluations", "parameters", "peak_memory")
 
 
 def arguments(rows: int, d: int) -> dict[str, Given]:
@@ -106,7 +150,11 @@ def arguments(rows: int, d: int) -> dict[str, Given]:
     fake, real = features(rows, d, 1, 0.02), features(rows, d, 2)
     held_out, labels, p = features(min(rows, HELD_OUT), d, 3), gen.integers(LABELS, size=rows), probabilities(rows)
     images = [gen.random((2, max(2, rows // 8), 1, SIDE, SIDE)) for _ in range(4)]
-    a_to_b, b_to_a = (Direction(*(x[k] for x in images[:3]), fake, real, images[3][k]) for k in (0, 1))
+    lpips = gen.exponential(size=(2, len(images[0][0])))
+    a_to_b, b_to_a = (Direction(*(x[k] for x in images[:3]), fake, real, images[3][k], lpips[k]) for k in (0, 1))
+    digits = gen.integers(LEVELS, size=(rows, 1, 8, 8), dtype=np.uint8)
+    calls = [tuple(gen.gamma(50.0, 1e-4, CALLS)) for _ in range(2)]
+    cost = Cost(TimedBatch(64, calls[0], None), TimedBatch(1, calls[1], None), 1.0, None)
     return {
         "generated": {"fake": fake},
         "memory": {"fake": fake, "train": real, "held_out": held_out},
@@ -114,6 +162,8 @@ def arguments(rows: int, d: int) -> dict[str, Given]:
         "condition": {"probabilities": p, "labels": gen.integers(CLASSES, size=rows)},
         "prompts": {"fake": fake, "texts": real, "which": np.arange(rows)},
         "by class": {"fake": fake, "real": real, "fake_labels": labels, "real_labels": labels},
+        "labelled": {"fake": digits, "real": digits, "fake_labels": labels, "real_labels": labels, "levels": LEVELS},
+        "cost": {"cost": cost},
         "paths": {"distances": gen.exponential(size=rows)},
         "likelihood": {"log_probs": gen.normal(-1500.0, 100.0, rows), "dims": DIMS, "kind": DENSITY},
         "translation": {"a_to_b": a_to_b, "b_to_a": b_to_a},

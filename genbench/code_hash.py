@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from genbench.code_parts import Walk, package_of
+from genbench import code_parts, neighbours
+from genbench.code_parts import Walk, module_file, package_of
 from genbench.registry import Registry, distribution_of, load_module
+from genbench.store import kept_text
 
 FOREIGN = {"genbench", "torch", "builtins", "abc", "typing"}
 LAYOUT = {tokenize.NL, tokenize.COMMENT}
 Root = tuple[str, str | None]
+_OWN = [Path(file) for file in (__file__, code_parts.__file__, neighbours.__file__)]  # a hash depends on these, too
 STATEMENT_STARTS = {None, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
@@ -44,9 +48,16 @@ def plugin_hash(registry: Registry, name: str, folder: Path | None = None) -> st
 
 
 def _hash(name: str, roots: list[Root]) -> str:
+    """Kept by the store: following names through the modules takes a tenth of a second for each class."""
     versions = sorted({distribution_of(module) for module, _ in roots} - {""})
-    code = sorted(code_text(uses.text) for uses in _walk(roots).uses.values())
-    return hashlib.sha256("\0".join([name, *versions, *code]).encode()).hexdigest()
+
+    def make() -> tuple[str, list[Path]]:
+        walk = _walk(roots)
+        code = sorted(code_text(uses.text) for uses in walk.uses.values())
+        return hashlib.sha256("\0".join([name, *versions, *code]).encode()).hexdigest(), [*walk.uses, *_OWN]
+
+    places = [str(module_file(module)) for module in (*(module for module, _ in roots), "zoo")]
+    return kept_text("\0".join([name, *versions, *map(str, roots), *places, *sys.path]), make)
 
 
 def files_of(kind: type) -> set[Path]:

@@ -17,6 +17,7 @@ import math
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -61,13 +62,19 @@ def override(options: Any, changes: dict[str, Any]) -> Any:
 
 def option_problems(kind: type, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(field, message) of each value that does not fit a dataclass; values of unknown types are not checked."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     allowed = [field.name for field in fields(kind) if field.init]
     for name, value in values.items():
         if name not in allowed:
             yield name, f"unknown key{choice(name, allowed)}"
         else:
             yield from value_problems(value, hints[name], name)
+
+
+@lru_cache(maxsize=256)
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; Python evaluates each annotation's text again at every request."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def value_problems(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -166,10 +166,10 @@ def scan() -> Scan:
 def scan_of(path: tuple[str, ...]) -> Scan:
     """The entry points on sys.path, which is `path`."""
     plugins: dict[str, dict[str, Plugin]] = {}
-    refused = []
+    refused, points = [], entry_points()
     for registry in REGISTRIES:
         offered = plugins[registry.group] = {}
-        for point in sorted(entry_points(group=registry.group), key=lambda p: (p.name, p.value)):
+        for point in sorted(points.select(group=registry.group), key=lambda p: (p.name, p.value)):
             offer = Plugin(point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "")
             reason = _refusal(offer, offered, registry)
             if reason:
@@ -270,6 +270,8 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
         refuse_absent(path, error)
         return _load_file(real_path(path), error)
     name = target.rpartition(":")[0]
+    if name in sys.modules and not getattr(sys.modules[name].__spec__, "_initializing", False):
+        return sys.modules[name]
     try:
         with nullcontext() if name in sys.modules else restored(f"{name} was imported"):
             return importlib.import_module(name)

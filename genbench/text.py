@@ -53,7 +53,8 @@ SHORTEST_SECRET = 6  # characters; a shorter value may be part of any word
 
 def without_secrets(text: str, variables: Mapping[str, str]) -> str:
     """The text without values of environment variables whose names say that they are secret, and passwords in URLs."""
-    hidden = {v: f"${n}" for n, v in variables.items() if SECRET.search(n) and len(v) >= SHORTEST_SECRET}
+    present = {n: v for n, v in variables.items() if len(v) >= SHORTEST_SECRET and v in text}
+    hidden = {v: f"${n}" for n, v in present.items() if SECRET.search(n)}
     for value in sorted(hidden, key=len, reverse=True):
         text = text.replace(value, hidden[value])
     return re.sub(r"(?<=://)[^/\s@'\"]+@", "", text)

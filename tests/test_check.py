@@ -291,6 +291,19 @@ class IdlePlayer(Gan):
         return super().players() | {"refiner": []}
 
 
+class NoParameters(Model):
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.register_buffer("mean", torch.zeros(data.shape))
+
+    def loss(self, batch, player, step, gen):
+        error = (batch.x - self.mean).square().mean()
+        return Loss(error, {"error": error})
+
+    def sample(self, n, gen, condition=None):
+        return (0.1 * torch.randn(n, *self.data.shape, generator=gen, device=gen.device) + self.mean).clamp(-1, 1)
+
+
 class NanLoss(Gan):
     def loss(self, batch, player, step, gen):
         return Loss(super().loss(batch, player, step, gen).total * torch.inf)
@@ -641,6 +654,7 @@ class TranslatesOutOfRange(Translator):
 PLANTED = [
     (OrphanParameter, "players share the parameters", "'spare.weight' belongs to no player"),
     (IdlePlayer, "players share the parameters", "players() has ['critic', 'generator', 'refiner']"),
+    (NoParameters, "players share the parameters", "required: for each of all a non-empty list of parameters"),
     (NanLoss, "losses are finite", "total is inf"),
     (LossPerImage, "losses are finite", "shape (8,), required: a real floating-point tensor of shape ()"),
     (UnreachedLayer, "gradients reach their player", "does not reach spare.weight (2 such)"),

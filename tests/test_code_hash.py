@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from genbench import code_hash as code_hash_module
 from genbench.code_hash import code_hash, code_text, files_of
+from genbench.code_parts import Walk
 from genbench.registry import resolve_model
+from genbench.store import default_root, derived
 
 LAYERS = '"""Layers."""\nWIDTHS = {"narrow": 2}\n'
 MODEL = '''"""A model."""
@@ -101,3 +105,36 @@ def test_code_text_keeps_the_code_as_it_was_written():
     source = '"""Doc."""  # why\n\nx = [  # values\n    "#1",\n    """two\n\nlines""",\n]\n\n\n'
     source += 'def f():\n    "doc"\n\n    # why\n    return x\n'
     assert code_text(source) == 'x = [\n    "#1",\n    """two\n\nlines""",\n]\ndef f():\n    return x\n'
+
+
+def test_a_kept_hash_is_used_while_no_file_changes(package, monkeypatch):
+    """The files are made old, as a hash of files that have just changed is not kept."""
+    kind = package()
+    for file in files_of(kind):
+        os.utime(file, (1e9, 1e9))
+    monkeypatch.setattr(derived, "_SETTLED", -60.0)
+    hashed = code_hash(kind)
+    with monkeypatch.context() as refused:
+        refused.setattr(code_hash_module, "_walk", lambda roots: pytest.fail("the code was read again"))
+        assert code_hash(kind) == hashed
+    assert code_hash(package(MODEL.replace('["narrow"]', '["wide"]'))) != hashed
+    assert code_hash(package()) == hashed
+
+
+def test_a_new_neighbour_makes_the_hash_be_computed_again(package, monkeypatch):
+    kind = package()
+    monkeypatch.setattr(derived, "_SETTLED", -60.0)
+    code_hash(kind)
+    (next(iter(files_of(kind))).parent / "added.py").write_text("")
+    read = []
+    monkeypatch.setattr(code_hash_module, "_walk", lambda roots: read.append(roots) or Walk())
+    code_hash(kind)
+    assert read
+
+
+def test_a_hash_of_a_file_that_changed_a_moment_ago_is_not_kept(package, monkeypatch):
+    kind, hashed = package(), None
+    for _ in range(2):
+        hashed = hashed or code_hash(kind)
+        assert code_hash(kind) == hashed
+    assert not (default_root() / "derived").exists()

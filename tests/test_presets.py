@@ -30,12 +30,17 @@ def test_warm_up_and_average_are_shares_of_the_training():
     assert fitted_recipe(PAPER, 100, FIT).ema == 0  # one step: the weights themselves
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (10, 5), (100, 10), (200, 10), (220, 11)])
+def test_a_warm_up_has_ten_steps_in_a_short_training_but_at_most_half_of_it(steps, warmup):
+    assert fitted_recipe(PAPER, 100 * steps, FIT).warmup == warmup
+
+
 def test_steps_follow_from_shares_and_turns_and_the_shortest_stage_decides():
     two = (Stage("a", ("d", "d", "g"), share=0.25), Stage("b", ("g",), share=0.75))
     recipe = replace(PAPER, batch=10)
     assert stage_lengths(recipe, 4_000, two) == [50, 300]
     assert fitted_recipe(recipe, 4_000, two).ema == pytest.approx(1 - 1 / 5)
-    assert fitted_recipe(recipe, 4_000, two).warmup == 2
+    assert fitted_recipe(recipe, 12_000, two).warmup == 10  # as for 150 steps, not for 900
 
 
 @pytest.mark.parametrize(

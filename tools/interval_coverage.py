@@ -26,8 +26,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from genbench.machine import environment_facts
 from genbench.metrics import Value
-from genbench.metrics.arrays import Z95, Array
+from genbench.metrics.arrays import Z95, Array, standard_error
 from genbench.metrics.frechet import Moments, distance, feature_moments, with_influence
+from genbench.metrics.means import mean_interval, t_quantile
 from genbench.registry import METRICS
 
 REFERENCE = 5000  # real samples
@@ -283,6 +284,48 @@ def mixed(rng: np.random.Generator, d: int, n: int) -> Array:
     return -d * LOG2 * np.where(rng.random(n) < 0.1, 4.0, 1.0) * rng.gamma(50, 1 / 50, n)
 
 
+def skewed_problems() -> Iterator[tuple[str, float, Callable[[np.random.Generator, int], Array]]]:
+    """(name, true mean, draw of N numbers)."""
+    yield "exponential", 1.0, lambda rng, n: rng.exponential(size=n)
+    yield "log-normal", np.exp(0.5), lambda rng, n: np.exp(rng.standard_normal(n))
+    yield "gamma of shape 1/4", 0.25, lambda rng, n: rng.gamma(0.25, size=n)
+    yield "beta (5, 1/2)", 5 / 5.5, lambda rng, n: rng.beta(5, 0.5, n)
+    yield "one in ten is four times as large", 1.3, lambda rng, n: -mixed(rng, 1, n) / LOG2
+
+
+def mean_rows(share: float, seed: int) -> Iterator[str]:
+    """Coverage (width) of the mean of skewed numbers by the interval used, a bootstrap-t and Student's t."""
+    for n in (20, 50, 200, 2000):
+        for name, truth, draw in skewed_problems():
+            rng = stream(seed, ("mean", name, n))
+            sets = [draw(rng, n) for _ in range(int(min(4000, 1e6 / n) * share))]
+            found = [coverage([interval(x) for x in sets], truth) for interval in (used, bootstrap_t, student_t)]
+            cells = " | ".join(f"{100 * each.held:.1f} ({each.width:.2f})" for each in found)
+            yield f"{name} | {n} | {cells} | {len(sets)}"
+
+
+def used(x: Array) -> Value:
+    """The interval of a mean of numbers (N,) that metrics have."""
+    return mean_interval(x, "numbers")
+
+
+def student_t(x: Array) -> Value:
+    """Student's t interval of the mean of numbers (N,)."""
+    half = t_quantile(len(x) - 1) * standard_error(x)
+    return Value(x.mean(), x.mean() - half, x.mean() + half)
+
+
+def bootstrap_t(x: Array, b: int = 1000) -> Value:
+    """The bootstrap-t interval of the mean of numbers (N,) (Efron 1979; Hall 1988), at most two t quantiles away."""
+    n, most = len(x), 2 * t_quantile(len(x) - 1)
+    again = x[np.random.default_rng(2020).integers(n, size=(b, n))]
+    errors = again.std(axis=1) / (n - 1) ** 0.5
+    moved = again.mean(axis=1) - x.mean()
+    ratios = np.divide(moved, errors, out=most * np.sign(moved), where=np.abs(moved) < most * errors)
+    lo, hi = np.quantile(ratios, (0.025, 0.975)) * standard_error(x)
+    return Value(x.mean(), x.mean() - hi, x.mean() - lo)
+
+
 def manifold_rows(share: float, seed: int) -> Iterator[str]:
     """Coverage of the mean at N of metrics that count points in balls, given this reference."""
     problem = World(16, 500, scale=0.9, shift=0.1, m=500)
@@ -371,9 +414,12 @@ OTHER_HEAD = "| interval | problem | D | N | covered, % | width | draws |\n|---|
 HEAD = "| metric | truth | problem | D | N | covered, % | width | draws |\n|---|---|---|---:|---:|---:|---:|---:|"
 
 
-GIVEN, HARD, OTHERS = (
+MEAN_HEAD = "| numbers | N | used | bootstrap-t | Student's t | draws |\n|---|---:|---:|---:|---:|---:|"
+
+
+GIVEN, HARD, OTHERS, MEANS = (
     "What the intervals estimate", "What they do not estimate, and where they fail",
-    "Other intervals for the mean of FID at N, not used",
+    "Other intervals for the mean of FID at N, not used", "Intervals for the mean of skewed numbers",
 )  # fmt: skip
 # Metrics, and the rows of each table: called with the share of the draws, and the seed.
 TABLES: tuple[tuple[str, str, tuple[tuple[str, Callable[[float, int], Iterator[str]]], ...]], ...] = (
@@ -388,6 +434,7 @@ TABLES: tuple[tuple[str, str, tuple[tuple[str, Callable[[float, int], Iterator[s
         ("clipped_coverage", clipped_coverage_rows), ("fld", fld_rows),
     )),
     (OTHERS, OTHER_HEAD, (("fid", other_intervals),)),
+    (MEANS, MEAN_HEAD, (("mean", mean_rows),)),
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ JUDGEMENTS = ("no", "partly", "recognisable")
 MOST, LEAST = 0.7, 0.35  # shares of samples that are garments, from which they are recognisable, or partly
 COMPARED = 100_000  # images of the training whose lengths two presets are compared by
 VARIED = 4.0  # classes, from which samples are recognisable
+LONG = 15.0  # minutes, after which a model whose samples are not recognisable needs more
+TRIED, FOLLOWS, UNKNOWN = "needs more: tried", "needs more: follows", "not known"
+STATES = ("recognisable", TRIED, FOLLOWS, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -110,18 +114,48 @@ def write_page(path: Path, trials: list[Trial]) -> None:
     path.write_text("\n".join([*introduction(trials), *summary(trials), *method(trials), *table(trials), *sections]))
 
 
+def present(trials: list[Trial], model: str, size: str) -> Trial | None:
+    """The last trial of a case, if its preset is that of now."""
+    trial = latest(trials, model, size)
+    return trial if trial is not None and is_present(trial) else None
+
+
+def smaller_that_needs_more(trials: list[Trial], model: str, size: str) -> Trial | None:
+    """A trial of LONG minutes with smaller pictures whose samples were not recognisable."""
+    tried = (present(trials, model, smaller) for smaller in SIZES[: SIZES.index(size)])
+    return next((t for t in tried if t and t.judgement != "recognisable" and t.minutes >= LONG), None)
+
+
+def state(trials: list[Trial], model: str, size: str) -> str:
+    """What is known about a case: one of STATES."""
+    trial = present(trials, model, size)
+    if trial is not None and trial.judgement == "recognisable":
+        return "recognisable"
+    if trial is not None and trial.minutes >= LONG:
+        return TRIED
+    return FOLLOWS if smaller_that_needs_more(trials, model, size) else UNKNOWN
+
+
 def introduction(trials: list[Trial]) -> Iterator[str]:
     """How much was tried, and for how long."""
-    last = [t for t in (latest(trials, model, size) for model in ROWS for size in SIZES) if t and is_present(t)]
+    cases = [(model, size) for model in ROWS for size in SIZES]
+    last = [t for t in (present(trials, *case) for case in cases) if t]
+    counts = Counter(state(trials, *case) for case in cases)
     enough = [t.seconds / 60 for t in last if t.judgement == "recognisable"]
-    short = [t.seconds / 60 for t in last if t.judgement != "recognisable"]
+    unknown = [t.seconds / 60 for t in last if state(trials, t.model, t.size) == UNKNOWN]
     yield f"""# What `preset: small` draws
 
 Which models draw recognisable colour pictures of these sizes with `preset: small` ([suites.md](suites.md#presets)), and
-after how many minutes of one core. {len(last)} of {len(ROWS) * len(SIZES)} cases were tried. Samples of
-{len(enough)} are recognisable, after {spanned(enough)} minutes. The other {len(short)}, "partly" and "no", were not
-recognisable after the minutes that they were tried for, {spanned(short)}; whether 15 minutes are enough for them is not
-known. A share of 70% of 20 samples has a 95% interval of 48% to 85%.
+after how many minutes of one core. {len(last)} of {len(cases)} cases were tried.
+
+- *Recognisable*, {counts["recognisable"]} cases: after {spanned(enough)} minutes.
+- *Needs more: tried*, {counts[TRIED]} cases: not recognisable after {LONG:g} minutes.
+- *Needs more: follows*, {counts[FOLLOWS]} cases: not tried for {LONG:g} minutes, but smaller pictures of the same model needed
+  more, and larger ones cost more per image.
+- *Not known*, {counts[UNKNOWN]} cases: not tried, or not recognisable after {spanned(unknown)} minutes; whether {LONG:g} are
+  enough is not known.
+
+A share of 70% of 20 samples has a 95% interval of 48% to 85%.
 """
 
 
@@ -131,14 +165,12 @@ def spanned(minutes: list[float]) -> str:
 
 
 def summary(trials: list[Trial]) -> Iterator[str]:
-    """The models of each judgement at each size."""
-    kinds = [*reversed(JUDGEMENTS), "not tried"]
-    yield "| size | " + " | ".join(kinds) + " |"
-    yield "|---" * (1 + len(kinds)) + "|"
+    """The models of each state at each size."""
+    yield "| size | " + " | ".join(STATES) + " |"
+    yield "|---" * (1 + len(STATES)) + "|"
     for size in SIZES:
-        last = {model: latest(trials, model, size) for model in ROWS}
-        own = {model: trial.judgement if trial and is_present(trial) else "not tried" for model, trial in last.items()}
-        yield f"| {size} | " + " | ".join(", ".join(f"`{m}`" for m in ROWS if own[m] == kind) for kind in kinds) + " |"
+        own = {model: state(trials, model, size) for model in ROWS}
+        yield f"| {size} | " + " | ".join(", ".join(f"`{m}`" for m in ROWS if own[m] == kind) for kind in STATES) + " |"
     yield ""
 
 
@@ -172,14 +204,23 @@ def table(trials: list[Trial]) -> Iterator[str]:
     yield "| model | " + " | ".join(SIZES) + " |"
     yield "|---" * (1 + len(SIZES)) + "|"
     for model in ROWS:
-        yield f"| [`{model}`](#{model}) | " + " | ".join(in_words(latest(trials, model, size)) for size in SIZES) + " |"
+        yield f"| [`{model}`](#{model}) | " + " | ".join(in_words(trials, model, size) for size in SIZES) + " |"
     yield ""
 
 
-def in_words(trial: Trial | None) -> str:
-    """The judgement on a case and the minutes of its training."""
-    if trial is None:
-        return "not tried"
+def in_words(trials: list[Trial], model: str, size: str) -> str:
+    """The judgement on a case, the minutes of its training, and what follows from smaller pictures."""
+    trial, smaller = latest(trials, model, size), smaller_that_needs_more(trials, model, size)
+    tried, more = judged(trial) if trial else "not tried", state(trials, model, size)
+    if more == TRIED:
+        return f"{tried}: needs more"
+    if more != FOLLOWS or smaller is None:
+        return tried
+    return f"{tried}; needs more than {LONG:g} min: {judged(smaller)} at {smaller.size}, and larger pictures cost more"
+
+
+def judged(trial: Trial) -> str:
+    """The judgement and the minutes of a trial."""
     earlier = "" if is_present(trial) else " (earlier preset)"
     return f"{trial.judgement} after {trial.seconds / 60:.1f} min{earlier}"
 

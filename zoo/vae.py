@@ -12,9 +12,9 @@ Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad, up to 16x16 with decoupled weight
   decay, between 17x17 and 31x31 with clipped gradients; averaged weights.
 - The output has a bias per pixel, initialised from the mean of the first batch.
-- Below 32x32 the presets have a learned prior and, from 17x17 pixels, details. With a single Gaussian layer and the
-  prior N(0, I), latents far from all encoded images decode to mixtures of images, and fine detail becomes noise of
-  p(x|z).
+- Below 32x32 the presets have a learned prior and, for grey images from 17x17 pixels, details. With a single Gaussian
+  layer and the prior N(0, I), latents far from all encoded images decode to mixtures of images, and fine detail becomes
+  noise of p(x|z).
 - The prior of details is N(0, I) independently of the other latents, because the decoder scales and shifts them, and
   one convolution infers them from the decoder's and the encoder's features. Sonderby et al.'s prior has a learned mean
   and variance, and their posterior combines both by precision. The KL term to a learned prior is estimated from one
@@ -294,10 +294,10 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[VAEConfig, Recipe]:
-        """A learned prior; halvings as in `preset`, up to 16x16 pixels two; between 17x17 and 31x31 with details.
+        """A learned prior; halvings as in `preset`, up to 16x16 pixels two; between 17x17 and 31x31 grey with details.
 
-        From 32x32 on there are none: after the 16,000 images of two minutes, details drawn from their prior were spots
-        of colour that hid the image (tools/preset_trial.py).
+        Colour pictures and those from 32x32 on have none: after the 16,000 images of two minutes, details drawn from
+        their prior were spots of colour that hid the image (tools/preset_trial.py).
         """
         likelihood, side = usual_likelihood(data), min(data.height, data.width)
         if max(data.height, data.width) <= 16:
@@ -307,7 +307,7 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
                 lr=4e-3, batch=64, warmup=50, decay="cosine", weight_decay=decay, ema=0.999, images=96_000
             )
         halvings, channels = max(0, int(math.log2(side / 4))), 32 if side < 48 else 16
-        details = (4, 2)[: halvings + 1] if side < 32 else ()
+        details = (4, 2)[: halvings + 1] if side < 32 and data.channels == 1 else ()
         latent = 24 if details else 32
         config = VAEConfig(latent, channels, halvings, likelihood=likelihood, details=details, couplings=6)
         images = affordable(data, 200_000, 114_000)

@@ -30,7 +30,7 @@ def terms_reach_their_player(subject: Subject) -> str:
     and the surplus is a positive multiple of the term's own change. Scalars that are only logged do neither.
     """
     exact = subject.on_cpu()
-    for player in subject.original.players():
+    for player in (name for name, own in subject.original.players().items() if own):
         weightless = [name for name in zero_weights(subject, player, 0) if name in zero_weights(subject, player, LATE)]
         if weightless:
             return f"term '{weightless[0]}' of the loss of '{player}' has no gradient; is it multiplied by 0?"

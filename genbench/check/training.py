@@ -11,12 +11,13 @@ from genbench.check.subject import Subject
 
 
 def players_share_the_parameters(subject: Subject) -> str:
-    """Every turn names a player, and every trainable parameter belongs to exactly one player."""
+    """Every turn names a player that has parameters, and every trainable parameter belongs to exactly one player."""
     model = subject.model()
     players = model.players()
     turns = {player for stage in model.stages for player in stage.turns}
     if turns != set(players):
         return f"stages have turns for {sorted(turns)}, players() has {sorted(players)}; the two must be the same names"
+    returned.players(model)  # as a training requires them
     owners = {id(p): [n for n, mine in players.items() if any(p is q for q in mine)] for p in model.parameters()}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and len(owners[id(parameter)]) != 1:
@@ -46,6 +47,8 @@ def gradients_reach_their_player(subject: Subject) -> str:
     names = {id(p): n for n, p in model.named_parameters()}
     for player, loss in subject.losses(model):
         parameters = model.players()[player]
+        if not parameters:  # which players_share_the_parameters reports
+            continue
         if not loss.total.requires_grad:
             return f"loss of '{player}' does not depend on any parameter; is there a .detach() or no_grad() in its way?"
         gradients = torch.autograd.grad(loss.total.sum(), parameters, allow_unused=True)

@@ -59,6 +59,12 @@ def checked_pair(fake: Any, real: Any, least: int = 2) -> tuple[NDArray[Any], ND
     return checked
 
 
+def standard_error(terms: Array) -> float:
+    """The standard error of the mean of terms (N,), N >= 2."""
+    centred, n = terms - terms.mean(), len(terms)
+    return float(centred @ centred / (n * (n - 1))) ** 0.5
+
+
 def with_normal_interval(
     value: float, scores: Array, how: str, *, kind: str = "", least: float = -np.inf, most: float = np.inf
 ) -> Value:

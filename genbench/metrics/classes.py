@@ -13,8 +13,8 @@ import numpy as np
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import matrix
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.manifold import share
+from genbench.metrics.means import mean_interval
 from genbench.metrics.readings import PROBABILITIES
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from genbench.errors import Degenerate
 from genbench.metrics.arrays import Array
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.degenerate import SAMPLES_A_NEIGHBOUR
 from genbench.metrics.manifold import judged
+from genbench.metrics.means import mean_interval
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import NEIGHBOURS
 

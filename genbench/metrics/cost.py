@@ -12,6 +12,8 @@ and weights differ by more than their repeats (docs/speed.md), so both ends move
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,33 +35,36 @@ BETWEEN_PROCESSES = 1.25
 
 def images_per_second(*, cost: Cost) -> Value:
     """Images per second of the median call for a batch; a call ends when its pixels are in the CPU's memory."""
-    batch, times = cost.batched.batch, cost.batched.seconds
-    ends = median_interval(times)
+    batch, times = cost.batched.batch, sorted(cost.batched.seconds)
+    ends, value, busy = median_interval(times), batch / median(times), cost.batched.busy
     if ends is None:
-        return Value(cost.batched.images_per_second, busy=cost.batched.busy)
-    lo, hi = batch / ends[1], batch / ends[0]
-    return Value(cost.batched.images_per_second, lo, hi, _how(times), busy=cost.batched.busy)
+        return Value(value, busy=busy)
+    return Value(value, batch / ends[1], batch / ends[0], _how(times), busy=busy)
 
 
 def latency(*, cost: Cost) -> Value:
     """Median milliseconds of a call for one image."""
-    times = cost.single.seconds
-    ends, value, busy = median_interval(times), 1e3 * float(np.median(times)), cost.single.busy
+    times = sorted(cost.single.seconds)
+    ends, value, busy = median_interval(times), 1e3 * median(times), cost.single.busy
     if ends is None:
         return Value(value, busy=busy)
     return Value(value, 1e3 * ends[0], 1e3 * ends[1], _how(times), busy=busy)
 
 
-def median_interval(times: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the median of the repeats, divided and multiplied by BETWEEN_PROCESSES; None below 6."""
-    from scipy.special import bdtr  # late: reading a suite names metrics and must be fast
-
-    count = len(times)
-    outside = int((bdtr(np.arange(count // 2), count, 0.5) <= (1 - LEVEL) / 2).sum())
+def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the median of ordered repeats, divided and multiplied by BETWEEN_PROCESSES; None below 6."""
+    outside = _outside(len(ordered))
     if outside == 0:
         return None
-    ordered = sorted(times)
     return ordered[outside - 1] / BETWEEN_PROCESSES, ordered[-outside] * BETWEEN_PROCESSES
+
+
+@lru_cache
+def _outside(count: int) -> int:
+    """The largest j for which the j-th smallest and the j-th largest of so many repeats are the interval; 0: none."""
+    from scipy.special import bdtr  # late: reading a suite names metrics and must be fast
+
+    return int((bdtr(np.arange(count // 2), count, 0.5) <= (1 - LEVEL) / 2).sum())
 
 
 def _how(times: Sequence[float]) -> str:

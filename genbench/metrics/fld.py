@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from genbench.errors import Degenerate, TooFewSamples
 from genbench.metrics.arrays import ROW_BLOCK, Array, checked_rows
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.computing import arithmetic
+from genbench.metrics.means import mean_interval
 from genbench.metrics.mixture import BATCH, PASSES, RATE, fitted_log_variances, losses_per_dim
 from genbench.metrics.neighbour_pass import NeighbourPass
 from genbench.metrics.readings import MEMORY

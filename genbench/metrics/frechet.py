@@ -155,7 +155,7 @@ class FrechetComparison:
     """Features (N, D) against the moments of a reference: the distance, and what its interval needs."""
 
     def __init__(self, fake: NDArray[Any], real: Moments) -> None:
-        self.own, self.real = SampleMoments(fake), real
+        self.fake, self.own, self.real = fake, SampleMoments(fake), real
         n, d = fake.shape
         by_covariance = n > d > SMALL
         if by_covariance:
@@ -200,21 +200,26 @@ class Influence(NamedTuple):
 
 
 def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
-    """The distance, its effects and second derivative in the weights of the checked fake rows (N, D).
+    """The distance, its effects and second derivative in the weights of the checked fake rows (N, D)."""
+    compared = FrechetComparison(fake, real)
+    transport = compared.with_transport()
+    effects = first_derivatives(compared, transport)
+    return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
 
-    The distance's gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
+
+def first_derivatives(compared: FrechetComparison, transport: Transport) -> Array:
+    """The distance's effects (N,), up to a constant, in the weights of the fake rows (N, D).
+
+    Its gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k t_k^2 of t = diag(s)^(-1/2) V' R_r x: no covariance is
     inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing.
     """
-    compared = FrechetComparison(fake, real)
-    transport = compared.with_transport()
-    at, shift, maps = arithmetic(), compared.own.mean - real.mean, transport.maps
+    at, shift, maps = arithmetic(), compared.own.mean - compared.real.mean, transport.maps
     there, parts = at.put(maps), []
-    for rows in centred_blocks(fake, compared.own.mean):
+    for rows in centred_blocks(compared.fake, compared.own.mean):
         turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
         parts.append(np.einsum("nd,nd->n", rows + 2 * shift, rows) - at.row_products(turned, turned))
-    effects = np.concatenate(parts).astype(np.float64)
-    return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
+    return np.concatenate(parts).astype(np.float64)
 
 
 def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> float:

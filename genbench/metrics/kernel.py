@@ -25,7 +25,6 @@ from genbench.metrics.arrays import (
     with_normal_interval,
 )
 from genbench.metrics.base import Metric, OfReference, Value
-from genbench.metrics.bootstrap import FEW
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.gram import (
     Kernel,
@@ -41,6 +40,7 @@ from genbench.metrics.gram import (
 from genbench.metrics.readings import FEATURES
 from genbench.metrics.second_order import first_order_variance
 
+FEW = 20  # samples, below which the interval is of first order
 _SUBSETS, _SUBSET_SIZE, _SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's
 
 

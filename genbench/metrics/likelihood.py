@@ -12,21 +12,17 @@ from typing import Any
 import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError
+from genbench.metrics.arrays import Array
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import mean_interval
+from genbench.metrics.means import mean_interval
 from genbench.metrics.readings import LIKELIHOOD
 from genbench.records import ESTIMATE, LIKELIHOOD_KINDS, MASS
 
 _ROUNDING = 1e-5  # bits/dim that float32 may be below 0 for a probability of 1
 
 
-def mean_bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
-    """Mean bits/dim of log-probabilities (N,) in nats of discrete images of `dims` pixel values each.
-
-    kind: one of genbench.records.LIKELIHOOD_KINDS; it becomes the value's kind. The interval is over images.
-    Raises CellFailure when a log-probability is not finite, as no image may be left out, and when the result is below
-    0; GenbenchError for another shape or kind.
-    """
+def image_bits(log_probs: Any, dims: int, kind: str) -> Array:
+    """Bits/dim of each image (N,); arguments and errors as `mean_bits_per_dim`."""
     import torch  # late: reading a suite names metrics and must not load torch
 
     from genbench.space import bits_per_dim
@@ -39,12 +35,22 @@ def mean_bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
     bad = int((~nats.isfinite()).sum())
     if bad:
         raise CellFailure(f"bits/dim: the log-likelihood of {bad} of {len(nats)} images is not finite")
-    bits: np.ndarray[Any, np.dtype[np.float64]] = bits_per_dim(nats, dims).cpu().numpy()
+    bits: Array = bits_per_dim(nats, dims).cpu().numpy()
     _check_possible(bits, kind)
-    return mean_interval(bits, "images", kind=kind)
+    return bits
 
 
-def _check_possible(bits: np.ndarray[Any, np.dtype[np.float64]], kind: str) -> None:
+def mean_bits_per_dim(*, log_probs: Any, dims: int, kind: str) -> Value:
+    """Mean bits/dim of log-probabilities (N,) in nats of discrete images of `dims` pixel values each.
+
+    kind: one of genbench.records.LIKELIHOOD_KINDS; it becomes the value's kind. The interval is over images.
+    Raises CellFailure when a log-probability is not finite, as no image may be left out, and when the result is below
+    0; GenbenchError for another shape or kind.
+    """
+    return mean_interval(image_bits(log_probs, dims, kind), "images", kind=kind)
+
+
+def _check_possible(bits: Array, kind: str) -> None:
     """Raises CellFailure for bits/dim (N,) that no probability of discrete pixels can have."""
     lowest = float(bits.min() if kind == MASS else bits.mean())
     if lowest >= -_ROUNDING:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from genbench.errors import TooFewSamples
 from genbench.metrics.arrays import Array, checked_pair, normal_interval
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import FEW
 from genbench.metrics.degenerate import refuse_equal_rows
 from genbench.metrics.readings import FEATURES
 from genbench.metrics.wasserstein import mean_squared_distance, with_variance
 
 _PROJECTIONS, _SEED = 1000, 2020  # torch-fidelity's
 _FACTOR = 3
+_LEAST = 20  # samples of either set
 
 
 def published_directions(features: int, count: int = _PROJECTIONS, seed: int = _SEED) -> Array:
@@ -56,8 +56,8 @@ def monge_inception_distance(*, fake: Any, real: Any) -> float:
 def mind(*, fake: Any, real: Any) -> Value:
     """monge_inception_distance with an interval over the fake samples, the reference and the directions fixed."""
     for name, rows in {"generated": fake, "reference": real}.items():
-        if len(rows) < FEW:
-            raise TooFewSamples(f"mind: {len(rows)} {name} samples; needs at least {FEW}")
+        if len(rows) < _LEAST:
+            raise TooFewSamples(f"mind: {len(rows)} {name} samples; needs at least {_LEAST}")
     fake, real, along = _checked(fake, real)
     factor = _FACTOR * fake.shape[1]
     squared, variance = with_variance(fake, real, along)
@@ -76,7 +76,7 @@ MIND = Metric(
     unit="feature^2",
     reads=FEATURES,
     compute=mind,
-    least={"fake": FEW, "real": FEW},
+    least={"fake": _LEAST, "real": _LEAST},
     protocol={
         "distance": f"{_FACTOR} D times the mean squared W2 over unit directions",
         "projections": _PROJECTIONS,

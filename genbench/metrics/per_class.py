@@ -15,8 +15,9 @@ from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, pair
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.degenerate import refuse_equal_rows, refuse_one_class
-from genbench.metrics.frechet import feature_moments, with_influence
+from genbench.metrics.frechet import FrechetComparison, feature_moments, first_derivatives
 from genbench.metrics.readings import BY_CLASS
+from genbench.metrics.second_order import first_order_variance
 
 _LEAST_PER_CLASS = 25  # samples of a class, generated and real each
 
@@ -36,22 +37,21 @@ def class_labels(name: str, labels: Any, rows: int) -> np.ndarray:
     return array
 
 
-def within_classes(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> dict[int, tuple[float, Array]]:
-    """For each class the distance, and the first-order effects (n,) of its fake rows; raises as the public function."""
+def by_class(fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> dict[int, tuple[Array, Array]]:
+    """The fake and the real rows of each class; raises as the public function."""
     fake, real = pair(fake, real)
     fake_labels = class_labels("fake_labels", fake_labels, len(fake))
     real_labels = class_labels("real_labels", real_labels, len(real))
     refuse_one_class("per_class_fid", "reference", real_labels)
-    classes = np.union1d(fake_labels, real_labels).tolist()
-    for c in classes:
-        counts = int((fake_labels == c).sum()), int((real_labels == c).sum())
-        if min(counts) < _LEAST_PER_CLASS:
+    sets = {c: (fake[fake_labels == c], real[real_labels == c]) for c in np.union1d(fake_labels, real_labels).tolist()}
+    for c, (generated, reference) in sets.items():
+        if min(len(generated), len(reference)) < _LEAST_PER_CLASS:
             raise TooFewSamples(
-                f"per_class_fid: class {c} has {counts[0]} generated and {counts[1]} real samples; "
+                f"per_class_fid: class {c} has {len(generated)} generated and {len(reference)} real samples; "
                 f"needs at least {_LEAST_PER_CLASS} of each"
             )
-        refuse_equal_rows("per_class_fid", f"reference (class {c})", real[real_labels == c])
-    return {c: with_influence(fake[fake_labels == c], feature_moments(real[real_labels == c]))[:2] for c in classes}
+        refuse_equal_rows("per_class_fid", f"reference (class {c})", reference)
+    return sets
 
 
 def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> PerClass:
@@ -68,17 +68,18 @@ def per_class_frechet_distance(*, fake: Any, real: Any, fake_labels: Any, real_l
         by_class.mean  # 1.00
         by_class.distances[1]  # 0.94
     """
-    within = within_classes(fake, real, fake_labels, real_labels)
-    distances = {c: value for c, (value, _) in within.items()}
+    sets = by_class(fake, real, fake_labels, real_labels)
+    distances = {c: FrechetComparison(mine, feature_moments(theirs)).value for c, (mine, theirs) in sets.items()}
     return PerClass(float(np.mean(list(distances.values()))), distances)
 
 
 def per_class_fid(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -> Value:
     """The mean of per_class_frechet_distance with an interval over the fake samples of every class."""
-    within = within_classes(fake, real, fake_labels, real_labels).values()
-    value = float(np.mean([distance for distance, _ in within]))
-    variances = [effects.var(ddof=1) / len(effects) for _, effects in within]
-    half = Z95 * float(np.sqrt(np.sum(variances))) / len(variances)
+    sets = by_class(fake, real, fake_labels, real_labels).values()
+    compared = [FrechetComparison(mine, feature_moments(theirs)) for mine, theirs in sets]
+    effects = [first_derivatives(c, c.with_transport()) for c in compared]
+    value = float(np.mean([c.value for c in compared]))
+    half = Z95 * first_order_variance(effects) ** 0.5 / len(effects)
     how = (
         "normal 95 %: +- 1.96 standard errors of the first-order effect of each generated sample within its class, "
         "the number of each class and the reference fixed; small-sample bias not included"

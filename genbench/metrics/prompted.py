@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from genbench.errors import Degenerate, GenbenchError
 from genbench.metrics.arrays import ROW_BLOCK, Array, matrix
 from genbench.metrics.base import Metric, Value
-from genbench.metrics.bootstrap import mean_interval
 from genbench.metrics.computing import arithmetic
 from genbench.metrics.manifold import share
+from genbench.metrics.means import mean_interval
 from genbench.metrics.parts import CACHED, steps
 from genbench.metrics.readings import PROMPTS
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genbench.errors import CellFailure, GenbenchError, Undefined
-from genbench.metrics.arrays import Z95, Array
+from genbench.metrics.arrays import Z95, Array, standard_error
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.frechet import fid
 from genbench.metrics.readings import TRANSLATION
@@ -160,10 +160,10 @@ def both(scores: tuple[Array, Array], least: float = -np.inf) -> Value:
     Half the sum of the two intervals' widths: exact if both directions have the same errors, too wide if these are
     independent.
     """
-    value = float(np.mean([s.mean() for s in scores]))
+    value = float(scores[0].mean() + scores[1].mean()) / 2
     if min(len(s) for s in scores) < 2:
         return Value(value)
-    half = Z95 * float(np.mean([s.std(ddof=1) / len(s) ** 0.5 for s in scores]))
+    half = Z95 * (standard_error(scores[0]) + standard_error(scores[1])) / 2
     how = "normal 95 %: +- 1.96 standard errors over images, averaged over the two directions"
     return Value(value, max(least, value - half), value + half, how)
 

@@ -13,6 +13,7 @@ has copies, which are made when they are read.
 from __future__ import annotations
 
 from genbench.store.artefacts import SMALL, Artefact, Kind, make_folder
+from genbench.store.derived import kept_text
 from genbench.store.leases import DiskLease, held
 from genbench.store.store import LOCATION, Store, default_location, default_root
 
@@ -26,5 +27,6 @@ __all__ = [
     "default_location",
     "default_root",
     "held",
+    "kept_text",
     "make_folder",
 ]

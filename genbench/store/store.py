@@ -25,6 +25,9 @@ Content = TypeVar("Content")
 LOCATION, COPIES = "GENBENCH_CACHE", "GENBENCH_COPIES"
 
 
+DERIVED = "derived"  # folder of what genbench.store.derived keeps
+
+
 class _TakenOver(Exception):  # noqa: N818 - another process makes the artefact now
     pass
 
@@ -217,7 +220,7 @@ class Store:
         freed = sum(a.size for a in self.entries())
         if self.remote is not None:
             self.remote.prune()
-        for name in (*Kind, "scratch", "locks"):
+        for name in (*Kind, "scratch", "locks", DERIVED):
             shutil.rmtree(self.root / name, ignore_errors=True)
         return freed
 

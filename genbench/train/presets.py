@@ -17,6 +17,7 @@ from genbench.options import override
 
 SHORT = 0.1  # of the recipe's own budget: below it, `auto` is `small`
 WARM, AVERAGED = 0.05, 0.1  # of the steps: the warm-up, and what the moving average spans
+LEAST_WARM = 10  # steps of a warm-up in a short training: Glow's loss became infinite after one of a single step
 FORMS = {"preset", "recipe"}
 
 
@@ -66,12 +67,13 @@ def differing(config: Any, other: Any) -> dict[str, Any]:
 def fitted_recipe(recipe: Recipe, images: int, stages: Sequence[Stage]) -> Recipe:
     """The recipe with a warm-up and a moving average that are shares of the training, where it has any.
 
-    The decay of the step size (cosine, linear) is a share of the budget in every recipe. All lengths begin anew with
-    each stage, so that the shortest one decides.
+    A warm-up has at least LEAST_WARM steps, but at most half of all. The decay of the step size (cosine, linear) is a
+    share of the budget in every recipe. All lengths begin anew with each stage, so that the shortest one decides.
     """
     steps = min(stage_lengths(recipe, images, stages))
     ema = 1 - 1 / max(1.0, AVERAGED * steps)
-    return replace(recipe, warmup=int(WARM * steps) if recipe.warmup else 0, ema=ema if recipe.ema else 0.0)
+    warmup = min(steps // 2, max(LEAST_WARM, int(WARM * steps)))
+    return replace(recipe, warmup=warmup if recipe.warmup else 0, ema=ema if recipe.ema else 0.0)
 
 
 def preset_in_words(name: str, resized: bool, before: Recipe, after: Recipe) -> str:

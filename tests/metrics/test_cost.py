@@ -47,16 +47,16 @@ def test_fewer_than_six_repeats_have_no_interval():
 
 
 def test_one_slow_call_does_not_widen_the_interval():
-    quiet = median_interval([1.0, 1.1] * 20)
+    quiet = median_interval([1.0] * 20 + [1.1] * 20)
     assert quiet is not None
-    assert median_interval([1.0, 1.1] * 20 + [30.0]) == pytest.approx(quiet)
+    assert median_interval([1.0] * 20 + [1.1] * 20 + [30.0]) == pytest.approx(quiet)
 
 
 @pytest.mark.parametrize("count", [6, 15, 100])
 def test_the_interval_contains_the_median_in_at_least_95_of_100_processes(count):
     """Of log-normal times with median 1, before it is widened."""
     rng = np.random.default_rng(count)
-    ends = [median_interval(np.exp(rng.standard_normal(count))) for _ in range(2000)]
+    ends = [median_interval(np.sort(np.exp(rng.standard_normal(count)))) for _ in range(2000)]
     hit = sum(lo * BETWEEN_PROCESSES <= 1 <= hi / BETWEEN_PROCESSES for lo, hi in ends)
     assert 0.94 < hit / 2000 < 0.985
 

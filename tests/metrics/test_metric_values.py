@@ -52,6 +52,7 @@ ARGUMENTS = {
     "paths": {"distances": RNG.gamma(2.0, size=150)},
     "likelihood": {"log_probs": -RNG.gamma(90.0, size=40), "dims": 64, "kind": "mass"},
 }  # fmt: skip
+TOLERANCE = {"fld": 1e-4}  # relative; the fit of its variances takes hundreds of steps, which differ among processors
 NAMES = [name for name, m in metrics.BUILT_IN.items() if m.reads.name in ARGUMENTS]  # others time or train something
 
 
@@ -71,7 +72,7 @@ def test_values_have_not_changed(name):
     expected = yaml.safe_load(FILE.read_text(encoding="utf-8"))[name]
     for found, number in zip(computed(name), expected, strict=True):
         assert (found is None) == (number is None)
-        assert number is None or found == pytest.approx(number, rel=1e-6, abs=1e-9)
+        assert number is None or found == pytest.approx(number, rel=TOLERANCE.get(name, 1e-6), abs=1e-9)
 
 
 if __name__ == "__main__":

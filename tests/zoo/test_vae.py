@@ -588,6 +588,11 @@ def test_presets_fit_any_shape(data):
     assert model.decode(model.encode(to_unit_range(pixels, data.levels))).abs().max() <= 1
 
 
+@pytest.mark.parametrize(("shape", "details"), [((1, 28, 28), (4, 2)), ((3, 28, 28), ()), ((1, 32, 32), ())])
+def test_the_small_preset_has_details_for_grey_images_below_32_pixels(shape, details):
+    assert VAE.small(DataSpec(*shape))[0].details == details
+
+
 @pytest.mark.parametrize(("name", "quantile"), [("logistic", -13.8155), ("gaussian", -4.75342)])
 def test_the_smallest_random_number_is_the_quantile_of_a_millionth(name, quantile, monkeypatch):
     likelihood, output = LIKELIHOODS[name](DataSpec(1, 2, 2, 256)), torch.zeros(1, 2, 2, 2)
