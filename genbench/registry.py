@@ -270,8 +270,6 @@ def load_module(target: str, folder: Path | None = None, error: type[GenbenchErr
         refuse_absent(path, error)
         return _load_file(real_path(path), error)
     name = target.rpartition(":")[0]
-    if name in sys.modules and not getattr(sys.modules[name].__spec__, "_initializing", False):
-        return sys.modules[name]
     try:
         with nullcontext() if name in sys.modules else restored(f"{name} was imported"):
             return importlib.import_module(name)

@@ -43,14 +43,14 @@ def _mark(file: Path) -> Mark:
     """Size, times of change of content and of the entry in nanoseconds, and number of a file; None where it is not."""
     try:
         stat = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # a damaged entry may hold any text
         return None
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except UNREADABLE:
         return None
     whole_entry = isinstance(kept, dict) and isinstance(kept.get("files"), dict) and isinstance(kept.get("text"), str)
