@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import struct
 import tokenize
 import zipfile
@@ -64,6 +65,28 @@ def whole(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def emptied_after_error(folder: Path) -> Iterator[None]:
+    """A new or empty folder is filled inside; after an error it holds nothing, and a new one is gone."""
+    new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir() if folder.exists() else ():
+            remove(path)
+        if new and folder.exists():
+            folder.rmdir()
+        raise
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -145,7 +145,7 @@ def broken(name, path):
         ("pickled", "found no .safetensors, allowed: weights as .safetensors, which hold no code"),
         ("empty", "allowed: a folder that transformers' CLIPModel was saved to, with config.json"),
         ("other", "found model_type 'siglip', allowed: 'clip'"),
-        ("sizes", "c: (found weights of another network|cannot be loaded as CLIP)"),
+        ("sizes", "c: found (no such weights as|files that cannot be loaded as CLIP)"),
     ],
 )
 def test_what_is_refused(folder, tmp_path, name, message):

@@ -74,6 +74,45 @@ def test_a_row_with_the_folder_for_weights_draws_the_same_bits(suite, tmp_path):
         export_cell("vae", suite, tmp_path / "out")
 
 
+@pytest.mark.parametrize("present", [False, True])
+def test_an_export_that_fails_leaves_no_files(suite, tmp_path, monkeypatch, present):
+    train(suite, "realnvp")
+    out = tmp_path / "out"
+    if present:
+        out.mkdir()
+
+    def failing(*_):
+        assert {p.name for p in out.iterdir()} == {"model.safetensors", "config.json"}
+        raise OSError("no space left")
+
+    monkeypatch.setattr("genbench.commands.export._further_parts", lambda model: {})
+    monkeypatch.setattr("genbench.commands.export.model_card", failing)
+    with pytest.raises(OSError, match="no space left"):
+        export_cell("realnvp", suite, out)
+    assert out.exists() == present
+    assert not present or not list(out.iterdir())
+
+
+def test_a_form_that_cannot_be_written_or_compared_leaves_no_files(suite, tmp_path, monkeypatch):
+    train(suite, "realnvp")
+
+    def half(model, path):
+        path.mkdir()
+        (path / "part").write_text("x")
+        raise ValueError("cannot be compared")
+
+    monkeypatch.setattr("genbench.commands.export._further_parts", lambda model: {"form": half})
+    assert "form: not written: cannot be compared" in export_cell("realnvp", suite, tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+
+
+def test_a_form_with_other_images_is_named_with_what_is_allowed(suite, tmp_path, monkeypatch):
+    train(suite, "realnvp")
+    monkeypatch.setattr("genbench.commands.export._further_parts", lambda model: {"form": lambda model, path: 0.25})
+    found = "form: found images that differ by 0.25 in [-1, 1], allowed: 0.002; do not use it"
+    assert found in export_cell("realnvp", suite, tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["ddpm", "ddim"])
 def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_path, name):
     diffusers = pytest.importorskip("diffusers", reason="an optional peer")

@@ -141,7 +141,7 @@ def merges_of(settings: Mapping[str, Any]) -> Tensor:
     else:
         pairs = [line for line in pairs.splitlines() if line and not line.startswith("#version")]
     if words is None or pairs is None:
-        raise ModelError("tokenizer: found no vocabulary, required: vocab.json and merges.txt, or tokenizer.json")
+        raise ModelError("tokenizer: found no vocabulary, allowed: vocab.json and merges.txt, or tokenizer.json")
     split = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in pairs]
     try:
         numbers = [[words[first], words[second]] for first, second in split]
@@ -149,9 +149,11 @@ def merges_of(settings: Mapping[str, Any]) -> Tensor:
     except (KeyError, ValueError, IndexError, TypeError):
         same = False
     padding = settings.get("tokenizer/tokenizer_config.json", {}).get("pad_token", END)
-    if not same or (padding["content"] if isinstance(padding, dict) else padding) != END:
-        allowed = f"bytes, bytes at the end of a word, merges, {START}, {END}, and {END} as padding"
-        raise ModelError(f"tokenizer: found other tokens than CLIP's, allowed: {allowed}")
+    padding = padding["content"] if isinstance(padding, dict) else padding
+    if not same or padding != END:
+        found = f"{len(words)} tokens with {len(split)} merges and {padding} as padding"
+        allowed = f"bytes, bytes at the end of a word, one for each merge, {START}, {END}, and {END} as padding"
+        raise ModelError(f"tokenizer: found other tokens than CLIP's, {found}; allowed: {allowed}")
     return torch.tensor(numbers, dtype=torch.long).reshape(-1, 2)
 
 

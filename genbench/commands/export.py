@@ -25,6 +25,7 @@ from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import stored_record
+from genbench.files import emptied_after_error, remove
 from genbench.plan.cells import Cell
 from genbench.records import Record
 from genbench.sources.base import Opened
@@ -48,14 +49,18 @@ def export_cell(name: str, suite: Path, out: Path) -> str:
     read = read_suite(suite)
     cell, opened = trained_cell(name, read)
     assert isinstance(cell.source, NetworkSource)
-    model = opened.model
-    write_weights(model, make_folder(out) / WEIGHTS_FILE)
-    settings = model_settings(cell.source, model)
-    (out / CONFIG_FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    lines = [f"{out / WEIGHTS_FILE}: {sum(p.numel() for p in model.parameters()):,} parameters"]
-    lines += [_attempt(out / part, write, model) for part, write in _further_parts(model).items()]
-    (out / CARD).write_text(model_card(cell, opened, read, lines), encoding="utf-8")
+    with emptied_after_error(out):
+        lines = _written(cell.source, opened.model, make_folder(out))
+        (out / CARD).write_text(model_card(cell, opened, read, lines), encoding="utf-8")
     return "\n".join([*lines, f"{out / CARD}: numbers, protocol, claims, how to load"])
+
+
+def _written(source: NetworkSource, model: Draws, out: Path) -> list[str]:
+    """Writes weights, config and the further forms of a model; a line for each."""
+    write_weights(model, out / WEIGHTS_FILE)
+    (out / CONFIG_FILE).write_text(json.dumps(model_settings(source, model), indent=1), encoding="utf-8")
+    lines = [f"{out / WEIGHTS_FILE}: {sum(p.numel() for p in model.parameters()):,} parameters"]
+    return [*lines, *(_attempt(out / part, write, model) for part, write in _further_parts(model).items())]
 
 
 def model_settings(source: NetworkSource, model: Draws) -> dict[str, Any]:
@@ -81,10 +86,11 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
     try:
         gap = write(model, path)
     except Exception as error:  # exporters raise many types
+        remove(path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return f"{path}: not written: {reason}"
     if not gap <= LARGEST_GAP:
-        return f"{path}: its images differ by {gap:.3g} in [-1, 1]; do not use it"
+        return f"{path}: found images that differ by {gap:.3g} in [-1, 1], allowed: {LARGEST_GAP:g}; do not use it"
     return f"{path}: loaded again, its images differ by at most {gap:.2g} in [-1, 1]"
 
 

@@ -95,7 +95,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+        raise DataError(f"{path}: found no JSON ({error}), allowed: a JSON object") from None
     if not isinstance(data, dict):
         raise DataError(f"{path}: found {type(data).__name__}, allowed: a JSON object")
     return data
@@ -141,7 +141,7 @@ class ClipExtractor(Extractor):
     def __call__(self, pixels: Tensor, levels: int, batch: int = 500) -> Features:
         """Embeddings of grey or colour images."""
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-            raise DataError(f"{NAME}: images of shape {tuple(pixels.shape)}, allowed: (N, 1 or 3, H, W)")
+            raise DataError(f"{NAME}: found images of shape {tuple(pixels.shape)}, allowed: (N, 1 or 3, H, W)")
         return Features(self._mapped(lambda part: self._see(part, levels), pixels.split(min(batch, self.batch))))
 
     def texts(self, texts: Sequence[str]) -> TextFeatures:
@@ -213,11 +213,15 @@ def _loaded(path: Path) -> tuple[Any, Any]:
         )
         tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # of transformers, whatever the files hold
-        raise DataError(f"{path}: cannot be loaded as CLIP: {' '.join(str(error).split())[:200]}") from None
+        reason, allowed = " ".join(str(error).split())[:200], "those that CLIPModel and CLIPTokenizer saved"
+        raise DataError(f"{path}: found files that cannot be loaded as CLIP ({reason}), allowed: {allowed}") from None
     finally:
         if shown:
             logging.enable_progress_bar()
     strange = [name for key in ("missing_keys", "mismatched_keys") for name in map(str, found[key])]
     if strange:
-        raise DataError(f"{path}: found weights of another network than {CONFIG} describes: {', '.join(strange[:3])}")
+        differing = f"{', '.join(strange[:3])}{' and others' if len(strange) > 3 else ''}"
+        raise DataError(
+            f"{path}: found no such weights as {CONFIG} describes for {differing}; allowed: those of CLIPModel"
+        )
     return net, tokenizer
