@@ -75,13 +75,13 @@ def emptied_after_error(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in folder.iterdir() if folder.exists() else ():
-            remove(path)
+            delete(path)
         if new and folder.exists():
             folder.rmdir()
         raise
 
 
-def remove(path: Path) -> None:
+def delete(path: Path) -> None:
     """Removes a file, a link or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -175,6 +175,25 @@ def pinned_globals() -> Iterator[None]:
 
 
 @contextmanager
+def globals_restored() -> Iterator[None]:
+    """Afterwards torch's global settings are as before; those of PINNED where torch was imported inside."""
+    before = global_settings(sys.modules["torch"]) if _has_torch() else None
+    try:
+        yield
+    finally:
+        if _has_torch():
+            torch = sys.modules["torch"]
+            now = global_settings(torch)
+            fresh = {**PINNED, "threads": now["threads"], "device": torch.device("cpu")}
+            _change_globals(torch, now, before or fresh)
+
+
+def _has_torch() -> bool:
+    """Whether torch is imported, and to its end."""
+    return hasattr(sys.modules.get("torch"), "get_default_device")
+
+
+@contextmanager
 def products_in(precision: str) -> Iterator[None]:
     """Products of float32 in this precision of `torch.set_float32_matmul_precision`, sums of bfloat16 in float32.
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from genbench import builtin
@@ -197,14 +198,25 @@ def distribution_of(module: str) -> str:
     return next((offer.distribution for offer in offers if re.split(r"[.:]", offer.target)[0] == package), "")
 
 
+def raised_by_plugin(error: BaseException) -> str:
+    """Where in a package that offers plug-ins, as "name version (metrics.py:12, in compute)"; "" for elsewhere."""
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        if package := distribution_of(frame.f_globals.get("__name__", "")):
+            return f"{package} ({Path(frame.f_code.co_filename).name}:{line}, in {frame.f_code.co_name})"
+    return ""
+
+
 def resolve_model(name: str, source: str | None = None, folder: Path | None = None) -> type:
     """The class of a model's name, or of `source` when it is given.
 
     folder: where a relative file path starts. Raises ModelError when there is no such class or it is not a Model.
     """
     scheme, artefact = split_scheme(source or name)
-    kind: type = ADAPTERS[scheme].bind(artefact, folder or Path()) if scheme else MODELS.load(source or name, folder)
-    return kind
+    if not scheme:
+        kind: type = MODELS.load(source or name, folder)
+        return kind
+    with restored(f"{scheme}:{artefact} was opened"):
+        return ADAPTERS[scheme].bind(artefact, folder or Path())
 
 
 def split_scheme(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
@@ -25,7 +25,8 @@ SHARED = (builtins, os, time)  # modules whose functions genbench itself calls; 
 
 @contextmanager
 def restored(activity: str, detail: object = "", again: bool = True) -> Iterator[None]:
-    """Puts back the current folder, standard streams, entries of sys.path, handlers of SIGINT and SIGTERM, and SHARED.
+    """Puts back the current folder, standard streams, entries of sys.path, handlers of SIGINT and SIGTERM, SHARED, and
+    torch's global settings.
 
     activity: what the code does, as "model.py is imported"; with `detail`, what decides whether it ends its process.
     Raises CodeError where it has ended an earlier process of this command, and for what code raises to end a program:
@@ -62,13 +63,15 @@ def activity_of(error: Exception) -> str:
 
 @contextmanager
 def _state_restored() -> Iterator[None]:
+    from genbench.machine import globals_restored  # late: not every command calls code of a user's
+
     try:
         folder = os.getcwd()  # noqa: PTH109
     except OSError:
         folder = ""
     path = list(sys.path)
     handlers = {number: signal.getsignal(number) for number in WATCHED}
-    with _functions_restored(), _streams_restored():
+    with _functions_restored(), _streams_restored(), globals_restored():
         try:
             yield
         finally:
@@ -96,18 +99,29 @@ def _streams_restored() -> Iterator[None]:
     """Puts back sys.stdin, sys.stdout and sys.stderr; those that were closed are opened again."""
     streams = {name: getattr(sys, name) for name in STANDARD}
     closed = {name for name, stream in streams.items() if _closed(stream)}
-    copies = {descriptor: os.dup(descriptor) for descriptor in range(3) if open_file(descriptor)}
+    before = {descriptor: found for descriptor in range(3) if (found := open_file(descriptor))}
+    copies = _copies(before)
     try:
         yield
     finally:
         for descriptor, copy in copies.items():
-            with suppress(OSError):  # it may have closed the copies too
-                if open_file(descriptor) != open_file(copy):
-                    os.dup2(copy, descriptor, inheritable=True)
-                os.close(copy)
+            if open_file(copy) != before[descriptor]:  # the code has closed it, and may have opened another file
+                continue
+            if open_file(descriptor) != before[descriptor]:
+                os.dup2(copy, descriptor, inheritable=True)
+            os.close(copy)
         for descriptor, (name, stream) in enumerate(streams.items()):
-            again = name not in closed and _closed(stream) and descriptor in copies
+            again = name not in closed and _closed(stream) and open_file(descriptor)
             setattr(sys, name, _opened_again(descriptor, stream) if again else stream)
+
+
+def _copies(descriptors: Iterable[int]) -> dict[int, int]:
+    """Copies of descriptors; fewer where earlier code has left none that is free."""
+    copies: dict[int, int] = {}
+    with suppress(OSError):
+        for descriptor in descriptors:
+            copies[descriptor] = os.dup(descriptor)
+    return copies
 
 
 def _closed(stream: IO[Any] | None) -> bool:

@@ -17,9 +17,9 @@ LAYERS = [
     "adapters", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "hub",
-    "store", "records", "provenance", "halving", "team", "machine", "contention", "nvml", "protocol", "keys",
+    "store", "records", "provenance", "halving", "team", "contention", "nvml", "protocol", "keys",
     "declared", "returned", "contract", "options", "space", "processes", "screen", "surroundings",
-    "interruption", "supervision", "progress", "reasons", "text",
+    "machine", "interruption", "supervision", "progress", "reasons", "text",
     "files", "errors",
 ]  # fmt: skip
 ZOO_MAY_IMPORT = {"genbench.contract", "genbench.space", "genbench.errors"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -302,3 +305,51 @@ def test_every_built_in_name_is_what_its_table_says(registered):
             assert declared.name == name
     assert (registered is not METRICS) or set(metrics.BUILT_IN) == set(registered.built_in)
     assert (registered is not MODELS) or len({registered.load(name) for name in registered.built_in}) == 15
+
+
+def replaced(site: Path, name: str, old: str, new: str) -> None:
+    path = site / "genbench_shapes" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_metric_that_raises_fails_its_own_values(installed, tmp_path):
+    replaced(installed(), "brightness.py", "    return Value", "    raise KeyError('planted')\n    return Value")
+    result = run(read_suite(written(tmp_path)), out=tmp_path / "out", device="cpu", limit_images=30)
+    assert {r.metric for r in result.failed} == {"brightness"}
+    assert all(r.reason.startswith("KeyError: 'planted'") for r in result.failed)
+    assert {r.status for r in result.records if r.metric == "fid"} == {OK}
+
+
+RAISES = """
+import dataclasses
+
+def raises(*arguments):
+    raise KeyError("planted")
+
+"""
+READING = """
+class Raising(type(PIXELS)):
+    why_not = raises
+
+BRIGHTNESS = dataclasses.replace(BRIGHTNESS, reads=Raising())
+"""
+
+
+@pytest.mark.parametrize(("name", "change", "end"), [
+    ("brightness.py", READING, r" raised by genbench-shapes 1\.0 \(brightness\.py:\d+, in raises\)"),
+    ("quadrants.py", "QUADRANTS = dataclasses.replace(QUADRANTS, protocol=raises)",
+     " while features 'quadrants' were described"),
+    ("shapes.py", "SHAPES = dataclasses.replace(SHAPES, describe=raises)", " while dataset 'shapes' was described"),
+])  # fmt: skip
+def test_an_error_of_an_installed_package_while_planning_is_one_line(installed, tmp_path, name, change, end):
+    site = tmp_path / "site-packages"  # the name by which code is known to be installed
+    shutil.copytree(installed(), site)
+    with (site / "genbench_shapes" / name).open("a") as file:
+        file.write(RAISES + change)
+    done = subprocess.run(
+        [sys.executable, "-m", "genbench", "plan", str(written(tmp_path))], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{site}:{PACKAGE.parents[1]}"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert re.fullmatch(f"genbench: KeyError: 'planted',{end}\n", done.stderr), done.stderr

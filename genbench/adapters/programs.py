@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -67,7 +68,8 @@ class Command(Adapted):
         with screen.open("wb") as file:
             process = start(words, cwd, file)
             try:
-                code = process.wait(self.config.timeout)
+                with ending_with_this_process(process):
+                    code = process.wait(self.config.timeout)
             except subprocess.TimeoutExpired:
                 raise CellFailure(f"{self.template}: stopped after {self.config.timeout:g} seconds") from None
             finally:
@@ -145,6 +147,24 @@ def start(words: list[str], cwd: Path, screen: Any) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise CellFailure(f"{words[0]}: cannot be started in {cwd}: {error.strerror}") from None
+
+
+@contextmanager
+def ending_with_this_process(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """While it is open, the program's group is killed when this process ends, also by SIGKILL.
+
+    A shell waits for the end of a pipe that only this process has open.
+    """
+    if not hasattr(os, "killpg"):
+        yield
+        return
+    watch = ["/bin/sh", "-c", 'read line; kill -9 "-$0"', str(process.pid)]
+    watching = subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        watching.kill()
+        watching.communicate()
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

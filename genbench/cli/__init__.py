@@ -84,6 +84,10 @@ def _reason(error: Exception) -> str:
         return f"{explain(error)}, while {activity}"
     if isinstance(error, CellFailure) or raised_at(error) or out_of_memory(error):
         return explain(error)
+    from genbench.registry import raised_by_plugin  # late: it takes longer to import than reading the arguments
+
+    if place := raised_by_plugin(error):
+        return f"{explain(error)}, raised by {place}"
     return f"{error.filename or 'a file'}: {error.strerror or error}" if isinstance(error, OSError) else ""
 
 

@@ -25,7 +25,7 @@ from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import stored_record
-from genbench.files import emptied_after_error, remove
+from genbench.files import delete, emptied_after_error
 from genbench.plan.cells import Cell
 from genbench.records import Record
 from genbench.sources.base import Opened
@@ -86,7 +86,7 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
     try:
         gap = write(model, path)
     except Exception as error:  # exporters raise many types
-        remove(path)
+        delete(path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return f"{path}: not written: {reason}"
     if not gap <= LARGEST_GAP:

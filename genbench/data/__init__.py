@@ -21,6 +21,7 @@ from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samp
 from genbench.data.labels import Classes, classes_of_dataset
 from genbench.errors import DataError, SuiteError
 from genbench.registry import DATASETS, short_name
+from genbench.surroundings import restored
 
 __all__ = [
     "NOT_LABELLED", "Dataset", "DatasetSource", "Domain", "Split", "content_of", "describe", "fingerprint", "load",
@@ -65,7 +66,8 @@ def load(entry: dict[str, Any], folder: Path | None = None) -> Dataset:
     """
     declared = dataset_source(entry, folder)
     options = _options(entry, declared)
-    dataset = declared.load(options, _path(options, folder))
+    with restored(f"dataset '{label(entry)}' was loaded"):
+        dataset = declared.load(options, _path(options, folder))
     if not DATASETS.is_built_in(entry["name"]):
         _check_described(dataset, describe(entry, folder), entry["name"])
     return dataset
@@ -78,14 +80,18 @@ def describe(entry: dict[str, Any], folder: Path | None = None) -> tuple[DataSpe
     """
     declared = dataset_source(entry, folder)
     options = _options(entry, declared)
-    return declared.describe(options, _path(options, folder))
+    with restored(f"dataset '{label(entry)}' was described"):
+        return declared.describe(options, _path(options, folder))
 
 
 def sizes(entry: dict[str, Any], folder: Path | None = None) -> tuple[int, int] | None:
     """The numbers of train and of test images; None where only loading tells. Raises DataError as `describe`."""
     declared = dataset_source(entry, folder)
     options = _options(entry, declared)
-    return None if declared.sizes is None else declared.sizes(options, _path(options, folder))
+    if declared.sizes is None:
+        return None
+    with restored(f"images of dataset '{label(entry)}' were counted"):
+        return declared.sizes(options, _path(options, folder))
 
 
 def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from genbench.metrics.facts import Arguments, Facts
 from genbench.protocol import Protocol, protocol_hash
 from genbench.reasons import explain
 from genbench.records import FAILED, NOT_APPLICABLE, OK
+from genbench.surroundings import restored
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def measure_metric(metric: Metric, inputs: Inputs, facts: Facts, device: str) ->
     """Measures one metric; what measuring raises becomes the reason of a failure."""
     start = time.perf_counter()
     try:
-        with computing_on(device):
+        with restored(f"{metric.name} was measured", again=False), computing_on(device):
             arguments = metric.reads.read(inputs, metric)
             _refuse_few(metric, arguments)
             value = metric.compute(**arguments.values)

@@ -22,6 +22,7 @@ from genbench.errors import DataError, SuiteError
 from genbench.features.base import DEFAULT, Extractor, ExtractorSource, FeatureOptions, Features, TextFeatures
 from genbench.halving import COARSE, FEW, AtOnce
 from genbench.registry import EXTRACTORS, short_name
+from genbench.surroundings import restored
 
 BATCH = 500  # images that an extractor is given at most
 
@@ -76,7 +77,8 @@ def protocol_fields(name: str, dataset: str, options: FeatureOptions = DEFAULT) 
     """
     declared, options = extractor_source(name), _checked(name, options)
     fields = {"extractor": short_name(name), "extractor_weights": "none", "resize": "none"}
-    fields |= declared.protocol(dataset, options)
+    with restored(f"features '{short_name(name)}' were described"):
+        fields |= declared.protocol(dataset, options)
     if EXTRACTORS.is_built_in(name):
         return fields
     own = {"extractor_options": dict(options.own)} if options.own else {}
@@ -87,7 +89,9 @@ def load_extractor(
     name: str, dataset: str, device: str | torch.device = "cpu", options: FeatureOptions = DEFAULT
 ) -> Extractor:
     """The extractor `name` for a dataset, weights verified; raises as `protocol_fields`."""
-    return extractor_source(name).load(dataset, device, _checked(name, options))
+    declared, options = extractor_source(name), _checked(name, options)
+    with restored(f"features '{short_name(name)}' were loaded", name):
+        return declared.load(dataset, device, options)
 
 
 def extract(extractor: Extractor, pixels: Tensor, levels: int, at_once: AtOnce) -> Features:
@@ -97,7 +101,8 @@ def extract(extractor: Extractor, pixels: Tensor, levels: int, at_once: AtOnce) 
         whole, parts = (extractor(pixels[:FEW], levels, size).vectors for size in (FEW, 1))
         return np.allclose(whole, parts, rtol=COARSE, atol=COARSE * float(np.abs(whole).max()))
 
-    found = at_once.run(min(BATCH, len(pixels)), lambda size: extractor(pixels, levels, size), divisible)
+    with restored(f"{type(extractor).__name__} extracted features", again=False):
+        found = at_once.run(min(BATCH, len(pixels)), lambda size: extractor(pixels, levels, size), divisible)
     return _checked_features(extractor, found, len(pixels))
 
 

@@ -12,8 +12,10 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 SEED = 0
@@ -104,21 +106,31 @@ def release_memory(device: Any) -> None:
 
 
 def serve(device: str, threads: int) -> None:
-    """Answers each line of standard input with one line of standard output, until the input ends."""
+    """Answers each line of standard input with one line of standard output; the process ends with the input."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a model's own output must not mix with the answers
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    bench = Bench(device)
-    for line in sys.stdin:
-        arguments = json.loads(line)
+    bench, lines = Bench(device), SimpleQueue[str]()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    while True:
+        arguments = json.loads(lines.get())
         try:
             answer = getattr(bench, arguments.pop("command"))(**arguments)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _read(lines: SimpleQueue[str]) -> None:
+    """Puts each line of standard input into the queue; ends the process with the input, also while a model draws."""
+    try:
+        for line in sys.stdin:
+            lines.put(line)
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

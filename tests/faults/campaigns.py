@@ -34,6 +34,7 @@ CAMPAIGNS = {
     "records": [f"{FOLDER}/fuzz.py", "records", "500"],
     "arrays": [f"{FOLDER}/fuzz.py", "arrays", "500"],
     "damage": [f"{FOLDER}/damage.py"],
+    "commands": [f"{FOLDER}/hostile_commands.py"],
     "disks": [f"{FOLDER}/disks.py", "20"],
     "interrupts": [f"{FOLDER}/interrupts.py", "40"],
     "cells": [f"{FOLDER}/load.py", "cells", "500"],

@@ -8,66 +8,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from faults.forked import ended
-from faults.hostile import HOSTILE
+from faults.hostile_commands import SOURCE, fault, prepared
 from faults.tiny import ROOT, environment
-
-SOURCE = Path(__file__).parent / "hostile.py"
-WHEN = ("imported", "built", "drawn")
-# The command ends before the limit, needs no further module, and opens its output again.
-UNAFFECTED = {"LimitsProcessor", "ClearsModules", "ClosesAll"}
-SIGNALS = {"Terminates": 143, "InterruptsItself": 130}  # as if somebody had sent them
-ACTING = """
-from faults.hostile import ACTIONS, Quiet
-
-class Acting(Quiet):
-    pass
-
-ACTIONS["{name}"]()
-"""
-SUITE = """suite: x
-dataset: {{name: npz, path: data.npz}}
-features: pixels
-samples: 20
-metrics: [fid]
-models:
-- {{name: quiet, source: {source}:Quiet}}
-- {{name: hostile, source: {target}}}
-"""
-COMMANDS = {
-    "show": "show {target} --shape 1x4x4",
-    "sample": "sample {target} -n 2 --out {{}}/x.npz --shape 1x4x4",
-    "plan": "plan {{}}/suite.yaml",
-    "run": "run {{}}/suite.yaml --out {{}}/out --device cpu",
-}
-
-
-def prepared(folder: Path, name: str, when: str) -> str:
-    """Writes a suite with the model; the target of its class."""
-    (folder / "acting.py").write_text(ACTING.format(name=name))
-    target = {"imported": f"{folder / 'acting.py'}:Acting", "built": f"{SOURCE}:{name}Built"}.get(when)
-    target = target or f"{SOURCE}:{name}"
-    np.savez(folder / "data.npz", images=np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
-    (folder / "suite.yaml").write_text(SUITE.format(source=SOURCE, target=target))
-    return target
-
-
-def fault(command: str, name: str, when: str, folder: Path) -> str:
-    """What is wrong with how the command ended; "" for nothing."""
-    target = prepared(folder, name, when)
-    code, output = ended(COMMANDS[command].format(target=target), folder)
-    lines = [line for line in output.splitlines() if line.startswith("genbench: ")]
-    fatal = HOSTILE[name] and (when != "drawn" or command != "show")
-    allowed = {SIGNALS[name], 0} if name in SIGNALS else ({1, 2} if fatal else {0})
-    right = code in allowed | ({0} if name in UNAFFECTED else set()) and (code in (0, 1) or len(lines) == 1)
-    if right and len(output) < 10**6 and "Traceback" not in output and "internal error" not in output:
-        return ""
-    return f"{command}, {name}, {when}: exit code {code}: {output[-400:]}"
 
 
 @pytest.mark.parametrize(("command", "name", "when"), [
@@ -101,14 +47,3 @@ def test_an_error_of_a_constructor_is_one_line_that_names_the_class_and_its_line
     code, output = ended(f"show {SOURCE}:StopIterationsBuilt --shape 1x4x4", tmp_path)
     assert code == 2
     assert re.fullmatch(r"genbench: StopIteration \(hostile\.py:\d+, in action\), while \w+ was built\n", output)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", WHEN)
-def test_sample_with_every_hostile_model(tmp_path, when):
-    faults = []
-    for name in HOSTILE:
-        folder = tmp_path / name
-        folder.mkdir()
-        faults += [text] if (text := fault("sample", name, when, folder)) else []
-    assert not faults, "\n".join(faults)
