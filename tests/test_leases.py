@@ -172,3 +172,9 @@ def test_who_finds_more_than_he_saw_dead_withdraws(tmp_path, monkeypatch):
     third.release()
     assert slow.acquire(5)
     slow.release()
+
+
+def test_a_lock_whose_record_is_not_written_yet_is_held(tmp_path):
+    lease = objects(tmp_path)
+    lease.files.pipe_file(lease._path(1), b"")
+    assert not lease.acquire(0.1)

@@ -132,7 +132,7 @@ class ObjectLease(Lease):
 
     def _is_dead(self, number: int, record: bytes) -> bool:
         now = time.monotonic()
-        if self._seen.get(number, (b"", 0.0))[0] != record:
+        if number not in self._seen or self._seen[number][0] != record:
             self._seen[number] = (record, now)
         return now - self._seen[number][1] > EXPIRY or has_ended(record)
 
