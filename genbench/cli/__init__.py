@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -84,10 +85,11 @@ def _reason(error: Exception) -> str:
         return f"{explain(error)}, while {activity}"
     if isinstance(error, CellFailure) or raised_at(error) or out_of_memory(error):
         return explain(error)
-    from genbench.registry import raised_by_plugin  # late: it takes longer to import than reading the arguments
+    with suppress(OSError):  # code may have left no descriptor to read the list of packages with
+        from genbench.registry import raised_by_plugin  # late: it takes longer to import than reading the arguments
 
-    if place := raised_by_plugin(error):
-        return f"{explain(error)}, raised by {place}"
+        if place := raised_by_plugin(error):
+            return f"{explain(error)}, raised by {place}"
     return f"{error.filename or 'a file'}: {error.strerror or error}" if isinstance(error, OSError) else ""
 
 

@@ -25,8 +25,8 @@ from faults.hostile import HOSTILE
 SOURCE = Path(__file__).parent / "hostile.py"
 WHEN = ("imported", "built", "drawn")
 LARGEST = 10**6  # characters of a command's output
-# The command ends before the limit, needs no further module, and opens its output again.
-UNAFFECTED = {"LimitsProcessor", "ClearsModules", "ClosesAll", "LimitsDescriptors"}
+# The command ends before the limit, writes no file, needs no further module, and opens its output again.
+UNAFFECTED = {"LimitsProcessor", "LimitsFiles", "ClearsModules", "ClosesAll", "LimitsDescriptors"}
 # genbench calls the function of torch, and pickles the functions of the modules, that they replace in its own process.
 AFFECTED = {"PatchesTorch", "ClearsModules"}
 SIGNALS = {"Terminates": 143, "InterruptsItself": 130}  # as if somebody had sent them
