@@ -121,7 +121,10 @@ def serve(device: str, threads: int) -> None:
             answer = getattr(bench, arguments.pop("command"))(**arguments)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        print(json.dumps(answer), file=answers, flush=True)
+        try:
+            print(json.dumps(answer), file=answers, flush=True)
+        except OSError:  # code of a model has closed the descriptor
+            os._exit(1)
 
 
 def _read(lines: SimpleQueue[str]) -> None:
