@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,11 +104,14 @@ def only_made_with(meta: dict[str, Any]) -> dict[str, str]:
 
 def processor_name() -> str:
     """The processor's marketing name where the system reports it."""
-    if CPU_INFO.is_file():
-        for line in CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _model_name(CPU_INFO) or platform.processor() or platform.machine()
+
+
+@cache
+def _model_name(info: Path) -> str:
+    """The first model name in a file like /proc/cpuinfo; "" where there is none."""
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def computes_bfloat16(device: str) -> bool:

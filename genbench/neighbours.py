@@ -78,7 +78,8 @@ def forget_files() -> None:
 
 
 def _forget(root: str) -> None:
-    for name in [n for n in sys.modules if n == root or n.startswith(f"{root}.")]:
+    inside = f"{root}."
+    for name in [n for n in sys.modules if n == root or n.startswith(inside)]:
         del sys.modules[name]
         LOADED.pop(name, None)
 

@@ -17,9 +17,9 @@ import math
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -32,6 +32,7 @@ NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: (
 BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
 _REPR = reprlib.Repr()
 _REPR.maxstring = 60
+_HINTS: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()  # a class of a file that is imported again goes
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,11 @@ def option_problems(kind: type, values: dict[str, Any]) -> Iterator[tuple[str, s
             yield from value_problems(value, hints[name], name)
 
 
-@lru_cache(maxsize=256)
 def _hints(kind: type) -> dict[str, Any]:
     """The types of a dataclass's fields; Python evaluates each annotation's text again at every request."""
-    return get_type_hints(kind, include_extras=True)
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind, include_extras=True)
+    return _HINTS[kind]
 
 
 def value_problems(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str]]:

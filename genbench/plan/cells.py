@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from genbench.features import FeatureOptions
@@ -29,11 +30,15 @@ class MetricPlan:
     similarity: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
-    @property
+    @cached_property
     def metric(self) -> Metric:
         """The metric's declaration; a plug-in's without the hash of its code, which the key holds."""
         metric: Metric = METRICS.load(self.source or metric_name(self.name))
         return metric
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the declaration, which another process loads itself."""
+        return {name: found for name, found in vars(self).items() if name != "metric"}
 
 
 def planned_key(metric: Metric, facts: Facts, similarity: dict[str, Any]) -> str:
