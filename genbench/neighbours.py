@@ -8,6 +8,7 @@ before an installed module of that name, but never in place of the standard libr
 from __future__ import annotations
 
 import builtins
+import hashlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ NEVER = {*sys.stdlib_module_names, *sys.builtin_module_names, "genbench", "zoo"}
 FOLDERS: dict[str, Path] = {}  # package name -> folder
 FILES: dict[str, Path] = {}  # module name -> file, for files that were asked for by path
 LOADED: dict[str, tuple[Path, str]] = {}  # module name -> file and hash of its content when it was imported
+COMPILED: dict[str, tuple[str, CodeType]] = {}  # file -> hash of its content and the code compiled from it
 
 
 def import_file(path: Path) -> ModuleType:
@@ -115,9 +117,11 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         content = self.get_data(self.path)
-        LOADED[fullname] = (Path(self.path), file_hash(Path(self.path)))
-        code: CodeType = self.source_to_code(content, self.path)
-        return code
+        found = hashlib.sha256(content).hexdigest()
+        LOADED[fullname] = (Path(self.path), found)
+        if COMPILED.get(self.path, ("",))[0] != found:
+            COMPILED[self.path] = (found, self.source_to_code(content, self.path))
+        return COMPILED[self.path][1]
 
     def exec_module(self, module: ModuleType) -> None:
         # Import statements look __import__ up here, those inside of functions too.

@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import threading
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
 
-from genbench.store import leases
-from genbench.store.leases import DiskLease, ObjectLease
+from genbench.store import disk_lease, leases
+from genbench.store.disk_lease import DiskLease
+from genbench.store.object_lease import ObjectLease
 
 
 def disk(folder):
@@ -97,7 +99,7 @@ def silent_holder(make, monkeypatch):
 
 def stop_beating(holder):
     if isinstance(holder, DiskLease):
-        holder.lease._stop_heartbeat()
+        disk_lease._HEART.remove(holder)
     else:
         holder._stop.set()
         holder._thread.join()
@@ -112,15 +114,16 @@ def test_the_lock_of_a_silent_holder_is_taken_over_after_its_expiry(make, silent
     waiting[0].release()
 
 
-def test_a_holder_that_shows_life_keeps_its_lock_and_one_that_lost_it_notices(tmp_path, monkeypatch):
+@pytest.mark.parametrize("make_lease", [disk, objects])
+def test_a_holder_that_shows_life_keeps_its_lock_and_one_that_lost_it_notices(make_lease, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRY", 0.6)
     monkeypatch.setattr(leases, "BEAT", 0.1)
     monkeypatch.setattr(leases, "POLL", 0.05)
-    holder, other = objects(tmp_path), objects(tmp_path)
+    monkeypatch.setattr(disk_lease, "_HEART", disk_lease._Heart())
+    holder, other = make_lease(tmp_path), make_lease(tmp_path)
     assert holder.acquire(0)
     assert not other.acquire(1.5)
-    files = fsspec.filesystem("file")
-    files.pipe_file(f"{tmp_path}/locks/a/2", b"{}")  # somebody took it over
+    Path(holder._path(2)).write_bytes(b"{}")  # somebody took it over
     deadline = time.monotonic() + 30
     while not holder.lost and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -178,3 +181,51 @@ def test_a_lock_whose_record_is_not_written_yet_is_held(tmp_path):
     lease = objects(tmp_path)
     lease.files.pipe_file(lease._path(1), b"")
     assert not lease.acquire(0.1)
+
+
+@pytest.mark.parametrize("make_lease", [disk, objects])
+def test_who_lost_a_lock_does_not_end_that_of_a_later_holder_with_the_same_number(make_lease, tmp_path):
+    first, later, waiting = (make_lease(tmp_path) for _ in range(3))
+    assert first.acquire(0)
+    Path(first._path(1)).unlink()  # somebody took it over, and has ended
+    assert later.acquire(0)
+    assert first.lost
+    first.release()
+    assert not later.lost
+    assert not waiting.acquire(0)
+    later.release()
+    assert waiting.acquire(1)
+    waiting.release()
+
+
+def test_one_thread_shows_the_life_of_all_locks_of_a_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_lease, "_HEART", disk_lease._Heart())
+    monkeypatch.setattr(leases, "BEAT", 0.02)
+    held = [DiskLease(tmp_path / name) for name in "abc"]
+    assert all(lease.acquire(0) for lease in held)
+    while min(lease.beats for lease in held) < 3:
+        time.sleep(0.01)
+    beating = [thread for thread in threading.enumerate() if thread is disk_lease._HEART.thread]
+    assert len(beating) == 1
+    held[0].release()
+    beats = held[0].beats, held[1].beats
+    while held[1].beats < beats[1] + 3:
+        time.sleep(0.01)
+    assert held[0].beats == beats[0]
+    for lease in held[1:]:
+        lease.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_written_is_not_left(tmp_path, monkeypatch):
+    lease = disk(tmp_path)
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "_record", full)
+        with pytest.raises(OSError, match="No space"):
+            lease.acquire(0)
+    assert lease.acquire(0)
+    lease.release()

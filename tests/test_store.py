@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from genbench.errors import StoreError
 from genbench.keys import content_hash
-from genbench.store import SMALL, Kind, Store
+from genbench.store import SMALL, Kind, Store, leases
 
 
 def put(store: Store, key: str = "k", text: str = "hello") -> None:
@@ -151,5 +152,7 @@ def test_arrays_that_cannot_be_read_are_made_again(tmp_path, monkeypatch):
 def test_what_an_earlier_run_left_half_written_is_removed(tmp_path):
     store = Store(tmp_path)
     (tmp_path / Kind.WEIGHTS / ".k-abc123").mkdir(parents=True)
+    lock = store._lease(f"{Kind.WEIGHTS}-k")
+    lock._path(1).write_bytes(json.dumps({**leases.this_process(), "pid": 2**22 + 1}).encode())  # a killed process's
     put(store)
     assert [p.name for p in (tmp_path / Kind.WEIGHTS).iterdir()] == ["k"]

@@ -75,17 +75,17 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
         inputs.store.kept(Kind.VALUES, planned.key, make)
     except _NotKept as found:
         return _base(cell, planned, **found.measured.fields())
-    kept = stored_record(cell, planned, inputs.store)
-    assert kept is not None
-    return kept
+    return _kept_record(cell, planned, inputs.store)
 
 
 def stored_record(cell: Cell, planned: MetricPlan, store: Store) -> Record | None:
     """The record of a metric that does not apply or whose value the store holds; None when it must be measured."""
     if planned.reason:
         return _base(cell, planned, status=NOT_APPLICABLE, reason=planned.reason)
-    if not store.intact(Kind.VALUES, planned.key):
-        return None
+    return _kept_record(cell, planned, store) if store.intact(Kind.VALUES, planned.key) else None
+
+
+def _kept_record(cell: Cell, planned: MetricPlan, store: Store) -> Record:
     value = json.loads((store.path(Kind.VALUES, planned.key) / VALUE_FILE).read_text())
     origin = {**value["provenance"], "code": value["code"]}
     return _base(cell, planned, **{**origin, **from_plain(value["measured"]).fields()})

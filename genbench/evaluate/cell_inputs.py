@@ -103,8 +103,8 @@ class CellInputs(SetInputs):
         used = {"train": (Kind.WEIGHTS, self.cell.source.weights_key)}
         used |= {"draw": (Kind.SAMPLES, samples)} if reads.of_samples else {}
         used |= {"features": (Kind.FEATURES, self._features_key(samples))} if reads.through_extractor else {}
-        metas = {phase: self.store.meta(*of) for phase, of in used.items() if of[1] and self.store.has(*of)}
-        found = {phase: meta["at_once"] for phase, meta in metas.items() if "at_once" in meta}
+        metas = {phase: self.store.meta_or_none(*of) for phase, of in used.items() if of[1]}
+        found = {phase: meta["at_once"] for phase, meta in metas.items() if meta and "at_once" in meta}
         of_network = {phase: n for phase, n in self.opened.at_once.items() if phase.split()[0] == reads.name}
         return found | of_network
 
@@ -116,8 +116,7 @@ class CellInputs(SetInputs):
                 "reference_with": reads.against_reference and reference}  # fmt: skip
         for name, pixels in sets.items():
             key = self._features_key(pixels) if pixels and reads.through_extractor else ""
-            if key and self.store.has(Kind.FEATURES, key):
-                made[name] = only_made_with(self.store.meta(Kind.FEATURES, key))
+            made[name] = only_made_with(self.store.meta_or_none(Kind.FEATURES, key) or {}) if key else {}
         return {name: with_what for name, with_what in made.items() if with_what}
 
     def log_probs(self, metric: Metric) -> dict[str, Any]:

@@ -84,8 +84,7 @@ class SetInputs(Inputs):
     @cached_property
     def samples_meta(self) -> dict[str, Any]:
         """Facts about drawing the images; {} before they are drawn."""
-        key = self.cell.samples_key
-        return self.store.meta(Kind.SAMPLES, key) if self.store.has(Kind.SAMPLES, key) else {}
+        return self.store.meta_or_none(Kind.SAMPLES, self.cell.samples_key) or {}
 
     @cached_property
     def summaries(self) -> tuple[lint.Summary, lint.Summary]:

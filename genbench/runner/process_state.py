@@ -35,6 +35,7 @@ from torch import nn
 
 from genbench.machine import global_settings
 from genbench.neighbours import PREFIX, forget_files, install
+from genbench.store.disk_lease import HEARTBEAT
 from genbench.surroundings import open_file
 
 MOST_TASKS = 1000
@@ -94,7 +95,7 @@ class ProcessState:
 
 def _facts() -> dict[str, Any]:
     return {
-        "threads": set(threading.enumerate()),
+        "threads": {thread for thread in threading.enumerate() if thread.name != HEARTBEAT},
         "children": _has_children(),
         "environment": dict(os.environ),
         "folder": _current_folder(),

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from genbench.store.artefacts import SMALL, Artefact, Kind, make_folder
 from genbench.store.derived import kept_text
-from genbench.store.leases import DiskLease, held
+from genbench.store.disk_lease import DiskLease
+from genbench.store.leases import held
 from genbench.store.store import LOCATION, Store, default_location, default_root
 
 __all__ = [

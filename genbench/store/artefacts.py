@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -45,11 +46,21 @@ class Artefact:
 def write_description(folder: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json with the checksum, size and time of each file, and waits until everything is on the disk."""
     files = sorted(path for path in folder.iterdir() if path.name != META)
-    sums, stats = {p.name: file_hash(p) for p in files}, {p.name: _stat(p) for p in files}
-    described = {"meta": meta, "sha256": sums, "stat": stats}
-    (folder / META).write_text(json.dumps(described, sort_keys=True))
-    for path in (*files, folder / META, folder):
-        flush(path)
+    read = {path.name: _flushed(path) for path in files}
+    sums, stats = ({name: found[i] for name, found in read.items()} for i in (0, 1))
+    with (folder / META).open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"meta": meta, "sha256": sums, "stat": stats}, sort_keys=True))
+        file.flush()
+        os.fsync(file.fileno())
+    flush(folder)
+
+
+def _flushed(path: Path) -> tuple[str, list[int]]:
+    """Checksum, size and time of a file, which is on the disk then."""
+    with path.open("rb", buffering=0) as file:
+        os.fsync(file.fileno())
+        stat = os.fstat(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), [stat.st_size, stat.st_mtime_ns]
 
 
 def description(folder: Path) -> dict[str, Any] | None:
@@ -100,6 +111,8 @@ def _stat(path: Path) -> list[int]:
 
 def make_folder(path: Path) -> Path:
     """The folder, created with its parents; StoreError when that is not possible."""
+    if path.is_dir() and os.access(path, os.W_OK):
+        return path
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,16 +11,15 @@ import json
 import os
 import secrets
 import socket
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import SoftFileLease, Timeout
 
 from genbench.errors import StoreError
 from genbench.progress import alive
@@ -28,11 +27,14 @@ from genbench.progress import alive
 EXPIRY = 60.0  # seconds without a sign of life after which a lock can be taken over
 BEAT = EXPIRY / 4
 WAIT = 20.0  # seconds between two signs of life of who waits
-POLL = 0.5  # seconds between two looks at a lock in an object store
+POLL = 0.5  # seconds between two looks at a lock
+Sight = tuple[bytes, int]  # a record, and on a disk the time of the last sign of life in nanoseconds
 
 
 class Lease(ABC):
-    """A lock of one process."""
+    """A lock of one process. found: whether another process had it, or left it, when this one asked for it."""
+
+    found = False
 
     @abstractmethod
     def acquire(self, seconds: float) -> bool:
@@ -62,42 +64,16 @@ def held(lease: Lease, name: str, seconds: float = -1) -> Iterator[Lease]:
         lease.release()
 
 
-class DiskLease(Lease):
-    """A file of a disk, which may be shared by machines: created exclusively, and touched as a sign of life."""
+class NumberedLease(Lease):
+    """Records with the numbers 1, 2, ..., which can be created exclusively. The holder is who created the highest one.
 
-    def __init__(self, path: Path) -> None:
-        self.lease = SoftFileLease(path, lease_duration=EXPIRY, heartbeat_interval=BEAT)
-
-    def acquire(self, seconds: float) -> bool:
-        """As Lease."""
-        try:
-            self.lease.acquire(timeout=max(0.0, seconds))
-        except Timeout:
-            return False
-        return True
-
-    def release(self) -> None:
-        """As Lease."""
-        self.lease.release()
-
-    @property
-    def lost(self) -> bool:
-        """As Lease."""
-        return self.lease.compromise is not None
-
-
-class ObjectLease(Lease):
-    """Objects `folder/1`, `folder/2`, ... of a file system of fsspec that can create objects exclusively.
-
-    The holder is who created the highest number. Who takes over the lock of a dead holder creates the next number and
-    then removes the others, but only if nothing else was there beside what he saw dead: so two never hold the lock.
+    Who takes over the lock of a dead holder creates the next number and then removes the others, but only if nothing
+    else was there beside what he saw dead: so two never hold the lock.
     """
 
-    def __init__(self, files: Any, folder: str) -> None:
-        self.files, self.folder = files, folder
-        self.number, self.beats, self.token = 0, 0, ""
-        self._lost, self._stop = False, threading.Event()
-        self._seen: dict[int, tuple[bytes, float]] = {}  # what was read last, and since when it is so
+    def __init__(self) -> None:
+        self.number, self.beats, self.token, self._lost = 0, 0, "", False
+        self._seen: dict[int, tuple[Sight, float]] = {}  # what was read last, and since when it is so
 
     def acquire(self, seconds: float) -> bool:
         """As Lease."""
@@ -111,87 +87,85 @@ class ObjectLease(Lease):
 
     def _try(self) -> bool:
         there = self._read()
-        if not all(self._is_dead(number, record) for number, record in there.items()):
+        self.found = self.found or bool(there)
+        if not all(self._is_dead(number, sight) for number, sight in there.items()):
             return False
         self.token, number = secrets.token_hex(8), max(there, default=0) + 1
-        own = self._record()
-        if not self._create(number, own):
+        own = self._create(number)
+        if own is None:
             return False
         if self._read() != there | {number: own}:
             self._remove(number)
             return False
         for dead in there:
             self._remove(dead)
-        self.number, self._lost, self._stop = number, False, threading.Event()
-        self._thread = threading.Thread(target=self._live, args=(self._stop,), daemon=True)
-        self._thread.start()
+        self.number, self._lost = number, False
+        self._begin()
         return True
 
     def _record(self) -> bytes:
         return json.dumps({"token": self.token, "beats": self.beats, **this_process()}).encode()
 
-    def _is_dead(self, number: int, record: bytes) -> bool:
+    def _is_dead(self, number: int, sight: Sight) -> bool:
         now = time.monotonic()
-        if number not in self._seen or self._seen[number][0] != record:
-            self._seen[number] = (record, now)
-        return now - self._seen[number][1] > EXPIRY or has_ended(record)
+        if number not in self._seen or self._seen[number][0] != sight:
+            self._seen[number] = (sight, now)
+        return now - self._seen[number][1] > EXPIRY or has_ended(sight[0])
 
-    def _live(self, stop: threading.Event) -> None:
-        while not stop.wait(BEAT):
-            try:
-                if self.lost:
-                    return
+    def live(self) -> None:
+        """Shows a sign of life, unless the lock is lost."""
+        with suppress(Exception):  # of a network, for a moment: the next sign of life may succeed
+            if not self.lost:
                 self.beats += 1
-                self.files.pipe_file(self._path(self.number), self._record())
-            except Exception:  # of a network, for a moment: the next sign of life may succeed
-                continue
+                self._show()
 
     def release(self) -> None:
         """As Lease."""
-        self._stop.set()
-        self._thread.join()  # a sign of life after the removal would be a lock without a holder
-        self._remove(self.number)
+        self._end()  # a sign of life after the removal would be a lock without a holder
+        if not self.lost:  # then this number may be another process's
+            self._remove(self.number)
 
     @property
     def lost(self) -> bool:
         """As Lease; looked up, because signs of life may have failed."""
-        self._lost = self._lost or max(self._read(), default=0) != self.number
+        if not self._lost:
+            there = self._read()
+            self._lost = max(there, default=0) != self.number or self.token.encode() not in there[self.number][0]
         return self._lost
 
-    def _path(self, number: int) -> str:
-        return f"{self.folder}/{number}"
+    @abstractmethod
+    def _read(self) -> dict[int, Sight]:
+        """What is there by number; it changes with every sign of life."""
 
-    def _read(self) -> dict[int, bytes]:
-        try:
-            paths = self.files.ls(self.folder, detail=False, refresh=True)
-        except FileNotFoundError:
-            return {}
-        records = {}
-        for path in paths:
-            try:
-                records[int(path.rpartition("/")[2])] = self.files.cat_file(path)
-            except FileNotFoundError:  # removed meanwhile
-                continue
-        return records
+    @abstractmethod
+    def _create(self, number: int) -> Sight | None:
+        """Creates a number, and returns what _read will return of it; None where another process has created it."""
 
-    def _create(self, number: int, record: bytes) -> bool:
-        try:
-            with self.files.open(self._path(number), "xb") as file:
-                file.write(record)
-        except FileExistsError:
-            return False
-        return True
-
+    @abstractmethod
     def _remove(self, number: int) -> None:
-        try:
-            self.files.rm_file(self._path(number))
-        except FileNotFoundError:  # another process took over
-            self._lost = True
+        """Removes a number; the lock is lost where it is no more."""
+
+    @abstractmethod
+    def _show(self) -> None:
+        """Changes the own record."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """From now on live() is called every BEAT seconds."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """From now on it is not."""
 
 
 def this_process() -> dict[str, Any]:
     """What identifies this process among those of all machines."""
-    return {"host": _host(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return _identity(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _identity(pid: int) -> dict[str, Any]:
+    return {"host": _host(), "pid": pid, "started": psutil.Process(pid).create_time()}
 
 
 def has_ended(record: bytes) -> bool:

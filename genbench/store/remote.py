@@ -17,7 +17,7 @@ from typing import Any
 from genbench.errors import StoreError
 from genbench.keys import file_hash
 from genbench.store.artefacts import META, Artefact, Kind, description, make_folder, read_description, write_description
-from genbench.store.leases import ObjectLease
+from genbench.store.object_lease import ObjectLease
 
 EXTRAS = {"s3": "genbench[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 UPLOAD_SECONDS = 10.0  # between two uploads of unfinished work

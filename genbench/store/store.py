@@ -17,7 +17,8 @@ from genbench.errors import StoreError
 from genbench.files import UNREADABLE, flush
 from genbench.keys import digest
 from genbench.store.artefacts import Artefact, Kind, as_described, description, folders, make_folder, write_description
-from genbench.store.leases import DiskLease, Lease, held
+from genbench.store.disk_lease import DiskLease
+from genbench.store.leases import Lease, held
 from genbench.store.remote import Remote
 
 Make = Callable[[Path], dict[str, Any] | None]
@@ -80,6 +81,13 @@ class Store:
         if described is None:
             raise StoreError(f"{self.path(kind, key)}: missing or damaged; run the suite again to make it")
         return dict(described["meta"])
+
+    def meta_or_none(self, kind: str, key: str) -> dict[str, Any] | None:
+        """As meta; None where the artefact is not finished."""
+        try:
+            return self.meta(kind, key)
+        except StoreError:
+            return None
 
     def intact(self, kind: str, key: str, full: bool = False) -> bool:
         """Whether the artefact is finished and its files are as they were written; a damaged one is removed.
@@ -152,12 +160,11 @@ class Store:
         return self.kept_content(kind, key, write, read)
 
     def _write(self, kind: str, key: str, make: Make, lease: Lease) -> None:
-        target = self.path(kind, key)
+        target, scratch = self.path(kind, key), self._scratch_path(kind, key)
         make_folder(target.parent)
-        for name in os.listdir(target.parent):  # noqa: PTH208 - half the time of iterdir
-            if name.startswith(f".{key[:12]}-"):
-                shutil.rmtree(target.parent / name, ignore_errors=True)  # what a killed process left
-        folder = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=target.parent))
+        if lease.found:
+            _remove_parts(target)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_part(target)}-", dir=target.parent))
         try:
             with self._uploading_scratch(kind, key):
                 meta = make(folder) or {}
@@ -167,10 +174,12 @@ class Store:
             if target.exists():
                 shutil.rmtree(target)
             folder.replace(target)
-            flush(target.parent)
-        finally:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self._scratch_path(kind, key), ignore_errors=True)
+            raise
+        if scratch.is_dir():
+            flush(target.parent)  # what is in the scratch folder must not go before the artefact is in its place
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _upload(self, kind: str, key: str) -> None:
         if self.remote is not None and not self.remote.has(kind, key):
@@ -230,3 +239,15 @@ class Store:
     def _entry(self, kind: str, folder: Path, finished: bool) -> Artefact:
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         return Artefact(kind, folder.name, folder, size, finished and description(folder) is not None)
+
+
+def _part(target: Path) -> str:
+    """How the names of unfinished folders of an artefact begin."""
+    return f".{target.name[:12]}"
+
+
+def _remove_parts(target: Path) -> None:
+    """Removes what a killed process left of an artefact."""
+    for name in os.listdir(target.parent):  # noqa: PTH208 - half the time of iterdir
+        if name.startswith(f"{_part(target)}-"):
+            shutil.rmtree(target.parent / name, ignore_errors=True)
