@@ -20,10 +20,11 @@ from genbench.contract import Condition, Draws
 from genbench.draw.blocks import draw_block
 from genbench.draw.counting import verify_evaluations
 from genbench.draw.memory import memory_definition, peak_memory
-from genbench.draw.repeats import Clock, time_repeats
+from genbench.draw.repeats import LEAST_REPEATS, Clock, time_repeats
 from genbench.machine import device_name
 
 MOST_CALLS = 100  # of either size: more make no interval narrower than the difference between processes
+LEAST_SINGLE = 6  # calls for one image: the median of fewer has no interval
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def measure_cost(
 ) -> Cost:
     """Draws batches, then single images, each for about `seconds` or a hundred times, and times each call.
 
+    A batch that takes longer than `seconds` is timed once, single images at least six times.
+
     One untimed call of each size comes first (compilation, allocation). condition(n): what n samples are asked to show.
     meter: notices other processes, see repeats.time_repeats; None: nothing does.
     Leaves the model in eval mode. Raises CellFailure when the network evaluations counted are not those declared.
@@ -87,7 +90,8 @@ def measure_cost(
         verify_evaluations(model, counted[n])
 
     batched, single = (
-        time_batch(draw, n, model.device, seconds, clock=clock, most=MOST_CALLS, meter=meter) for n in (batch, 1)
+        time_batch(draw, n, model.device, seconds, clock=clock, most=MOST_CALLS, least=least, meter=meter)
+        for n, least in ((batch, LEAST_REPEATS), (1, LEAST_SINGLE))
     )
     parameters = returned.parameter_count(model)
     return Cost(batched, single, counted[batch], parameters, cost_setting(model, batch))
@@ -102,12 +106,15 @@ def time_batch(
     clock: Clock = time.perf_counter,
     most: int | None = None,
     longest: float | None = None,
+    least: int = LEAST_REPEATS,
     meter: Meter | None = None,
 ) -> TimedBatch:
     """Calls draw(batch) once for its peak memory, untimed, and then as time_repeats does."""
     with peak_memory(device) as peak:
         draw(batch)
-    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest, meter=meter)
+    times = time_repeats(
+        lambda: draw(batch), seconds, clock=clock, most=most, longest=longest, least=least, meter=meter
+    )
     return TimedBatch(batch, times.seconds, peak[0], times.busy)
 
 

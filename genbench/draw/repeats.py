@@ -40,11 +40,12 @@ def time_repeats(
     clock: Clock = time.perf_counter,
     most: int | None = None,
     longest: float | None = None,
+    least: int = LEAST_REPEATS,
     meter: Meter | None = None,
 ) -> Repeats:
     """Seconds of each call of `run`, repeated until `seconds` are spent.
 
-    Makes at most `most` calls (None: no limit), and at least 3 unless one call takes longer than `longest` seconds
+    Makes at most `most` calls (None: no limit), and at least `least` unless a call takes longer than `longest` seconds
     (None: longer than `seconds`). Calls during which the meter found other processes are repeated when these have
     ended, as long as its patience lasts; then they count, and the result is marked.
     """
@@ -54,7 +55,7 @@ def time_repeats(
     def enough(times: list[float]) -> bool:
         if most is not None and len(times) >= most:
             return True
-        return sum(times) >= seconds and (len(times) >= LEAST_REPEATS or max(times) > (longest or seconds))
+        return sum(times) >= seconds and (len(times) >= least or max(times) > (longest or seconds))
 
     if meter is not None:
         meter.start()
