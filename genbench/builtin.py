@@ -151,12 +151,13 @@ class TorchScriptOptions:
 @dataclass(frozen=True)
 class BuiltIn:
     """target: `module:Object`, where Object may be a mapping from names to objects. options: of a dataset or an
-    extractor.
+    extractor. imports: slow modules that a dataset needs.
     """
 
     target: str
     about: str
     options: type = NoOptions
+    imports: tuple[str, ...] = ()
 
 
 MODEL_TABLE = {
@@ -186,7 +187,11 @@ MODEL_TABLE = {
 }
 
 DATASET_TABLE = {
-    "digits": BuiltIn("genbench.data.declared:DIGITS", "scikit-learn's 1,797 digits, 8x8, 17 grey levels; no download"),
+    "digits": BuiltIn(
+        "genbench.data.declared:DIGITS",
+        "scikit-learn's 1,797 digits, 8x8, 17 grey levels; no download",
+        imports=("sklearn.datasets",),
+    ),
     "fashion-mnist": BuiltIn(
         "genbench.data.declared:FASHION_MNIST", "70,000 grey images of clothes, 28x28, 256 levels", DownloadOptions
     ),
@@ -199,7 +204,9 @@ DATASET_TABLE = {
     "cifar100": BuiltIn(
         "genbench.data.declared:CIFAR100", "60,000 colour photographs of a hundred things, 32x32", DownloadOptions
     ),
-    "svhn": BuiltIn("genbench.data.declared:SVHN", "99,289 photographs of house numbers, 32x32", DownloadOptions),
+    "svhn": BuiltIn(
+        "genbench.data.declared:SVHN", "99,289 photographs of house numbers, 32x32", DownloadOptions, ("scipy.io",)
+    ),
     "stl10": BuiltIn("genbench.data.declared:STL10", "13,000 colour photographs of ten things, 96x96", DownloadOptions),
     "celeba": BuiltIn("genbench.data.declared:CELEBA", "182,637 colour photographs of faces, any size", FacesOptions),
     "imagenet": BuiltIn(
@@ -211,6 +218,7 @@ DATASET_TABLE = {
         "genbench.data.declared:EDGES",
         "translation task between images and their edges, unpaired, of digits or fashion-mnist",
         EdgesOptions,
+        ("sklearn.datasets",),
     ),
     "folder": BuiltIn("genbench.data.declared:FOLDER", "your own images in a folder or in archives", FolderOptions),
     "domains": BuiltIn(

@@ -14,7 +14,7 @@ import yaml
 
 from genbench import contention
 from genbench.contention import Counters, Meter, disturbance, read_counters
-from genbench.draw.repeats import time_repeats
+from genbench.draw.repeats import Loop, time_loops, time_repeats
 from genbench.errors import GenbenchError
 from genbench.nvml import Gpu
 from genbench.records import read_records
@@ -123,6 +123,22 @@ def test_a_machine_that_stays_busy_marks_the_times_when_patience_is_used_up():
     assert found.busy.startswith("other processes took 1.0 of 2 cores")
     assert found.seconds == pytest.approx([0.3] * 4)
     assert 5.0 < machine.now < 6.5  # patience, and the calls that count
+
+
+def test_short_loops_share_a_reading():
+    machine = Machine(lambda now: 0.0)
+    loops = [Loop(lambda: machine.sleep(0.001), 1.0, most=100), Loop(lambda: machine.sleep(0.002), 1.0, most=50)]
+    found = time_loops(loops, clock=lambda: machine.now, meter=machine.meter())
+    assert [len(each.seconds) for each in found] == [100, 50]
+    assert machine.now == pytest.approx(contention.LEAST_SECONDS)
+
+
+def test_loops_of_a_disturbed_reading_are_repeated_together():
+    machine = Machine(lambda now: 1.0 if now < 0.1 else 0.0)
+    loops = [Loop(lambda: machine.sleep(0.01), 0.05), Loop(lambda: machine.sleep(0.4), 1.0)]
+    first, second = time_loops(loops, clock=lambda: machine.now, meter=machine.meter(patience=4.0))
+    assert (first.busy, second.busy) == ("", "")
+    assert (len(first.seconds), len(second.seconds)) == (5, 3)
 
 
 def test_a_pause_of_others_is_not_noticed_where_a_core_is_free():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,26 @@ RELEASED_EPS = 1e-5  # of Stable Diffusion's normalisations in residual blocks a
 # ---- text -------------------------------------------------------------------------------------------------------
 
 
+class SharedTokens(NamedTuple):
+    """Sequences of tokens (U, L, D), and which of them each image has, as rows with a single one (B, U)."""
+
+    tokens: Tensor
+    which: Tensor
+
+    @property
+    def each(self) -> Tensor:
+        """The sequence of each image (B, L, D)."""
+        return self.through(nn.Identity())
+
+    def through(self, layer: nn.Module) -> Tensor:
+        """What a layer of single tokens makes of each image's sequence (B, L, E), computed once for each sequence.
+
+        A product picks the sequences: its gradient is a product too, where that of indexing adds row by row.
+        """
+        values: Tensor = layer(self.tokens)
+        return (self.which.to(values.dtype) @ values.flatten(1)).unflatten(1, values.shape[1:])
+
+
 class MultiHeadAttention(nn.Module):
     """Attention with queries from one sequence, keys and values from another or the same; a bias only in `out`."""
 
@@ -46,11 +67,12 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(source, width, bias=False)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor | SharedTokens) -> Tensor:
         """Tokens (B, N, width) attending to tokens (B, M, source): (B, N, width)."""
+        shared = source.through if isinstance(source, SharedTokens) else lambda layer: layer(source)
         q, k, v = (
             tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N or M, width / heads)
-            for tokens in (self.query(x), self.key(source), self.value(source))
+            for tokens in (self.query(x), shared(self.key), shared(self.value))
         )
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -78,7 +100,7 @@ class TransformerBlock(nn.Module):
         self.cross = MultiHeadAttention(width, text, heads) if text else None
         self.feed = GatedFeedForward(width)
 
-    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | SharedTokens | None = None) -> Tensor:
         """Tokens (B, N, width) and a text's (B, L, D) to (B, N, width)."""
         h = self.norms[0](x)
         x = x + self.attend(h, h)
@@ -134,7 +156,7 @@ class SpatialTransformer(nn.Module):
         self.block = TransformerBlock(channels, heads, text)
         self.leave = scaled(nn.Conv2d(channels, channels, 1), 0.0)
 
-    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | SharedTokens) -> Tensor:
         """Features (B, C, H, W) and a text (B, L, D) to (B, C, H, W)."""
         tokens = self.enter(self.norm(x)).flatten(2).transpose(1, 2)  # (B, H W, C)
         return x + self.leave(self.block(tokens, text).transpose(1, 2).unflatten(2, x.shape[2:]))
@@ -147,14 +169,14 @@ class ConditionalBlock(nn.Module):
         super().__init__()
         self.residual, self.transformer = residual, transformer
 
-    def forward(self, x: Tensor, emb: Tensor, text: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor | SharedTokens) -> Tensor:
         """Features (B, C_in, H, W), embeddings (B, E) and texts (B, L, D) to (B, C_out, H, W)."""
         h = self.residual(x, emb)
         return h if self.transformer is None else self.transformer(h, text)
 
 
 class ConditionalUNet(Skeleton):
-    """Maps images, times and texts to images; the context of a call is the texts (B, L, D).
+    """Maps images, times and texts to images; the context of a call is the texts, (B, L, D) or shared.
 
     shape: (C, H, W). channels, multipliers, blocks, groups: as in zoo.nets.UNet. attention: heights whose blocks have a
     transformer; the middle always has one. heads: number of heads of every attention. text: width D of text tokens.

@@ -72,7 +72,7 @@ from genbench.contract import (
 )
 from genbench.errors import ModelError
 from genbench.space import to_device
-from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, TextEncoder
+from zoo.attention import ConditionalUNet, Decoder, Encoder, PatchCritic, SharedTokens, TextEncoder
 from zoo.ddim import ImplicitSampler, chain_places, implicit_step
 from zoo.ddpm import Beta
 from zoo.denoising import (
@@ -401,19 +401,20 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
         mean, log_var = self.encoder(x)
         return posterior_draw(mean, log_var, gaussian_noise(mean.shape, gen))
 
-    def read_dropped(self, texts: tuple[str, ...], gen: Generator) -> Tensor:
-        """The tokens tau(y) (B, L, D) of the texts, of which random ones are replaced by the empty text."""
+    def read_dropped(self, texts: tuple[str, ...], gen: Generator) -> SharedTokens:
+        """The tokens tau(y) of B texts, of which random ones are replaced by the empty text."""
         keep = torch.rand(len(texts), generator=gen, device=gen.device) >= self.config.text_dropout
         if keep.device.type == "cpu":
             return self.read([text if kept else "" for text, kept in zip(texts, keep.tolist(), strict=True)])
-        tokens = self.read((*texts, ""))  # reading `keep` on the CPU would wait for the device
-        return torch.where(keep[:, None, None], tokens[:-1], tokens[-1:])
+        tokens, which = self.read((*texts, ""))  # reading `keep` on the CPU would wait for the device
+        return SharedTokens(tokens, torch.where(keep[:, None], which[:-1], which[-1:]))
 
-    def read(self, texts: Sequence[str]) -> Tensor:
-        """The tokens tau(y) of the texts: (B, L, D). Equal texts are encoded once."""
+    def read(self, texts: Sequence[str]) -> SharedTokens:
+        """The tokens tau(y) of the texts. Equal texts are encoded once."""
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         tokens = self.text(to_device(self.text.tokenise(tuple(row)), self.device))
-        return tokens[to_device(torch.tensor([row[text] for text in texts]), self.device)]
+        which = nn.functional.one_hot(torch.tensor([row[text] for text in texts]), len(row)).float()
+        return SharedTokens(tokens, to_device(which, self.device))
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior's mean for images x in [-1, 1], times scale: (B, c, h, w)."""
@@ -426,7 +427,7 @@ class LatentDiffusion(Model, Steps, TextConditional, Encodes):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1] for condition.texts; without texts, for the empty text."""
         texts = condition.texts if condition is not None and condition.texts is not None else ("",) * n
-        text, empty = self.read(texts), self.read(("",)).expand(n, -1, -1)
+        text, empty = self.read(texts), self.read(("",) * n)
 
         def predict(z: Tensor, t: Tensor) -> Tensor:
             with_text, without = (lambda source=source: self.network(z, t, source) for source in (text, empty))

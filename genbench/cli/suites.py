@@ -42,11 +42,17 @@ def run(
     download: Download = False,
 ) -> None:
     """Run or continue SUITE: train, sample, measure, and write the leaderboard. Finished work is not repeated."""
-    from genbench.runner import run as runner
+    from genbench.runner.early import begin_workers, default_folder
+    from genbench.suite.schema import read_suite
 
     allow_downloads(download)
+    read = read_suite(suite)
+    if executor == "local":  # before torch is imported
+        begin_workers(read, default_folder(read) if out is None else out)
+    from genbench.runner import run as runner
+
     result = runner.run(
-        suite,
+        read,
         out=out,
         models=names(models),
         seeds=numbers(seeds),

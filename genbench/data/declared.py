@@ -23,9 +23,10 @@ from genbench.data.base import DatasetSource
 from genbench.data.captions import CAPTIONS
 
 LINES = {name: entry.about for name, entry in builtin.DATASET_TABLE.items()}
+IMPORTS = {name: entry.imports for name, entry in builtin.DATASET_TABLE.items()}
 
 DIGITS = DatasetSource(
-    LINES["digits"], digits.load, digits.describe, captions=CAPTIONS["digits"], imports=("sklearn.datasets",),
+    LINES["digits"], digits.load, digits.describe, captions=CAPTIONS["digits"], imports=IMPORTS["digits"],
     sizes=digits.sizes,
 )  # fmt: skip
 FASHION_MNIST = DatasetSource(
@@ -46,7 +47,7 @@ CIFAR100 = DatasetSource(
 )  # fmt: skip
 SVHN = DatasetSource(
     LINES["svhn"], svhn.load, svhn.describe, builtin.DownloadOptions, captions=CAPTIONS["svhn"],
-    imports=("scipy.io",), sizes=svhn.PUBLISHED.sizes,
+    imports=IMPORTS["svhn"], sizes=svhn.PUBLISHED.sizes,
 )  # fmt: skip
 STL10 = DatasetSource(
     LINES["stl10"], stl10.load, stl10.describe, builtin.DownloadOptions, captions=CAPTIONS["stl10"],
@@ -58,7 +59,7 @@ IMAGENET = DatasetSource(
 )
 EDGES = DatasetSource(
     LINES["edges"], edges.load, edges.describe, builtin.EdgesOptions, translation=True,
-    imports=("sklearn.datasets",), sizes=edges.sizes,
+    imports=IMPORTS["edges"], sizes=edges.sizes,
 )  # fmt: skip
 FOLDER = DatasetSource(
     LINES["folder"], folder.load_folder, folder.describe_folder, builtin.FolderOptions, sizes=folder.sizes,

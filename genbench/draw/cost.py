@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from genbench.contract import Condition, Draws
 from genbench.draw.blocks import draw_block
 from genbench.draw.counting import verify_evaluations
 from genbench.draw.memory import memory_definition, peak_memory
-from genbench.draw.repeats import Clock, time_repeats
+from genbench.draw.repeats import LEAST_REPEATS, Clock, Loop, time_loops, time_repeats
 from genbench.machine import device_name
 
 MOST_CALLS = 100  # of either size: more make no interval narrower than the difference between processes
+LEAST_SINGLE = 6  # calls for one image: the median of fewer has no interval
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def measure_cost(
 ) -> Cost:
     """Draws batches, then single images, each for about `seconds` or a hundred times, and times each call.
 
-    One untimed call of each size comes first (compilation, allocation). condition(n): what n samples are asked to show.
-    meter: notices other processes, see repeats.time_repeats; None: nothing does.
+    A call that takes longer than `seconds` is timed once; otherwise there are at least three of a batch and six of a
+    single image. One untimed call of each size comes before all of them (compilation, allocation).
+    condition(n): what n samples are asked to show. meter: notices other processes, see repeats.time_loops; None:
+    nothing does.
     Leaves the model in eval mode. Raises CellFailure when the network evaluations counted are not those declared.
     """
     model.eval()
@@ -86,8 +90,12 @@ def measure_cost(
         _, _, counted[n] = draw_block(model, 0, seed, n, precision, conditions[n])
         verify_evaluations(model, counted[n])
 
+    sizes = (batch, LEAST_REPEATS), (1, LEAST_SINGLE)
+    peaks = [peak_of(draw, n, model.device) for n in (batch, 1)]
+    loops = [Loop(partial(draw, n), seconds, MOST_CALLS, least=least) for n, least in sizes]
     batched, single = (
-        time_batch(draw, n, model.device, seconds, clock=clock, most=MOST_CALLS, meter=meter) for n in (batch, 1)
+        TimedBatch(n, times.seconds, peak, times.busy)
+        for (n, _), peak, times in zip(sizes, peaks, time_loops(loops, clock=clock, meter=meter), strict=True)
     )
     parameters = returned.parameter_count(model)
     return Cost(batched, single, counted[batch], parameters, cost_setting(model, batch))
@@ -105,10 +113,16 @@ def time_batch(
     meter: Meter | None = None,
 ) -> TimedBatch:
     """Calls draw(batch) once for its peak memory, untimed, and then as time_repeats does."""
+    peak = peak_of(draw, batch, device)
+    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest, meter=meter)
+    return TimedBatch(batch, times.seconds, peak, times.busy)
+
+
+def peak_of(draw: Callable[[int], Any], batch: int, device: torch.device) -> float | None:
+    """Peak memory in MiB of one untimed call, None where the system does not report it."""
     with peak_memory(device) as peak:
         draw(batch)
-    times = time_repeats(lambda: draw(batch), seconds, clock=clock, most=most, longest=longest, meter=meter)
-    return TimedBatch(batch, times.seconds, peak[0], times.busy)
+    return peak[0]
 
 
 def cost_setting(model: Draws, batch: int) -> dict[str, Any]:

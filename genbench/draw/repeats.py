@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,60 @@ def meter_for(device: torch.device, patience: float, threads: int) -> Meter:
     return Meter((threads or cores_available()) if device.type == "cpu" else 1, patience, gpu=open_gpu(device))
 
 
+@dataclass
+class Loop:
+    """Calls of `run`, repeated until `seconds` are spent.
+
+    At most `most` calls (None: no limit), and at least `least` unless a call takes longer than `longest` seconds (None:
+    longer than `seconds`).
+    """
+
+    run: Callable[[], Any]
+    seconds: float
+    most: int | None = None
+    longest: float | None = None
+    least: int = LEAST_REPEATS
+    kept: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)  # since the meter's reading began
+    busy: str = ""
+
+    @property
+    def enough(self) -> bool:
+        """Whether no further call is needed."""
+        times = self.kept + self.calls
+        if self.most is not None and len(times) >= self.most:
+            return True
+        return sum(times) >= self.seconds and (len(times) >= self.least or max(times) > (self.longest or self.seconds))
+
+    def time(self, clock: Clock, meter: Meter | None) -> None:
+        """Calls until there is enough, or the meter can tell something."""
+        while not self.enough and not (self.calls and meter is not None and meter.ripe()):
+            start = clock()
+            self.run()
+            self.calls.append(clock() - start)
+
+
+def time_loops(loops: Sequence[Loop], *, clock: Clock = time.perf_counter, meter: Meter | None = None) -> list[Repeats]:
+    """Seconds of the calls of each loop, one loop after the other; short ones share a reading of the meter.
+
+    Calls during which the meter found other processes are repeated when these have ended, as long as its patience
+    lasts; then they count, and the result is marked.
+    """
+    if meter is not None:
+        meter.start()
+    while rest := [loop for loop in loops if not loop.enough]:
+        for loop in rest:
+            if not (meter is not None and any(other.calls for other in rest) and meter.ripe()):
+                loop.time(clock, meter)
+        found = meter.found() if meter is not None else ""
+        again = found and meter is not None and meter.again(sum(sum(loop.calls) for loop in rest))
+        for loop in rest:
+            if loop.calls and not again:
+                loop.kept, loop.busy = loop.kept + loop.calls, loop.busy or found
+            loop.calls = []
+    return [Repeats(tuple(loop.kept), loop.busy) for loop in loops]
+
+
 def time_repeats(
     run: Callable[[], Any],
     seconds: float,
@@ -42,30 +96,5 @@ def time_repeats(
     longest: float | None = None,
     meter: Meter | None = None,
 ) -> Repeats:
-    """Seconds of each call of `run`, repeated until `seconds` are spent.
-
-    Makes at most `most` calls (None: no limit), and at least 3 unless one call takes longer than `longest` seconds
-    (None: longer than `seconds`). Calls during which the meter found other processes are repeated when these have
-    ended, as long as its patience lasts; then they count, and the result is marked.
-    """
-    kept: list[float] = []
-    busy = ""
-
-    def enough(times: list[float]) -> bool:
-        if most is not None and len(times) >= most:
-            return True
-        return sum(times) >= seconds and (len(times) >= LEAST_REPEATS or max(times) > (longest or seconds))
-
-    if meter is not None:
-        meter.start()
-    while not enough(kept):
-        calls: list[float] = []
-        while not enough(kept + calls) and not (calls and meter is not None and meter.ripe()):
-            start = clock()
-            run()
-            calls.append(clock() - start)
-        found = meter.found() if meter is not None else ""
-        if found and meter is not None and meter.again(sum(calls)):
-            continue
-        kept, busy = kept + calls, busy or found
-    return Repeats(tuple(kept), busy)
+    """`time_loops` of one loop."""
+    return time_loops([Loop(run, seconds, most, longest)], clock=clock, meter=meter)[0]

@@ -22,6 +22,7 @@ SMALL = 256  # features up to which singular values take no time
 TOLERANCE = 1e-8  # of the sum of both covariances' traces: largest rounding error of the eigenvalues' route
 _FLOOR = 1e-3  # of the largest singular value: below, float32 cannot tell singular vectors apart
 _ROUNDING = 1e-12  # of the largest singular value: rounding
+_DISTINCT = 1e-5  # of the largest singular value: above, a Gram matrix's vectors lose no digits of the sum
 _PROBES = 16  # vectors that estimate a norm
 _ROUNDINGS = 10 * np.finfo(np.float64).eps  # of the norms' product: rounding of a Gram matrix and its eigenvalues
 
@@ -44,6 +45,13 @@ class Transport(NamedTuple):
     maps: NDArray[Any]
     spread: NDArray[Any]
     singular: Array | None
+
+
+class RootDiagonal(NamedTuple):
+    """The diagonal (n,) of (M M')^(1/2) of a matrix M (n, m), and its singular values above 0."""
+
+    diagonal: Array
+    singular: Array
 
 
 class Gram(NamedTuple):
@@ -105,6 +113,26 @@ def transport_by_singular_vectors(fake: Array, real: Array) -> Transport:
     s, v = (at.get(part) for part in at.right_singular(at.put(fake) @ root.T))
     there = s > s.max(initial=0.0) * _ROUNDING
     return Transport(at.get(root.T @ at.put(v[there].T / np.sqrt(s[there]))), s[there], s)
+
+
+def root_diagonal(across: Block) -> RootDiagonal | None:
+    """Of R_f R_r' (n, m), there, R_f being centred rows and so being R_r where m < n: by its smaller Gram matrix.
+
+    The singular values are lengths of products with the Gram matrix's vectors, without the first, which is 0 as the
+    rows are centred. Errors of the vectors change their sum in second order; None where that is not below rounding,
+    because some are small beside the largest.
+    """
+    at = arithmetic()
+    matrix = across if across.shape[0] > across.shape[1] else across.T
+    vectors = at.eigenvectors(matrix.T @ matrix)[1][:, 1:]
+    turned = matrix @ vectors
+    squares = turned * turned
+    s = at.get(squares.sum(axis=0)) ** 0.5
+    if s.min() <= s.max() * _DISTINCT:
+        return None
+    if matrix is across:
+        return RootDiagonal(at.get(squares @ at.put(1 / s)), s)
+    return RootDiagonal(at.get((vectors * vectors) @ at.put(s)), s)
 
 
 def transport_by_eigenvectors(gram: Gram, fake: Array | None, real: Array) -> Transport:

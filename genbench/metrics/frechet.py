@@ -28,6 +28,7 @@ from genbench.metrics.covariance_trace import (
     Transport,
     gram_of_covariance,
     gram_of_roots,
+    root_diagonal,
     trace_by_eigenvalues,
     trace_by_singular_values,
     trace_of_singular_values,
@@ -186,6 +187,18 @@ class FrechetComparison:
             return transport
         return transport_by_eigenvectors(self.gram, self.own.root if self.gram.left else None, self.real.root)
 
+    def effects(self) -> Array:
+        """`first_derivatives` alone, by fewer operations where fake has few rows; the trace is then theirs too."""
+        if len(self.fake) > self.fake.shape[1] or self.gram is not None:
+            return first_derivatives(self, self.with_transport())
+        at, root, free = arithmetic(), self.own.root, len(self.fake) - 1
+        found = root_diagonal(at.put(root) @ at.put(self.real.root).T)
+        if found is None:
+            return first_derivatives(self, self.with_transport())
+        self.trace = trace_of_singular_values(found.singular, self.spread)
+        shift = (self.own.mean - self.real.mean) / np.sqrt(free)
+        return free * (np.einsum("nd,nd->n", root + 2 * shift, root) - found.diagonal)
+
 
 class Influence(NamedTuple):
     """The distance, the first-order effects of the fake rows (N,) up to a constant, E h^2, how the trace was computed.
@@ -212,7 +225,8 @@ def first_derivatives(compared: FrechetComparison, transport: Transport) -> Arra
 
     Its gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k t_k^2 of t = diag(s)^(-1/2) V' R_r x: no covariance is
-    inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing.
+    inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing. Where the
+    rows of R_f are fake's divided by sqrt(n - 1), x' T x is n - 1 times the diagonal of (R_f R_r' R_r R_f')^(1/2).
     """
     at, shift, maps = arithmetic(), compared.own.mean - compared.real.mean, transport.maps
     there, parts = at.put(maps), []

@@ -15,7 +15,7 @@ from genbench.errors import GenbenchError, TooFewSamples
 from genbench.metrics.arrays import Z95, Array, pair
 from genbench.metrics.base import Metric, Value
 from genbench.metrics.degenerate import refuse_equal_rows, refuse_one_class
-from genbench.metrics.frechet import FrechetComparison, feature_moments, first_derivatives
+from genbench.metrics.frechet import FrechetComparison, feature_moments
 from genbench.metrics.readings import BY_CLASS
 from genbench.metrics.second_order import first_order_variance
 
@@ -77,7 +77,7 @@ def per_class_fid(*, fake: Any, real: Any, fake_labels: Any, real_labels: Any) -
     """The mean of per_class_frechet_distance with an interval over the fake samples of every class."""
     sets = by_class(fake, real, fake_labels, real_labels).values()
     compared = [FrechetComparison(mine, feature_moments(theirs)) for mine, theirs in sets]
-    effects = [first_derivatives(c, c.with_transport()) for c in compared]
+    effects = [c.effects() for c in compared]
     value = float(np.mean([c.value for c in compared]))
     half = Z95 * first_order_variance(effects) ** 0.5 / len(effects)
     how = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -15,10 +14,8 @@ from genbench.options import nearest
 from genbench.reasons import explain
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.launcher import Launcher
-from genbench.runner.pool import Pool, start_server, worker_count
+from genbench.runner.pool import POOL_MODULES, Pool, worker_count
 from genbench.team import Launched, require_processes
-
-POOL_MODULES = ("genbench.runner.process_state", "genbench.runner.warm")  # the latter last
 
 
 def choose_execution(
@@ -64,12 +61,6 @@ def _refuse(text: str) -> NoReturn:
 def make_launcher(request: LaunchRequest) -> Launcher:
     """The launcher of an execution."""
     return LAUNCHERS[request.execution.executor](request)
-
-
-def prepare_workers(execution: Execution, modules: tuple[str, ...]) -> None:
-    """Where workers are processes of this machine: lets their server import these modules from now on, meanwhile."""
-    if execution.executor == "local" and not multiprocessing.current_process().daemon:
-        start_server((*modules, *POOL_MODULES))
 
 
 def _local(request: LaunchRequest) -> Launcher:

@@ -29,10 +29,11 @@ from genbench.records import FAILED, OK, Record, read_records, record_line, row_
 from genbench.report.combined import is_combined
 from genbench.report.grids import rows_by_class, rows_by_text, save_grid
 from genbench.report.poor import with_doubts
+from genbench.runner.early import RECORDS
 from genbench.sources.trained import CURVES_FILE, Trained
 from genbench.store import Kind, Store, make_folder
 
-RECORDS, REMOVED = "records.jsonl", "removed.jsonl"
+REMOVED = "removed.jsonl"
 SUITE, ENVIRONMENT, PAGE = "suite.yaml", "environment.json", "leaderboard.html"
 Key = tuple[str, str]
 

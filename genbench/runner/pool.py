@@ -29,6 +29,7 @@ from genbench.progress import STALL_SECONDS, Progress
 from genbench.runner.launcher import Launcher, OnEnd, OnProgress, Outcome, Queue, Task, too_long
 from genbench.runner.worker import Last, work
 
+POOL_MODULES = ("genbench.runner.process_state", "genbench.runner.warm")  # for start_server; the latter last
 MOST_WORKERS = 8
 GRACE = 1.2  # seconds that workers have to write checkpoints
 LOST = 255  # exit code of a worker whose fork server is no more

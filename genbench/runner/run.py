@@ -23,12 +23,12 @@ from genbench.plan.cells import Cell, MetricPlan
 from genbench.plan.planner import Plan, make_plan
 from genbench.provenance import command_line
 from genbench.records import FAILED, OK, Record
-from genbench.registry import DATASETS
 from genbench.report.poor import poor_rows
 from genbench.report.result import Result, read_result
+from genbench.runner.early import begin_workers, default_folder
 from genbench.runner.execution import Execution, LaunchRequest
-from genbench.runner.executors import choose_execution, make_launcher, prepare_workers
-from genbench.runner.folder import RECORDS, ResultFolder
+from genbench.runner.executors import choose_execution, make_launcher
+from genbench.runner.folder import ResultFolder
 from genbench.runner.launcher import Outcome, Task
 from genbench.runner.tasks import evaluate_task, sound, train_task
 from genbench.runner.timed import on_timed_machine
@@ -78,8 +78,8 @@ def run(
     with nullcontext() if launched is None else launched.leading():
         suite = suite if isinstance(suite, Suite) else read_suite(suite)
         execution = choose_execution(executor, device, executor_options, processes)
-        if not (_directory(out, suite) / RECORDS).is_file():  # otherwise there may be nothing to do
-            _prepare_workers(suite, execution)
+        if execution.here:
+            begin_workers(suite, _directory(out, suite))
         plan = make_plan(
             suite,
             models=models,
@@ -105,15 +105,8 @@ def _modules(datasets: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     return ("genbench.runner.tasks", *(module for entry in datasets for module in data.imports(entry)))
 
 
-def _prepare_workers(suite: Suite, execution: Execution) -> None:
-    """Lets the server of workers begin while the suite is planned; not where a plug-in would be imported for that."""
-    names = [entry.name for _, entry in suite.data_entries]
-    if all(map(DATASETS.is_built_in, names)):
-        prepare_workers(execution, _modules({"name": name} for name in names))
-
-
 def _directory(out: Path | str | None, suite: Suite) -> Path:
-    return Path(out) if out is not None else Path("reports") / suite.suite
+    return default_folder(suite) if out is None else Path(out)
 
 
 def _machine(execution: Execution) -> str:

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from genbench import returned
 from genbench.contract import Batch, Loss, Model, Recipe
@@ -31,6 +30,7 @@ from genbench.machine import pinned_globals
 from genbench.processes.group import ALONE, Processes, Shares
 from genbench.progress import Progress, Report, Throttle, noting, silent, stop_requested
 from genbench.space import seeded
+from genbench.train.adam import FusedAdamW
 from genbench.train.batches import ALL, Batches
 from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
@@ -330,9 +330,8 @@ class Training:
             "curves": [(p.stage, p.step, p.images, p.seconds, p.name, p.value) for p in fitted.curves],
         }
 
-    def _optimiser(self, parameters: list[nn.Parameter]) -> AdamW:
-        r = self.recipe
-        return AdamW(parameters, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True)
+    def _optimiser(self, parameters: list[nn.Parameter]) -> FusedAdamW:
+        return FusedAdamW(parameters, self.recipe.lr, self.recipe.betas, self.recipe.weight_decay)
 
     def _log(self, player: str, loss: Loss) -> None:
         terms = loss.terms or {player: loss.total}

@@ -83,10 +83,16 @@ def test_at_least_three_repeats_when_they_fit_the_budget_singly():
     assert len(cost_of(model, seconds=8.5).batched.seconds) == 3
 
 
+def test_at_least_six_single_images_whose_median_has_an_interval():
+    cost = cost_of(Sleeper(each=0.5), seconds=0.6)
+    assert (len(cost.batched.seconds), len(cost.single.seconds)) == (1, 6)
+    assert value("latency", cost).hi is not None
+
+
 def test_one_repeat_that_overruns_the_budget_is_enough_and_has_no_interval():
     model = Sleeper(each=1.0)
     cost = cost_of(model, seconds=0.9)
-    assert model.calls == [8, 8, 1, 1]
+    assert model.calls == [8, 1, 8, 1]
     found = value("images_per_second", cost), value("latency", cost)
     assert [v.value for v in found] == pytest.approx([1.0, 1000.0])
     assert [(v.lo, v.hi, v.interval) for v in found] == [(None, None, "")] * 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import covariance_trace, frechet, frechet_distance
-from genbench.metrics.frechet import FrechetComparison, feature_moments
+from genbench.metrics.frechet import FrechetComparison, feature_moments, first_derivatives
 from genbench.registry import METRICS
 
 
@@ -180,3 +180,35 @@ def test_more_features_than_rows_agree_with_the_closed_form_of_a_scale():
     x = spread_out(0, 260, 600, 0.3)
     expected = np.square(x - x.mean(axis=0)).sum() / 259 + np.square(x.mean(axis=0)).sum()
     assert frechet_distance(fake=2 * x, real=x) == pytest.approx(expected, rel=1e-7)
+
+
+def repeated(seed, n, d):
+    return normal(seed, n // 2, d)[np.arange(n) % (n // 2)]
+
+
+FALLING = np.logspace(0, -4, 40)
+
+
+@pytest.mark.parametrize(
+    ("fake", "real", "route"),
+    [
+        (normal(0, 30, 40), normal(1, 30, 40), "gram"),
+        (normal(0, 30, 40), normal(1, 200, 40), "gram"),
+        (normal(0, 40, 40), normal(1, 25, 40), "gram"),
+        (normal(0, 26, 300), normal(1, 30, 300), "gram"),
+        (normal(0, 41, 40), normal(1, 30, 40), "map"),
+        (FALLING * normal(0, 30, 40), FALLING * normal(1, 30, 40), "map"),
+        (repeated(0, 30, 40), normal(1, 30, 40), "map"),
+        (np.ones((30, 40)), normal(1, 30, 40), "map"),
+    ],
+)
+def test_effects_of_few_rows_are_the_first_derivatives(fake, real, route, monkeypatch):
+    maps = []
+    with_transport = FrechetComparison.with_transport
+    monkeypatch.setattr(FrechetComparison, "with_transport", lambda self: maps.append(1) or with_transport(self))
+    few, all_rows = (FrechetComparison(0.3 + fake, feature_moments(real)) for _ in range(2))
+    effects = few.effects()
+    assert bool(maps) == (route == "map")
+    expected = first_derivatives(all_rows, all_rows.with_transport())
+    assert effects - effects.mean() == pytest.approx(expected - expected.mean(), rel=1e-9, abs=1e-9 * expected.std())
+    assert few.value == pytest.approx(FrechetComparison(0.3 + fake, feature_moments(real)).value, rel=1e-12)

@@ -16,6 +16,7 @@ from zoo.attention import (
     GatedFeedForward,
     MultiHeadAttention,
     PatchCritic,
+    SharedTokens,
     SpatialTransformer,
     TextEncoder,
     require_heads,
@@ -70,6 +71,13 @@ def test_attention_is_softmax_of_scaled_products():
         q, k, v = (F.linear(s, m.weight[h]) for s, m in zip((x, source, source), parts(attention), strict=True))
         rows.append((q @ k.transpose(1, 2) / math.sqrt(3)).softmax(2) @ v)
     assert torch.allclose(attention(x, source), attention.out(torch.cat(rows, 2)), atol=1e-12)
+
+
+def test_shared_tokens_are_those_of_each_image():
+    attention, x, tokens = waken(MultiHeadAttention(6, 5, heads=2)), numbers(3, 2, 6), numbers(2, 4, 5, seed=1)
+    shared = SharedTokens(tokens, torch.tensor([[0, 1], [1, 0], [0, 1]]))
+    assert torch.equal(shared.each, tokens[[1, 0, 1]])
+    assert torch.allclose(attention(x, shared), attention(x, tokens[[1, 0, 1]]), atol=1e-12)
 
 
 def parts(attention):

@@ -390,29 +390,29 @@ def test_denoiser_loss_is_the_error_of_what_is_predicted(monkeypatch, prediction
 def test_each_text_is_read_on_its_own():
     model = make()
     texts = ("three", "seven", "three", "")
-    tokens = model.read(texts)
+    tokens = model.read(texts).each
     assert tokens.shape == (4, 20, 8)
-    assert torch.allclose(tokens, torch.cat([model.read((text,)) for text in texts]), atol=1e-6)
+    assert torch.allclose(tokens, torch.cat([model.read((text,)).each for text in texts]), atol=1e-6)
 
 
 def test_a_tenth_of_the_training_texts_is_empty():
     model = make()
     with torch.no_grad():
-        tokens, three, empty = model.read_dropped(("three",) * 5000, seeded(0)), *model.read(("three", ""))
+        tokens, three, empty = model.read_dropped(("three",) * 5000, seeded(0)).each, *model.read(("three", "")).each
     of_three, of_empty = ((tokens - text).abs().amax((1, 2)) < 1e-5 for text in (three, empty))
     assert torch.equal(of_three, ~of_empty)
     assert of_empty.sum() / 5000 == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 5000))
     model = make(text_dropout=0.0)
-    assert torch.equal(model.read_dropped(("three",) * 50, seeded(0)), model.read(("three",) * 50))
+    assert torch.equal(model.read_dropped(("three",) * 50, seeded(0)).each, model.read(("three",) * 50).each)
 
 
 def test_fillers_are_attended_to():
     """As in Stable Diffusion: what stands at the end of a short text counts."""
     model = make()
-    before = model.read(("a",))[0, 0].clone()
+    before = model.read(("a",)).each[0, 0].clone()
     with torch.no_grad():
         model.text.token.weight[256] *= -1
-    assert (model.read(("a",))[0, 0] - before).abs().max() > 1e-4
+    assert (model.read(("a",)).each[0, 0] - before).abs().max() > 1e-4
 
 
 @torch.no_grad()

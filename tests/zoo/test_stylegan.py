@@ -423,12 +423,14 @@ def test_groups_are_of_the_largest_size_that_divides_the_batch(batch, group, use
         torch.testing.assert_close(found[i::stride], expected.expand(used))
 
 
-def test_the_discriminator_sees_real_and_generated_images_in_two_batches():
+def test_real_and_generated_images_are_two_batches_to_the_discriminator():
     model, seen, batch = make(), [], make_batch()
-    model.discriminator.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    judged = model.discriminator.register_forward_hook(lambda _module, x, logits: seen.append((x[0], logits)))
     model.loss(batch, "discriminator", 1, seeded(0))
-    assert len(seen) == 2
-    torch.testing.assert_close(seen[0], batch.x)
+    judged.remove()
+    ((both, logits),) = seen
+    torch.testing.assert_close(both[: len(batch)], batch.x)
+    torch.testing.assert_close(logits, torch.cat([model.discriminator(x) for x in both.chunk(2)]))
 
 
 # ---- regularisers -----------------------------------------------------------------------------------------------
