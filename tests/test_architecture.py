@@ -188,6 +188,15 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_server_of_workers_begins_before_torch_is_imported():
+    code = (
+        "import sys\nfrom genbench.runner import early\nfrom genbench.suite.schema import read_suite\n"
+        f"read_suite('digits')\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_finished_suite_is_recognised_without_libraries_of_tables():
     code = "import sys, genbench.runner.run; print([m for m in ('pandas', 'scipy', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

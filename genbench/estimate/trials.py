@@ -16,7 +16,7 @@ from genbench import data
 from genbench.contract import Model
 from genbench.draw.blocks import draw_block, on_device
 from genbench.draw.clock import age, clock_of
-from genbench.draw.cost import MOST_CALLS
+from genbench.draw.cost import LEAST_SINGLE, MOST_CALLS
 from genbench.draw.memory import MIB, resident_kib
 from genbench.draw.repeats import LEAST_REPEATS
 from genbench.estimate.moments import seconds_of_call
@@ -122,7 +122,7 @@ class _Network:
         """Of the repeated calls of genbench.draw.cost."""
         speed = self.cell.facts.speed
         batch, one = (seconds_of_call(self.model, self.draw, n) for n in (speed["batch"], 1))
-        return _repeated(batch, speed["seconds"]) + _repeated(one, speed["seconds"])
+        return _repeated(batch, speed["seconds"], LEAST_REPEATS) + _repeated(one, speed["seconds"], LEAST_SINGLE)
 
     def estimates(self, metric: Metric) -> bool:
         """Whether the likelihood is an estimate, which depends on the weights alone."""
@@ -164,15 +164,15 @@ def _with_paths(metric: Metric, n: int) -> Metric:
     return replace(metric, protocol={**metric.protocol, "paths": n})
 
 
-def _repeated(call: TimeRange, seconds: float) -> TimeRange:
+def _repeated(call: TimeRange, seconds: float, least: int) -> TimeRange:
     """Of a call's repeats, with the untimed one before them."""
-    low, likely, high = (t * (1 + _repeats(t, seconds)) for t in (call.low, call.likely, call.high))
+    low, likely, high = (t * (1 + _repeats(t, seconds, least)) for t in (call.low, call.likely, call.high))
     return TimeRange(low, max(low, likely), max(low, likely, high), call.at_least)
 
 
-def _repeats(call: float, seconds: float) -> int:
-    """How often genbench.draw.repeats.time_repeats makes a call of this duration."""
-    return 1 if call > seconds else max(LEAST_REPEATS, min(MOST_CALLS, math.ceil(seconds / max(call, 1e-9))))
+def _repeats(call: float, seconds: float, least: int) -> int:
+    """How often genbench.draw.repeats.time_loops makes a call of this duration."""
+    return 1 if call > seconds else max(least, min(MOST_CALLS, math.ceil(seconds / max(call, 1e-9))))
 
 
 def process_peak(device: str) -> float:
