@@ -18,7 +18,7 @@ LAYERS = [
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
     "builtin", "hub",
     "store", "records", "provenance", "halving", "team", "contention", "nvml", "protocol", "keys",
-    "declared", "returned", "contract", "options", "space", "processes", "screen", "surroundings",
+    "declared", "returned", "contract", "options", "space", "processes", "dispatch", "screen", "surroundings",
     "machine", "interruption", "supervision", "progress", "reasons", "text",
     "files", "errors",
 ]  # fmt: skip

@@ -1,6 +1,8 @@
 """Sound models pass every check; a model with one planted fault fails the check for that fault and no other."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, make_dataclass
 
 import pytest
@@ -18,6 +20,7 @@ from genbench.contract import (
     DataSpec,
     Decodes,
     DequantisedDensity,
+    Draws,
     Encodes,
     ExactLikelihood,
     ImportanceBound,
@@ -824,3 +827,52 @@ def test_the_zoos_flows_are_held_against_their_codes(name):
 @pytest.mark.parametrize("name", ["realnvp", "glow", "vae", "ddpm", "pixelcnn"])
 def test_the_zoos_likelihoods_are_summed(name):
     assert resized(Subject(resolve_model(name), DATA[0], TINY[name], None), DataSpec(1, 2, 2, 3, 10)) is not None
+
+
+def test_a_check_imports_neither_torchs_compiler_nor_the_planner():
+    """Each takes more time than the check of a small model; torch's dispatch modes import the compiler by default."""
+    code = (
+        "import sys; from genbench.commands.check import run_checks; "
+        "assert run_checks('gan', None, '1x4x4', 17, 'cpu', lambda line: None); "
+        "print([m for m in ('torch._dynamo', 'genbench.plan') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+class OtherCount(Draws, Steps):
+    """Evaluates its denoiser twice and states once; its number in training mode is right."""
+
+    def __init__(self, data, config=None, sampler=None):
+        super().__init__(data, config, sampler)
+        self.network = nn.Identity()
+
+    @property
+    def denoiser(self):
+        return self.network
+
+    @property
+    def evaluations(self):
+        return 2 if self.training else 1
+
+    def sample(self, n, gen, condition=None):
+        return self.denoiser(self.denoiser(torch.rand(n, *self.data.shape, generator=gen)))
+
+
+def test_evaluations_are_those_of_the_model_that_draws():
+    failed = {r.name: r.message for r in check_model(OtherCount, DATA[0]) if not r.passed}
+    assert list(failed) == ["evaluations are counted"]
+    assert "evaluations is 1, but the denoiser evaluated 2 rows" in failed["evaluations are counted"]
+
+
+class NoNetwork(OtherCount):
+    """Its denoiser is no network."""
+
+    denoiser = "none"
+
+    def sample(self, n, gen, condition=None):
+        return torch.rand(n, *self.data.shape, generator=gen)
+
+
+def test_a_denoiser_that_is_no_network_fails_no_check_of_its_images():
+    failed = {r.name for r in check_model(NoNetwork, DATA[0]) if not r.passed}
+    assert failed == {"evaluations are counted"}

@@ -88,6 +88,18 @@ def test_folders_train_and_test_are_the_splits_and_those_below_them_classes(tmp_
     )
 
 
+def test_a_third_folder_beside_train_and_test_is_no_class(tmp_path):
+    """It once made classes of all three, so that test images were trained on."""
+    names = [f"{split}/{kind}/{i}.png" for split in ("Train", "test", "extra") for kind in "ab" for i in range(3)]
+    assert refusal(write(tmp_path, names)) == (
+        "DATA: split: auto: found Train, extra, test, allowed: folders train and test (or val) alone; with others "
+        "beside them, split: hash or share, which hold out images of every folder"
+    )
+    assert load(tmp_path, split="hash").spec.classes == 3
+    vehicles = load(write(tmp_path / "v", [f"{kind}/{i}.png" for kind in ("train", "plane") for i in range(3)]))
+    assert vehicles.spec.classes == 2
+
+
 def test_a_share_is_drawn_from_its_seed(tmp_path):
     write(tmp_path, [f"{i:02}.png" for i in range(20)])
     parts = {seed: load(tmp_path, split="share", test_share=0.25, split_seed=seed) for seed in (0, 1)}

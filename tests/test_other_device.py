@@ -15,6 +15,7 @@ from random_weights import blots, write_inception
 
 from genbench import metrics
 from genbench.check import check_model
+from genbench.check.abilities import ESTIMATES, NORMALISED, declared
 from genbench.check.other_device import DEVICE, MisplacedError, OnDevice, other_device
 from genbench.check.placement import contract_calls, stays_on_one_device
 from genbench.check.subject import Subject
@@ -128,7 +129,7 @@ def test_pretrained_features_are_the_cpus(tmp_path, monkeypatch, made):
 def test_no_call_of_the_check_fails_without_a_message(name, made):
     subject = Subject(resolve_model(name), DataSpec(1, 8, 8, 17, 10), None, None)
     with other_device():
-        for _, call in contract_calls(subject):
+        for _, call in contract_calls(subject, declared(subject, NORMALISED | ESTIMATES)):
             call()
 
 

@@ -95,6 +95,18 @@ def test_ddim_draws_from_the_weights_of_ddpm():
     assert ddpm.samples_key != ddim.samples_key
 
 
+def test_a_config_that_needs_the_rows_sampler_is_trained():
+    """The default has 50 steps, more than there are; the sampler is still no part of the key of the weights."""
+    rows = [
+        {"name": "ddim", "config": {"steps": 8}, "sampler": {"steps": 4}},
+        {"name": "ddim", "label": "fewer", "config": {"steps": 8}, "sampler": {"steps": 2}},
+    ]
+    plan = make_plan(suite(models=rows, metrics=["fid"]))
+    assert [fit.network.build(plan.data, 0).config.steps for fit in plan.fits] == [8]
+    weights = {cell.source.fit.key for cell in plan.cells if cell.label in ("ddim", "fewer")}
+    assert len(weights) == 1
+
+
 def test_a_row_states_what_its_class_is_given():
     rows = suite(models=[{"name": name} for name in ("gan", "cgan", "latent_diffusion")], metrics=["fid"])
     assert [cell.source.given for cell in make_plan(rows).cells[:4]] == ["", "class", "caption", ""]

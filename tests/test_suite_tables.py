@@ -193,7 +193,10 @@ def test_an_entry_with_another_rows_weights_may_have_any_name(tmp_path):
     assert stored == {"name": "mine", "label": "fast", "source": "./m.py:Mine", "weights_of": "mine"}
     own = suite(text.replace("name: fast", "name: ddim"), tmp_path).models[-1]
     assert (own.name, own.source) == ("ddim", None)  # a model of the zoo with these weights
-    assert "unknown model 'ddmi'; did you mean 'ddpm'?" in refusal(text.replace("name: fast", "name: ddmi"), tmp_path)
+    nearly = refusal(text.replace("name: fast", "name: ddmi"), tmp_path)
+    assert "unknown model 'ddmi'; did you mean 'ddpm'?" in nearly
+    assert nearly.endswith("; for a name of your own, label: ddmi in place of name")
+    assert suite(text.replace("name: fast", "label: ddmi"), tmp_path).models[-1].label == "ddmi"
 
 
 # ---- a model that does not fit one of the datasets

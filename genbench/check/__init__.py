@@ -13,7 +13,6 @@ from itertools import combinations
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
 
 from genbench import returned
 from genbench.check import abilities as abilities
@@ -85,27 +84,16 @@ def same_generator_same_loss(subject: Subject) -> str:
 
 def no_global_randomness(subject: Subject) -> str:
     """Losses and samples do not change torch's global random state."""
-    for what in ("loss", "sample") if issubclass(subject.kind, Model) else ("sample",):
-        model = subject.model()
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            before = global_states()
-            if what == "loss":
-                list(subject.losses(model))
-            else:
-                model.eval().sample(1, subject.seeded(3), subject.condition(1))
-            if not all(map(torch.equal, before, global_states())):
-                return f"{what}() used torch's global generator; pass generator=gen to every rand, randn and dropout"
-    return ""
-
-
-def global_states() -> list[Tensor]:
-    """The states of torch's global generators, of the CPU and of each GPU."""
-    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    with fixed_global_randomness() as used:
+        if issubclass(subject.kind, Model):
+            list(subject.losses(subject.model()))
+        what = "loss" if used() else "sample" if subject.single.used_global else ""
+    return what and f"{what}() used torch's global generator; pass generator=gen to every rand, randn and dropout"
 
 
 def samples_have_the_datas_shape(subject: Subject) -> str:
     """sample(n) has shape (n, C, H, W) and a floating type, also for n = 1."""
-    for n, x in ((DRAWN, subject.drawn), (1, subject.draw(1))):
+    for n, x in ((DRAWN, subject.drawn), (1, subject.single.images)):
         returned.checked_images(subject.original, x, n)
     return ""
 
@@ -180,9 +168,7 @@ def state_dict_is_complete(subject: Subject) -> str:
 
 def sampling_changes_nothing(subject: Subject) -> str:
     """Sampling changes neither the mode nor parameters nor buffers."""
-    model = subject.model().eval()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    subject.draw(1, model=model)
+    model, before = subject.single.model, subject.single.before
     training = [name or "the model" for name, module in model.named_modules() if module.training]
     if training:
         return f"{training[0]} was in training mode after sample(); expected eval mode: only the harness switches modes"

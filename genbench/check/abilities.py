@@ -17,10 +17,8 @@ from genbench.contract import (
     ImportanceBound,
     LikelihoodBound,
     LikelihoodEstimate,
-    Steps,
     Translates,
 )
-from genbench.draw.counting import EvaluationCount
 from genbench.errors import Undefined
 
 TOLERANCE = 1e-3
@@ -91,9 +89,9 @@ def is_defined(subject: Subject, name: str, likelihood: Likelihood) -> bool:
 
 
 def first_value(subject: Subject, name: str, likelihood: Likelihood) -> Tensor:
-    """log_likelihood with the generator of seed 3, computed once."""
+    """log_likelihood with the generator of seed 0, computed once."""
     if name not in subject.likelihoods:
-        subject.likelihoods[name] = log_likelihood(subject, likelihood, subject.seeded(3))
+        subject.likelihoods[name] = log_likelihood(subject, likelihood, subject.seeded(0))
     return subject.likelihoods[name]
 
 
@@ -117,30 +115,17 @@ def likelihood_has_a_value_an_image(subject: Subject) -> str:
 def same_generator_same_likelihood(subject: Subject) -> str:
     """A likelihood depends on weights, pixels and generator alone; no generator means one seeded with 0."""
     for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
-        if (
-            difference(
-                first_value(subject, name, likelihood),
-                log_likelihood(subject, likelihood, subject.seeded(3)),
-            )
-            > 0
-        ):
+        first = first_value(subject, name, likelihood)
+        if difference(first, log_likelihood(subject, likelihood, subject.seeded(0))) > 0:
             return f"{name}() gave two values with the same generator; expected one: is there noise not from gen?"
-        if (
-            difference(
-                log_likelihood(subject, likelihood, None), log_likelihood(subject, likelihood, subject.seeded(0))
-            )
-            > 0
-        ):
+        if difference(first, log_likelihood(subject, likelihood, None)) > 0:
             return f"{name}() differs between gen=None and a generator seeded with 0; expected the same"
     return ""
 
 
 def mass_needs_no_noise(subject: Subject) -> str:
     """An exact mass of discrete pixels does not depend on the generator."""
-    _, likelihood = LOG_PROB
-    gap = difference(
-        log_likelihood(subject, likelihood, subject.seeded(3)), log_likelihood(subject, likelihood, subject.seeded(4))
-    )
+    gap = difference(first_value(subject, *LOG_PROB), log_likelihood(subject, LOG_PROB[1], subject.seeded(4)))
     if gap <= TOLERANCE:
         return ""
     return (
@@ -175,15 +160,12 @@ def bounds_are_ordered(subject: Subject) -> str:
 
 def evaluations_are_counted(subject: Subject) -> str:
     """`evaluations` is None, or the number of rows that the denoiser evaluates for each image of a sample()."""
-    model = subject.model().eval()
-    assert isinstance(model, Steps)
-    with EvaluationCount(model) as count:
-        subject.draw(DRAWN, model=model)
-    counted = count.per_image(DRAWN)
-    if model.evaluations in (None, counted):
+    count = subject.counted[1]
+    stated, counted = count.model.evaluations, count.per_image(DRAWN)
+    if stated in (None, counted):
         return ""
     return (
-        f"evaluations is {model.evaluations}, but the denoiser evaluated {counted:g} rows for each image; expected the "
+        f"evaluations is {stated}, but the denoiser evaluated {counted:g} rows for each image; expected the "
         "same number: guidance counts twice a step, also where it is one call with a doubled batch"
     )
 

@@ -32,8 +32,8 @@ def replaced(change: Callable[[Any], Any], tree: Any) -> Any:
     if not isinstance(tree, CONTAINERS):
         return change(tree)
     if isinstance(tree, dict):
-        return {key: replaced(change, node) for key, node in tree.items()}
-    values = [replaced(change, node) for node in tree]
+        return dict(zip(tree, replaced(change, [*tree.values()]), strict=True))
+    values = [replaced(change, node) if isinstance(node, CONTAINERS) else change(node) for node in tree]
     if isinstance(tree, list):
         return values
     return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from genbench.check.other_device import Operation
 from genbench.check.subject import DRAWN, Subject, difference, fixed_global_randomness
 from genbench.contract import Condition
+from genbench.dispatch import Intercepts
 from genbench.space import seeded
 
 FIRST_SEED = 100
@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 TESTED = 1  # index among the DRAWN images
 
 
-class NoiseOfEachImage(TorchDispatchMode):
+class NoiseOfEachImage(Intercepts):
     """Replaces the generator in every operation by n streams, one for each image; the first has the number `first`.
 
     shared: whether an operation drew numbers whose first axis is not the images, so that the check is not possible.

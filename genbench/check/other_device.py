@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 import torch
 from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from genbench import space
 from genbench.check.arguments import replaced, values_in
 from genbench.check.waits import record, waits
+from genbench.dispatch import Intercepts
 
 DEVICE = torch.device("lazy", 0)  # no torch build for CPU or GPU has it, and autograd accepts it
 MAY_CROSS = ("aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_")
@@ -155,7 +155,7 @@ def writes_to_its_first(op: Operation) -> bool:
     return len(returns) == 1 and returns[0].alias_info is not None and returns[0].alias_info.is_write
 
 
-class Everywhere(TorchDispatchMode):
+class Everywhere(Intercepts):
     """Intercepts operations without a tensor on DEVICE, such as randn(device=DEVICE)."""
 
     def __torch_dispatch__(self, op: Operation, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from genbench.check.abilities import ESTIMATES, NORMALISED, declared
+from genbench.check.abilities import ESTIMATES, NORMALISED, Likelihood, declared
 from genbench.check.other_device import DEVICE, MisplacedError, other_device
 from genbench.check.subject import DRAWN, Subject
 from genbench.contract import Batch, Decodes, Encodes, Model, Translates
@@ -25,17 +25,15 @@ def stays_on_one_device(subject: Subject) -> str:
     """
     if subject.device.type != "cpu":
         return ""
-    with (
-        suppress(Exception),
-        other_device(),
-    ):  # the simulated device uses torch's internals, which differ between versions
-        return next(misplacements(subject), "")
+    likelihoods = declared(subject, NORMALISED | ESTIMATES)
+    with suppress(Exception), other_device():  # it uses torch's internals, which differ between versions
+        return next(misplacements(subject, likelihoods), "")
     return ""
 
 
-def misplacements(subject: Subject) -> Iterator[str]:
+def misplacements(subject: Subject, likelihoods: dict[str, Likelihood]) -> Iterator[str]:
     """The message of each step that the simulated device refuses."""
-    for name, call in contract_calls(subject):
+    for name, call in contract_calls(subject, likelihoods):
         try:
             call()
         except MisplacedError as error:
@@ -44,14 +42,14 @@ def misplacements(subject: Subject) -> Iterator[str]:
             continue
 
 
-def contract_calls(subject: Subject) -> Iterator[Call]:
+def contract_calls(subject: Subject, likelihoods: dict[str, Likelihood]) -> Iterator[Call]:
     """Calls of each method that the contract requires of the model, with the method's name."""
     model, batch, unseen = subject.model().to(DEVICE), moved(subject.batch), subject.unseen.to(DEVICE)
     for player in model.players():
         yield "loss()", partial(gradients, model, batch, player)
     model.eval()
     yield "sample()", lambda: model.sample(DRAWN, seeded(3, DEVICE), on_device(subject.condition(DRAWN), DEVICE))
-    for name, likelihood in declared(subject, NORMALISED | ESTIMATES).items():
+    for name, likelihood in likelihoods.items():
         yield f"{name}()", partial(likelihood, model, unseen, seeded(3, DEVICE))
     if isinstance(model, Decodes):
         yield "decode(noise())", lambda: model.decode(model.noise(DRAWN, seeded(3, DEVICE)))

@@ -13,10 +13,7 @@ from genbench.contract import DataSpec, Draws
 from genbench.errors import GenbenchError
 from genbench.machine import choose_device
 from genbench.options import nearest
-from genbench.plan.planner import make_plan
 from genbench.registry import resolve_model
-from genbench.sources.network import NetworkSource
-from genbench.suite.schema import read_suite
 
 
 class CheckedModel(NamedTuple):
@@ -56,6 +53,10 @@ def _spec(shape: str, levels: int) -> DataSpec:
 
 
 def _row(label: str, path: Path) -> CheckedModel:
+    from genbench.plan.planner import make_plan  # late: a check without a suite needs none of it
+    from genbench.sources.network import NetworkSource
+    from genbench.suite.schema import read_suite
+
     plan = make_plan(read_suite(path))
     rows = {cell.label: cell.source for cell in plan.cells if isinstance(cell.source, NetworkSource)}
     if label not in rows and label in {cell.label for cell in plan.cells}:

@@ -18,7 +18,7 @@ from genbench.contract import DataSpec
 from genbench.data.annotations import Annotations, read_annotations
 from genbench.data.base import Dataset
 from genbench.data.partition import Parts as Numbers
-from genbench.data.partition import by_folder, by_hash, by_share, refuse_single, split_folders
+from genbench.data.partition import by_folder, by_hash, by_share, is_split, refuse_single, split_folders
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
 from genbench.data.stored import Parts, StoredPart, decoded, describe_stored, read_stored, stored
@@ -82,6 +82,11 @@ def collect(entry: dict[str, Any], root: Path, scratch: Path, in_shards: bool) -
     folders = split_folders(tops) if entry["split"] in ("auto", "folders") else None
     if entry["split"] == "folders" and folders is None:
         raise DataError(f"{root}: split: folders: found {_shown(tops)}, allowed: folders train and test (or val)")
+    if entry["split"] == "auto" and folders is None and split_folders([t for t in tops if is_split(t)]):
+        raise DataError(
+            f"{root}: split: auto: found {_shown(tops)}, allowed: folders train and test (or val) alone; with others "
+            "beside them, split: hash or share, which hold out images of every folder"
+        )
     notes = read_annotations(root, pictures.files, entry["captions"])
     below = [_first_folder(f, root / top) if folders else top for f, top in zip(pictures.files, tops, strict=True)]
     names = _label_names(entry["labels"], below, notes, in_shards)

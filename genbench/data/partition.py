@@ -22,7 +22,12 @@ def split_folders(tops: Sequence[str]) -> tuple[str, str] | None:
     names = {name.lower(): name for name in tops}
     train = next((names[name] for name in TRAIN_NAMES if name in names), None)
     test = next((names[name] for name in TEST_NAMES if name in names), None)
-    return None if train is None or test is None or set(names) - {*TRAIN_NAMES, *TEST_NAMES} else (train, test)
+    return None if train is None or test is None or not all(map(is_split, names)) else (train, test)
+
+
+def is_split(top: str) -> bool:
+    """Whether a folder has the name of a split."""
+    return top.lower() in (*TRAIN_NAMES, *TEST_NAMES)
 
 
 def by_folder(tops: Sequence[str], folders: tuple[str, str]) -> Parts:

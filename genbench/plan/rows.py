@@ -208,7 +208,8 @@ class SuiteRows:
             recipe = override(recipe, {"batch": min(recipe.batch, suite.trial.train_batch)})
         changes = {**sizes, **entry.config}
         files = self._files(index, changes, {index})
-        network = Network(entry.name, entry.source, suite.folder, changes, code=self._code(kind), files=files)
+        # no weights depend on the sampler, but a model may accept its config with this one only
+        network = Network(entry.name, entry.source, suite.folder, changes, entry.sampler, self._code(kind), files)
         config = plain_options(override(preset.config, entry.config), f"{kind.__name__}.config")
         return Fit(
             entry.label, network, config, recipe, images, seed, suite.precision, suite.compile,

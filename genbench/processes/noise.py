@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from genbench.dispatch import Intercepts
 from genbench.errors import CellFailure
 
 
@@ -25,7 +25,7 @@ class RowsOf(NamedTuple):
     n: int
 
 
-class RowsOfNoise(TorchDispatchMode):
+class RowsOfNoise(Intercepts):
     """Operations with a generator draw for the whole batch where `rows_of` says so; the part's rows are kept.
 
     no_rows: the reason of a CellFailure where numbers of the part have no axis of images, as a permutation of it.
@@ -113,7 +113,7 @@ class _RowsOfTheBatch(RowsOfNoise):
         return RowsOf(0, *(end // count for end in ends))
 
 
-class RecordedDraws(TorchDispatchMode):
+class RecordedDraws(Intercepts):
     """While it is open, remembers every operation with a generator, so that `repeat` draws as much again."""
 
     def __init__(self) -> None:

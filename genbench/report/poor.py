@@ -20,7 +20,7 @@ ROWS = {
 
 
 NO_BETTER = "no better than the scale row "
-DOUBT = "its training may not have worked"
+TRAINED, LOADED = "its training may not have worked", "its weights or its way of drawing may be wrong"
 Measured = tuple[Record, float]
 
 
@@ -30,7 +30,7 @@ def no_better_than_noise(values: Sequence[Measured]) -> list[str]:
     values: of one metric, a record of each row and the row's value.
     """
     return [
-        f"{record.model}: {value:.4g}, {NO_BETTER}{other.model} with {its:.4g}: {DOUBT}."
+        f"{record.model}: {value:.4g}, {NO_BETTER}{other.model} with {its:.4g}: {_doubt(record)}."
         for (record, value), (other, its) in _not_beaten(values)
     ]
 
@@ -40,7 +40,7 @@ def with_doubts(records: Sequence[Record]) -> list[Record]:
     doubts: dict[tuple[str, str], list[str]] = {}
     for values in _columns(records):
         for (record, value), (other, its) in _not_beaten(values):
-            text = f"{record.metric} {value:.4g}: {NO_BETTER}{other.model} with {its:.4g}: {DOUBT}"
+            text = f"{record.metric} {value:.4g}: {NO_BETTER}{other.model} with {its:.4g}: {_doubt(record)}"
             doubts.setdefault((record.cell, record.metric), []).append(text)
     return [
         replace(r, warnings=(*(w for w in r.warnings if NO_BETTER not in w), *doubts.get((r.cell, r.metric), ())))
@@ -59,11 +59,18 @@ def _columns(records: Iterable[Record]) -> list[list[Measured]]:
 
 def poor_rows(records: Iterable[Record]) -> list[str]:
     """A sentence for each model of a result and each scale row of ROWS that it does not beat, with the metrics."""
-    metrics: dict[tuple[str, str], dict[str, None]] = {}
+    metrics: dict[tuple[str, str, str], dict[str, None]] = {}
     for values in _columns(records):
         for (record, _), (other, _) in _not_beaten(values):
-            metrics.setdefault((record.model, other.model), {})[record.metric] = None
-    return [f"{model} is {NO_BETTER}{row} in {', '.join(names)}: {DOUBT}" for (model, row), names in metrics.items()]
+            metrics.setdefault((record.model, other.model, _doubt(record)), {})[record.metric] = None
+    return [
+        f"{model} is {NO_BETTER}{row} in {', '.join(names)}: {doubt}" for (model, row, doubt), names in metrics.items()
+    ]
+
+
+def _doubt(record: Record) -> str:
+    """What may be the reason: for a row that genbench did not train, not its training."""
+    return TRAINED if "images_seen" in record.protocol.get("model", {}) else LOADED
 
 
 def _not_beaten(values: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:

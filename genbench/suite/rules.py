@@ -79,7 +79,8 @@ def _names(suite: SuiteFields) -> Iterator[Problem]:
         if not entry.name or not entry.label:
             yield ("models", i, "name"), "missing key, allowed: a name, or weights_of and a label"
         elif entry.source is None and entry.samples is None:
-            yield from _name(suite, ("models", i, "name"), entry.name, MODELS, ", or any with source")
+            hint = f"; for a name of your own, label: {entry.name} in place of name" if entry.weights_of else ""
+            yield from _name(suite, ("models", i, "name"), entry.name, MODELS, f", or any with source{hint}")
 
 
 def _name(suite: SuiteFields, loc: Loc, name: str, registry: Registry, more: str = "") -> Iterator[Problem]:

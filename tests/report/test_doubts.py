@@ -93,6 +93,7 @@ def test_a_metric_that_is_to_be_high_is_compared_with_noise(record):
         replace(record(m, "precision", v, role="model" if m in ("good", "bad") else "scale"), better="higher")
         for m, v in values.items()
     ]
+    records = [replace(r, protocol=r.protocol | {"model": {"images_seen": 9}}) for r in records]
     note = "bad: 0, no better than the scale row uniform noise with 0: its training may not have worked."
     assert boards(records)[0].columns[0].notes == (note,)
     assert poor_rows(records) == [
@@ -119,12 +120,15 @@ def test_intervals_over_seeds_stay_within_the_bounds_of_the_unit(record, unit, v
 
 
 def test_the_record_states_that_a_row_is_no_better_and_once(record):
-    """Marking a result again, also after the row has become better, leaves only what is true."""
+    """Marking a result again, also after the row has become better, leaves only what is true.
+
+    Nothing is said of the training of a row that was not trained here.
+    """
     noise, bad, good = (record(m, "fid", v, role=r) for m, v, r in (
         ("uniform noise", 50.0, "scale"), ("bad", 60.0, "model"), ("good", 5.0, "model")
     ))  # fmt: skip
     marked = with_doubts([noise, replace(bad, warnings=("clipped",)), good])
-    text = "fid 60: no better than the scale row uniform noise with 50: its training may not have worked"
+    text = "fid 60: no better than the scale row uniform noise with 50: its weights or its way of drawing may be wrong"
     assert [r.warnings for r in marked] == [(), ("clipped", text), ()]
     assert with_doubts(marked) == marked
     assert with_doubts([marked[0], replace(marked[1], value=4.0)])[1].warnings == ("clipped",)
