@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -228,4 +229,13 @@ def test_a_lock_that_cannot_be_written_is_not_left(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             lease.acquire(0)
     assert lease.acquire(0)
+    lease.release()
+
+
+def test_a_holder_whose_locks_were_pruned_has_lost_its_lock(tmp_path):
+    (tmp_path / "locks").mkdir()
+    lease = disk(tmp_path / "locks")
+    assert lease.acquire(0)
+    shutil.rmtree(tmp_path / "locks")
+    assert lease.lost
     lease.release()

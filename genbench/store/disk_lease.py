@@ -30,8 +30,12 @@ class DiskLease(NumberedLease):
         return self.folder / f"{self.start}{number}"
 
     def _read(self) -> dict[int, Sight]:
-        records = {}
-        for name in os.listdir(self.folder):  # noqa: PTH208 - half the time of iterdir
+        records: dict[int, Sight] = {}
+        try:
+            names = os.listdir(self.folder)  # noqa: PTH208 - half the time of iterdir
+        except FileNotFoundError:  # `genbench cache --prune` has removed all locks
+            return records
+        for name in names:
             if name.startswith(self.start) and (number := name[len(self.start) :]).isdecimal():
                 with suppress(FileNotFoundError):  # removed meanwhile
                     records[int(number)] = self._seen_now(int(number))
