@@ -11,9 +11,9 @@ from genbench.suite.schema import read_suite
 
 @pytest.fixture(scope="module")
 def planned():
-    """A cell that trains for 2,000 steps of 32 images, and its model."""
+    """A cell that trains for 1,875 steps of 32 images, and its model."""
     cell = make_plan(read_suite("digits"), models=["stylegan"]).cells[0]
-    assert (cell.source.fit.images, cell.source.fit.recipe.batch) == (64_000, 32)
+    assert (cell.source.fit.images, cell.source.fit.recipe.batch) == (60_000, 32)
     return cell, cell.source.fit.network.build(cell.data, 0)
 
 
@@ -26,7 +26,7 @@ def test_a_pace_follows_from_losses_of_two_sizes(planned, monkeypatch):
     monkeypatch.setattr(pace, "clock_of", lambda device: lambda: now[0])
     monkeypatch.setattr(model, "loss", loss)
     shown = pace.pace_of(model, cell.data, cell.source.fit)
-    assert shown.training == pytest.approx(2_000 * pace.STEP * (0.5 + 0.1 + 2 * 32 * 0.01))
+    assert shown.training == pytest.approx(1_875 * pace.STEP * (0.5 + 0.1 + 2 * 32 * 0.01))
     assert shown.image == pytest.approx(0.01)
 
 
