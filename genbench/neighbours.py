@@ -117,10 +117,10 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         content = self.get_data(self.path)
-        found = hashlib.sha256(content).hexdigest()
-        LOADED[fullname] = (Path(self.path), found)
-        if COMPILED.get(self.path, ("",))[0] != found:
-            COMPILED[self.path] = (found, self.source_to_code(content, self.path))
+        checksum = hashlib.sha256(content).hexdigest()
+        LOADED[fullname] = (Path(self.path), checksum)
+        if COMPILED.get(self.path, ("",))[0] != checksum:
+            COMPILED[self.path] = (checksum, self.source_to_code(content, self.path))
         return COMPILED[self.path][1]
 
     def exec_module(self, module: ModuleType) -> None:

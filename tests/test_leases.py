@@ -239,3 +239,21 @@ def test_a_holder_whose_locks_were_pruned_has_lost_its_lock(tmp_path):
     shutil.rmtree(tmp_path / "locks")
     assert lease.lost
     lease.release()
+
+
+def test_a_lock_is_not_lost_while_its_record_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT", 0.02)
+    holder, begun = objects(tmp_path), threading.Event()
+
+    def slow(path, record):
+        Path(path).write_bytes(b"")
+        begun.set()
+        time.sleep(0.2)
+        Path(path).write_bytes(record)
+
+    monkeypatch.setattr(holder.files, "pipe_file", slow)
+    assert holder.acquire(0)
+    assert begun.wait(30)
+    assert not holder.lost
+    holder.release()
+    assert not holder._read()

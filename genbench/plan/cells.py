@@ -38,7 +38,7 @@ class MetricPlan:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the declaration, which another process loads itself."""
-        return {name: found for name, found in vars(self).items() if name != "metric"}
+        return {name: value for name, value in vars(self).items() if name != "metric"}
 
 
 def planned_key(metric: Metric, facts: Facts, similarity: dict[str, Any]) -> str:

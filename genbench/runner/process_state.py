@@ -158,7 +158,10 @@ def _namespaces() -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
         if isinstance(kind, type) and _package(kind.__module__) in WATCHED_KINDS
     }  # fmt: skip
     for module in own:
-        yield vars(module), {name: found for name, found in _functions(module) if _package_of(found) in WATCHED_NAMES}
+        yield (
+            vars(module),
+            {name: member for name, member in _functions(module) if _package_of(member) in WATCHED_NAMES},
+        )
     for part in (*OTHERS, *kinds, torch.Tensor, torch.Generator):
         yield vars(part), dict(_functions(part))
 
@@ -171,11 +174,11 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
 
 def _functions(part: Any) -> Iterator[tuple[str, Any]]:
     """Functions, classes, methods and properties by name."""
-    for name, found in vars(part).items():
-        if name not in NO_FUNCTIONS and (callable(found) or hasattr(type(found), "__get__")):
-            yield name, found
+    for name, member in vars(part).items():
+        if name not in NO_FUNCTIONS and (callable(member) or hasattr(type(member), "__get__")):
+            yield name, member
 
 
-def _package_of(found: Any) -> str:
-    module = getattr(found, "__module__", None)
+def _package_of(member: Any) -> str:
+    module = getattr(member, "__module__", None)
     return _package(module) if isinstance(module, str) else ""

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -73,6 +74,7 @@ class NumberedLease(Lease):
 
     def __init__(self) -> None:
         self.number, self.beats, self.token, self._lost = 0, 0, "", False
+        self._busy = threading.RLock()  # a record that is being written again looks like another process's
         self._seen: dict[int, tuple[Sight, float]] = {}  # what was read last, and since when it is so
 
     def acquire(self, seconds: float) -> bool:
@@ -114,7 +116,7 @@ class NumberedLease(Lease):
 
     def live(self) -> None:
         """Shows a sign of life, unless the lock is lost."""
-        with suppress(Exception):  # of a network, for a moment: the next sign of life may succeed
+        with self._busy, suppress(Exception):  # of a network, for a moment: the next sign of life may succeed
             if not self.lost:
                 self.beats += 1
                 self._show()
@@ -128,10 +130,11 @@ class NumberedLease(Lease):
     @property
     def lost(self) -> bool:
         """As Lease; looked up, because signs of life may have failed."""
-        if not self._lost:
-            there = self._read()
-            self._lost = max(there, default=0) != self.number or self.token.encode() not in there[self.number][0]
-        return self._lost
+        with self._busy:
+            if not self._lost:
+                there = self._read()
+                self._lost = max(there, default=0) != self.number or self.token.encode() not in there[self.number][0]
+            return self._lost
 
     @abstractmethod
     def _read(self) -> dict[int, Sight]:
