@@ -10,7 +10,7 @@ import io
 import sys
 import tokenize
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from genbench import code_parts, neighbours
@@ -56,8 +56,13 @@ def _hash(name: str, roots: list[Root]) -> str:
         code = sorted(code_text(uses.text) for uses in walk.uses.values())
         return hashlib.sha256("\0".join([name, *versions, *code]).encode()).hexdigest(), [*walk.uses, *_OWN]
 
-    places = [str(module_file(module)) for module in (*(module for module, _ in roots), "zoo")]
+    places = [*(str(module_file(module)) for module, _ in roots), _place_of_the_zoo()]
     return kept_text("\0".join([name, *versions, *map(str, roots), *places, *sys.path]), make)
+
+
+@cache
+def _place_of_the_zoo() -> str:
+    return str(module_file("zoo"))
 
 
 def files_of(kind: type) -> set[Path]:

@@ -11,7 +11,8 @@ import builtins
 import hashlib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -43,12 +44,13 @@ def import_file(path: Path) -> ModuleType:
     return importlib.import_module(module)
 
 
-def is_imported(path: Path) -> bool:
-    """Whether import_file would import nothing: the file was imported, and no file of its folder has changed."""
+def imported_file(path: Path) -> ModuleType | None:
+    """The module that import_file returns, where it would import nothing; None where a file is new or has changed."""
     root, module = _names(path)
-    return module in sys.modules and not _edited(root)
+    return None if module not in sys.modules or _edited(root) else sys.modules[module]
 
 
+@lru_cache(maxsize=1024)
 def _names(path: Path) -> tuple[str, str]:
     """The names of the package of a file's folder, and of the file's module."""
     root = f"{PREFIX}{digest(str(path.parent))[:12]}"
@@ -73,17 +75,16 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-def forget_files() -> None:
-    """Makes every file of the user's that was imported be imported again when it is asked for."""
-    for root in FOLDERS:
-        _forget(root)
+def forget_files(names: Iterable[str]) -> None:
+    """Makes the files of the user's among these imported modules be imported again when they are asked for."""
+    for name in [name for name in names if name.startswith(PREFIX)]:
+        del sys.modules[name]
+        LOADED.pop(name, None)
 
 
 def _forget(root: str) -> None:
     inside = f"{root}."
-    for name in [n for n in sys.modules if n == root or n.startswith(inside)]:
-        del sys.modules[name]
-        LOADED.pop(name, None)
+    forget_files([name for name in sys.modules if name == root or name.startswith(inside)])
 
 
 def meant(module: str, name: str) -> str:

@@ -35,7 +35,7 @@ from genbench import builtin
 from genbench.builtin import BuiltIn
 from genbench.errors import CodeError, DataError, GenbenchError, ModelError
 from genbench.files import real_path, refuse_absent
-from genbench.neighbours import import_file, is_imported
+from genbench.neighbours import import_file, imported_file
 from genbench.options import nearest
 from genbench.reasons import explain, one_line
 from genbench.surroundings import restored
@@ -296,7 +296,9 @@ def _load_file(path: Path, error: type[GenbenchError]) -> Any:
     if path.is_dir():
         raise error(f"{path}: found a folder, allowed: a file of Python code")
     try:
-        with nullcontext() if is_imported(path) else restored(f"{path} was imported"):
+        if (module := imported_file(path)) is not None:
+            return module
+        with restored(f"{path} was imported"):
             return import_file(path)
     except CodeError as failure:
         raise error(f"{path}: cannot be imported: {failure}") from None

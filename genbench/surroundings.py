@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as signal, whose functions make members of an enum
 import builtins
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from operator import is_
 from typing import IO, Any
 
 from genbench.errors import CellFailure, CodeError, GenbenchError, Stopped, Terminated
@@ -37,7 +39,7 @@ def restored(activity: str, detail: object = "", again: bool = True) -> Iterator
     doing = Doing(f"{activity}\0{detail}" if detail else activity, again)
     if doing.how:
         raise CodeError(f"the process was ended by {doing.how} while {activity}")
-    handler = signal.getsignal(signal.SIGINT)
+    handler = _signal.getsignal(signal.SIGINT)
     with doing, _state_restored():
         try:
             yield
@@ -70,7 +72,7 @@ def _state_restored() -> Iterator[None]:
     except OSError:
         folder = ""
     path = list(sys.path)
-    handlers = {number: signal.getsignal(number) for number in WATCHED}
+    handlers = {number: _signal.getsignal(number) for number in WATCHED}
     with _functions_restored(), _streams_restored(), globals_restored():
         try:
             yield
@@ -80,7 +82,7 @@ def _state_restored() -> Iterator[None]:
             sys.path.extend(entry for entry in path if entry not in sys.path)
             if threading.current_thread() is threading.main_thread():  # only there it can set handlers
                 for number, handler in handlers.items():
-                    if handler is not None and signal.getsignal(number) != handler:
+                    if handler is not None and _signal.getsignal(number) != handler:
                         signal.signal(number, handler)
 
 
@@ -91,7 +93,9 @@ def _functions_restored() -> Iterator[None]:
         yield
     finally:
         for names, before in namespaces:
-            names.update(before)
+            now = tuple(names.values())
+            if len(now) != len(before) or not all(map(is_, now, before.values())):
+                names.update(before)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import yaml
 
 import genbench
 from genbench.store import Kind, Store
+from genbench.store.artefacts import META, write_description
 
 READER = """
 import numpy as np
@@ -100,3 +101,18 @@ def test_a_replaced_file_and_an_edited_neighbour_are_measured_again_and_nothing_
     third, trained = bench.run()
     assert trained == {"Alone"}
     assert [second[name] == third[name] for name in ("Wrapped", "Helped", "Alone")] == [True, True, False]
+
+
+def test_a_stored_value_that_was_damaged_or_is_of_an_earlier_version_is_measured_again(tmp_path):
+    bench = Bench(tmp_path)
+    first, _ = bench.run()
+    damaged, earlier, *_ = sorted((Store().root / Kind.VALUES).glob("*"))
+    text = (damaged / META).read_text()
+    start = text.index('"value": ', text.index('"measured": ')) + len('"value": {')
+    digit = next(i for i in range(text.index('"value": ', start), len(text)) if text[i].isdigit())
+    (damaged / META).write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
+    (earlier / "value.json").write_text("{}")
+    write_description(earlier, {})
+    again, trained = bench.run()
+    assert (again, trained) == (first, set())
+    assert all("measured" in Store().meta(Kind.VALUES, folder.name) for folder in (damaged, earlier))

@@ -14,6 +14,7 @@ from genbench.commands.diff import compare_results
 from genbench.evaluate.score import score
 from genbench.machine import made_with
 from genbench.store import Kind, Store
+from genbench.store.artefacts import write_description
 
 TOYS = Path(__file__).parent / "toys.py"
 OLD = {"device": "an old cpu", "torch": "1.0"}
@@ -33,9 +34,8 @@ def run(folder: Path, out: str, labels: list[str]) -> list[genbench.records.Reco
 def pretend(kind: Kind) -> None:
     """As if all artefacts of a kind were made by an old version of torch."""
     for path in (Store().root / kind).glob("*/meta.json"):
-        described = json.loads(path.read_text())
-        described["meta"] |= {k: v for k, v in OLD.items() if k in described["meta"]}
-        path.write_text(json.dumps(described))
+        meta = json.loads(path.read_text())["meta"]
+        write_description(path.parent, meta | {k: v for k, v in OLD.items() if k in meta})
 
 
 def test_artefacts_of_an_older_torch_are_named_on_the_page_and_by_diff(tmp_path):

@@ -132,6 +132,33 @@ def test_a_damaged_description_counts_as_absent(tmp_path, content):
     assert store.intact(Kind.WEIGHTS, "k")
 
 
+def test_a_description_with_a_changed_byte_counts_as_absent_or_says_the_same(tmp_path):
+    store = Store(tmp_path)
+    store.kept(Kind.WEIGHTS, "k", lambda folder: {"seconds": 1.25, "images": 640})
+    path = store.path(Kind.WEIGHTS, "k") / "meta.json"
+    content, meta = path.read_bytes(), store.meta(Kind.WEIGHTS, "k")
+    assert meta == {"seconds": 1.25, "images": 640}
+    found = []
+    for position in range(len(content)):
+        changed = content[position] ^ 1
+        path.write_bytes(content[:position] + bytes([changed]) + content[position + 1 :])
+        found.append(store.meta_or_none(Kind.WEIGHTS, "k"))
+    assert all(each in (None, meta) for each in found)
+    assert None in found[content.index(b"1.25") :]
+    assert found[content.index(b"640")] is None
+
+
+def test_a_description_of_an_earlier_version_has_no_checksum(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    path = store.path(Kind.WEIGHTS, "k") / "meta.json"
+    described = json.loads(path.read_bytes())
+    del described["sha256_of_the_rest"]
+    path.write_text(json.dumps(described))
+    assert store.intact(Kind.WEIGHTS, "k")
+    assert store.meta(Kind.WEIGHTS, "k") == described["meta"]
+
+
 def test_arrays_that_cannot_be_read_are_made_again(tmp_path, monkeypatch):
     store, made = Store(tmp_path), []
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from genbench.evaluate.cell_inputs import CellInputs
 from genbench.evaluate.cell_sets import SetInputs
 from genbench.evaluate.closest import keep_closest
 from genbench.evaluate.measure import Measured, from_plain, measure_metric, to_plain
+from genbench.files import UNREADABLE
 from genbench.metrics.base import Metric
 from genbench.metrics.readings import MEMORY
 from genbench.plan.cells import Cell, MetricPlan
@@ -20,8 +21,6 @@ from genbench.records import FAILED, NOT_APPLICABLE, OK, Record
 from genbench.store import Kind, Store, default_root
 from genbench.team import SOLO, Team
 from genbench.text import without_folders, without_secrets
-
-VALUE_FILE = "value.json"
 
 
 def evaluate(cell: Cell, alone: bool, store: Store, device: str, report: Report, team: Team = SOLO) -> list[Record]:
@@ -68,25 +67,28 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
         if measured.status == FAILED or (measured.value is not None and measured.value.busy):
             raise _NotKept(measured)
         value = {"measured": to_plain(measured), "provenance": vars(cell.provenance), "code": cell.source.code}
-        (folder / VALUE_FILE).write_text(json.dumps(value))
-        return {"machine": cell.facts.machine} if metric.reads.alone else {}
+        return value | ({"machine": cell.facts.machine} if metric.reads.alone else {})
 
     try:
-        inputs.store.kept(Kind.VALUES, planned.key, make)
+        return inputs.store.kept_content(
+            Kind.VALUES, planned.key, make, lambda _: _kept_record(cell, planned, inputs.store)
+        )
     except _NotKept as found:
         return _base(cell, planned, **found.measured.fields())
-    return _kept_record(cell, planned, inputs.store)
 
 
 def stored_record(cell: Cell, planned: MetricPlan, store: Store) -> Record | None:
     """The record of a metric that does not apply or whose value the store holds; None when it must be measured."""
     if planned.reason:
         return _base(cell, planned, status=NOT_APPLICABLE, reason=planned.reason)
-    return _kept_record(cell, planned, store) if store.intact(Kind.VALUES, planned.key) else None
+    with suppress(*UNREADABLE):
+        return _kept_record(cell, planned, store) if store.intact(Kind.VALUES, planned.key) else None
+    return None
 
 
 def _kept_record(cell: Cell, planned: MetricPlan, store: Store) -> Record:
-    value = json.loads((store.path(Kind.VALUES, planned.key) / VALUE_FILE).read_text())
+    """The record of a stored value, which is in the meta data; KeyError where an earlier version has stored it."""
+    value = store.meta(Kind.VALUES, planned.key)
     origin = {**value["provenance"], "code": value["code"]}
     return _base(cell, planned, **{**origin, **from_plain(value["measured"]).fields()})
 

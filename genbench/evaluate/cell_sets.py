@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ class SetInputs(Inputs):
         """The linter's, of the samples and of the reference."""
         if self.views[0] is not self:
             return self.views[0].summaries
-        return lint.summarise(self.generated.pixels), lint.summarise(self.reference.pixels)
+        return lint.summarise(self.generated.pixels), _summary_of(self.dataset, self.cell.data.reference)
 
     @property
     def reference(self) -> Images:
@@ -181,6 +182,17 @@ class SetInputs(Inputs):
     def load_extractor(self) -> features.Extractor:
         """The extractor, loaded once."""
         return self.extractor
+
+
+_SUMMARIES: WeakKeyDictionary[data.Dataset, dict[str, lint.Summary]] = WeakKeyDictionary()
+
+
+def _summary_of(dataset: data.Dataset, split: str) -> lint.Summary:
+    """The linter's summary of a split, made once while a process keeps the dataset."""
+    summaries = _SUMMARIES.setdefault(dataset, {})
+    if split not in summaries:
+        summaries[split] = lint.summarise(getattr(dataset, split).pixels)
+    return summaries[split]
 
 
 def _extract_too(group: Processes, cells: Mapping[str, Cell], store: str, device: str, images: str) -> None:

@@ -25,7 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from operator import is_, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from genbench.surroundings import open_file
 
 MOST_TASKS = 1000
 MOST_GROWTH = 2**28  # bytes
+COLLECTING = 8  # tasks between two collections of garbage, which forgotten modules are
 CYTHON = "_cython_"  # modules that its extensions share
 SIGNALS = tuple(map(int, signal.valid_signals()))
 OWN = {"genbench", "zoo", *sys.stdlib_module_names}
@@ -58,7 +59,7 @@ class ProcessState:
         install()
         self.process = psutil.Process()
         self.tasks, self.memory = 0, self.process.memory_info().rss
-        self.facts, self.modules = _facts(), frozenset(sys.modules)
+        self.facts, self.modules = _facts(), frozenset(name for name in sys.modules if not name.startswith(PREFIX))
         self.packages = {_package(name) for name in self.modules}
         self.watched = [
             (names, _getter(tuple(before)), tuple(before.values())) for names, before in _namespaces() if before
@@ -71,25 +72,30 @@ class ProcessState:
         self.tasks += 1
         if self.tasks >= MOST_TASKS or self.process.memory_info().rss - self.memory > MOST_GROWTH:
             return False
-        if _facts() != self.facts or self._has_new_packages() or self._patched():
+        new = sys.modules.keys() - self.modules
+        if _facts() != self.facts or self._adds_packages(new) or self._patched():
             return False
-        forget_files()
-        gc.collect()
+        forget_files(new)
+        if self.tasks % COLLECTING == 0:
+            gc.collect()
         random.setstate(self.numbers[0])
         np.random.set_state(self.numbers[1])  # noqa: NPY002
         torch.set_rng_state(self.numbers[2])
         return True
 
-    def _has_new_packages(self) -> bool:
-        """Whether a package was imported that was not before; Python's and genbench's modules and the user's may be."""
-        new = {name for name in sys.modules.keys() - self.modules if not name.startswith((PREFIX, CYTHON))}
-        return not {_package(name) for name in new} <= self.packages | OWN
+    def _adds_packages(self, new: set[str]) -> bool:
+        """Whether a package is among new modules; further modules of others may be, and those of the user's files."""
+        packages = {_package(name) for name in new if not name.startswith((PREFIX, CYTHON))}
+        return not packages <= self.packages | OWN
 
     def _patched(self) -> bool:
-        """Whether a name of a watched module or class stands for another object than before."""
+        """Whether a name of a watched module or class stands for another object than before.
+
+        Tuples compare by identity first; an object that claims to be equal to what it replaces is not found.
+        """
         try:
-            return not all(all(map(is_, get(names), before)) for names, get, before in self.watched)
-        except KeyError:  # a name is no more
+            return not all(get(names) == before for names, get, before in self.watched)
+        except Exception:  # a name is no more, or what it stands for now cannot be compared
             return True
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genbench import data
 from genbench.contract import DataSpec
+from genbench.data.last import load_again
 from genbench.data.prompts import Prompts
 from genbench.errors import CellFailure
 from genbench.metrics.facts import Capabilities, Images
@@ -109,7 +110,7 @@ class Opened:
     @cached_property
     def dataset(self) -> data.Dataset:
         """The suite's dataset."""
-        return data.load(self.plan.entry, self.plan.folder)
+        return load_again(self.plan.entry, self.plan.folder)
 
     @cached_property
     def model(self) -> Model:

@@ -16,6 +16,8 @@ from genbench.files import flush
 from genbench.keys import file_hash
 
 META = "meta.json"
+CHECK = '{"sha256_of_the_rest": "'  # begins a meta.json, before the checksum of everything after ENDED
+ENDED = '", '
 SMALL = 2**20  # bytes
 
 
@@ -44,15 +46,30 @@ class Artefact:
 
 
 def write_description(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Writes meta.json with the checksum, size and time of each file, and waits until everything is on the disk."""
+    """Writes meta.json with the checksum, size and time of each file, and waits until everything is on the disk.
+
+    meta.json has a checksum of its own.
+    """
     files = sorted(path for path in folder.iterdir() if path.name != META)
     read = {path.name: _flushed(path) for path in files}
     sums, stats = ({name: found[i] for name, found in read.items()} for i in (0, 1))
-    with (folder / META).open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"meta": meta, "sha256": sums, "stat": stats}, sort_keys=True))
-        file.flush()
+    with (folder / META).open("wb", buffering=0) as file:
+        file.write(_checked({"meta": meta, "sha256": sums, "stat": stats}))
         os.fsync(file.fileno())
     flush(folder)
+
+
+def _checked(described: Mapping[str, Any]) -> bytes:
+    """The content of a meta.json, whose first entry is the checksum of the others."""
+    rest = json.dumps(described, sort_keys=True).removeprefix("{").encode()
+    return f"{CHECK}{hashlib.sha256(rest).hexdigest()}{ENDED}".encode() + rest
+
+
+def _is_damaged(content: bytes) -> bool:
+    """Whether the content of a meta.json differs from its checksum; those of earlier versions have none."""
+    start = len(CHECK) + 64
+    checksum, rest = content[len(CHECK) : start], content[start + len(ENDED) :]
+    return content.startswith(CHECK.encode()) and hashlib.sha256(rest).hexdigest().encode() != checksum
 
 
 def _flushed(path: Path) -> tuple[str, list[int]]:
@@ -74,7 +91,7 @@ def description(folder: Path) -> dict[str, Any] | None:
 def read_description(content: bytes) -> dict[str, Any] | None:
     """The content of a meta.json; None where it is damaged."""
     try:
-        described = json.loads(content)
+        described = None if _is_damaged(content) else json.loads(content)
     except (ValueError, RecursionError):
         return None
     parts = (described.get("meta"), described.get("sha256")) if isinstance(described, dict) else ()
