@@ -55,9 +55,7 @@ from genbench.contract import (
 )
 from zoo.gan import GENERATOR_LOSSES, cross_entropy
 from zoo.nets import affordable
-from zoo.stylegan_layers import EqualConv, EqualLinear, Way, activate, blur, conv, upsample
-
-EPSILON = 1e-8
+from zoo.stylegan_layers import EPSILON, EqualConv, EqualLinear, Way, activate, adain, blur, modulated_conv, upsample
 
 
 @dataclass(frozen=True)
@@ -108,26 +106,6 @@ class StyleGANSampler:
 
 
 # ---- mathematics ------------------------------------------------------------------------------------------------
-
-
-def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, way: Way = "same", *, demodulate: bool = True) -> Tensor:
-    """Convolves x (B, I, H, W) with kernels w'' that differ between images: (B, O, H, W), or the size for `way`.
-
-    weight: (O, I, k, k). style s: (B, I). w'_oik = s_i w_oik (B, eq. 1), w'' = w' / sqrt(sum_ik w'^2 + 1e-8) (eq. 3),
-    or w'' = w' without demodulation. As convolution is linear, s multiplies x and 1 / sqrt multiplies the result.
-    """
-    y = conv(x * style[:, :, None, None], weight, way)
-    if not demodulate:
-        return y
-    energy = style.square() @ weight.square().sum((2, 3)).T  # sum_ik w'_oik^2: (B, O)
-    return y * (energy + EPSILON).rsqrt()[:, :, None, None]
-
-
-def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """y_s (x - mean(x)) / std(x) + y_b, moments per map of x (B, C, H, W); scale y_s, shift y_b (B, C) (A, eq. 1)."""
-    centred = x - x.mean((2, 3), keepdim=True)
-    size = (centred.square().mean((2, 3), keepdim=True) + EPSILON).rsqrt()
-    return centred * (size * scale[:, :, None, None]) + shift[:, :, None, None]
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:

@@ -1,7 +1,8 @@
-"""Basic layers of StyleGAN: equalised learning rates, filtered resampling, activation.
+"""Basic layers of StyleGAN: equalised learning rates, filtered resampling, convolutions with a style, activation.
 
-Papers: P, Karras, Aila, Laine and Lehtinen 2018 (arXiv:1710.10196), equalised learning rates; B, Karras et al. 2020
-(arXiv:1912.04958), filters and activation.
+Papers: A, Karras, Laine and Aila 2019 (arXiv:1812.04948), normalisation with a style; P, Karras, Aila, Laine and
+Lehtinen 2018 (arXiv:1710.10196), equalised learning rates; B, Karras et al. 2020 (arXiv:1912.04958), modulated
+convolutions, filters and activation.
 
 Shapes: B images, C, I, O channels, H height, W width, k kernel.
 """
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPSILON = 1e-8
 Way = Literal["same", "up", "down"]
 
 
@@ -53,6 +55,26 @@ def conv(x: Tensor, weight: Tensor, way: Way = "same") -> Tensor:
     if way == "down":
         return F.conv2d(blur(x, padding=2), weight, stride=2)
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+
+
+def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, way: Way = "same", *, demodulate: bool = True) -> Tensor:
+    """Convolves x (B, I, H, W) with kernels w'' that differ between images: (B, O, H, W), or the size for `way`.
+
+    weight: (O, I, k, k). style s: (B, I). w'_oik = s_i w_oik (B, eq. 1), w'' = w' / sqrt(sum_ik w'^2 + 1e-8) (eq. 3),
+    or w'' = w' without demodulation. As convolution is linear, s multiplies x and 1 / sqrt multiplies the result.
+    """
+    y = conv(x * style[:, :, None, None], weight, way)
+    if not demodulate:
+        return y
+    energy = style.square() @ weight.square().sum((2, 3)).T  # sum_ik w'_oik^2: (B, O)
+    return y * (energy + EPSILON).rsqrt()[:, :, None, None]
+
+
+def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """y_s (x - mean(x)) / std(x) + y_b, moments per map of x (B, C, H, W); scale y_s, shift y_b (B, C) (A, eq. 1)."""
+    centred = x - x.mean((2, 3), keepdim=True)
+    size = (centred.square().mean((2, 3), keepdim=True) + EPSILON).rsqrt()
+    return centred * (size * scale[:, :, None, None]) + shift[:, :, None, None]
 
 
 class EqualLinear(nn.Module):

@@ -23,14 +23,12 @@ from zoo.stylegan import (
     StyleGANConfig,
     StyleGANSampler,
     Synthesis,
-    adain,
     maps,
     minibatch_deviation,
-    modulated_conv,
     path_lengths,
     r1_penalty,
 )
-from zoo.stylegan_layers import EqualConv, EqualLinear, activate, blur, conv, upsample
+from zoo.stylegan_layers import EqualConv, EqualLinear, activate, adain, blur, conv, modulated_conv, upsample
 
 generator_loss = GENERATOR_LOSSES["non-saturating"]
 
