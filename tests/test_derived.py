@@ -64,6 +64,13 @@ def test_a_damaged_entry_is_made_again(counted, content):
     assert (kept_text("x", counted), counted.calls) == ("ONE", 2)
 
 
+def test_an_entry_with_another_text_is_made_again(counted):
+    kept_text("x", counted)
+    (entry,) = (default_root() / "derived").iterdir()
+    entry.write_text(entry.read_text().replace("ONE", "ONF"))
+    assert (kept_text("x", counted), counted.calls) == ("ONE", 2)
+
+
 def test_a_cache_that_cannot_be_written_keeps_nothing(counted, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "file"))

@@ -35,7 +35,7 @@ def kept_text(name: str, make: Callable[[], tuple[str, Iterable[Path]]]) -> str:
     text, files = make()
     marks = {str(each): _mark(each) for file in files for each in (file, file.parent)}
     if all(mark is not None and max(mark[1:3]) < (start - _SETTLED) * 1e9 for mark in marks.values()):
-        _write(path, {"text": text, "files": marks})
+        _write(path, {"text": text, "files": marks, "sha256": digest([text, marks])})
     return text
 
 
@@ -53,8 +53,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except UNREADABLE:
         return None
-    whole_entry = isinstance(kept, dict) and isinstance(kept.get("files"), dict) and isinstance(kept.get("text"), str)
-    return kept if whole_entry else None
+    if not isinstance(kept, dict) or not isinstance(kept.get("files"), dict) or not isinstance(kept.get("text"), str):
+        return None
+    return kept if kept.get("sha256") == digest([kept["text"], kept["files"]]) else None
 
 
 def _write(path: Path, kept: dict[str, Any]) -> None:
