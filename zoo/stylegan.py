@@ -152,7 +152,8 @@ class ModulatedConv(EqualConv):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[override]
         """(B, inputs, H, W) and styles (B, Z) to (B, outputs, H, W), or the size for `way`."""
         weight = self.gain * self.weight
-        return modulated_conv(x, weight, self.style(w), self.way, demodulate=self.demodulate) + self.bias
+        y = modulated_conv(x, weight, self.style(w), self.way, demodulate=self.demodulate)
+        return y if self.bias is None else y + self.bias
 
 
 class Layer(nn.Module):

@@ -22,7 +22,7 @@ Way = Literal["same", "up", "down"]
 
 def activate(x: Tensor) -> Tensor:
     """sqrt(2) LeakyReLU(x), slope 0.2, which approximately preserves the mean square of x."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+    return F.leaky_relu(x, 0.2).mul_(math.sqrt(2))
 
 
 def binomial(x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) to (B, outputs)."""
-        return F.linear(x, self.gain * self.weight, self.rate * self.bias)
+        return F.linear(x, self.gain * self.weight, self.bias if self.rate == 1 else self.rate * self.bias)
 
 
 class EqualConv(nn.Module):
@@ -101,9 +101,10 @@ class EqualConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, way: Way = "same", *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(outputs, 1, 1)) if bias else 0.0
+        self.bias = nn.Parameter(torch.zeros(outputs, 1, 1)) if bias else None
         self.gain, self.way = 1 / math.sqrt(inputs * kernel**2), way
 
     def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W), or the size for `way`; the style w is ignored."""
-        return conv(x, self.gain * self.weight, self.way) + self.bias
+        y = conv(x, self.gain * self.weight, self.way)
+        return y if self.bias is None else y + self.bias
