@@ -25,7 +25,7 @@ from genbench.data.image_set import ImageSet, batch_size
 from genbench.data.walk import list_files
 from genbench.store import Kind, Store
 
-VERSION = 3  # changes when the same files become another dataset
+VERSION = 4  # changes when the same files become another dataset
 INFO = "info.json"
 
 
