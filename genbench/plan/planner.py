@@ -213,7 +213,7 @@ class _Table:
             prompts = read_prompts(self.suite.path(given.file), given.column, given.each)
         except DataError as error:
             raise self.suite.error(("prompts",), str(error)) from None
-        classes = data.classes_of(self.entry, self.data.spec.classes)
+        classes = data.classes_of(self.entry, self.data.spec.classes, self.suite.folder)
         return replace(prompts, classes=named_classes(prompts.texts, classes))
 
     def scale_row(self, label: str) -> ScaleRow:
