@@ -18,7 +18,7 @@ from torch import Tensor
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset
-from genbench.data.folder import sizing
+from genbench.data.folder import refuse_unused, sizing
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
 from genbench.data.stored import Named, Parts, StoredPart, Unpaired, decoded, describe_stored, read_stored, stored
@@ -45,6 +45,7 @@ def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int]:
 
 
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     two = all((place / name).is_dir() for name in UNPAIRED)
     test = next((name for name in TEST_NAMES if (place / name).is_dir()), None)

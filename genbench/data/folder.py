@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from genbench.builtin import FolderOptions
 from genbench.contract import DataSpec
 from genbench.data.annotations import Annotations, read_annotations
 from genbench.data.base import Dataset
@@ -54,7 +55,18 @@ def class_names(entry: dict[str, Any], place: Path) -> tuple[str, ...]:
     return classes_of_stored(_stored(entry, place))
 
 
+def refuse_unused(entry: dict[str, Any]) -> None:
+    """Raises DataError for options that are set and have no effect with the others."""
+    if entry["size"] is None and entry["fit"] != FolderOptions.fit:
+        raise DataError(f"fit: found '{entry['fit']}' without size, allowed: with size: a side, or [height, width]")
+    if entry.get("split", "share") != "share":
+        for key in ("test_share", "split_seed"):
+            if entry.get(key, getattr(FolderOptions, key)) != getattr(FolderOptions, key):
+                raise DataError(f"{key}: found {entry[key]} with split: {entry['split']}, allowed: with split: share")
+
+
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     archives = shards_of(place)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from genbench.contract import DataSpec
 from genbench.data.annotations import TEXT_COLUMNS
 from genbench.data.base import Dataset
-from genbench.data.folder import collect
+from genbench.data.folder import collect, refuse_unused
 from genbench.data.stored import Named, classes_of_stored, describe_stored, read_stored, stored
 from genbench.data.unpack import remove
 from genbench.errors import DataError
@@ -52,6 +52,7 @@ def class_names(entry: dict[str, Any], place: Path) -> tuple[str, ...]:
 
 
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     if not place.exists():
         raise DataError(f"{place}: no such file or folder")
