@@ -120,7 +120,7 @@ def check(found: data.Dataset) -> None:
     assert sorted(reds(found.train) + reds(found.test)) == list(range(12))
     for split in (found.train, found.test):
         assert split.texts == tuple(f"text {red}" for red in reds(split))
-        assert split.labels.tolist() == [1 - red % 2 for red in reds(split)]  # ape before cat
+        assert split.labels.tolist() == [red % 2 for red in reds(split)]  # as the dataset numbers them, cat before ape
 
 
 def test_a_parquet_file_and_a_saved_dataset_are_read(tmp_path, rows):
@@ -128,7 +128,16 @@ def test_a_parquet_file_and_a_saved_dataset_are_read(tmp_path, rows):
     check(load("hf", tmp_path / "x.parquet"))
     rows.save_to_disk(tmp_path / "saved")
     check(load("hf", tmp_path / "saved"))
+    assert data.classes_of({"name": "hf", "path": str(tmp_path / "saved")}, 2).names == (("cat",), ("ape",))
     assert load("hf", tmp_path / "saved", labels="none", size=[4, 8]).spec == DataSpec(3, 4, 8)
+
+
+@pytest.mark.parametrize("unknown", [-1, None])
+def test_a_row_without_a_label_is_refused_and_not_given_the_last_class(tmp_path, rows, unknown):
+    changed = rows.map(lambda row, i: {"label": unknown if i == 3 else row["label"]}, with_indices=True)
+    changed.save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="1 of 12 pictures have no label"):
+        load("hf", tmp_path / "saved")
 
 
 def test_the_names_of_parquet_files_are_splits(tmp_path, rows):

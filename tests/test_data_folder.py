@@ -216,6 +216,27 @@ def test_captions_that_do_not_fit_the_pictures_are_refused(tmp_path):
         assert message in found
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_a_table_of_a_spreadsheet_and_of_windows_is_read(tmp_path, mark, slash):
+    write(tmp_path, CATS_AND_DOGS)
+    rows = [f"{name.replace('/', slash)}{mark}a {name[:3]}" for name in CATS_AND_DOGS]
+    (tmp_path / "list.csv").write_text("\n".join([f"file{mark}caption", *rows]), encoding="utf-8-sig")
+    assert set(load(tmp_path).train.texts) == {"a cat", "a dog"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test_share": 0.3}, "test_share: found 0.3 with split: auto, allowed: with split: share"),
+        ({"split": "hash", "split_seed": 1}, "split_seed: found 1 with split: hash, allowed: with split: share"),
+        ({"fit": "pad"}, "fit: found 'pad' without size, allowed: with size: a side, or [height, width]"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(tmp_path, options, message):
+    assert refusal(write(tmp_path, CATS_AND_DOGS), **options) == message
+
+
 # ---- archives
 
 

@@ -177,7 +177,7 @@ def test_pairs_that_do_not_exist_are_refused(extractor: features.Extractor) -> N
     every = f"{', '.join(features.extractor_names())}, or file.py:Object"
     for name, dataset, expected in [
         ("classifier", "folder", "features 'classifier': found dataset 'folder', allowed: digits, fashion-mnist; "
-                                 "use `features: pixels`"),
+                                 "`features: pixels` works with every dataset"),
         ("pixel", "digits", f"unknown features 'pixel'; did you mean 'pixels'? allowed: {every}"),
         ("zzz", "digits", f"unknown features 'zzz'; allowed: {every}"),
     ]:  # fmt: skip

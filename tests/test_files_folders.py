@@ -55,6 +55,14 @@ def test_two_suffixes_in_one_folder_are_all_read(tmp_path):
     assert numbers(Pictures(tmp_path / "x")) == list(range(10))
 
 
+def test_numbers_in_names_are_sorted_by_value(tmp_path):
+    names = ["1/9.png", "1/10.png", "2/1.png", "10/1.png", "a2/x-2.png", "a2/x-10b1.png", "a2/x-10b02.png", "a10/1.png"]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 4), number).save(tmp_path / name)
+    assert numbers(Pictures(tmp_path)) == list(range(len(names)))
+
+
 def test_a_picture_is_known_by_its_content(tmp_path):
     write(tmp_path, 3)
     (tmp_path / "000.png").rename(tmp_path / "000")

@@ -180,6 +180,28 @@ def test_a_folder_of_samples_has_the_classes_of_its_folders_its_table_or_its_cap
     assert "1 of 4 labels name no class: 'a cat'" in wishes(flat)[1]
 
 
+@pytest.mark.parametrize(
+    ("classes", "drawn"),
+    [
+        (["cat", "ape"], ["Cat", "Ape", "Cat", "Cat"]),  # ape is class 0, and its pictures are the first
+        (["7", "3"], ["7", "3", "7", "7"]),
+        (["cat", "ape"], ["1", "0", "1", "1"]),
+    ],
+)
+def test_classes_of_your_own_pictures_have_the_names_of_their_folders(digits, tmp_path, classes, drawn):
+    many = data.Split(digits.test.pixels[:20])
+    entry = {"name": "folder", "path": str(tree(tmp_path / "data", many, classes * 10)), "label": "digits"}
+    known = data.classes_of(entry, 2)
+    assert sorted(names[0] for names in known.names) == sorted(classes)
+    few = tree(tmp_path / "drawn", data.Split(digits.test.pixels[:4]), drawn)
+    wished, reason = data.wished_classes(few, data.describe(entry)[0], known)
+    assert (wished.tolist(), reason) == ([0, 1, 1, 1], "")
+
+
+def test_a_dataset_keeps_its_classes_under_another_label():
+    assert data.classes_of({"name": "digits", "label": "again"}, 10) == data.classes_of({"name": "digits"}, 10)
+
+
 def test_other_labels_of_the_same_samples_are_another_row(digits, tmp_path):
     suite = {
         "suite": "s",

@@ -1,4 +1,4 @@
-"""Weights saved by other programs: read where they fit in one way only, and one line with file, tensor and remedy."""
+"""Weights saved by other programs: read where they fit in one way only, otherwise a message with what to do."""
 
 from __future__ import annotations
 
@@ -49,13 +49,18 @@ def same(a: State, b: State) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def message(path: Path, **options: str) -> str:
+def refusal(path: Path, **options: str) -> str:
     with pytest.raises(ModelError) as caught:
         loaded(path, **options)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
-    assert "\n" not in text
     return text.removeprefix(f"{path}: ")
+
+
+def message(path: Path, **options: str) -> str:
+    text = refusal(path, **options)
+    assert "\n" not in text
+    return text
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "bin", "ckpt", "safetensors"])
@@ -98,8 +103,10 @@ def test_where_several_fit_the_caller_chooses(tmp_path):
 def test_a_prefix_is_taken_off_on_request_and_the_rest_ignored(tmp_path):
     state, path = trained(), tmp_path / "w.safetensors"
     save_file({f"generator.{k}": v for k, v in state.items()} | {"critic.weight": torch.ones(2)}, path)
-    assert "'first.weight' is missing" in message(path)
+    expected = "it holds other names beside those with 'generator.', which fit: strip: 'generator.' ignores the others"
+    assert message(path) == f"does not fit Net: {expected}"
     assert same(loaded(path, strip="generator."), state)
+    assert message(path, strip="gen.") == "strip: found 'gen.', allowed: how names begin: 'critic.', 'generator.'"
 
 
 def test_weights_in_several_files_are_read_by_their_index(tmp_path):
@@ -143,12 +150,36 @@ MISFITS = {
 
 @pytest.mark.parametrize("case", MISFITS)
 @pytest.mark.parametrize("nest", ["", "model"])
-def test_weights_that_do_not_fit_are_one_line(case, nest, tmp_path):
+def test_one_tensor_that_does_not_fit_is_one_line(case, nest, tmp_path):
     state, expected = MISFITS[case]
     torch.save({nest: state} if nest else state, tmp_path / "w.pt")
     text = message(tmp_path / "w.pt")
     assert text.startswith(expected)
     assert text.removeprefix(expected) in ("", f" under '{nest}'")
+
+
+def test_what_differs_is_named_as_a_whole_in_few_lines(tmp_path):
+    state = {name.replace("norm", "batch_norm"): tensor for name, tensor in trained().items()}
+    state |= {"first.weight": torch.ones(5, 3), "last.bias": torch.ones(2, dtype=torch.int8)}
+    torch.save({"ema": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}, tmp_path / "w.pt")
+    assert refusal(tmp_path / "w.pt").splitlines() == [
+        "does not fit Net: 2 of its 9 tensors fit under 'ema';",
+        "  5 missing: 'norm.weight', 'norm.bias', 'norm.running_mean' and 2 more;",
+        "  5 unknown: 'batch_norm.weight', 'batch_norm.bias', 'batch_norm.running_mean'",
+        "    and 2 more;",
+        "  1 of another shape: 'first.weight' (5, 3) for (4, 3);",
+        "  1 of another type: 'last.bias' int8 for float32;",
+        "  sizes of networks are in `config`: compare it with the one of the training;",
+        "  other sets of weights in the file: 'optimizer.state.0'",
+    ]
+
+
+def test_the_nearest_set_of_weights_is_not_the_smallest(tmp_path):
+    renamed = {f"{name}_": tensor for name, tensor in trained().items()}
+    torch.save({"optimizer": {"exp_avg": torch.ones(3)}, "weights": renamed}, tmp_path / "w.pt")
+    torch.save({"optimizer": {"exp_avg": torch.ones(3)}, "weights": NESTS["network."](renamed)}, tmp_path / "n.pt")
+    for name in ("w.pt", "n.pt"):
+        assert "under 'weights" in refusal(tmp_path / name)
 
 
 def test_zeros_where_fresh_weights_are_zeros_are_no_fault(tmp_path):

@@ -190,7 +190,7 @@ def test_a_class_tree_is_labelled_by_its_folders(tmp_path):
     assert tree.labels.tolist() == [0] * 20 + [1] * 20
     for number in (10, 9):
         write_pictures(tmp_path / "n" / str(number), images[:3])
-    assert Pictures(tmp_path / "n").labels.tolist() == [10, 10, 10, 9, 9, 9]
+    assert Pictures(tmp_path / "n").labels.tolist() == [9, 9, 9, 10, 10, 10]
     write_pictures(tmp_path / "t" / "cat" / "x", images[:1])
     Image.fromarray(images[0]).save(tmp_path / "t" / "loose.png")
     assert Pictures(tmp_path / "t").labels is None

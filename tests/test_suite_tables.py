@@ -261,3 +261,46 @@ def test_a_run_has_such_a_row_on_the_page(odd, monkeypatch):
     assert records["cgan", "digits"].status == records["gan", "odd"].status == "ok"
     page = (odd / "reports/sizes/leaderboard.html").read_text()
     assert "is conditioned on classes; found dataset odd without labels" in page
+
+
+# ---- an extractor that cannot be used with one of the datasets
+
+TABLES = """suite: views
+datasets: [{name: digits}, {name: npz, path: ./odd.npz, label: odd}]
+features: [classifier, pixels]
+samples: 200
+models: [{name: gan}]
+metrics: [kid, is]
+"""
+
+
+NO_CLASSIFIER = "features 'classifier': found dataset 'npz', allowed: digits, fashion-mnist; "
+BESIDE = "`features: pixels` works with every dataset, and `features: [classifier, pixels]` with each of these datasets"
+ODD = "dataset: {name: npz, path: ./odd.npz}"
+
+
+def test_the_columns_of_an_extractor_are_na_where_it_cannot_be_used(odd):
+    plan = make_plan(suite(TABLES, odd))
+    planned = {(c.data.name, m.name): m.reason for c in plan.cells if c.label == "gan" for m in c.metrics}
+    assert {at for at, why in planned.items() if not why} == {
+        ("digits", "kid@classifier"), ("digits", "kid@pixels"), ("digits", "is@classifier"), ("odd", "kid@pixels"),
+    }  # fmt: skip
+    assert {at for at, why in planned.items() if why.startswith(NO_CLASSIFIER)} == {
+        ("odd", "kid@classifier"), ("odd", "is@classifier"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("features", "data", "message"),
+    [
+        ("classifier", "", f"s.yaml:2: datasets[1]: odd: {NO_CLASSIFIER}{BESIDE}"),
+        ("[classifier, pixels]", ODD, f"s.yaml:3: features[0]: {NO_CLASSIFIER}"),
+        ("", ODD, f"s.yaml:2: dataset: {NO_CLASSIFIER}"),
+    ],
+)
+def test_an_extractor_or_a_dataset_that_fits_nothing_is_refused(odd, features, data, message):
+    text = TABLES.replace("features: [classifier, pixels]", f"features: {features}" if features else "")
+    (odd / "s.yaml").write_text(text.replace(text.splitlines()[1], data) if data else text)
+    with pytest.raises(SuiteError) as caught:
+        make_plan(read_suite(odd / "s.yaml"))
+    assert str(caught.value).removeprefix(f"{odd}/").startswith(message)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from genbench.errors import CellFailure, DataError, ModelError
 from genbench.space import to_unit_range
 
 REQUIRED, LABELS, PROMPTS = ("{n}", "{seed}", "{out}"), "{labels}", "{prompts}"
-LAST_LINES = 3  # of what a failed program wrote to the screen
+LAST_LINES, LAST_CHARACTERS = 3, 150  # of what a failed program wrote to the screen; a record's reason has 300
+LONGEST_READ = 1 << 16  # bytes
+LONGEST_SHOWN = 60  # characters of a command in a message; the whole one is in the protocol
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,30 @@ class Command(Adapted):
                 with ending_with_this_process(process):
                     code = process.wait(self.config.timeout)
             except subprocess.TimeoutExpired:
-                raise CellFailure(f"{self.template}: stopped after {self.config.timeout:g} seconds") from None
+                raise CellFailure(f"{self._shown}: stopped after {self.config.timeout:g} seconds") from None
             finally:
                 stop(process)
         if code:
-            raise CellFailure(f"{self.template}: ended with exit code {code}: {last_words(screen)}")
+            raise CellFailure(f"{self._shown}: ended with exit code {code}: {last_words(screen)}")
 
     def _read(self, out: Path, n: int) -> Tensor:
         arrays = [p for p in out.iterdir() if p.suffix in (".npy", ".npz")]
         if not any(out.iterdir()):
-            raise CellFailure(f"{self.template}: wrote nothing to {{out}}, required: {n} images")
+            raise CellFailure(f"{self._shown}: wrote nothing to {{out}}, required: {n} images")
+        if len(arrays) > 1:
+            raise CellFailure(f"{self._shown}: wrote {len(arrays)} arrays to {{out}}, allowed: pictures, or one array")
         try:
             pixels = images_of.read_images(arrays[0] if len(arrays) == 1 else out, self.data).pixels
         except DataError as error:
-            raise CellFailure(f"{self.template}: {str(error).replace(str(out), '{out}')}") from None
+            raise CellFailure(f"{self._shown}: {str(error).replace(str(out), '{out}')}") from None
         if len(pixels) != n:
-            raise CellFailure(f"{self.template}: wrote {len(pixels)} images, required: {n}")
+            raise CellFailure(f"{self._shown}: wrote {len(pixels)} images, required: {n}")
         return to_unit_range(pixels, self.data.levels)
+
+    @property
+    def _shown(self) -> str:
+        """The command for messages."""
+        return textwrap.shorten(self.template, LONGEST_SHOWN, placeholder=" ...")
 
     @property
     def caveat(self) -> str:
@@ -146,7 +156,10 @@ def start(words: list[str], cwd: Path, screen: Any) -> subprocess.Popen[bytes]:
             words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True
         )
     except OSError as error:
-        raise CellFailure(f"{words[0]}: cannot be started in {cwd}: {error.strerror}") from None
+        if not cwd.is_dir():
+            raise CellFailure(f"config.cwd: found no folder {cwd}, allowed: a folder") from None
+        allowed = "a program of the PATH, or an executable file beside the suite"
+        raise CellFailure(f"{words[0]}: cannot be started: {error.strerror}; allowed: {allowed}") from None
 
 
 @contextmanager
@@ -178,9 +191,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_words(screen: Path) -> str:
-    """The last lines that the program wrote."""
-    lines = screen.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " / ".join(lines[-LAST_LINES:]) or "it wrote nothing to the screen"
+    """The end of what the program wrote, without the marks below the lines of a traceback of Python."""
+    with screen.open("rb") as file:
+        file.seek(max(0, screen.stat().st_size - LONGEST_READ))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    said = " / ".join([line.strip() for line in lines if line.strip(" ^~")][-LAST_LINES:])
+    cut = said if len(said) <= LAST_CHARACTERS else f"... {said[-LAST_CHARACTERS:]}"
+    return cut or "it wrote nothing to the screen"
 
 
 COMMAND = Adapter("a program that writes images", bind_command)

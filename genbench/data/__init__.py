@@ -18,7 +18,7 @@ from typing import Any
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset, DatasetSource, Domain, Split, fingerprint
 from genbench.data.files import NOT_LABELLED, content_of, read_images, read_samples, wished_classes
-from genbench.data.labels import Classes, classes_of_dataset
+from genbench.data.labels import Classes, classes_named, classes_of_dataset
 from genbench.errors import DataError, SuiteError
 from genbench.registry import DATASETS, short_name
 from genbench.surroundings import restored
@@ -99,9 +99,14 @@ def captions_of(entry: dict[str, Any]) -> tuple[str, ...]:
     return dataset_source(entry).captions
 
 
-def classes_of(entry: dict[str, Any], count: int) -> Classes:
+def classes_of(entry: dict[str, Any], count: int, folder: Path | None = None) -> Classes:
     """The classes of the dataset of this entry, with every spelling that is accepted, its captions included."""
-    known, captions = classes_of_dataset(label(entry), count), captions_of(entry)
+    declared = dataset_source(entry, folder)
+    if declared.classes is not None:
+        options = _options(entry, declared)
+        with restored(f"classes of dataset '{label(entry)}' were read"):
+            return classes_named(declared.classes(options, _path(options, folder)))
+    known, captions = classes_of_dataset(short_name(entry["name"]), count), declared.captions
     if len(captions) != len(known.names):
         return known
     return Classes(count, tuple((*names, caption) for names, caption in zip(known.names, captions, strict=True)))

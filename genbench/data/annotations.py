@@ -25,6 +25,7 @@ TABLE_ENDS = (".csv", ".jsonl")
 FILE_COLUMNS, TEXT_COLUMNS = ("file_name", "file", "image", "path"), ("text", "caption", "prompt")
 NOTE_COLUMNS = (*TEXT_COLUMNS, "label")
 TEXT_ENDS, LABEL_END, BOTH_END = (".txt", ".caption"), ".cls", ".json"
+DELIMITERS = (",", ";", "\t")  # of a .csv
 LONGEST_ROW = 1 << 20  # characters of a table's first row that are looked at
 Row = Mapping[str, Any]
 
@@ -57,13 +58,26 @@ def _has_columns(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline(LONGEST_ROW)
-        columns = json.loads(first) if path.suffix == ".jsonl" else next(csv.reader([first]), [])
+        columns = json.loads(first) if path.suffix == ".jsonl" else _header(first, _delimiter(first))
     except (OSError, ValueError, RecursionError, csv.Error):
         return False
     if path.suffix == ".jsonl" and not isinstance(columns, dict):
         return False
+    return _is_header(columns)
+
+
+def _is_header(columns: Iterable[str]) -> bool:
     names = set(columns)
     return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(NOTE_COLUMNS)
+
+
+def _header(first: str, delimiter: str) -> list[str]:
+    return next(csv.reader([first], delimiter=delimiter), [])
+
+
+def _delimiter(first: str) -> str:
+    """What separates the columns of a .csv with this first row: a comma, or what some spreadsheets write."""
+    return next((mark for mark in DELIMITERS if _is_header(_header(first, mark))), ",")
 
 
 def read_annotations(root: Path, pictures: Sequence[Path], table: str | None = None) -> Annotations:
@@ -130,11 +144,15 @@ def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
         return _of_lines(text_lines(content), table, pictures)
     rows = _of_csv(content) if table.suffix == ".csv" else json_lines(content, table)
     found: dict[Path, Row] = {}
+    known = set(pictures)
     for number, row in enumerate(rows, 1):
         name = next((row[c] for c in FILE_COLUMNS if row.get(c)), None)
         if not isinstance(name, str):
             raise DataError(f"{table}: row {number}: found no file name, allowed: a column {' or '.join(FILE_COLUMNS)}")
-        found[table.parent / name] = _plain(row)
+        path = table.parent / name
+        found[path if path in known else table.parent / name.replace("\\", "/")] = _plain(
+            row
+        )  # as Windows writes paths
     return found
 
 
@@ -145,7 +163,8 @@ def _plain(row: Row) -> Row:
 
 
 def _of_csv(content: str) -> Iterable[Row]:
-    return csv.DictReader(io.StringIO(content, newline=""))  # a caption in quotes may have several lines
+    lines = io.StringIO(content, newline="")  # a caption in quotes may have several lines
+    return csv.DictReader(lines, delimiter=_delimiter(content.partition("\n")[0]))
 
 
 def text_lines(content: str) -> list[str]:

@@ -96,6 +96,8 @@ class DatasetSource:
         which metrics they are too few for.
     captions: one text per class. translation: whether it is a translation task, whose Dataset has a source domain.
     captioned(entry, path): whether images have captions of their own; None for never.
+    classes(entry, path): the names of the classes by number, () for none, by which images made elsewhere may state
+        their classes; None where only numbers are known.
     imports: slow modules that load needs; worker processes then share one import of them.
     The functions raise DataError for data that is missing or not as declared.
     """
@@ -109,6 +111,7 @@ class DatasetSource:
     imports: tuple[str, ...] = ()
     sizes: Callable[[dict[str, Any], Path], tuple[int, int] | None] | None = None
     captioned: Callable[[dict[str, Any], Path], bool] | None = None
+    classes: Callable[[dict[str, Any], Path], tuple[str, ...]] | None = None
 
 
 def fingerprint(*splits: Split) -> str:

@@ -14,7 +14,7 @@ from genbench.data.base import Dataset
 from genbench.data.folder import sizing, unpacked
 from genbench.data.pictures import Pictures
 from genbench.data.published import PublishedFile, PublishedSet
-from genbench.data.stored import Parts, StoredPart, decoded, describe_stored, read_stored, stored
+from genbench.data.stored import Named, StoredPart, decoded, describe_stored, read_stored, stored
 from genbench.errors import DataError
 
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -51,14 +51,14 @@ def _stored(entry: dict[str, Any]) -> Path:
     home = PUBLISHED.find(entry)
     assert home is not None
 
-    def make(scratch: Path) -> tuple[Parts, int]:
+    def make(scratch: Path) -> Named:
         archive = PUBLISHED.folder(entry) / IMAGES
         return unpacked(scratch, [archive], lambda root: _read(entry, root, home / PARTITION, scratch))
 
     return stored("celeba", entry, home / IMAGES, make)
 
 
-def _read(entry: dict[str, Any], root: Path, partition: Path, scratch: Path) -> tuple[Parts, int]:
+def _read(entry: dict[str, Any], root: Path, partition: Path, scratch: Path) -> Named:
     pictures = Pictures(root, sizing(entry))
     numbers = {file.name: i for i, file in enumerate(pictures.files)}
     rows = [line.split() for line in partition.read_text().splitlines()]
@@ -68,4 +68,4 @@ def _read(entry: dict[str, Any], root: Path, partition: Path, scratch: Path) -> 
     pixels = decoded(pictures, scratch / "all.npy")
     (scratch / "all.npy").unlink()
     parts = {"train": TRAIN, "test": TEST}
-    return {key: StoredPart(pixels, [numbers[n] for n, part in rows if part == of]) for key, of in parts.items()}, 0
+    return {key: StoredPart(pixels, [numbers[n] for n, part in rows if part == of]) for key, of in parts.items()}, ()

@@ -55,7 +55,12 @@ STL10 = DatasetSource(
 )  # fmt: skip
 CELEBA = DatasetSource(LINES["celeba"], celeba.load, celeba.describe, builtin.FacesOptions, sizes=celeba.sizes)
 IMAGENET = DatasetSource(
-    LINES["imagenet"], imagenet.load, imagenet.describe, builtin.PhotosOptions, sizes=imagenet.sizes
+    LINES["imagenet"],
+    imagenet.load,
+    imagenet.describe,
+    builtin.PhotosOptions,
+    sizes=imagenet.sizes,
+    classes=imagenet.class_names,
 )
 EDGES = DatasetSource(
     LINES["edges"], edges.load, edges.describe, builtin.EdgesOptions, translation=True,
@@ -63,10 +68,13 @@ EDGES = DatasetSource(
 )  # fmt: skip
 FOLDER = DatasetSource(
     LINES["folder"], folder.load_folder, folder.describe_folder, builtin.FolderOptions, sizes=folder.sizes,
-    captioned=folder.has_captions,
+    captioned=folder.has_captions, classes=folder.class_names,
 )  # fmt: skip
 NPZ = DatasetSource(LINES["npz"], files.load_npz, files.describe_npz, builtin.ArrayOptions, sizes=files.sizes)
 DOMAINS = DatasetSource(
     LINES["domains"], domains.load, domains.describe, builtin.DomainsOptions, translation=True, sizes=domains.sizes
 )
-HF = DatasetSource(LINES["hf"], hf.load, hf.describe, builtin.HubOptions, sizes=hf.sizes, captioned=hf.has_captions)
+HF = DatasetSource(
+    LINES["hf"], hf.load, hf.describe, builtin.HubOptions, sizes=hf.sizes, captioned=hf.has_captions,
+    classes=hf.class_names,
+)  # fmt: skip

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from genbench.contract import DataSpec
 from genbench.data.base import Dataset
-from genbench.data.folder import sizing
+from genbench.data.folder import refuse_unused, sizing
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
-from genbench.data.stored import Parts, StoredPart, Unpaired, decoded, describe_stored, read_stored, stored
+from genbench.data.stored import Named, Parts, StoredPart, Unpaired, decoded, describe_stored, read_stored, stored
 from genbench.errors import DataError
 
 UNPAIRED = ("trainA", "trainB", "testA", "testB")
@@ -45,16 +45,17 @@ def sizes(entry: dict[str, Any], path: Path) -> tuple[int, int]:
 
 
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     two = all((place / name).is_dir() for name in UNPAIRED)
     test = next((name for name in TEST_NAMES if (place / name).is_dir()), None)
     if not two and (test is None or not (place / "train").is_dir()):
         raise DataError(f"{place}: allowed: folders {', '.join(UNPAIRED)}, or train and test (or val) of pairs")
 
-    def make(scratch: Path) -> tuple[Parts, int]:
+    def make(scratch: Path) -> Named:
         found = _two_folders(place, entry, scratch) if two else _halves(place, ("train", str(test)), entry, scratch)
         parts = _parts(found, entry["direction"])
-        return parts if not two or _same_names(place) else Unpaired(parts), 0
+        return parts if not two or _same_names(place) else Unpaired(parts), ()
 
     return stored("domains", options, place, make)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from genbench.builtin import FolderOptions
 from genbench.contract import DataSpec
 from genbench.data.annotations import Annotations, read_annotations
 from genbench.data.base import Dataset
@@ -21,7 +22,7 @@ from genbench.data.partition import Parts as Numbers
 from genbench.data.partition import by_folder, by_hash, by_share, is_split, refuse_single, split_folders
 from genbench.data.pictures import Pictures
 from genbench.data.resizing import Sizing
-from genbench.data.stored import Parts, StoredPart, decoded, describe_stored, read_stored, stored
+from genbench.data.stored import Named, StoredPart, classes_of_stored, decoded, describe_stored, read_stored, stored
 from genbench.data.unpack import innermost, remove, shards_of, unpack
 from genbench.errors import DataError
 
@@ -49,11 +50,27 @@ def has_captions(entry: dict[str, Any], place: Path) -> bool:
     return read_stored(_stored(entry, place)).train.texts is not None
 
 
+def class_names(entry: dict[str, Any], place: Path) -> tuple[str, ...]:
+    """The names of the classes."""
+    return classes_of_stored(_stored(entry, place))
+
+
+def refuse_unused(entry: dict[str, Any]) -> None:
+    """Raises DataError for options that are set and have no effect with the others."""
+    if entry["size"] is None and entry["fit"] != FolderOptions.fit:
+        raise DataError(f"fit: found '{entry['fit']}' without size, allowed: with size: a side, or [height, width]")
+    if entry.get("split", "share") != "share":
+        for key in ("test_share", "split_seed"):
+            if entry.get(key, getattr(FolderOptions, key)) != getattr(FolderOptions, key):
+                raise DataError(f"{key}: found {entry[key]} with split: {entry['split']}, allowed: with split: share")
+
+
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     archives = shards_of(place)
 
-    def make(scratch: Path) -> tuple[Parts, int]:
+    def make(scratch: Path) -> Named:
         if not archives:
             return collect(entry, place, scratch, in_shards=False)
         return unpacked(scratch, archives, lambda root: collect(entry, root, scratch, in_shards=len(archives) > 1))
@@ -63,7 +80,7 @@ def _stored(entry: dict[str, Any], place: Path) -> Path:
     return stored(entry["name"], options, place, make)
 
 
-def unpacked(scratch: Path, archives: list[Path], read: Callable[[Path], tuple[Parts, int]]) -> tuple[Parts, int]:
+def unpacked(scratch: Path, archives: list[Path], read: Callable[[Path], Named]) -> Named:
     """What `read` makes of the folder with the archives' files, which is deleted afterwards."""
     root = scratch / "unpacked"
     try:
@@ -75,8 +92,11 @@ def unpacked(scratch: Path, archives: list[Path], read: Callable[[Path], tuple[P
         remove(root)
 
 
-def collect(entry: dict[str, Any], root: Path, scratch: Path, in_shards: bool) -> tuple[Parts, int]:
-    """The parts of the dataset below a folder and the number of classes; pixels are decoded into the scratch folder."""
+def collect(entry: dict[str, Any], root: Path, scratch: Path, in_shards: bool, numbered: Sequence[str] = ()) -> Named:
+    """The parts of the dataset below a folder and the names of its classes; decodes pixels into the scratch folder.
+
+    numbered: the classes by number where that is known; otherwise they are numbered by `class_order`.
+    """
     pictures = Pictures(root, sizing(entry))
     tops = [_first_folder(file, root) for file in pictures.files]
     folders = split_folders(tops) if entry["split"] in ("auto", "folders") else None
@@ -90,14 +110,14 @@ def collect(entry: dict[str, Any], root: Path, scratch: Path, in_shards: bool) -
     notes = read_annotations(root, pictures.files, entry["captions"])
     below = [_first_folder(f, root / top) if folders else top for f, top in zip(pictures.files, tops, strict=True)]
     names = _label_names(entry["labels"], below, notes, in_shards)
-    classes = class_order(names) if names else []
+    classes = (numbered or class_order(names)) if names else ()
     labels = [classes.index(name) for name in names] if names else None
     refuse_single(pictures.count, root)
     pixels = decoded(pictures, scratch / "all.npy")
     (scratch / "all.npy").unlink()  # it stays mapped until the parts are written
     train, test = _numbers(entry, pixels, tops, folders)
     parts = {key: StoredPart(pixels, part, labels, notes.texts) for key, part in (("train", train), ("test", test))}
-    return parts, len(classes)
+    return parts, classes
 
 
 def sizing(entry: dict[str, Any]) -> Sizing | None:

@@ -7,7 +7,7 @@ It is read by the package `datasets`, an extra. A DatasetDict's splits, or the p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from PIL import Image
 from genbench.contract import DataSpec
 from genbench.data.annotations import TEXT_COLUMNS
 from genbench.data.base import Dataset
-from genbench.data.folder import collect
-from genbench.data.stored import Parts, describe_stored, read_stored, stored
+from genbench.data.folder import collect, refuse_unused
+from genbench.data.stored import Named, classes_of_stored, describe_stored, read_stored, stored
 from genbench.data.unpack import remove
 from genbench.errors import DataError
 
@@ -46,17 +46,24 @@ def has_captions(entry: dict[str, Any], place: Path) -> bool:
     return load(entry, place).train.texts is not None
 
 
+def class_names(entry: dict[str, Any], place: Path) -> tuple[str, ...]:
+    """The names of the classes."""
+    return classes_of_stored(_stored(entry, place))
+
+
 def _stored(entry: dict[str, Any], place: Path) -> Path:
+    refuse_unused(entry)
     options = {key: value for key, value in entry.items() if key != "path"}
     if not place.exists():
         raise DataError(f"{place}: no such file or folder")
 
-    def make(scratch: Path) -> tuple[Parts, int]:
+    def make(scratch: Path) -> Named:
         root = scratch / "unpacked"
         try:
+            numbered: Sequence[str] = ()
             for split, rows in _splits(place).items():
-                _write(rows, root / split, entry, place)
-            return collect({**entry, "captions": None}, root, scratch, in_shards=True)
+                numbered = _write(rows, root / split, entry, place) or numbered
+            return collect({**entry, "captions": None}, root, scratch, in_shards=True, numbered=numbered)
         finally:
             remove(root)
 
@@ -87,8 +94,11 @@ def _parquet_files(place: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def _write(rows: Any, folder: Path, entry: dict[str, Any], place: Path) -> None:
-    """The images as files and a metadata.jsonl beside them, as genbench.data.folder reads them."""
+def _write(rows: Any, folder: Path, entry: dict[str, Any], place: Path) -> Sequence[str]:
+    """The images as files and a metadata.jsonl beside them, as genbench.data.folder reads them.
+
+    Returns the names of the classes by number, () where the dataset does not number them.
+    """
     import datasets
 
     image, text, label = _columns(rows, entry, place)
@@ -98,10 +108,17 @@ def _write(rows: Any, folder: Path, entry: dict[str, Any], place: Path) -> None:
         for number, row in enumerate(_plain(rows.cast_column(image, datasets.Image(decode=False)))):
             file = _write_image(row[image], folder / f"{number:08}", f"{place}: row {number}")
             about = {"file_name": file, "text": row[text] if text else None}
-            known = None if not label else row[label] if names is None else names[row[label]]
-            table.write(json.dumps({**about, "label": None if known is None else str(known)}) + "\n")
+            table.write(json.dumps({**about, "label": _label(row[label], names) if label else None}) + "\n")
     if not text and not label:
         (folder / "metadata.jsonl").unlink()
+    return names or ()
+
+
+def _label(value: Any, names: Sequence[str] | None) -> str | None:
+    """A label by name; a row without a label has None, or -1 where the classes have names."""
+    if value is None or (names is not None and value < 0):
+        return None
+    return str(value if names is None else names[value])
 
 
 def _plain(rows: Any) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ from genbench.data.base import Dataset
 from genbench.data.folder import sizing
 from genbench.data.pictures import Pictures
 from genbench.data.published import NAMES, PublishedFile, shown_size
-from genbench.data.stored import Parts, StoredPart, describe_stored, read_stored, stored
+from genbench.data.stored import Named, StoredPart, classes_of_stored, describe_stored, read_stored, stored
 from genbench.data.unpack import BROKEN
 from genbench.errors import DataError
 
@@ -63,6 +63,13 @@ def sizes(entry: dict[str, Any], place: Path) -> tuple[int, int]:
     return len(dataset.train), len(dataset.test)
 
 
+def class_names(entry: dict[str, Any], place: Path) -> tuple[str, ...]:
+    """The names of the classes, as WordNet's numbers."""
+    if _has_archives(place):
+        return classes_of_stored(_stored(entry, place))
+    return folder.class_names(_as_folder(entry), place)
+
+
 def _as_folder(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, **FIXED}
 
@@ -83,7 +90,7 @@ def _has_archives(place: Path) -> bool:
 def _stored(entry: dict[str, Any], place: Path) -> Path:
     options = {key: value for key, value in entry.items() if key != "path"}
 
-    def make(scratch: Path) -> tuple[Parts, int]:
+    def make(scratch: Path) -> Named:
         for file in ARCHIVES:
             file.check(place / file.name)
         try:
@@ -94,7 +101,7 @@ def _stored(entry: dict[str, Any], place: Path) -> Path:
     return stored("imagenet", options, place, make)
 
 
-def _read(entry: dict[str, Any], place: Path, scratch: Path) -> tuple[Parts, int]:
+def _read(entry: dict[str, Any], place: Path, scratch: Path) -> Named:
     truth = val_classes(place / DEVKIT.name)
     pixels, train = decode_stream(train_members(place / TRAIN.name), entry, scratch / "train.raw")
     held_out, names = decode_stream(val_members(place / VAL.name), entry, scratch / "val.raw")
@@ -111,7 +118,7 @@ def _read(entry: dict[str, Any], place: Path, scratch: Path) -> tuple[Parts, int
         "train": StoredPart(pixels, range(len(wnids)), [numbers[name] for name in wnids]),
         "test": StoredPart(held_out, order, [labels[i] for i in range(len(names))]),
     }
-    return parts, len(numbers)
+    return parts, list(numbers)
 
 
 def train_members(path: Path) -> Iterator[Member]:

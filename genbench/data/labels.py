@@ -46,6 +46,12 @@ def classes_of_dataset(name: str, count: int) -> Classes:
     return Classes(count, CLASS_NAMES.get(name, ()))
 
 
+def classes_named(names: Sequence[str]) -> Classes:
+    """The classes with these names by number; names "0", "1", ... are plain numbers."""
+    plain = all(name == str(number) for number, name in enumerate(names))
+    return Classes(len(names), () if plain else tuple((name,) for name in names))
+
+
 def classes_of_labels(labels: Labels) -> Classes:
     """The classes that a labelled set has."""
     if labels.names:
@@ -65,8 +71,9 @@ def as_classes(labels: Labels, classes: Classes) -> tuple[Tensor | None, str]:
     strange = [name for name, number in zip(written, numbers, strict=True) if number is None]
     if strange:
         shown = ", ".join(repr(name) for name in strange[:3])
-        allowed = ", ".join(repr(name) for name in _allowed(classes)[:3])
-        return None, f"{len(strange)} of {len(written)} labels name no class: {shown}; the classes are {allowed}, ..."
+        names = _allowed(classes)
+        allowed = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+        return None, f"{len(strange)} of {len(written)} labels name no class: {shown}; the classes are {allowed}"
     if len(set(numbers)) < len(numbers):
         return None, f"several labels name the same class: {', '.join(map(repr, written[:3]))}, ..."
     lookup = torch.tensor([n for n in numbers if n is not None])

@@ -25,7 +25,7 @@ from genbench.data.image_set import ImageSet, batch_size
 from genbench.data.walk import list_files
 from genbench.store import Kind, Store
 
-VERSION = 3  # changes when the same files become another dataset
+VERSION = 4  # changes when the same files become another dataset
 INFO = "info.json"
 
 
@@ -44,10 +44,11 @@ class Unpaired(dict[str, "StoredPart"]):
 
 
 Parts = dict[str, StoredPart]  # "train", "test", and in a translation task "source_train", "source_test"
+Named = tuple[Parts, Sequence[str]]  # and the names of the classes
 
 
-def stored(name: str, options: dict[str, Any], path: Path, make: Callable[[Path], tuple[Parts, int]]) -> Path:
-    """The folder with the dataset's arrays; make(scratch folder) returns its parts and the number of classes."""
+def stored(name: str, options: dict[str, Any], path: Path, make: Callable[[Path], Named]) -> Path:
+    """The folder with the dataset's arrays; make(scratch folder) returns its parts and the names of its classes."""
 
     def write(folder: Path) -> None:
         parts, classes = make(folder)
@@ -65,15 +66,16 @@ def _key(name: str, options: dict[str, Any], path: Path) -> str:
     return state.hexdigest()
 
 
-def _write(folder: Path, name: str, parts: Parts, classes: int) -> None:
+def _write(folder: Path, name: str, parts: Parts, classes: Sequence[str]) -> None:
     first = parts["train"].images.shape
-    spec = DataSpec(int(first[1]), int(first[2]), int(first[3]), classes=classes)
+    spec = DataSpec(int(first[1]), int(first[2]), int(first[3]), classes=len(classes))
     for key, part in parts.items():
         _write_part(folder, key, part)
     splits = _splits(folder, list(parts))
     info = {
         "name": name,
         "spec": vars(spec),
+        "classes": list(classes),
         "parts": list(parts),
         "paired": not isinstance(parts, Unpaired),
         "fingerprint": fingerprint(*splits.values()),
@@ -106,6 +108,11 @@ def describe_stored(folder: Path) -> tuple[DataSpec, str]:
     """Shape and fingerprint, without the arrays."""
     info = json.loads((folder / INFO).read_text())
     return DataSpec(**info["spec"]), info["fingerprint"]
+
+
+def classes_of_stored(folder: Path) -> tuple[str, ...]:
+    """The names of its classes by number, () for none."""
+    return tuple(json.loads((folder / INFO).read_text())["classes"])
 
 
 def _splits(folder: Path, keys: list[str]) -> dict[str, Split]:

@@ -7,8 +7,10 @@ a link leads back to is read once, hence links in a circle end.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from genbench.errors import DataError
@@ -23,7 +25,7 @@ SYSTEM = frozenset(
 
 @dataclass
 class Listing:
-    """files: every file, sorted by path. hidden: files and folders of the system and hidden ones, not read.
+    """files: every file, in the order of `by_name`. hidden: files and folders of the system and hidden ones, not read.
 
     repeated: links to files or folders that are listed already. broken: links that lead nowhere.
     """
@@ -61,8 +63,19 @@ def list_files(folder: Path) -> Listing:
                 listing.files.append(path)
     listing.files = _without_repeats(listing)
     for names in vars(listing).values():
-        names.sort()
+        names.sort(key=by_name)
     return listing
+
+
+def by_name(path: Path) -> tuple[list[tuple[str | int, ...]], Path]:
+    """A key that sorts paths by name, with numbers in names by value: 2.png is before 10.png."""
+    return [_words_and_numbers(part) for part in path.parts], path
+
+
+@lru_cache(maxsize=1 << 12)
+def _words_and_numbers(name: str) -> tuple[str | int, ...]:
+    """Text and numbers of a name in alternation, so that a number is compared with numbers only."""
+    return tuple(int(text) if i % 2 else text for i, text in enumerate(re.split(r"([0-9]+)", name)))
 
 
 def _enter(path: Path, folders: set[tuple[int, int]], waiting: list[Path], listing: Listing) -> None:

@@ -46,7 +46,8 @@ def shipped_classifier(dataset: str) -> str:
     name = f"{dataset}-classifier"
     if name not in index():
         served = ", ".join(listed["dataset"] for listed in index().values())
-        raise DataError(f"features 'classifier': found dataset '{dataset}', allowed: {served}; use `features: pixels`")
+        other = "`features: pixels` works with every dataset"
+        raise DataError(f"features 'classifier': found dataset '{dataset}', allowed: {served}; {other}")
     return name
 
 

@@ -21,7 +21,7 @@ from genbench.plan.cells import Cell, SuiteVersion
 from genbench.plan.pins import pinned_suite
 from genbench.plan.rows import SuiteRows
 from genbench.plan.trial import note_impossible_rows
-from genbench.plan.views import PlannedView, without_empty_columns
+from genbench.plan.views import PlannedView, refuse_unusable, without_empty_columns
 from genbench.provenance import Provenance, provenance
 from genbench.records import metric_name
 from genbench.sources import scale
@@ -102,6 +102,7 @@ def make_plan(
     wanted = [i for i, label in enumerate(labels) if models is None or label in models]
     chosen = _chosen_seeds(suite, wanted, seeds)
     tables = [_Table(suite, limit_images, machine, at, parts) for at, parts in suite.parts()]
+    refuse_unusable(suite, [(table.at, table.views) for table in tables])
     _refuse_misfits(tables, range(len(labels)))
     _refuse_impossible_metrics(suite, tables)
     for table in tables:
@@ -212,7 +213,7 @@ class _Table:
             prompts = read_prompts(self.suite.path(given.file), given.column, given.each)
         except DataError as error:
             raise self.suite.error(("prompts",), str(error)) from None
-        classes = data.classes_of(self.entry, self.data.spec.classes)
+        classes = data.classes_of(self.entry, self.data.spec.classes, self.suite.folder)
         return replace(prompts, classes=named_classes(prompts.texts, classes))
 
     def scale_row(self, label: str) -> ScaleRow:

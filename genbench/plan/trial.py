@@ -58,7 +58,7 @@ def _refuse_weights(rows: SuiteRows, index: int, model: Draws) -> None:
     try:
         read_weights(model, rows.suite.weights_path(weights.file), key=weights.key, strip=weights.strip)
     except GenbenchError as error:
-        raise rows.suite.error(("models", index, "weights"), str(error)) from None
+        raise rows.suite.error(("models", index, "weights"), str(error), lines=True) from None
 
 
 def _try(rows: SuiteRows, index: int, model: Draws) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,6 +25,7 @@ class PlannedView:
 
     several: whether the suite has other extractors, so that the columns are named by extractor. reasons: of each metric
     and each model why it does not apply, "" where it does. left_out: metrics that only other extractors can give.
+    unusable: why the extractor cannot be used on this dataset, "" where it can.
     """
 
     left_out: frozenset[str] = frozenset()
@@ -33,7 +34,7 @@ class PlannedView:
         self.suite, self.data, self.at, self.several = suite, plan, at, several
         self.extractor = str(suite.features)
         self.options = self._options()
-        self.fields = self._fields()
+        self.fields, self.unusable = self._fields()
         self.metrics = [self._declared(index, name) for index, name in enumerate(suite.metrics)]
         self.setting = suite_setting(self.extractor, plan)
         self.reasons = [[self._why_not(metric, one) for one in able] for metric in self.metrics]
@@ -49,13 +50,12 @@ class PlannedView:
         weights = self.suite.path(chosen.weights) if chosen.weights else None
         return FeatureOptions(weights, chosen.resize, chosen.precision, chosen.download, own)
 
-    def _fields(self) -> dict[str, Any]:
-        """The protocol fields of the extractor."""
+    def _fields(self) -> tuple[dict[str, Any], str]:
+        """The protocol fields of the extractor and "", or {} and why it cannot be used."""
         try:
-            return features.protocol_fields(self.extractor, data.origin(self.data.entry), self.options)
+            return features.protocol_fields(self.extractor, data.origin(self.data.entry), self.options), ""
         except DataError as error:
-            at = self.at if "features" in self.suite.model_fields_set else ("dataset",)
-            raise self.suite.error(at, str(error)) from None
+            return {}, str(error)
 
     def _declared(self, index: int, name: str) -> Metric:
         try:
@@ -64,7 +64,8 @@ class PlannedView:
             raise self.suite.error(("metrics", index), str(error)) from None
 
     def _why_not(self, metric: Metric, capabilities: Capabilities) -> str:
-        return metric.reads.why_not(metric, self.setting, capabilities)
+        unusable = self.unusable if metric.reads.through_extractor else ""
+        return metric.reads.why_not(metric, self.setting, capabilities) or unusable
 
     def metric_plans(
         self, facts: Facts, capabilities: Capabilities, counts: Mapping[str, int | None], only_features: bool
@@ -78,7 +79,7 @@ class PlannedView:
         self, metric: Metric, facts: Facts, capabilities: Capabilities, counts: Mapping[str, int | None]
     ) -> MetricPlan:
         reason = self._why_not(metric, capabilities) or too_few(metric, counts)
-        similar = self._similarity(metric)
+        similar = {} if reason else self._similarity(metric)
         key = planned_key(metric, facts, similar)
         beside = short_name(self.extractor) if self.several and metric.reads.through_extractor else ""
         return MetricPlan(column_name(metric.name, beside), key, reason, similar, metric.source)
@@ -101,3 +102,20 @@ def without_empty_columns(views: list[PlannedView]) -> list[PlannedView]:
     for view in views:
         view.left_out = frozenset(view.unable - nowhere)
     return views
+
+
+def refuse_unusable(suite: Suite, tables: Sequence[tuple[Loc, Sequence[PlannedView]]]) -> None:
+    """SuiteError for an extractor that can be used with no dataset, and for a dataset that can be used with none.
+
+    tables: the views of each dataset, with its place in the file.
+    """
+    written = suite.source.data
+    unwritten = isinstance(written, dict) and "features" not in written
+    for same in zip(*(views for _, views in tables), strict=True):
+        if all(view.unusable for view in same):
+            raise suite.error(tables[0][0] if unwritten else same[0].at, same[0].unusable)
+    for at, views in tables:
+        if all(view.unusable for view in views):
+            names = ", ".join(short_name(view.extractor) for view in views)
+            several = f"and `features: [{names}, pixels]` with each of these datasets"
+            raise suite.error(at, f"{views[0].data.name}: {views[0].unusable}, {several}")

@@ -24,6 +24,7 @@ from genbench.errors import ModelError
 from genbench.files import read_json_object, refuse_absent, refuse_inflated
 from genbench.keys import digest, file_hash
 from genbench.sources.components import is_pipeline_folder, pipeline_hash
+from genbench.sources.misfits import Misfits, misfits
 
 State = dict[str, Tensor]
 Adopts = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -209,26 +210,38 @@ def _fitting(path: Path, nests: dict[str, State], fresh: State, owner: str, stri
     options = {(at, p): _without(s, p) for at, s in nests.items() for p in ([strip] if strip else _prefixes(s, fresh))}
     if strip:
         options = {place: {n: t for n, t in state.items() if n in fresh} for place, state in options.items()}
-    fits = {place: state for place, state in options.items() if not _misfits(state, fresh)}
+    wrong = {place: misfits(state, fresh) for place, state in options.items()}
+    fits = [place for place in options if not wrong[place]]
     if len(fits) == 1:
-        return next(iter(fits.values()))
+        return options[fits[0]]
     if fits:
-        keys = sorted({at for at, _ in fits})
-        prefixes = sorted({prefix for _, prefix in fits})
+        keys, prefixes = sorted({at for at, _ in fits}), sorted({prefix for _, prefix in fits})
         choice = f"key: {_listed(keys)}" if len(keys) > 1 else f"strip: {_listed(prefixes)}"
         raise ModelError(f"{path}: several sets of weights fit {owner}; choose one with {choice}")
-    place, nearest = min(options.items(), key=lambda item: len(_misfits(item[1], fresh)))
-    wrong = _misfits(nearest, fresh)
-    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    where = f" under '{place[0]}'" if place[0] else ""
-    others = [at for at in nests if at != place[0]]
-    remedy = f"; other sets of weights in the file: {_listed(others)}" if others else ""
-    partial = {(at, p) for at, s in nests.items() for p in _before(s, fresh) if not _misfits(_without(s, p), fresh)}
-    if partial:
-        at, prefix = min(partial)
-        remedy = f"; '{at}' " if at else "; it "
-        remedy += f"holds other names beside those with '{prefix}', which fit: strip: '{prefix}' ignores the others"
-    raise ModelError(f"{path}: does not fit {owner}: {wrong[0]}{more}{where}{remedy}")
+    if strip and not any(options.values()):
+        raise ModelError(f"{path}: strip: found '{strip}', allowed: how names begin: {_listed(_beginnings(nests))}")
+    nearest = max(options, key=lambda place: (wrong[place].fitting, -abs(len(options[place]) - len(fresh))))
+    found = _ignoring(nests, fresh) or _differing(nearest[0], nests, wrong[nearest])
+    raise ModelError(f"{path}: does not fit {owner}: {found}")
+
+
+def _differing(at: str, nests: dict[str, State], wrong: Misfits) -> str:
+    others = [other for other in nests if other != at]
+    remedy = f"other sets of weights in the file: {_listed(others)}" if others else ""
+    return wrong.text(f" under '{at}'" if at else "", remedy)
+
+
+def _beginnings(nests: dict[str, State]) -> list[str]:
+    return sorted({name.split(".")[0] + "." for state in nests.values() for name in state if "." in name})
+
+
+def _ignoring(nests: dict[str, State], fresh: State) -> str:
+    """The prefix of names that fit beside others, and how to choose it; "" where there is none."""
+    partial = {(at, p) for at, s in nests.items() for p in _before(s, fresh) if not misfits(_without(s, p), fresh)}
+    for at, prefix in sorted(partial):
+        holds = f"'{at}' holds" if at else "it holds"
+        return f"{holds} other names beside those with '{prefix}', which fit: strip: '{prefix}' ignores the others"
+    return ""
 
 
 def _prefixes(state: State, fresh: State) -> list[str]:
@@ -246,27 +259,6 @@ def _before(state: State, fresh: State) -> set[str]:
 
 def _without(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _misfits(state: State, fresh: State) -> list[str]:
-    """What does not fit, the first in words."""
-    wrong = [f"'{name}' is missing" for name in fresh if name not in state]
-    wrong += [f"'{name}' is not in the model" for name in state if name not in fresh]
-    both = [(name, tensor, fresh[name]) for name, tensor in state.items() if name in fresh]
-    wrong += [
-        f"'{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(own.shape)}"
-        for name, tensor, own in both
-        if tensor.shape != own.shape
-    ]
-    return wrong + [
-        f"'{name}' holds {_kind(tensor)}, the model's {_kind(own)}"
-        for name, tensor, own in both
-        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() != own.is_complex()
-    ]
-
-
-def _kind(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _bad_values(state: State, fresh: State) -> str:

@@ -67,7 +67,7 @@ class Files(Source):
 
 def made_elsewhere(label: str, path: Path, plan: DataPlan) -> Files:
     """The source of a file or folder of images."""
-    known = data.classes_of(plan.entry, plan.spec.classes)
+    known = data.classes_of(plan.entry, plan.spec.classes, plan.folder)
     numbers, reason = data.wished_classes(path, plan.spec, known)
     wishes = () if numbers is None else tuple(numbers.tolist())
     texts, no_texts = captions_of_images(open_images(path))

@@ -90,9 +90,12 @@ class SuiteFields(SuiteMapping):
         """The path of weights, which may be on the hub. Raises ModelError as `hub.hub_folder` does."""
         return hub_folder(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else self.path(text)
 
-    def error(self, loc: Loc, message: str) -> SuiteError:
-        """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns."""
-        return self._source.error([(self.as_written(loc), message)])
+    def error(self, loc: Loc, message: str, lines: bool = False) -> SuiteError:
+        """An error about the value at loc, e.g. ("models", 2, "config"); raise what it returns.
+
+        lines: whether the message has several lines; otherwise line ends are escaped.
+        """
+        return self._source.error([(self.as_written(loc), message)], lines)
 
     def as_written(self, loc: Loc) -> Loc:
         """The place in the file of a value: of several models from one entry with `grid`, that entry."""

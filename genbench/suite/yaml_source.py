@@ -69,10 +69,10 @@ class SuiteSource:
         parts = ([f"{self.path}:{self.line(loc)}"] if self.path else []) + ([spell(loc)] if loc else [])
         return ": ".join(parts) or "suite"
 
-    def error(self, problems: Iterable[Problem]) -> SuiteError:
-        """The first problem as an error, with the number of the others."""
+    def error(self, problems: Iterable[Problem], lines: bool = False) -> SuiteError:
+        """The first problem as an error, with the number of the others. lines: whether it has several lines."""
         (loc, text), *others = problems
-        message = escaped(text)
+        message = "\n".join(map(escaped, text.split("\n"))) if lines else escaped(text)
         more = f" (and {len(others)} more)" if others else ""
         error = SuiteError(f"{self.where(loc)}: {message}{more}")
         error.problem = message

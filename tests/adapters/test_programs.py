@@ -49,12 +49,15 @@ def test_a_program_passes_check_and_may_write_three_grey_images(tmp_path):
     assert [(r.name, r.message) for r in results if not r.passed] == []
 
 
-def test_pictures_are_read_in_the_order_of_their_names(tmp_path):
+@pytest.mark.parametrize("name", ["i:03", "i", "i // 5}/{i % 5"])
+def test_pictures_are_read_in_the_order_of_their_names(name, tmp_path):
     body = """
     from PIL import Image
+    import os
     for i in range(n):
-        Image.fromarray(np.full((4, 4), i, np.uint8)).save(f"{out}/{i:03}.png")
-    """
+        os.makedirs(f"{out}/{i // 5}", exist_ok=True)
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(f"{out}/{NAME}.png")
+    """.replace("NAME", name)
     drawn = command(tmp_path, body, spec=DataSpec(1, 4, 4)).sample(12, seeded(0))
     assert to_pixels(drawn, 256)[:, 0, 0, 0].tolist() == list(range(12))
 
@@ -98,7 +101,15 @@ def test_a_program_runs_in_a_folder_of_its_own_unless_the_suite_names_one(tmp_pa
         ("np.save(out + '/x.npy', pixels / 17)", "images of float64 from 0 to 0.9412; allowed: uint8"),
         ("np.save(out + '/x.npy', pixels + 200)", "allowed: grey-level indices 0 to 16"),
         ("print('no weights'); sys.exit(3)", "ended with exit code 3: no weights"),
-        ("raise ValueError('bad seed')", "ended with exit code 1: .*ValueError: bad seed"),
+        (
+            "raise ValueError('bad seed')",
+            r"ended with exit code 1: .*raise ValueError\('bad seed'\) / ValueError: bad seed$",
+        ),
+        ("print('x' * 10**6); print('é' * 10**5 + 'no weights'); sys.exit(1)", "exit code 1: [.]{3} é{140}no weights$"),
+        (
+            "np.save(out + '/x.npy', pixels); np.save(out + '/y.npy', pixels)",
+            r"wrote 2 arrays to \{out\}, allowed: pict",
+        ),
     ],
 )
 def test_a_program_that_fails_says_why(body, reason, tmp_path):
@@ -133,7 +144,12 @@ def test_a_command_that_cannot_be_called_is_refused(text, reason, tmp_path):
         resolve_model("any", f"command:{text}", tmp_path)
 
 
+def test_a_folder_to_run_in_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CellFailure, match=r"config\.cwd: found no folder .*/absent, allowed: a folder"):
+        command(tmp_path, SAVE, cwd="absent").sample(1, seeded(0))
+
+
 def test_a_program_that_is_not_there_fails_with_its_name(tmp_path):
     kind = resolve_model("any", "command:no-such-program {n} {seed} {out}", tmp_path)
-    with pytest.raises(CellFailure, match=r"no-such-program: cannot be started in .*: No such file"):
+    with pytest.raises(CellFailure, match=r"no-such-program: cannot be started: No such file.*; allowed: a prog"):
         build(kind, SPEC, {}, {}, 0).sample(1, seeded(0))

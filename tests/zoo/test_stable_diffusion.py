@@ -169,7 +169,7 @@ def test_what_has_no_place_or_is_missing_is_named(folder, tmp_path):
     with pytest.raises(ModelError, match=r"does not fit LatentDiffusion: 'unet\.extra\.weight' is not in the model"):
         ours(tmp_path / "sd")
     save_file({name: tensor for name, tensor in state.items() if "mid_block.attentions" not in name}, file)
-    with pytest.raises(ModelError, match=r"'network.middle.0.transformer.* is missing \(and \d+ more\)"):
+    with pytest.raises(ModelError, match=r"26 missing: 'network\.middle\.0\.transformer\.norm\.weight'"):
         ours(tmp_path / "sd")
     shutil.rmtree(tmp_path / "sd" / "vae")
     with pytest.raises(ModelError, match="sd: a pipeline without vae; required: folders unet, vae, text_encoder"):
