@@ -98,7 +98,7 @@ def test_the_digits_suite_says_what_it_should() -> None:
         "latent_diffusion",
     }
     ddim = digits.models[labels.index("ddim")]
-    assert (ddim.weights_of, ddim.sampler["steps"]) == ("ddpm", 20)
+    assert (ddim.weights_of, ddim.sampler["steps"]) == ("ddpm", 16)
     assert set(digits.metrics) <= set(metrics.metric_names())
     assert digits.folder == DIGITS.parent
 
