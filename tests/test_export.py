@@ -15,7 +15,7 @@ from genbench.commands.export import export_cell, write_decoder, write_pipeline
 from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, DataSpec, Decodes, TextConditional
-from genbench.errors import GenbenchError, ModelError
+from genbench.errors import GenbenchError, ModelError, Undefined
 from genbench.evaluate.cell import evaluate
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
@@ -114,10 +114,12 @@ def test_a_form_with_other_images_is_named_with_what_is_allowed(suite, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim"])
-def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_path, name):
+def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_path, name, capfd):
     diffusers = pytest.importorskip("diffusers", reason="an optional peer")
     train(suite, "ddpm", name)
+    capfd.readouterr()
     text = export_cell(name, suite, tmp_path / "out")
+    assert "Loading" not in capfd.readouterr().err  # diffusers' bars
     assert "diffusers: loaded again, its images differ by at most" in text
     folder = tmp_path / "out" / "diffusers"
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
@@ -136,6 +138,8 @@ def test_a_diffusion_model_is_a_pipeline_that_draws_the_same_images(suite, tmp_p
         model = trained_cell(name, read_suite(suite))[1].model
         with torch.no_grad():
             assert torch.allclose(kind.log_prob_bound(pixels), model.log_prob_bound(pixels), rtol=1e-3)
+        with pytest.raises(Undefined, match="a table of its times"):  # which the ODE's other times are not in
+            kind.log_prob_estimate(pixels)
 
 
 def test_what_diffusers_does_not_have_is_not_written_and_named(suite, tmp_path):

@@ -33,7 +33,7 @@ from genbench.adapters.pipeline_files import (
 )
 from genbench.adapters.schedulers import make_scheduler, step_count
 from genbench.contract import ClassConditional, Condition, Count, DataSpec, Share, Steps, TextConditional
-from genbench.errors import CellFailure, ModelError
+from genbench.errors import CellFailure, ModelError, Undefined
 from genbench.options import choice
 from genbench.registry import load_object
 
@@ -269,6 +269,8 @@ class PixelPipeline(Pipeline):
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         network = self.denoiser
+        if t.is_floating_point() and self.pipeline.unet.config.get("time_embedding_type") == "learned":
+            raise Undefined("the network has a table of its times, hence no prediction between two of them")
         prediction: Tensor = network(x.to(next(network.parameters()).dtype), t, return_dict=False)[0]
         return prediction.float()
 

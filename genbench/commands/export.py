@@ -100,6 +100,7 @@ def write_pipeline(model: Draws, folder: Path) -> float:
     diffusers = library("diffusers", "diffusers", "export")
     parts = model.cpu().eval().for_diffusers()
     assert parts is not None
+    diffusers.logging.disable_progress_bar()
     save_parts(parts, folder)
     loaded = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
     loaded.set_progress_bar_config(disable=True)

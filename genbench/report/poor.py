@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 
 from genbench.records import OK, Record, metric_name
-from genbench.report.guard import comparable
+from genbench.report.guard import comparable, listed
 
 NOISE, BLUR = "uniform noise", "blurred real"
 # By metric, the rows that a model should beat. Blurred images may be within the real ones, and noise is diverse.
@@ -58,13 +58,18 @@ def _columns(records: Iterable[Record]) -> list[list[Measured]]:
 
 
 def poor_rows(records: Iterable[Record]) -> list[str]:
-    """A sentence for each model of a result and each scale row of ROWS that it does not beat, with the metrics."""
+    """A sentence for each scale row of ROWS that models of a result do not beat, with the models and the metrics."""
     metrics: dict[tuple[str, str, str], dict[str, None]] = {}
     for values in _columns(records):
         for (record, _), (other, _) in _not_beaten(values):
             metrics.setdefault((record.model, other.model, _doubt(record)), {})[record.metric] = None
+    models: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    for (model, row, doubt), names in metrics.items():
+        models.setdefault((row, tuple(names), doubt), []).append(model)
     return [
-        f"{model} is {NO_BETTER}{row} in {', '.join(names)}: {doubt}" for (model, row, doubt), names in metrics.items()
+        f"{listed(poor)} {'is' if len(poor) == 1 else 'are'} {NO_BETTER}{row} in {', '.join(names)}: "
+        + (doubt if len(poor) == 1 else doubt.replace("its", "their"))
+        for (row, names, doubt), poor in models.items()
     ]
 
 

@@ -99,6 +99,11 @@ def test_a_metric_that_is_to_be_high_is_compared_with_noise(record):
     assert poor_rows(records) == [
         "bad is no better than the scale row uniform noise in precision: its training may not have worked"
     ]
+    others = [replace(records[1], model=name, protocol={}) for name in ("worse", "as bad")]
+    assert poor_rows([*(replace(r, protocol={}) for r in records), *others]) == [
+        "bad, worse and as bad are no better than the scale row uniform noise in precision: their weights or their "
+        "way of drawing may be wrong"
+    ]
 
 
 @pytest.mark.parametrize(
