@@ -99,6 +99,20 @@ def test_labels_stay_with_their_images_and_flips_mirror():
     assert 15 < int(mirrored.sum()) < 45
 
 
+def test_which_images_are_mirrored_follows_from_the_generator_and_the_place_in_the_batch():
+    pixels = torch.tensor([0, 1], dtype=torch.uint8).expand(30, 1, 2, 2)
+
+    def mirrored(seed: int, rows: slice = slice(None)) -> list[torch.Tensor]:
+        batch = Batches(pixels, None, 17, 0, flip=True, source=pixels).next(30, seeded(seed), rows)
+        return [batch.pixels[:, 0, 0, 0], batch.source[:, 0, 0, 0]]
+
+    again, own = mirrored(3), mirrored(3, slice(5, 12))
+    for index, first in enumerate(mirrored(3)):
+        assert torch.equal(first, again[index])
+        assert torch.equal(first[5:12], own[index])
+        assert not torch.equal(first, mirrored(4)[index])
+
+
 def test_what_is_trained_on_is_mirrored_and_the_reference_is_not(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(256, size=(30, 4, 4), dtype=np.uint8)
     images[..., 0], images[..., 3] = 0, 255

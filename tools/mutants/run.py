@@ -41,6 +41,8 @@ TESTS = {
     "genbench": ["tests/test_space.py", "tests/test_draw.py", "tests/metrics/test_scale.py"],
     "genbench/train": [
         "tests/test_train.py",
+        "tests/test_curves.py",
+        "tests/test_gradients.py",
         "tests/test_adam.py",
         "tests/test_presets.py",
         "tests/report/test_doubts.py",
@@ -61,6 +63,8 @@ QUICK = {  # tests that cover every file of a folder
     "genbench": ["tests/test_space.py"],
     "genbench/train": [
         "tests/test_train.py",
+        "tests/test_curves.py",
+        "tests/test_gradients.py",
         "tests/test_adam.py",
         "tests/test_presets.py",
         "tests/report/test_doubts.py",
