@@ -8,6 +8,7 @@ import toys
 from torch import nn
 
 from genbench.contract import Batch, DataSpec, Loss
+from genbench.errors import CellFailure
 from genbench.processes.group import ALONE, Processes, Shares
 from genbench.space import seeded, to_unit_range
 from genbench.train.gradients import Gradients, joined_rows
@@ -67,6 +68,13 @@ def test_the_loss_is_computed_in_the_precision_asked_for():
     model = Told(SPEC)
     gradients_of(model, seeded(3), "bf16").compute(images(), "mean", "first", 2)
     assert model.asked == [(N, "mean", 2, True)]
+
+
+def test_a_loss_that_is_no_mean_is_refused_with_the_name_of_its_player():
+    model = Told(SPEC)
+    model.loss = lambda *_: Loss(model.mean.flatten())
+    with pytest.raises(CellFailure, match=r"loss\(\) of player 'spread': total"):
+        gradients_of(model, seeded(3)).compute(images(), "spread", "first", 0)
 
 
 @pytest.mark.parametrize("texts", [True, False])

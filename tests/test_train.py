@@ -23,6 +23,7 @@ from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
 from genbench.train.batches import Batches, resident
+from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 from genbench.train.loop import FitOptions, Training, fit, numeric_settings
 
@@ -312,6 +313,14 @@ def test_the_settings_of_a_gpu_stand_in_the_protocol_of_rows_that_a_network_draw
     assert settings.pop("kept") == {"draw": numeric_settings("cuda")["draw"]}
     assert settings
     assert set(settings.values()) == {None}
+
+
+def test_a_checkpoint_is_read_to_the_device_asked_for(tmp_path):
+    write_checkpoint(tmp_path / "x.pt", {"x": torch.ones(2), "steps": 3})
+    here, there = (read_checkpoint(tmp_path / "x.pt", torch.device(name)) for name in ("cpu", "meta"))
+    assert here["x"].tolist() == [1.0, 1.0]
+    assert there["x"].is_meta
+    assert here["steps"] == there["steps"] == 3
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-7], lambda b: b[:500] + bytes([b[500] ^ 1]) + b[501:]])
