@@ -69,7 +69,15 @@ QUICK = {  # tests that cover every file of a folder
         "tests/test_presets.py",
         "tests/report/test_doubts.py",
     ],
-    "genbench/draw": ["tests/test_draw.py", "tests/draw/test_counting.py", "tests/draw/test_draw_cost.py"],
+    "genbench/draw": [
+        "tests/test_draw.py",
+        "tests/draw/test_counting.py",
+        "tests/draw/test_draw_cost.py",
+        "tests/draw/test_memory.py",
+        "tests/test_contention.py",
+        "tests/test_gpu_paths.py",
+        "tests/test_halving.py",
+    ],
 }
 NOT_COVERED = 33  # no test calls the function
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
