@@ -13,7 +13,7 @@ from genbench.contract import DataSpec, Decodes, Loss, Recipe, Translates
 from genbench.draw.blocks import draw, draw_share
 from genbench.errors import CellFailure
 from genbench.features import Features, extract
-from genbench.halving import AtOnce, in_parts
+from genbench.halving import FEW, TOLERANCE, AtOnce, in_parts
 from genbench.metrics.paths import path_distances, squared_difference
 from genbench.metrics.translation import there_and_back
 from genbench.processes.group import Processes
@@ -167,6 +167,22 @@ class Shuffled(Large):
 def test_images_that_depend_on_the_batch_are_not_drawn_in_parts(kind):
     with pytest.raises(CellFailure, match=r"out of memory.*; the batch of 12 cannot be divided"):
         draw(kind(SPEC), 12, seed=5, block=12)
+
+
+class Darker(Large):
+    """White images, darker by `by` with fewer than three at once."""
+
+    by = 0.0
+
+    def sample(self, n, gen, condition=None):
+        self.need(n)
+        return torch.full((n, *self.data.shape), 1.0 - (self.by if n < FEW else 0.0))
+
+
+def test_values_of_parts_may_differ_by_the_tolerance_however_large_they_are():
+    assert draw(type("Less", (Darker,), {"by": 0.95 * TOLERANCE})(SPEC), 12, seed=5, block=12).at_once == 3
+    with pytest.raises(CellFailure, match="cannot be divided"):
+        draw(type("More", (Darker,), {"by": 1.05 * TOLERANCE})(SPEC), 12, seed=5, block=12)
 
 
 def test_a_single_image_that_is_too_much_fails():
