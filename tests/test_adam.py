@@ -46,6 +46,21 @@ def test_weights_are_torchs(without):
     assert bool(ours._shared) == (not without)
 
 
+def test_parameters_of_two_types_have_a_count_each():
+    one, other = (
+        [nn.Parameter(torch.ones(3, dtype=kind)) for kind in (torch.float32, torch.float64)] for _ in range(2)
+    )
+    ours = FusedAdamW(one, 0.01, (0.5, 0.9), 0.1)
+    theirs = AdamW(other, lr=0.01, betas=(0.5, 0.9), weight_decay=0.1, fused=True)
+    for number in range(3):
+        for parameter in (*one, *other):
+            parameter.grad = torch.arange(3, dtype=parameter.dtype) - number
+        ours.step()
+        theirs.step()
+    assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
+    assert not ours._shared
+
+
 @pytest.mark.parametrize("without", [(), (2,)])
 def test_a_checkpoint_continues_in_either_class(without, tmp_path):
     one, other = networks()
@@ -62,5 +77,6 @@ def test_a_checkpoint_continues_in_either_class(without, tmp_path):
         step(one, ours, number)
         step(other, theirs, number)
     assert same(one, other)
+    assert bool(ours._shared) == (not without)
     counts = [[float(state["step"]) for state in each.state_dict()["state"].values()] for each in (ours, theirs)]
     assert counts[0] == counts[1]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 import toys
 
 from genbench.contract import ClassConditional, DataSpec, Model
-from genbench.draw.blocks import Conditions, draw
+from genbench.draw.blocks import Conditions, draw, draw_share
+from genbench.processes.group import Processes
+from genbench.progress import Progress
 from genbench.sources.build import load_model
 from genbench.space import to_pixels
 
@@ -39,6 +44,48 @@ def test_a_killed_draw_continues_with_the_blocks_it_has(tmp_path):
     assert torch.equal(continued.pixels, whole.pixels)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Each reading is a second after the one before."""
+    seconds = iter(range(1_000))
+    monkeypatch.setattr("genbench.draw.blocks.time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+
+
+def test_every_block_is_reported_and_the_seconds_are_those_of_drawing(clock):
+    seen: list[Progress] = []
+    drawn = draw(toys.Diagonal(SPEC), 30, seed=0, block=20, report=seen.append)
+    assert seen == [Progress("draw", 20, 30, "images", 20.0), Progress("draw", 30, 30, "images", 15.0)]
+    assert drawn.seconds == 3.0
+
+
+def test_processes_draw_the_blocks_of_one_process(tmp_path, clock):
+    conditions, seen = Conditions(torch.arange(16)), list[list[Progress]]()
+    for rank in range(2):
+        seen.append([])
+        draw_share(
+            Obedient(SPEC), 50, 5, Processes(rank, 2), tmp_path,
+            block=20, conditions=conditions, report=seen[-1].append,
+        )  # fmt: skip
+    first, third = Progress("draw", 40, 50, "images", 40.0), Progress("draw", 50, 50, "images", 25.0)
+    assert seen == [[first, third], [first]]
+    model = Obedient(SPEC)
+    model.sample = lambda *_: pytest.fail("drawn again")
+    found, alone = (draw(m, 50, seed=5, block=20, conditions=conditions, scratch=s)
+                    for m, s in ((model, tmp_path), (Obedient(SPEC), None)))  # fmt: skip
+    assert torch.equal(found.pixels, alone.pixels)
+
+
+def test_sampling_has_the_precision_asked_for(tmp_path):
+    model, used = toys.Diagonal(SPEC), []
+    plain = model.sample
+    model.sample = lambda n, gen, condition=None: used.append(torch.is_autocast_enabled("cpu")) or plain(n, gen)
+    for precision in ("fp32", "bf16"):
+        draw(model, 4, seed=0, block=4, precision=precision)
+        (tmp_path / precision).mkdir()
+        draw_share(model, 4, 0, Processes(), tmp_path / precision, block=4, precision=precision)
+    assert used == [False, False, True, True]
+
+
 def test_numbers_that_are_not_finite_are_counted():
     drawn = draw(toys.HalfNaN(SPEC), 40, seed=0, block=20)
     assert drawn.non_finite == 20
@@ -48,6 +95,11 @@ def test_numbers_that_are_not_finite_are_counted():
 def test_network_evaluations_are_counted_not_declared():
     model = load_model("ddim", data=DataSpec(1, 8, 8, 17), sampler={"steps": 5})
     assert draw(model, 4, seed=0, block=4).evaluations == 5
+
+
+def test_without_a_denoiser_network_evaluations_are_those_declared():
+    model = type("Declares", (toys.Diagonal,), {"evaluations": 7})(SPEC)
+    assert draw(model, 4, seed=0, block=4).evaluations == 7
 
 
 def test_drawing_leaves_the_global_random_state_alone():
@@ -90,6 +142,16 @@ def test_classes_are_as_frequent_as_in_the_labels():
 def test_texts_stand_for_classes():
     drawn = draw(Obedient(SPEC), 20, seed=0, block=20, conditions=Conditions(torch.tensor([0, 1]), ("a", "abc")))
     assert torch.equal(drawn.pixels[:, 0, 0, 0].long(), 1 + 2 * drawn.labels)
+
+
+@pytest.mark.parametrize("text_labels", [None, torch.tensor([5, 9, 4])])
+def test_each_text_is_requested_as_often_as_asked_for_one_after_the_other(text_labels):
+    conditions = Conditions(texts=("a", "aaa", "aa"), text_labels=text_labels, each=2)
+    drawn = draw(Obedient(SPEC), 15, seed=0, block=4, conditions=conditions)
+    numbers = [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2, 0, 0, 1]
+    assert drawn.texts == tuple(conditions.texts[i] for i in numbers)
+    assert drawn.pixels[:, 0, 0, 0].tolist() == [len(text) for text in drawn.texts]
+    assert drawn.labels is None if text_labels is None else torch.equal(drawn.labels, text_labels[numbers])
 
 
 def test_image_i_is_made_from_image_i():

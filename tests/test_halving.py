@@ -10,12 +10,13 @@ from test_runner import genbench, place, toy, write  # noqa: F401 - place is a f
 from torch import nn
 
 from genbench.contract import DataSpec, Decodes, Loss, Recipe, Translates
-from genbench.draw.blocks import draw
+from genbench.draw.blocks import draw, draw_share
 from genbench.errors import CellFailure
 from genbench.features import Features, extract
-from genbench.halving import AtOnce, in_parts
+from genbench.halving import FEW, TOLERANCE, AtOnce, in_parts
 from genbench.metrics.paths import path_distances, squared_difference
 from genbench.metrics.translation import there_and_back
+from genbench.processes.group import Processes
 from genbench.progress import Progress
 from genbench.reasons import explain, out_of_memory
 from genbench.records import read_records
@@ -114,12 +115,45 @@ def test_drawing_goes_on_in_parts_after_a_kill(tmp_path):
     assert draw(Large(SPEC), 24, seed=5, block=12, scratch=tmp_path).at_once == 3
 
 
+def test_a_process_draws_its_share_in_parts(tmp_path):
+    draw_share(Large(SPEC), 12, 5, Processes(), tmp_path, block=12)
+    assert torch.equal(
+        draw(Large(SPEC), 12, seed=5, block=12, scratch=tmp_path).pixels, draw(Large(SPEC), 12, seed=5, block=12).pixels
+    )
+
+
+class Shifted(Large):
+    """Moves all images of a block by the same random number."""
+
+    def sample(self, n, gen, condition=None):
+        return 0.5 * super().sample(n, gen) + 0.5 * torch.rand(1, 1, 1, 1, generator=gen)
+
+
+def test_numbers_that_all_images_share_are_no_obstacle():
+    roomy = type("Roomy", (Shifted,), {"most": 99})
+    parts, whole = (draw(kind(SPEC), 12, seed=5, block=12) for kind in (Shifted, roomy))
+    assert (parts.at_once, whole.at_once) == (3, None)
+    assert torch.equal(parts.pixels, whole.pixels)
+
+
 class Coupled(Large):
-    """Subtracts the mean of the batch."""
+    """Subtracts the mean of the batch, times `by`."""
+
+    by = 1.0
 
     def sample(self, n, gen, condition=None):
         x = super().sample(n, gen)
-        return x - x.mean(0)
+        return x - self.by * x.mean(0)
+
+
+@pytest.mark.parametrize(("precision", "fails"), [("fp32", True), ("bf16", False)])
+def test_parts_may_differ_by_the_rounding_of_the_precision(precision, fails):
+    model = type("Hardly", (Coupled,), {"by": 5e-3})(SPEC)
+    if not fails:
+        assert draw(model, 12, seed=5, block=12, precision=precision).at_once == 3
+        return
+    with pytest.raises(CellFailure, match=r"out of memory.*; the batch of 12 cannot be divided"):
+        draw(model, 12, seed=5, block=12, precision=precision)
 
 
 class Shuffled(Large):
@@ -133,6 +167,22 @@ class Shuffled(Large):
 def test_images_that_depend_on_the_batch_are_not_drawn_in_parts(kind):
     with pytest.raises(CellFailure, match=r"out of memory.*; the batch of 12 cannot be divided"):
         draw(kind(SPEC), 12, seed=5, block=12)
+
+
+class Darker(Large):
+    """White images, darker by `by` with fewer than three at once."""
+
+    by = 0.0
+
+    def sample(self, n, gen, condition=None):
+        self.need(n)
+        return torch.full((n, *self.data.shape), 1.0 - (self.by if n < FEW else 0.0))
+
+
+def test_values_of_parts_may_differ_by_the_tolerance_however_large_they_are():
+    assert draw(type("Less", (Darker,), {"by": 0.95 * TOLERANCE})(SPEC), 12, seed=5, block=12).at_once == 3
+    with pytest.raises(CellFailure, match="cannot be divided"):
+        draw(type("More", (Darker,), {"by": 1.05 * TOLERANCE})(SPEC), 12, seed=5, block=12)
 
 
 def test_a_single_image_that_is_too_much_fails():

@@ -23,6 +23,7 @@ from genbench.space import seeded
 from genbench.store import Store
 from genbench.suite.schema import Suite
 from genbench.train.batches import Batches, resident
+from genbench.train.checkpoint import read_checkpoint, write_checkpoint
 from genbench.train.ema import MovingAverage
 from genbench.train.loop import FitOptions, Training, fit, numeric_settings
 
@@ -97,6 +98,20 @@ def test_labels_stay_with_their_images_and_flips_mirror():
     assert torch.equal(smallest, batch.labels)
     mirrored = batch.pixels[:, 0, 0, 0] > batch.pixels[:, 0, 0, 1]
     assert 15 < int(mirrored.sum()) < 45
+
+
+def test_which_images_are_mirrored_follows_from_the_generator_and_the_place_in_the_batch():
+    pixels = torch.tensor([0, 1], dtype=torch.uint8).expand(30, 1, 2, 2)
+
+    def mirrored(seed: int, rows: slice = slice(None)) -> list[torch.Tensor]:
+        batch = Batches(pixels, None, 17, 0, flip=True, source=pixels).next(30, seeded(seed), rows)
+        return [batch.pixels[:, 0, 0, 0], batch.source[:, 0, 0, 0]]
+
+    again, own = mirrored(3), mirrored(3, slice(5, 12))
+    for index, first in enumerate(mirrored(3)):
+        assert torch.equal(first, again[index])
+        assert torch.equal(first[5:12], own[index])
+        assert not torch.equal(first, mirrored(4)[index])
 
 
 def test_what_is_trained_on_is_mirrored_and_the_reference_is_not(tmp_path, monkeypatch):
@@ -298,6 +313,14 @@ def test_the_settings_of_a_gpu_stand_in_the_protocol_of_rows_that_a_network_draw
     assert settings.pop("kept") == {"draw": numeric_settings("cuda")["draw"]}
     assert settings
     assert set(settings.values()) == {None}
+
+
+def test_a_checkpoint_is_read_to_the_device_asked_for(tmp_path):
+    write_checkpoint(tmp_path / "x.pt", {"x": torch.ones(2), "steps": 3})
+    here, there = (read_checkpoint(tmp_path / "x.pt", torch.device(name)) for name in ("cpu", "meta"))
+    assert here["x"].tolist() == [1.0, 1.0]
+    assert there["x"].is_meta
+    assert here["steps"] == there["steps"] == 3
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-7], lambda b: b[:500] + bytes([b[500] ^ 1]) + b[501:]])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from genbench.draw.memory import MIB, peak_memory
+from genbench.draw.memory import MIB, peak_memory, return_freed_memory
 from genbench.machine import KEEPING_MEMORY
 
 
@@ -34,3 +35,13 @@ def test_peak_memory_counts_what_an_allocator_had_kept():
     if done.stdout.strip() == "None":
         pytest.skip("this system does not report the peak memory of a block of work")
     assert 15 < float(done.stdout) < 24
+
+
+def test_freed_memory_is_returned_where_the_c_library_can(monkeypatch):
+    calls: list[int] = []
+    libraries = {None: SimpleNamespace(malloc_trim=calls.append)}
+    monkeypatch.setattr("ctypes.CDLL", libraries.get)
+    return_freed_memory()
+    assert calls == [0]
+    libraries[None] = SimpleNamespace()  # as musl's
+    return_freed_memory()

@@ -41,18 +41,43 @@ TESTS = {
     "genbench": ["tests/test_space.py", "tests/test_draw.py", "tests/metrics/test_scale.py"],
     "genbench/train": [
         "tests/test_train.py",
+        "tests/test_curves.py",
+        "tests/test_gradients.py",
+        "tests/test_adam.py",
         "tests/test_presets.py",
+        "tests/report/test_doubts.py",
         "tests/test_halving.py",
         "tests/test_parallel.py",
     ],
-    "genbench/draw": ["tests/draw/test_*.py", "tests/test_draw.py", "tests/test_halving.py"],
+    "genbench/draw": [
+        "tests/draw/test_*.py",
+        "tests/test_draw.py",
+        "tests/test_contention.py",
+        "tests/test_gpu_paths.py",
+        "tests/test_halving.py",
+    ],
 }
 QUICK = {  # tests that cover every file of a folder
     "zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"],
     "genbench/metrics": ["tests/metrics/test_metric_values.py"],
     "genbench": ["tests/test_space.py"],
-    "genbench/train": ["tests/test_train.py", "tests/test_presets.py"],
-    "genbench/draw": ["tests/test_draw.py", "tests/draw/test_counting.py", "tests/draw/test_draw_cost.py"],
+    "genbench/train": [
+        "tests/test_train.py",
+        "tests/test_curves.py",
+        "tests/test_gradients.py",
+        "tests/test_adam.py",
+        "tests/test_presets.py",
+        "tests/report/test_doubts.py",
+    ],
+    "genbench/draw": [
+        "tests/test_draw.py",
+        "tests/draw/test_counting.py",
+        "tests/draw/test_draw_cost.py",
+        "tests/draw/test_memory.py",
+        "tests/test_contention.py",
+        "tests/test_gpu_paths.py",
+        "tests/test_halving.py",
+    ],
 }
 NOT_COVERED = 33  # no test calls the function
 STATUS = {0: "survived", 5: "survived", 33: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout",
