@@ -150,9 +150,8 @@ def _rows_of(table: Path, pictures: Sequence[Path]) -> dict[Path, Row]:
         if not isinstance(name, str):
             raise DataError(f"{table}: row {number}: found no file name, allowed: a column {' or '.join(FILE_COLUMNS)}")
         path = table.parent / name
-        found[path if path in known else table.parent / name.replace("\\", "/")] = _plain(
-            row
-        )  # as Windows writes paths
+        as_on_windows = table.parent / name.replace("\\", "/")
+        found[path if path in known else as_on_windows] = _plain(row)
     return found
 
 
