@@ -142,6 +142,7 @@ def test_classes_are_as_frequent_as_in_the_labels():
 def test_texts_stand_for_classes():
     drawn = draw(Obedient(SPEC), 20, seed=0, block=20, conditions=Conditions(torch.tensor([0, 1]), ("a", "abc")))
     assert torch.equal(drawn.pixels[:, 0, 0, 0].long(), 1 + 2 * drawn.labels)
+    assert drawn.texts == tuple(("a", "abc")[label] for label in drawn.labels.tolist())
 
 
 @pytest.mark.parametrize("text_labels", [None, torch.tensor([5, 9, 4])])

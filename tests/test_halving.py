@@ -116,7 +116,13 @@ def test_drawing_goes_on_in_parts_after_a_kill(tmp_path):
 
 
 def test_a_process_draws_its_share_in_parts(tmp_path):
-    draw_share(Large(SPEC), 12, 5, Processes(), tmp_path, block=12)
+    seen: list[Progress] = []
+    draw_share(Large(SPEC), 12, 5, Processes(), tmp_path, block=12, report=seen.append)
+    assert [(progress.phase, bool(progress.note)) for progress in seen] == [
+        ("draw", True),
+        ("draw", True),
+        ("draw", False),
+    ]
     assert torch.equal(
         draw(Large(SPEC), 12, seed=5, block=12, scratch=tmp_path).pixels, draw(Large(SPEC), 12, seed=5, block=12).pixels
     )

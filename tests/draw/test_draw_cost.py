@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from genbench.contract import DataSpec, Loss, Model, Steps
 from genbench.draw import blocks, cost, draw_block
+from genbench.draw.clock import age, clock_of
 from genbench.draw.cost import measure_cost
-from genbench.draw.repeats import time_repeats
+from genbench.draw.repeats import meter_for, time_repeats
 from genbench.errors import CellFailure
+from genbench.keys import stream_seed
 from genbench.metrics import METRICS
 
 DATA, CPU = DataSpec(1, 2, 2), torch.device("cpu")
@@ -130,6 +135,35 @@ def test_the_setting_names_what_measurements_depend_on():
     assert (setting["batch"], setting["dtype"], setting["torch"]) == (8, "float32", torch.__version__)
     assert setting["threads"] == torch.get_num_threads()
     assert setting["device"].startswith("cpu: ")
+
+
+def test_the_setting_of_a_model_without_parameters_has_no_type():
+    model = Sleeper(each=1.0)
+    del model.scale
+    assert cost_of(model, seconds=1.0).setting["dtype"] == "none"
+
+
+def test_every_call_has_the_random_numbers_of_the_seed():
+    model, seeds = Sleeper(each=1.0), set[int]()
+    plain = model.sample
+    model.sample = lambda n, gen, condition=None: seeds.add(gen.initial_seed()) or plain(n, gen)
+    cost_of(model, seed=7, seconds=1.0)
+    assert seeds == {stream_seed(7, "draw", 0)}
+
+
+@pytest.mark.parametrize(("device", "threads", "expected"), [("cpu", 3, 3), ("cpu", 0, 5), ("mps", 3, 1)])
+def test_a_meter_waits_for_as_many_cores_as_the_timed_work_uses(monkeypatch, device, threads, expected):
+    monkeypatch.setattr("genbench.draw.repeats.cores_available", lambda: 5)
+    meter = meter_for(torch.device(device), 2.0, threads)
+    assert (meter.threads, meter.patience, meter.gpu) == (expected, 2.0, None)
+
+
+def test_the_clock_of_a_cpu_is_that_of_this_process():
+    assert clock_of("cpu") is time.process_time
+    assert clock_of("meta") is time.perf_counter
+    started = psutil.Process().create_time()
+    for device, clock in (("cpu", time.process_time), ("meta", lambda: time.time() - started)):
+        assert clock() - 0.1 <= age(device) <= clock() + 0.1
 
 
 def test_a_call_ends_when_its_pixels_are_in_the_memory_of_the_cpu(monkeypatch):
