@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from genbench.progress import Progress
 from genbench.text import duration, printable
 
 PLAIN_SECONDS = 10.0
+LEAST_SECONDS = 1.0  # of a task, in the estimate of the time left
 WHOLE = "whole suite"
 
 
@@ -46,8 +48,9 @@ class Screen:
         self.bars = Bars(*columns, console=self.console, transient=True, disable=not self.live, expand=True)
         self.ids: dict[str, TaskID] = {}
         self.shown: dict[str, tuple[str, float]] = {}
-        self.shares: dict[str, float] = {}
-        self.tasks = self.done = 0
+        self.lengths: dict[str, float] = {}  # of the expected tasks
+        self.shares: dict[str, float] = {}  # done of those that run
+        self.finished: set[str] = set()
         self.started = time.monotonic()
 
     def __enter__(self) -> Screen:
@@ -60,21 +63,31 @@ class Screen:
         self.bars.stop()
         self._unwinding.__exit__(None, None, None)
 
-    def expect(self, tasks: int) -> None:
-        """Shows from now on how many of this many tasks are done, and about how long all of them take."""
-        self.tasks, self.done, self.started = tasks, 0, time.monotonic()
-        self.ids[WHOLE] = self.bars.add_task(WHOLE, total=tasks)
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Shows from now on how many of these tasks are done, and about how long the others take.
+
+        seconds: about how long each of them takes beside the others, 0 where unknown.
+        """
+        self.lengths = {name: max(each, LEAST_SECONDS) for name, each in seconds.items()}
+        self.finished, self.shares, self.started = set(), {}, time.monotonic()
+        self.ids[WHOLE] = self.bars.add_task(WHOLE, total=sum(self.lengths.values()))
         self._count()
 
     def _count(self) -> None:
         if WHOLE in self.ids:
-            self.bars.update(self.ids[WHOLE], completed=self.done + sum(self.shares.values()), numbers=self._progress())
+            self.bars.update(self.ids[WHOLE], completed=self._done, numbers=self._progress())
+
+    @property
+    def _done(self) -> float:
+        """Seconds of the expected ones that are done."""
+        shares = {**self.shares, **dict.fromkeys(self.finished, 1.0)}
+        return sum(share * self.lengths.get(name, 0.0) for name, share in shares.items())
 
     def _progress(self) -> str:
-        """Tasks done of all, and the time left if the others take as long on average."""
-        done = self.done + sum(self.shares.values())
-        left = (time.monotonic() - self.started) * (self.tasks - done) / done if done > 0 else 0.0
-        return f"{self.done} of {self.tasks}" + (f", about {duration(left)} left" if left else "")
+        """Tasks done of all, and the time left if the others differ from what is expected as these did."""
+        done, whole = self._done, sum(self.lengths.values())
+        left = (time.monotonic() - self.started) * (whole - done) / done if done > 0 else 0.0
+        return f"{len(self.finished)} of {len(self.lengths)}" + (f", about {duration(left)} left" if left else "")
 
     def say(self, text: str, style: str = "") -> None:
         """Prints a permanent line."""
@@ -103,9 +116,9 @@ class Screen:
         if name in self.ids:
             self.bars.remove_task(self.ids.pop(name))
         self.shares.pop(name, None)
-        self.done += 1
+        self.finished.add(name)
         self._count()
-        whole = f" [{self._progress()}]" if self.tasks and not self.live else ""
+        whole = f" [{self._progress()}]" if self.lengths and not self.live else ""
         self.say(f"{'✗' if failed else '✓'} {name}: {text}{whole}", "red" if failed else "")
 
     def _plain(self, name: str, progress: Progress) -> None:

@@ -215,7 +215,7 @@ class _Run:
             self._keep([failed_record(cell, metric, verdict.failure) for metric in missing])
 
     def _work(self, tasks: list[Task]) -> None:
-        self.screen.expect(len(tasks))
+        self.screen.expect({task.name: task.seconds for task in tasks})
         launcher = make_launcher(self.launch)
         launcher.run(tasks, lambda task, progress: self.screen.progress(task.name, progress), self._ended)
 
