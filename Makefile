@@ -57,7 +57,7 @@ docs: $(BIN)/.installed          ## the documentation site in build/site; its se
 # docs/performance.md says why.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --benchmark-enable --benchmark-only -m "" \
 	--benchmark-timer=time.process_time --benchmark-storage=file://benchmarks/stored --benchmark-columns=min,median,rounds
-STEADY := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1000000000
+STEADY := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1000000000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 COMPARED := $(addprefix benchmarks/test_,sampling.py training.py metrics.py report.py)
 KIND ?= 2-cores-of-an-amd-epyc
 COMPARE = $(STEADY) $(BENCH) $(COMPARED) --benchmark-compare --benchmark-compare-fail=min:60%
