@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -157,6 +158,18 @@ def test_a_description_of_an_earlier_version_has_no_checksum(tmp_path):
     path.write_text(json.dumps(described))
     assert store.intact(Kind.WEIGHTS, "k")
     assert store.meta(Kind.WEIGHTS, "k") == described["meta"]
+
+
+def test_a_description_that_the_disk_takes_only_a_part_of_raises_and_keeps_nothing(tmp_path):
+    store, limits = Store(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.kept(Kind.VALUES, "k", lambda folder: {"text": "x" * 10_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not store.has(Kind.VALUES, "k")
+    assert not list((tmp_path / Kind.VALUES).iterdir())
 
 
 def test_arrays_that_cannot_be_read_are_made_again(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def _record(inputs: CellInputs, planned: MetricPlan, metric: Metric) -> Record:
         return record
     inputs.report(Progress(f"measure {metric.name}", 0, 0))
 
-    def make(folder: Path) -> dict[str, Any]:
+    def make(_: Path) -> dict[str, Any]:
         measured = measure_metric(metric, inputs, cell.facts_for(planned), inputs.device)
         if measured.status == FAILED or (measured.value is not None and measured.value.busy):
             raise _NotKept(measured)

@@ -238,10 +238,11 @@ def _beginnings(nests: dict[str, State]) -> list[str]:
 def _ignoring(nests: dict[str, State], fresh: State) -> str:
     """The prefix of names that fit beside others, and how to choose it; "" where there is none."""
     partial = {(at, p) for at, s in nests.items() for p in _before(s, fresh) if not misfits(_without(s, p), fresh)}
-    for at, prefix in sorted(partial):
-        holds = f"'{at}' holds" if at else "it holds"
-        return f"{holds} other names beside those with '{prefix}', which fit: strip: '{prefix}' ignores the others"
-    return ""
+    if not partial:
+        return ""
+    at, prefix = min(partial)
+    holds = f"'{at}' holds" if at else "it holds"
+    return f"{holds} other names beside those with '{prefix}', which fit: strip: '{prefix}' ignores the others"
 
 
 def _prefixes(state: State, fresh: State) -> list[str]:

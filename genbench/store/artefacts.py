@@ -53,8 +53,9 @@ def write_description(folder: Path, meta: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.iterdir() if path.name != META)
     read = {path.name: _flushed(path) for path in files}
     sums, stats = ({name: found[i] for name, found in read.items()} for i in (0, 1))
-    with (folder / META).open("wb", buffering=0) as file:
+    with (folder / META).open("wb") as file:  # without a buffer a full disk may take a part and raise nothing
         file.write(_checked({"meta": meta, "sha256": sums, "stat": stats}))
+        file.flush()
         os.fsync(file.fileno())
     flush(folder)
 

@@ -34,21 +34,20 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "mutants"
 COPIED = ["genbench", "zoo", "tests", "suites", "examples", "docs", "tools", "pyproject.toml", "README.md"]
 MUTATED = ["zoo/*.py", "genbench/metrics/*.py", "genbench/space.py", "genbench/train/*.py", "genbench/draw/*.py"]
+TRAIN = [
+    "tests/test_train.py",
+    "tests/test_curves.py",
+    "tests/test_gradients.py",
+    "tests/test_adam.py",
+    "tests/test_presets.py",
+    "tests/report/test_doubts.py",
+]
 # Where the tests of a file of this folder are; for zoo/ also the conformance checks of the model with the file's name.
 TESTS = {
     "zoo": ["tests/zoo/test_*.py"],
     "genbench/metrics": ["tests/metrics/test_*.py", "tests/test_selftest.py"],
     "genbench": ["tests/test_space.py", "tests/test_draw.py", "tests/metrics/test_scale.py"],
-    "genbench/train": [
-        "tests/test_train.py",
-        "tests/test_curves.py",
-        "tests/test_gradients.py",
-        "tests/test_adam.py",
-        "tests/test_presets.py",
-        "tests/report/test_doubts.py",
-        "tests/test_halving.py",
-        "tests/test_parallel.py",
-    ],
+    "genbench/train": [*TRAIN, "tests/test_halving.py", "tests/test_parallel.py"],
     "genbench/draw": [
         "tests/draw/test_*.py",
         "tests/test_draw.py",
@@ -61,14 +60,7 @@ QUICK = {  # tests that cover every file of a folder
     "zoo": ["tests/zoo/test_settings.py", "tests/zoo/test_values.py"],
     "genbench/metrics": ["tests/metrics/test_metric_values.py"],
     "genbench": ["tests/test_space.py"],
-    "genbench/train": [
-        "tests/test_train.py",
-        "tests/test_curves.py",
-        "tests/test_gradients.py",
-        "tests/test_adam.py",
-        "tests/test_presets.py",
-        "tests/report/test_doubts.py",
-    ],
+    "genbench/train": TRAIN,
     "genbench/draw": [
         "tests/test_draw.py",
         "tests/draw/test_counting.py",
