@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from genbench.machine import products_in
 from genbench.metrics.parts import Work, in_threads, steps
-from genbench.metrics.products import FLOAT32, Products
+from genbench.metrics.products import BFLOAT16, FLOAT32, Products
 
 Block = Any  # an array that is there
 MEMORY = 2 * 2**30  # bytes beside the features
-OWN_BLOCK = 512  # rows of `coarse_own` at a time
+OWN_BLOCK = 512  # rows of a symmetric matrix at a time
+SHARED = 2**19  # values of a block that a thread works on: they stay in the processor's cache
 FEW_ROWS = 256  # of a symmetric matrix: up to here NumPy's eigenvalues take no time
 TEMPORARY = 1 / 2  # of the memory: for one block with what is computed from it
 
@@ -31,6 +32,7 @@ class Arithmetic:
     """
 
     device = "cpu"
+    halves_pairs = True  # whether each pair of a set with itself is computed once, which needs more comparisons
 
     def __init__(self, memory: int = MEMORY, kind: Products = FLOAT32) -> None:
         self.memory, self.kind = memory, kind
@@ -70,28 +72,33 @@ class Arithmetic:
 
     def coarse_rows(self, values: NDArray[np.float32]) -> Any:
         """Rows (N, D), which may be changed, for `coarse`."""
+        rows = self.kind.rounded(values)
+        if self.kind is not BFLOAT16:
+            return rows  # NumPy's products: on an AMD EPYC torch's take 1.2 to 1.6 times as long
+
         import torch  # late: reading a suite names metrics and must be fast; it takes half of NumPy's time
 
-        return self.kind.as_stored(torch.from_numpy(self.kind.rounded(values)))
+        return self.kind.as_stored(torch.from_numpy(rows))
 
     def coarse(self, left: Any, right: Any) -> Block:
         """Inner products (N, M) of `coarse_rows`, float32, with the error of `kind`."""
+        if self.kind is not BFLOAT16:
+            return left @ right.T
         with products_in("highest"):
             return (left @ right.T).float().numpy()
 
     def coarse_own(self, rows: Any) -> Block:
         """Inner products (N, N) of `coarse_rows`, each pair computed once."""
         n = len(rows)
-        result = rows.new_empty((n, n)).float()
-        with products_in("highest"):
-            for part in steps(n, OWN_BLOCK):
-                result[part, part.start :] = rows[part] @ rows[part.start :].T
-                result[part.stop :, part] = result[part, part.stop :].T
-        return result.numpy()
+        result = np.empty((n, n), dtype=np.float32)
+        for part in steps(n, OWN_BLOCK):
+            result[part, part.start :] = self.coarse(rows[part], rows[part.start :])
+            result[part.stop :, part] = result[part, part.stop :].T
+        return result
 
     def share(self, block: Block, work: Work) -> None:
         """Calls work with consecutive parts of the rows of a block, at the same time where that is faster."""
-        in_threads(len(block), work)
+        in_threads(len(block), work, max(1, SHARED // max(1, block.shape[1])))
 
     def zeros(self, *shape: int) -> Block:
         """Zeros, float64."""
@@ -156,7 +163,7 @@ class Arithmetic:
     def chosen(self, block: Block, mask: Block) -> tuple[NDArray[np.intp], NDArray[Any]]:
         """Numbers in the flattened block of what the mask chooses, in order, and the values there."""
         flat = np.flatnonzero(mask)
-        return flat, block.ravel()[flat]
+        return flat, block[np.divmod(flat, block.shape[1])]
 
     def kth_largest(self, block: Block, k: int) -> Block:
         """The k-th largest value of each row."""

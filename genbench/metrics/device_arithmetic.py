@@ -45,6 +45,8 @@ class DeviceRows:
 class _DeviceArithmetic(Arithmetic):
     """As `Arithmetic`, on a device of torch."""
 
+    halves_pairs = False  # a GPU multiplies faster than the CPU decides what is left
+
     def __init__(self, device: torch.device, memory: int, kind: Products) -> None:
         super().__init__(memory, kind)
         self.device, self.there = str(device), device

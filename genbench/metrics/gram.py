@@ -17,7 +17,7 @@ from genbench.metrics.arrays import Array
 from genbench.metrics.computing import arithmetic
 
 Rows = NDArray[np.float32]
-Kernel = Callable[[Block], Block]  # of inner products (B, M); it may change its argument
+Kernel = Callable[[Block], object]  # writes its values over inner products (B, M)
 BLOCK = 1024  # rows of the kernel matrix in memory at a time
 _TEMPORARIES = 6  # values of 4 bytes for each pair: products, kernel, a copy, the kernel in float64
 
@@ -39,12 +39,18 @@ def _blocks(at: Arithmetic, n: int, columns: int, features: int) -> Iterator[sli
     return at.blocks(n, BLOCK, 4 * (_TEMPORARIES * columns + features))
 
 
+def _kernel_of(kernel: Kernel, products: Block) -> Block:
+    """The kernel in the place of its products (B, M)."""
+    arithmetic().share(products, lambda rows: kernel(products[rows]))
+    return products
+
+
 def across_sums(x: Rows, y: Rows, kernel: Kernel) -> PairSums:
     """Sums over y (M, D) for each x (N, D)."""
     at, rows, squares = arithmetic(), np.empty(len(x)), 0.0
     left, right = at.rows(x), at.rows(y)
     for part in _blocks(at, len(x), *y.shape):
-        k = kernel(at.products(left[part], right))
+        k = _kernel_of(kernel, at.products(left[part], right))
         rows[part] = at.sums(k, 1)
         squares += at.square_sum(k)
     return PairSums(rows, squares)
@@ -65,7 +71,7 @@ def upper_blocks(x: Rows, kernel: Kernel) -> Iterator[tuple[slice, slice, Block]
     at = arithmetic()
     rows = at.rows(x)
     for part in _blocks(at, len(x), *x.shape):
-        k = kernel(at.products(rows[part], rows[part.start :]))
+        k = _kernel_of(kernel, at.products(rows[part], rows[part.start :]))
         k.ravel()[:: k.shape[1] + 1] = 0.0
         yield part, slice(part.stop, len(x)), k
 
@@ -91,5 +97,5 @@ def across_member_sums(x: Rows, y: Rows, inside: Array, kernel: Kernel) -> Array
     """Of each row x (N, D) the sum of the kernel over the rows y (M, D) of each subset (N, S); inside: of y."""
     at = arithmetic()
     left, right, belongs = at.rows(x), at.rows(y), at.put(inside)
-    parts = _blocks(at, len(x), *y.shape)
-    return np.concatenate([at.get(at.weighted(kernel(at.products(left[p], right)), belongs)) for p in parts])
+    kernels = (_kernel_of(kernel, at.products(left[part], right)) for part in _blocks(at, len(x), *y.shape))
+    return np.concatenate([at.get(at.weighted(k, belongs)) for k in kernels])

@@ -50,13 +50,12 @@ def cubic(features: int) -> Kernel:
     The constant cancels in the distance; without it there are more digits for the differences.
     """
 
-    def kernel(g: Block) -> Block:
+    def kernel(g: Block) -> None:
         g *= 1 / features
         factor = g + 3
         factor *= g
         factor += 3
         g *= factor
-        return g
 
     return kernel
 

@@ -22,9 +22,9 @@ from genbench.metrics.parts import CACHED, in_threads, steps
 from genbench.progress import alive
 
 Numbers = NDArray[np.intp]
-_PAIRS = 2**22  # pairs of a block
+_PAIRS, _ROWS = 2**22, 512  # pairs of a block, and its least rows: with fewer, products take twice the time
 _TEMPORARIES = 6  # values of 4 bytes for each pair: the bounds, a copy, a mask, numbers of chosen pairs
-_KEPT = 2**26  # pairs of a set with itself that are in memory together, each computed once
+_KEPT = 2**26  # pairs of a set with itself that are in memory together
 _FLOOR = 2.0**-100  # of the largest squared norm: results of float32 that underflow are smaller
 
 
@@ -71,51 +71,64 @@ class Pairs(NamedTuple):
 
 
 class Bounds:
-    """Upper bounds of -|x - y|^2 / 2 between rows x (N, D) and y (M, D), in scaled units, a block at a time."""
+    """Upper bounds of -|x - y|^2 / 2 between rows x (N, D) and y (M, D), in scaled units, a block at a time.
 
-    def __init__(self, x: NDArray[Any], y: NDArray[Any]) -> None:
-        origin = y.mean(axis=0, dtype=np.float64)
-        self.at, self.rows = arithmetic(double=False), (x, y)
+    y: None for the pairs of x with itself. Few rows' products are in memory together (`whole`), computed once and
+    copied; of more rows, parts have each pair once (`once`).
+    """
+
+    def __init__(self, x: NDArray[Any], y: NDArray[Any] | None = None) -> None:
+        others = x if y is None else y
+        origin = others.mean(axis=0, dtype=np.float64)
+        self.at, self.rows = arithmetic(double=False), (x, others)
+        fits = len(x) ** 2 <= _KEPT and len(x) <= self.at.most(4 * len(x))
+        self.whole, self.once = y is None and fits, y is None and not fits and self.at.halves_pairs
         self.error = self.at.kind.error(x.shape[1])
-        self.squares = tuple(_squared_norms(rows, origin) for rows in (x, y))
+        self.squares = tuple(_squared_norms(rows, origin) for rows in self.rows)
         largest = max(float(s.max(initial=0.0)) for s in self.squares)
         self.scale = 2.0 ** -np.ceil(np.log2(largest) / 2) if largest > 0 else 1.0
         self.squares = tuple(s * self.scale**2 for s in self.squares)
         self.left = self.at.coarse_rows(_single(x, origin, self.scale))
-        self.right = self.left if x is y else self.at.coarse_rows(_single(y, origin, self.scale))
+        self.right = self.left if y is None else self.at.coarse_rows(_single(y, origin, self.scale))
         self.halves = tuple(self.at.put((-(0.5 - self.error) * s + _FLOOR).astype(np.float32)) for s in self.squares)
 
-    def each(self, work: Callable[[int, Block], None]) -> None:
-        """Calls work with the number of the first row x and the bounds (B, M) of a part of the rows x, for all parts.
+    def each(self, work: Callable[[int, int, Block], None]) -> None:
+        """Calls work with the numbers of the first rows x and y of a part of the pairs and their bounds, for all parts.
 
-        On the CPU in threads: of what work writes, no two parts may share anything without a lock.
+        A part has some rows x and all rows y, or, with `once`, all from the first row x on: the transposed pairs of
+        those after the last row x are in no part. On the CPU in threads: of what work writes, no two parts may share
+        anything without a lock.
         """
         n, m = (len(rows) for rows in self.rows)
-        whole = self.at.coarse_own(self.left) if self._at_once() else None
-        for part in self.at.blocks(n, max(1, _PAIRS // m), 4 * (_TEMPORARIES * m + self.rows[0].shape[1])):
+        whole = self.at.coarse_own(self.left) if self.whole else None
+        for block in self.at.blocks(n, max(_ROWS, _PAIRS // m), 4 * (_TEMPORARIES * m + self.rows[0].shape[1])):
             alive()
-            products = self.at.coarse(self.left[part], self.right) if whole is None else whole[part]
-            self.at.share(products, lambda rows: work(*self._finished(products, part.start, rows)))  # noqa: B023
+            first = block.start if self.once else 0
+            products = self.at.coarse(self.left[block], self.right[first:]) if whole is None else whole[block]
+            self.at.share(products, lambda rows: work(*self._finished(products, block.start, first, rows)))  # noqa: B023
 
-    def _finished(self, products: Block, start: int, rows: slice) -> tuple[int, Block]:
-        """The number of the first row x and the bounds of some rows of a block of products, which are overwritten."""
-        first, upper = start + rows.start, products[rows]
-        upper += self.halves[0][first : start + rows.stop, None]
-        upper += self.halves[1]
-        return first, upper
+    def _finished(self, products: Block, start: int, first: int, rows: slice) -> tuple[int, int, Block]:
+        """The first rows x and y, and the bounds of some rows of a block of products, which are overwritten.
 
-    def _at_once(self) -> bool:
-        """Whether all products are computed at once: of a set with itself, which takes half of the time."""
-        n = len(self.rows[0])
-        return self.left is self.right and n**2 <= _KEPT and n <= self.at.most(4 * n)
+        start, first: the rows x and y of the block's first product.
+        """
+        before = rows.start if self.once else 0
+        upper = products[rows, before:]
+        upper += self.halves[0][start + rows.start : start + rows.stop, None]
+        upper += self.halves[1][first + before :]
+        return start + rows.start, first + before, upper
 
-    def within(self, start: int, upper: Block, least: NDArray[np.float32]) -> Pairs:
-        """The pairs of a block whose bounds are at least these: (B, 1) or (M,)."""
+    def within(self, start: int, first: int, upper: Block, least: NDArray[np.float32]) -> Pairs:
+        """The pairs of a part whose bounds are at least these: (B, 1) or (M,)."""
         flat, bounds = self.at.chosen(upper, upper >= self.at.put(least))
         x, y = np.divmod(flat, upper.shape[1])
-        low, x = -2.0 * bounds.astype(np.float64), x + start
+        low, x, y = -2.0 * bounds.astype(np.float64), x + start, y + first
         margin = 4 * self.error * (self.squares[0][x] + self.squares[1][y]) + 8 * _FLOOR
         return Pairs(x, y, low / self.scale**2, (low + margin) / self.scale**2)
+
+    def least(self, squared: Array) -> NDArray[np.float32]:
+        """The bounds from which on a pair may be at most as far as these squared distances."""
+        return np.maximum(_below(-0.5 * squared * self.scale**2), np.finfo(np.float32).min)
 
     def exact(self, x: Numbers, y: Numbers) -> Array:
         """Squared distances (P,) of pairs of rows in float64, from their differences: 0 for equal rows."""
@@ -144,12 +157,12 @@ def crossing(x: NDArray[Any], y: NDArray[Any], balls: Mapping[str, Balls]) -> tu
     thresholds = {of: _thresholds([b.squared for b in balls.values() if b.of == of], bounds) for of in ("x", "y")}
     adding = Lock()
 
-    def judge(start: int, upper: Block) -> None:
+    def judge(start: int, first: int, upper: Block) -> None:
         rows = slice(start, start + len(upper))
         _find_nearest(bounds, start, upper, nearest)
         for of, least in thresholds.items():
             if least is not None:
-                pairs = bounds.within(start, upper, least[rows, None] if of == "x" else least)
+                pairs = bounds.within(start, first, upper, least[rows, None] if of == "x" else least)
                 inside = _inside(bounds, pairs, {n: b for n, b in balls.items() if b.of == of})
                 with adding:
                     _add(inside, counts)
@@ -160,24 +173,63 @@ def crossing(x: NDArray[Any], y: NDArray[Any], balls: Mapping[str, Balls]) -> tu
 
 def others(rows: NDArray[Any], k: int) -> Others:
     """The k nearest other rows of each row (M, D), M > k; of equally near ones those with the lower numbers."""
-    bounds, n = Bounds(rows, rows), len(rows)
-    at, result = bounds.at, Others(np.empty((n, k), np.intp), np.empty((n, k)))
+    bounds, n = Bounds(rows), len(rows)
+    result, keeping = Others(np.full((n, k), n, np.intp), np.full((n, k), np.inf)), Lock()
 
-    def find(start: int, upper: Block) -> None:
-        local = np.arange(len(upper))
-        upper[at.put(local), at.put(start + local)] = -np.inf
-        kth = at.get(at.kth_largest(upper, k))
-        largest = np.full(len(upper), -np.inf)
-        likely = bounds.within(start, upper, kth[:, None])
-        np.maximum.at(largest, likely.x - start, likely.high)  # k rows are at most this far
-        found = bounds.within(start, upper, _below(-0.5 * largest * bounds.scale**2)[:, None])
-        distance = bounds.exact(found.x, found.y)
-        order = np.lexsort((found.y, distance, found.x))
-        first = np.searchsorted(found.x[order], start + local)[:, None] + np.arange(k)
-        result.which[start + local], result.squared[start + local] = found.y[order][first], distance[order][first]
+    def find(start: int, first: int, upper: Block) -> None:
+        stop, local = start + len(upper), bounds.at.put(np.arange(len(upper)))
+        upper[local, start - first + local] = -np.inf
+        found = [_likely(bounds, start, first, upper, result)]
+        if bounds.once and stop < n:
+            beyond = upper[:, stop - first :]
+            found.append(_likely_of_columns(bounds, start, stop, beyond, result))
+        for of, near in found:
+            distance = bounds.exact(of, near)
+            with keeping:
+                _keep(result, of, near, distance)
 
     bounds.each(find)
     return result
+
+
+def _likely(bounds: Bounds, start: int, first: int, upper: Block, known: Others) -> tuple[Numbers, Numbers]:
+    """Pairs (P,), (P,) of rows x of a part and rows y that may be among the nearest other rows of x."""
+    k, rows = known.squared.shape[1], slice(start, start + len(upper))
+    farthest = known.squared[rows, -1]
+    if np.isinf(farthest).any() and upper.shape[1] > k:
+        pairs = bounds.within(start, first, upper, bounds.at.get(bounds.at.kth_largest(upper, k))[:, None])
+        farthest = np.minimum(farthest, _largest(pairs.high, pairs.x - start, len(farthest)))
+    pairs = bounds.within(start, first, upper, bounds.least(farthest)[:, None])
+    return pairs.x, pairs.y
+
+
+def _likely_of_columns(bounds: Bounds, start: int, first: int, upper: Block, known: Others) -> tuple[Numbers, Numbers]:
+    """Pairs (P,), (P,) of rows y of a part and rows x that may be among the nearest other rows of y."""
+    k, columns = known.squared.shape[1], slice(first, first + upper.shape[1])
+    farthest = known.squared[columns, -1]
+    if np.isinf(farthest).any() and len(upper) >= k:
+        pairs = bounds.within(start, first, upper, bounds.at.get(bounds.at.kth_largest(upper.T, k)))
+        farthest = np.minimum(farthest, _largest(pairs.high, pairs.y - first, len(farthest)))
+    pairs = bounds.within(start, first, upper, bounds.least(farthest))
+    return pairs.y, pairs.x
+
+
+def _largest(values: Array, numbers: Numbers, n: int) -> Array:
+    """Of the values (P,) with each of n numbers the largest (n,)."""
+    result = np.full(n, -np.inf)
+    np.maximum.at(result, numbers, values)
+    return result
+
+
+def _keep(known: Others, of: Numbers, near: Numbers, squared: Array) -> None:
+    """Adds pairs of a row and another one (P,), (P,), with squared distances (P,), to the nearest that are known."""
+    rows, k = np.unique(of), known.squared.shape[1]
+    numbers = np.concatenate([np.repeat(rows, k), of])
+    which = np.concatenate([known.which[rows].ravel(), near])
+    distance = np.concatenate([known.squared[rows].ravel(), squared])
+    order = np.lexsort((which, distance, numbers))
+    first = np.searchsorted(numbers[order], rows)[:, None] + np.arange(k)
+    known.which[rows], known.squared[rows] = which[order][first], distance[order][first]
 
 
 def _find_nearest(bounds: Bounds, start: int, upper: Block, nearest: Nearest) -> None:
@@ -186,7 +238,7 @@ def _find_nearest(bounds: Bounds, start: int, upper: Block, nearest: Nearest) ->
     highest = bounds.at.get(upper[bounds.at.put(local), best])
     squares = bounds.squares[0][start + local] + bounds.squares[1][bounds.at.get(best)]
     margin = 2 * bounds.error * squares + 4 * _FLOOR
-    found = bounds.within(start, upper, _below(highest.astype(np.float64) - margin)[:, None])
+    found = bounds.within(start, 0, upper, _below(highest.astype(np.float64) - margin)[:, None])
     distance = bounds.exact(found.x, found.y)
     order = np.lexsort((found.y, distance, found.x))
     first = np.searchsorted(found.x[order], start + local)
@@ -210,7 +262,7 @@ def _add(inside: Mapping[str, tuple[Numbers, Numbers]], counts: dict[str, Counts
 
 def _thresholds(squared: list[Array], bounds: Bounds) -> NDArray[np.float32] | None:
     """The bounds from which on a pair may lie in one of the balls; None when there are none."""
-    return _below(-0.5 * np.max(squared, axis=0) * bounds.scale**2) if squared else None
+    return bounds.least(np.max(squared, axis=0)) if squared else None
 
 
 def _below(values: Array) -> NDArray[np.float32]:

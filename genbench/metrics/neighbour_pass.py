@@ -26,14 +26,20 @@ class NeighbourPass:
     """Counts of points in balls, and nearest rows, of fake (N, D) and real (M, D), each computed when it is asked for.
 
     ks: the k whose k-th nearest other rows are radii; N and M must be above the largest. kept: returns what is
-    stored of the reference; None computes it.
+    stored of the reference; None computes it once.
     """
 
     def __init__(
         self, fake: NDArray[Any], real: NDArray[Any], ks: Sequence[int] = NEIGHBOURS, kept: Kept | None = None
     ) -> None:
         self.fake, self.real, self.ks = fake, real, tuple(ks)
-        self.kept = kept or (lambda part: part.compute(real))
+        self.kept = kept or self._computed_once
+        self._parts: dict[str, dict[str, Array]] = {}
+
+    def _computed_once(self, part: OfReference) -> dict[str, Array]:
+        if part.name not in self._parts:
+            self._parts[part.name] = part.compute(self.real)
+        return self._parts[part.name]
 
     @cached_property
     def real_others(self) -> Others:
