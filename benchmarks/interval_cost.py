@@ -1,7 +1,7 @@
 """What a metric's interval costs beside its value: CPU seconds of both, one thread.
 
-    python benchmarks/interval_cost.py --rows 2000 --features 64
-    python benchmarks/interval_cost.py --rows 500 --metrics rke fid
+    OMP_NUM_THREADS=1 python benchmarks/interval_cost.py --rows 2000 --features 64
+    OMP_NUM_THREADS=1 python benchmarks/interval_cost.py --rows 500 --metrics rke fid
 
 The value alone and the value with its interval alternate until `--seconds` have passed; each time is the least. The
 arrays that a metric reads are given: what networks, drawing and likelihoods take is not part of either. Features are

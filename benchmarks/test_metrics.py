@@ -12,6 +12,7 @@ from interval_cost import arguments
 from threadpoolctl import threadpool_limits
 
 from genbench.check.other_device import DEVICE, other_device
+from genbench.metrics import nearest
 from genbench.metrics.computing import computing_on
 from genbench.metrics.mixture import kept_type
 from genbench.metrics.neighbour_pass import NeighbourPass
@@ -115,6 +116,13 @@ def test_on_the_simulated_device(benchmark, name: str):
 def test_neighbours_from_products_of_less_precision(benchmark, kind: str):
     with threadpool_limits(1), computing_on("cpu", products=KINDS[kind]):
         benchmark(METRICS["coverage"].compute, **given("neighbours"))
+
+
+def test_neighbours_within_a_large_set(benchmark, monkeypatch):
+    """The way of more than 8,192 rows: each pair once."""
+    monkeypatch.setattr(nearest, "_KEPT", 0)
+    with threadpool_limits(1):
+        benchmark(nearest.others, given("neighbours")["real"], 5)
 
 
 def test_neighbours_with_two_threads(benchmark):

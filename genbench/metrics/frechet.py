@@ -215,43 +215,51 @@ class Influence(NamedTuple):
 def with_influence(fake: NDArray[Any], real: Moments) -> Influence:
     """The distance, its effects and second derivative in the weights of the checked fake rows (N, D)."""
     compared = FrechetComparison(fake, real)
-    transport = compared.with_transport()
-    effects = first_derivatives(compared, transport)
-    return Influence(compared.value, effects, second_derivative(fake, compared.own.mean, transport), compared.trace)
+    transport, rows = compared.with_transport(), pairs(len(fake)).rows
+    turned = np.empty((len(rows), len(transport.spread)), transport.maps.dtype)
+    effects = first_derivatives(compared, transport, rows, turned)
+    return Influence(compared.value, effects, second_derivative(turned, transport, len(fake)), compared.trace)
 
 
-def first_derivatives(compared: FrechetComparison, transport: Transport) -> Array:
+def first_derivatives(
+    compared: FrechetComparison,
+    transport: Transport,
+    kept: NDArray[np.int64] | None = None,
+    turned: NDArray[Any] | None = None,
+) -> Array:
     """The distance's effects (N,), up to a constant, in the weights of the fake rows (N, D).
 
     Its gradient is 2 (m_f - m_r) in the mean and I - T in S_f, T the optimal transport map from fake to
     real. With R_f R_r' = U diag(s) V' a row's x' T x is sum_k t_k^2 of t = diag(s)^(-1/2) V' R_r x: no covariance is
     inverted, and a direction in which fake does not vary (s_k = 0) contributes nothing. Where the
     rows of R_f are fake's divided by sqrt(n - 1), x' T x is n - 1 times the diagonal of (R_f R_r' R_r R_f')^(1/2).
+    kept, turned: the t of the rows with these numbers (P,) are written into turned (P, K).
     """
     at, shift, maps = arithmetic(), compared.own.mean - compared.real.mean, transport.maps
-    there, parts = at.put(maps), []
+    there, effects, start = at.put(maps), np.empty(len(compared.fake)), 0
     for rows in centred_blocks(compared.fake, compared.own.mean):
-        turned = at.put(rows.astype(maps.dtype, copy=False)) @ there
-        parts.append(np.einsum("nd,nd->n", rows + 2 * shift, rows) - at.row_products(turned, turned))
-    return np.concatenate(parts).astype(np.float64)
+        part = slice(start, start + len(rows))
+        found, start = at.put(rows.astype(maps.dtype, copy=False)) @ there, part.stop
+        effects[part] = np.einsum("nd,nd->n", rows, rows) + 2 * (rows @ shift) - at.row_products(found, found)
+        if kept is not None and turned is not None:
+            here = np.flatnonzero((kept >= part.start) & (kept < part.stop))
+            turned[here] = at.get(found[at.put(kept[here] - part.start)])
+    return effects
 
 
-def second_derivative(fake: NDArray[Any], mean: Array, transport: Transport) -> float:
-    """E h^2 over pairs of rows x, y (N, D) of fake, with t(x) = A' (x - mean) and p = t(x) t(y), each entry by itself.
+def second_derivative(turned: NDArray[Any], transport: Transport, n: int) -> float:
+    """E h^2 over `pairs` x, y of n fake rows, whose t(x) = A' (x - mean) are turned (P, K), with p = t(x) t(y).
 
     The part of the mean is 2 x' T y, and the trace's second derivative in S_f is divided by s_k s_l (s_k + s_l) in the
-    coordinates V' R_r x, s the spread along A:
+    coordinates V' R_r x, s the spread along A; p has each entry by itself:
 
         h = 2 sum_k p_k + sum_kl p_k p_l / (s_k + s_l) - sum_k (t_k(x)^2 + t_k(y)^2 - s_k) / 2
     """
-    at, s, d = arithmetic(), transport.spread, len(mean)
-    maps, over = at.put(transport.maps), at.put(1 / (s[:, None] + s))
-    rows, left, right = pairs(len(fake))
-    bytes_each, turned, total = 8 * _TEMPORARIES * 2 * d, np.empty((len(rows), len(s)), transport.maps.dtype), 0.0
-    for part in at.blocks(len(rows), ROW_BLOCK, bytes_each):
-        turned[part] = at.get(at.put((fake[rows[part]] - mean).astype(turned.dtype, copy=False)) @ maps)
+    at, s, total = arithmetic(), transport.spread, 0.0
+    over = at.put(1 / (s[:, None] + s))
+    _, left, right = pairs(n)
     norms = np.einsum("nk,nk->n", turned, turned, dtype=np.float64) - s.sum(dtype=np.float64) / 2
-    for part in at.blocks(len(left), ROW_BLOCK, bytes_each):
+    for part in at.blocks(len(left), ROW_BLOCK, 8 * _TEMPORARIES * 2 * len(transport.maps)):
         x, y = at.put(turned.take(left[part], axis=0)), at.put(turned.take(right[part], axis=0))
         p = x * y
         h = 2 * at.row_products(x, y) + at.row_products(p @ over, p) - (norms[left[part]] + norms[right[part]]) / 2
