@@ -19,7 +19,7 @@ from genbench.metrics.base import OfReference
 from genbench.metrics.nearest import Balls, Counts, Nearest, Others, crossing, others
 
 NEIGHBOURS = (3, 5)  # whose distances are radii: of precision and recall, and of density, coverage and the clipped ones
-Kept = Callable[[OfReference], dict[str, Array]]
+Kept = Callable[[OfReference], dict[str, Any]]
 
 
 class NeighbourPass:
@@ -34,9 +34,9 @@ class NeighbourPass:
     ) -> None:
         self.fake, self.real, self.ks = fake, real, tuple(ks)
         self.kept = kept or self._computed_once
-        self._parts: dict[str, dict[str, Array]] = {}
+        self._parts: dict[str, dict[str, Any]] = {}
 
-    def _computed_once(self, part: OfReference) -> dict[str, Array]:
+    def _computed_once(self, part: OfReference) -> dict[str, Any]:
         if part.name not in self._parts:
             self._parts[part.name] = part.compute(self.real)
         return self._parts[part.name]
