@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 import genbench
-from genbench.commands.export import export_cell, write_decoder, write_pipeline
+from genbench.commands.export import beside_latents, export_cell, write_decoder, write_pipeline
 from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, DataSpec, Decodes, TextConditional
@@ -179,6 +179,18 @@ def test_every_decoder_of_the_zoo_is_a_graph_for_any_number_of_images(tmp_path, 
     (images,) = session.run(None, {session.get_inputs()[0].name: z.numpy()})
     assert torch.allclose(torch.from_numpy(images), model.decode(z), atol=1e-4)
     assert len(images) == 7
+
+
+@pytest.mark.parametrize(("name", "sampler", "random"), [
+    ("vae", {"output": "sample"}, True), ("vae", {"output": "mean"}, False), ("stylegan", {}, True),
+    ("dcgan", {}, False), ("ddpm", {}, False),
+])  # fmt: skip
+@torch.no_grad()
+def test_randomness_beside_the_latents_is_found(name, sampler, random):
+    model = genbench.load_model(name, data=DataSpec(1, 8, 8, 17, 10), sampler=sampler)
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=seeded(2)))
+    assert (beside_latents(model) > 2e-3) is random
 
 
 @torch.no_grad()
