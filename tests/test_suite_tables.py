@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import genbench
 from genbench.errors import SuiteError
@@ -304,3 +305,16 @@ def test_an_extractor_or_a_dataset_that_fits_nothing_is_refused(odd, features, d
     with pytest.raises(SuiteError) as caught:
         make_plan(read_suite(odd / "s.yaml"))
     assert str(caught.value).removeprefix(f"{odd}/").startswith(message)
+
+
+def test_nearest_train_images_are_shown_by_the_first_extractor_that_a_row_has(odd, monkeypatch):
+    monkeypatch.chdir(odd)
+    (odd / "pictures").mkdir()
+    for number, levels in enumerate(np.random.default_rng(1).integers(0, 256, (300, 9, 7), np.uint8)):
+        Image.fromarray(levels).save(odd / f"pictures/{number}.png")
+    data = "{name: folder, path: ./pictures, label: odd, split: share, test_share: 0.4}"
+    text = TABLES.replace("{name: npz, path: ./odd.npz, label: odd}", data)
+    text = text.replace("[kid, is]", "[memorised]").replace("{name: gan}", "{name: gan, budget: {images: 256}}")
+    assert not genbench.run(suite(text, odd)).failed
+    figures = {path.name for path in (odd / "reports/views/figures").glob("neighbours-gan-*")}
+    assert figures == {"neighbours-gan-on-digits-s0.png", "neighbours-gan-on-odd-s0.png"}

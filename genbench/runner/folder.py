@@ -154,7 +154,7 @@ class ResultFolder:
         return read_json_object(path, StoreError) if path.is_file() else {}
 
     def _write_pictures(self) -> None:
-        several = len(self.plan.datasets) > 1
+        several, with_near = len(self.plan.datasets) > 1, set[str]()
         for cell in self.plan.cells:
             name = f"{row_slug(cell.label, cell.data.name, several)}-s{cell.seed}"
             grid = make_folder(self.directory / "figures") / f"samples-{name}.png"
@@ -162,16 +162,23 @@ class ResultFolder:
                 shown, prompts = images_to_show(self.store.path(Kind.SAMPLES, cell.samples_key))
                 columns = len(shown) // len(prompts) if prompts else 10
                 save_grid(shown, cell.data.spec.levels, grid, columns, prompts=prompts)
-            near = grid.with_name(f"neighbours-{name}.png")
-            key = closest_key(cell)
-            if key and cell.extractor == self.plan.cells[0].extractor and self._newer(Kind.NEIGHBOURS, key, near):
-                images = np.load(self.store.path(Kind.NEIGHBOURS, key) / CLOSEST_FILE)
-                save_grid(images, cell.data.spec.levels, near, columns=len(images) // 2)
+            if name not in with_near and self._write_nearest(cell, grid.with_name(f"neighbours-{name}.png")):
+                with_near.add(name)  # by the first extractor that the row has
             curve = make_folder(self.directory / "curves") / f"{name}.csv"
             fit = cell.source.fit if isinstance(cell.source, Trained) else None
             if fit is not None and fit.label == cell.label and self._newer(Kind.WEIGHTS, fit.key, curve):
                 with whole(curve) as partial:
                     shutil.copyfile(self.store.path(Kind.WEIGHTS, fit.key) / CURVES_FILE, partial)
+
+    def _write_nearest(self, cell: Cell, path: Path) -> bool:
+        """Samples and the train images nearest to them; False where these are not known by the cell's extractor."""
+        key = closest_key(cell)
+        if not key or not self.store.intact(Kind.NEIGHBOURS, key):
+            return False
+        if self._newer(Kind.NEIGHBOURS, key, path):
+            images = np.load(self.store.path(Kind.NEIGHBOURS, key) / CLOSEST_FILE)
+            save_grid(images, cell.data.spec.levels, path, columns=len(images) // 2)
+        return True
 
     def _newer(self, kind: str, key: str, path: Path) -> bool:
         if not self.store.intact(kind, key):
