@@ -181,16 +181,16 @@ def test_every_decoder_of_the_zoo_is_a_graph_for_any_number_of_images(tmp_path, 
     assert len(images) == 7
 
 
-@pytest.mark.parametrize(("name", "sampler", "random"), [
+@pytest.mark.parametrize(("name", "sampler", "apart"), [
     ("vae", {"output": "sample"}, True), ("vae", {"output": "mean"}, False), ("stylegan", {}, True),
-    ("dcgan", {}, False), ("ddpm", {}, False),
+    ("dcgan", {}, False), ("ddpm", {}, False), ("realnvp", {"temperature": 0.5}, True), ("realnvp", {}, False),
 ])  # fmt: skip
 @torch.no_grad()
-def test_randomness_beside_the_latents_is_found(name, sampler, random):
+def test_samples_that_are_no_images_of_their_latents_are_found(name, sampler, apart):
     model = genbench.load_model(name, data=DataSpec(1, 8, 8, 17, 10), sampler=sampler)
     for parameter in model.parameters():
         parameter.add_(0.05 * torch.randn(parameter.shape, generator=seeded(2)))
-    assert (beside_latents(model) > 2e-3) is random
+    assert (beside_latents(model) > 2e-3) is apart
 
 
 @torch.no_grad()

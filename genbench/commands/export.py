@@ -39,7 +39,7 @@ from genbench.suite.schema import Suite, read_suite
 
 CARD, PIPELINE, DECODER = "README.md", "diffusers", "decoder.onnx"
 TRIED, LARGEST_GAP = 4, 2e-3  # images drawn from what was written, and how much they may differ in [-1, 1]
-RANDOM = "samples of the model, which have random numbers beside the latents, differ from its images by up to {:.2g}"
+BESIDE = "samples differ from its images of the same latents by up to {:.2g}: a temperature, or further random numbers"
 PROMPTS = ("", "a three", "a red square on the left", "0123456789" * 9)  # of as many images of a text model
 
 
@@ -94,12 +94,12 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
         return f"{path}: found images that differ by {gap:.3g} in [-1, 1], allowed: {LARGEST_GAP:g}; do not use it"
     text = f"{path}: loaded again, its images differ by at most {gap:.2g} in [-1, 1]"
     beside = beside_latents(model) if path.name == DECODER else 0.0
-    return f"{text}; {RANDOM.format(beside)}" if beside > LARGEST_GAP else text
+    return f"{text}; {BESIDE.format(beside)}" if beside > LARGEST_GAP else text
 
 
 @torch.no_grad()
 def beside_latents(model: Draws) -> float:
-    """How far samples are from the decoder's images of the same latents: 0 where nothing else is random."""
+    """How far samples are from the decoder's images of the same latents (0 for another model)."""
     if not isinstance(model, Decodes):
         return 0.0
     model.cpu().eval()
