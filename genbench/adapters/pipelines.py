@@ -79,9 +79,10 @@ class PipelineConfig:
 class PipelineSampler:
     """How a pipeline draws; what is not given is the pipeline's own.
 
-    steps: of the scheduler. scheduler: a class of diffusers. scheduler_options: arguments of it, over those of the
-    pipeline's scheduler. guidance, eta, negative_prompt: where the pipeline accepts them. call: further arguments of
-    its call, such as max_sequence_length. dtype: of weights and arithmetic.
+    steps: of the scheduler; the pipeline's own are at most the scheduler's times. scheduler: a class of diffusers.
+    scheduler_options: arguments of it, over those of the pipeline's scheduler. guidance, eta, negative_prompt: where
+    the pipeline accepts them. call: further arguments of its call, such as max_sequence_length. dtype: of weights and
+    arithmetic.
     """
 
     steps: Count | None = None
@@ -157,8 +158,11 @@ class Pipeline(Adapted, Steps):
 
     @property
     def steps(self) -> int:
-        """Steps asked of the scheduler."""
-        return int(self.sampler.steps or self.accepts["num_inference_steps"])
+        """Steps asked of the scheduler: where none are given the pipeline's own, but not more than it has times."""
+        if self.sampler.steps is not None:
+            return self.sampler.steps
+        own = int(self.accepts["num_inference_steps"])
+        return min(own, self.pipeline.scheduler.config.get("num_train_timesteps") or own)
 
     @property
     def evaluations(self) -> int:

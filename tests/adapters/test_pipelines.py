@@ -69,8 +69,10 @@ def test_a_pipeline_draws_what_diffusers_draws_and_each_image_on_its_own(folder,
 @pytest.mark.parametrize(
     ("name", "sampler", "count"),
     [
-        ("ddpm", {}, 1000),
+        ("ddpm", {}, 20),  # all times of its scheduler, as the call's default is 1,000
+        ("ddpm", {"scheduler_options": {"num_train_timesteps": 2000}}, 1000),
         ("ddpm", {"steps": 5}, 5),
+        ("ddpm", {"scheduler": "DDIM", "scheduler_options": {"num_train_timesteps": 6}}, 6),
         ("stable", {"steps": 3, "scheduler": "HeunDiscrete"}, 10),
         ("dit", {"steps": 3}, 6),
         ("dit", {"steps": 3, "guidance": 1.0}, 3),
