@@ -10,11 +10,11 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from genbench.contract import Batch, Condition, DequantisedDensity, Loss, Model, Reconstructs
 from genbench.space import density_to_mass, dequantise
-from zoo.nets import log_normal
+from zoo.nets import NoiseToImages, log_normal
 
 
 class PixelFlow(Model, DequantisedDensity, Reconstructs):
@@ -50,7 +50,15 @@ class PixelFlow(Model, DequantisedDensity, Reconstructs):
     def decode(self, z: Tensor) -> Tensor:
         """Images in [-1, 1] of latents (B, D); the nearest grey level of an image is the cell that contains y."""
 
+    def images(self, noise: Tensor) -> Tensor:
+        """Images in [-1, 1] of standard normal noise (B, D), which becomes latents by the sampler's temperature."""
+        return self.decode(self.sampler.temperature * noise)
+
+    def for_onnx(self, n: int, gen: Generator) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """`images`."""
+        return NoiseToImages(self), (self.noise(n, gen),)
+
     @torch.no_grad()
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Images (n, C, H, W) in [-1, 1]."""
-        return self.decode(self.sampler.temperature * self.noise(n, gen))
+        return self.images(self.noise(n, gen))

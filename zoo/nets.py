@@ -423,3 +423,16 @@ def measure_batch_norm(net: nn.Module, run: Callable[[], object], batches: int =
     net.train(was_training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+class NoiseToImages(nn.Module):
+    """`images` of a model as a network, for `for_onnx`: standard normal noise to images in [-1, 1]."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """(B, J) to (B, C, H, W)."""
+        images: Tensor = self.model.images(noise)
+        return images

@@ -59,7 +59,7 @@ from genbench.contract import (
     Weight,
 )
 from genbench.space import seeded, to_unit_range
-from zoo.nets import affordable, kl_to_prior, posterior_draw, scaled
+from zoo.nets import NoiseToImages, affordable, kl_to_prior, posterior_draw, scaled
 from zoo.nets import log_normal as log_standard_normal
 from zoo.vae_likelihoods import LIKELIHOODS
 
@@ -405,7 +405,11 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
 
     def noise(self, n: int, gen: Generator) -> Tensor:
         """Latents from the prior: (n, J)."""
-        top, details = self.standard_normal(n, gen).tensor_split([self.config.latent], 1)
+        return self.from_noise(self.standard_normal(n, gen))
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Latents of the prior from standard normal noise (B, J)."""
+        top, details = noise.tensor_split([self.config.latent], 1)
         return torch.cat([self.prior.from_noise(top), details], 1)
 
     @property
@@ -420,6 +424,14 @@ class VAE(Model, LikelihoodBound, ImportanceBound, Reconstructs):
     def decode(self, z: Tensor) -> Tensor:
         """The mean images of latents (B, J): (B, C, H, W) in [-1, 1]."""
         return self.likelihood.mean(self.output(z))
+
+    def images(self, noise: Tensor) -> Tensor:
+        """The mean images of standard normal noise (B, J), which becomes latents by the prior."""
+        return self.decode(self.from_noise(noise))
+
+    def for_onnx(self, n: int, gen: Generator) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """`images`."""
+        return NoiseToImages(self), (self.standard_normal(n, gen),)
 
     @property
     def caveat(self) -> str:

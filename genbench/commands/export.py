@@ -39,7 +39,7 @@ from genbench.suite.schema import Suite, read_suite
 
 CARD, PIPELINE, DECODER = "README.md", "diffusers", "decoder.onnx"
 TRIED, LARGEST_GAP = 4, 2e-3  # images drawn from what was written, and how much they may differ in [-1, 1]
-BESIDE = "samples differ from its images of the same latents by up to {:.2g}: a temperature, or further random numbers"
+BESIDE = "samples differ from its images of the same noise by up to {:.2g}, as they have further random numbers"
 PROMPTS = ("", "a three", "a red square on the left", "0123456789" * 9)  # of as many images of a text model
 
 
@@ -93,17 +93,19 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
     if not gap <= LARGEST_GAP:
         return f"{path}: found images that differ by {gap:.3g} in [-1, 1], allowed: {LARGEST_GAP:g}; do not use it"
     text = f"{path}: loaded again, its images differ by at most {gap:.2g} in [-1, 1]"
-    beside = beside_latents(model) if path.name == DECODER else 0.0
+    beside = beside_noise(model) if path.name == DECODER else 0.0
     return f"{text}; {BESIDE.format(beside)}" if beside > LARGEST_GAP else text
 
 
 @torch.no_grad()
-def beside_latents(model: Draws) -> float:
-    """How far samples are from the decoder's images of the same latents (0 for another model)."""
-    if not isinstance(model, Decodes):
+def beside_noise(model: Draws) -> float:
+    """How far samples are from the graph's images of the same noise, and classes; 0 for a model without a graph."""
+    found = _graph(model, TRIED)
+    if found is None:
         return 0.0
-    model.cpu().eval()
-    return float((model.sample(TRIED, seeded(0)) - model.decode(model.noise(TRIED, seeded(0)))).abs().max())
+    graph, inputs = found
+    samples = model.sample(TRIED, seeded(0), Condition(inputs[1]) if len(inputs) > 1 else None)
+    return float((samples - graph(*inputs)).abs().max())
 
 
 @torch.no_grad()
@@ -136,14 +138,15 @@ class _Decoder(nn.Module):
 
 def _graph(model: Draws, n: int, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]] | None:
     """The part of a model that becomes a graph, on the CPU, and its inputs for n images; None for no such part."""
-    if isinstance(model, Decodes):
-        return _Decoder(model).cpu().eval(), (model.noise(n, seeded(seed)),)
-    return model.cpu().eval().for_onnx(n, seeded(seed))
+    found = model.cpu().eval().for_onnx(n, seeded(seed))
+    if found is None and isinstance(model, Decodes):
+        return _Decoder(model).eval(), (model.noise(n, seeded(seed)),)
+    return found
 
 
 @torch.no_grad()
 def write_decoder(model: Draws, path: Path) -> float:
-    """An ONNX graph from latents, and classes where it has them, to images; the largest difference of its images.
+    """An ONNX graph from noise, and classes where it has them, to images; the largest difference of its images.
 
     A graph that the exporter can only make for one number of images is for TRIED of them.
     """

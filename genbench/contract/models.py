@@ -121,9 +121,10 @@ class Draws(nn.Module, ABC):
         return None
 
     def for_onnx(self, n: int, gen: Generator) -> tuple[nn.Module, tuple[Tensor, ...]] | None:
-        """A network from latents and classes to images, and its inputs for n images; None, the default, for none.
+        """A network from standard normal noise, and classes, to images, and its inputs for n images.
 
-        For a model that draws for classes; `decode` of one that Decodes is exported without it.
+        The noise is what `sample` draws first from gen. None, the default: `decode` is exported, with latents that
+        `noise` draws, of a model that Decodes, and nothing of another one.
         """
         return None
 
