@@ -148,11 +148,11 @@ def introduction(trials: list[Trial]) -> Iterator[str]:
 Which models draw recognisable colour pictures of these sizes with `preset: small` ([suites.md](suites.md#presets)), and
 after how many minutes of one core. {len(last)} of {len(cases)} cases were tried.
 
-- *Recognisable*, {counts["recognisable"]} cases: after {spanned(enough)} minutes.
-- *Needs more: tried*, {counts[TRIED]} cases: not recognisable after {LONG:g} minutes.
-- *Needs more: follows*, {counts[FOLLOWS]} cases: not tried for {LONG:g} minutes, but smaller pictures of the
+- *Recognisable*: {counts["recognisable"]}, after {spanned(enough)} minutes.
+- *Needs more: tried*: {counts[TRIED]}, not recognisable after {LONG:g} minutes.
+- *Needs more: follows*: {counts[FOLLOWS]}, not tried for {LONG:g} minutes, but smaller pictures of the
   same model needed more, and larger ones cost more per image.
-- *Not known*, {counts[UNKNOWN]} cases: not tried, or not recognisable after {spanned(unknown)} minutes; whether
+- *Not known*: {counts[UNKNOWN]}, not tried, or not recognisable after {spanned(unknown)} minutes; whether
   {LONG:g} are enough is not known.
 
 A share of 70% of 20 samples has a 95% interval of 48% to 85%.
