@@ -94,7 +94,7 @@ def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_pat
     assert "`vae`" in cells_of(page, "| 32 |")[3]
     assert "`vae`" in cells_of(page, "| 64 |")[3]  # with the preset of now
     assert "1 of 75 cases were tried." in page.read_text()
-    assert "*Not known*, 75 cases: not tried, or not recognisable after 2.0 to 2.0 minutes;" in page.read_text()
+    assert "*Not known*: 75, not tried, or not recognisable after 2.0 to 2.0 minutes;" in page.read_text()
 
 
 @pytest.mark.parametrize(
