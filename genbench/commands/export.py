@@ -22,7 +22,7 @@ from genbench.adapters.onnx_graphs import open_session
 from genbench.commands.folding import constant_folded
 from genbench.commands.pipeline_folder import is_copied, save_parts
 from genbench.commands.sample import trained_cell
-from genbench.contract import Condition, Decodes, Draws, TextConditional
+from genbench.contract import ClassConditional, Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import stored_record
 from genbench.files import delete, emptied_after_error
@@ -86,6 +86,7 @@ def _further_parts(model: Draws) -> dict[str, Callable[[Draws, Path], float]]:
 def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) -> str:
     try:
         gap = write(model, path)
+        beside = beside_noise(model) if path.name == DECODER else 0.0
     except Exception as error:  # exporters raise many types
         delete(path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -93,15 +94,17 @@ def _attempt(path: Path, write: Callable[[Draws, Path], float], model: Draws) ->
     if not gap <= LARGEST_GAP:
         return f"{path}: found images that differ by {gap:.3g} in [-1, 1], allowed: {LARGEST_GAP:g}; do not use it"
     text = f"{path}: loaded again, its images differ by at most {gap:.2g} in [-1, 1]"
-    beside = beside_noise(model) if path.name == DECODER else 0.0
     return f"{text}; {BESIDE.format(beside)}" if beside > LARGEST_GAP else text
 
 
 @torch.no_grad()
 def beside_noise(model: Draws) -> float:
-    """How far samples are from the graph's images of the same noise, and classes; 0 for a model without a graph."""
+    """How far samples are from the graph's images of the same noise, and classes.
+
+    0 without a graph, and for a model that draws for classes or texts which its graph does not receive.
+    """
     found = _graph(model, TRIED)
-    if found is None:
+    if found is None or (len(found[1]) == 1 and isinstance(model, ClassConditional | TextConditional)):
         return 0.0
     graph, inputs = found
     samples = model.sample(TRIED, seeded(0), Condition(inputs[1]) if len(inputs) > 1 else None)

@@ -74,7 +74,7 @@ class Arithmetic:
         """Rows (N, D), which may be changed, for `coarse`."""
         rows = self.kind.rounded(values)
         if self.kind is not BFLOAT16:
-            return rows  # NumPy's products: on an AMD EPYC torch's take 1.2 to 1.6 times as long
+            return rows  # NumPy's products: on an AMD EPYC torch's take 1.2 to 1.7 times as long
 
         import torch  # late: reading a suite names metrics and must be fast; it takes half of NumPy's time
 

@@ -179,10 +179,9 @@ def others(rows: NDArray[Any], k: int) -> Others:
     def find(start: int, first: int, upper: Block) -> None:
         stop, local = start + len(upper), bounds.at.put(np.arange(len(upper)))
         upper[local, start - first + local] = -np.inf
-        found = [_likely(bounds, start, first, upper, result)]
+        found = [_likely(bounds, start, first, upper, result, "x")]
         if bounds.once and stop < n:
-            beyond = upper[:, stop - first :]
-            found.append(_likely_of_columns(bounds, start, stop, beyond, result))
+            found.append(_likely(bounds, start, stop, upper[:, stop - first :], result, "y"))
         for of, near in found:
             distance = bounds.exact(of, near)
             with keeping:
@@ -192,26 +191,20 @@ def others(rows: NDArray[Any], k: int) -> Others:
     return result
 
 
-def _likely(bounds: Bounds, start: int, first: int, upper: Block, known: Others) -> tuple[Numbers, Numbers]:
-    """Pairs (P,), (P,) of rows x of a part and rows y that may be among the nearest other rows of x."""
-    k, rows = known.squared.shape[1], slice(start, start + len(upper))
-    farthest = known.squared[rows, -1]
-    if np.isinf(farthest).any() and upper.shape[1] > k:
-        pairs = bounds.within(start, first, upper, bounds.at.get(bounds.at.kth_largest(upper, k))[:, None])
-        farthest = np.minimum(farthest, _largest(pairs.high, pairs.x - start, len(farthest)))
-    pairs = bounds.within(start, first, upper, bounds.least(farthest)[:, None])
-    return pairs.x, pairs.y
-
-
-def _likely_of_columns(bounds: Bounds, start: int, first: int, upper: Block, known: Others) -> tuple[Numbers, Numbers]:
-    """Pairs (P,), (P,) of rows y of a part and rows x that may be among the nearest other rows of y."""
-    k, columns = known.squared.shape[1], slice(first, first + upper.shape[1])
-    farthest = known.squared[columns, -1]
-    if np.isinf(farthest).any() and len(upper) >= k:
-        pairs = bounds.within(start, first, upper, bounds.at.get(bounds.at.kth_largest(upper.T, k)))
-        farthest = np.minimum(farthest, _largest(pairs.high, pairs.y - first, len(farthest)))
-    pairs = bounds.within(start, first, upper, bounds.least(farthest))
-    return pairs.y, pairs.x
+def _likely(bounds: Bounds, start: int, first: int, upper: Block, known: Others, of: str) -> tuple[Numbers, Numbers]:
+    """Pairs (P,), (P,) of a row and one that may be among its nearest others; of: "x" or "y", whose rows."""
+    k, (begin, turned, shape) = (
+        known.squared.shape[1],
+        (start, upper, (-1, 1)) if of == "x" else (first, upper.T, (-1,)),
+    )
+    farthest = known.squared[begin : begin + len(turned), -1]
+    if np.isinf(farthest).any() and turned.shape[1] > k:
+        kth = bounds.at.get(bounds.at.kth_largest(turned, k))
+        pairs = bounds.within(start, first, upper, kth.reshape(shape))
+        numbers = (pairs.x if of == "x" else pairs.y) - begin
+        farthest = np.minimum(farthest, _largest(pairs.high, numbers, len(farthest)))  # k rows are at most this far
+    pairs = bounds.within(start, first, upper, bounds.least(farthest).reshape(shape))
+    return (pairs.x, pairs.y) if of == "x" else (pairs.y, pairs.x)
 
 
 def _largest(values: Array, numbers: Numbers, n: int) -> Array:

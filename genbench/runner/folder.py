@@ -175,14 +175,15 @@ class ResultFolder:
         key = closest_key(cell)
         if not key or not self.store.intact(Kind.NEIGHBOURS, key):
             return False
-        if self._newer(Kind.NEIGHBOURS, key, path):
+        if self._stale(Kind.NEIGHBOURS, key, path):
             images = np.load(self.store.path(Kind.NEIGHBOURS, key) / CLOSEST_FILE)
             save_grid(images, cell.data.spec.levels, path, columns=len(images) // 2)
         return True
 
     def _newer(self, kind: str, key: str, path: Path) -> bool:
-        if not self.store.intact(kind, key):
-            return False
+        return self.store.intact(kind, key) and self._stale(kind, key, path)
+
+    def _stale(self, kind: str, key: str, path: Path) -> bool:
         made = (self.store.path(kind, key) / "meta.json").stat().st_mtime
         return not path.is_file() or path.stat().st_mtime < made
 
