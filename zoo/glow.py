@@ -252,7 +252,8 @@ class ConditionalAffine(Layer):
 
 def read_affine(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """Shift t and s = least + (1 - least) sigmoid(raw + 2) of an affine coupling; t, raw: even and odd channels."""
-    return h[:, 0::2], torch.add(h.new_full((), least), (h[:, 1::2] + 2).sigmoid(), alpha=1 - least)
+    shift, raw = h.unflatten(1, (-1, 2)).unbind(2)
+    return shift, torch.add(h.new_full((), least), (raw + 2).sigmoid(), alpha=1 - least)
 
 
 def read_additive(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
@@ -262,7 +263,8 @@ def read_additive(h: Tensor, least: float) -> tuple[Tensor, Tensor]:
 
 def read_prior(h: Tensor) -> tuple[Tensor, Tensor]:
     """Shift -m and s = exp(-logs), so that x_b ~ N(m, exp(2 logs)) becomes N(0, I); m and logs are interleaved."""
-    return -h[:, 0::2], (-h[:, 1::2]).exp()
+    mean, log_scale = h.unflatten(1, (-1, 2)).unbind(2)
+    return -mean, (-log_scale).exp()
 
 
 COUPLINGS = {"affine": (2, read_affine), "additive": (1, read_additive)}  # network outputs per x_b, and the reader

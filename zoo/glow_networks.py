@@ -10,29 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.convolution import conv
+
 
 def whitening(x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns b and log s, (C,) each, for which every channel of (x + b) s has mean 0 and variance 1 over (B, H, W)."""
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     return -mean, -0.5 * (var + 1e-6).log()
-
-
-def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.conv2d with padding that preserves the sides, K odd: x (B, I, H, W), weight (O, I, K, K) to (B, O, H, W).
-
-    A CPU computes a 1x1 convolution of small images fastest as a matrix product. It computes up to 16 output channels
-    in the time of one. For at most 4 channels and even sides, a convolution with a kernel larger by one and stride 2,
-    whose output channels are the four pixels of each 2x2 block, computes the same sums in half the time.
-    """
-    outputs, padding = len(weight), weight.shape[2] // 2
-    if x.device.type == "cpu" and padding == 0:
-        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-    if x.device.type != "cpu" or outputs > 4 or x.shape[2] % 2 or x.shape[3] % 2 or min(x.shape[2:]) < 8:
-        return F.conv2d(x, weight, bias, padding=padding)
-    shifted = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-    biases = None if bias is None else bias.repeat_interleave(4)
-    blocks = F.conv2d(x, torch.stack(shifted, dim=1).flatten(0, 1), biases, stride=2, padding=padding)
-    return F.pixel_shuffle(blocks, 2)
 
 
 class GainConv(nn.Module):
@@ -45,10 +29,14 @@ class GainConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.logs = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+    def with_gain(self) -> tuple[Tensor, Tensor]:
+        """Weight (outputs, inputs, K, K) and bias (outputs,), multiplied by the gain."""
         gain = self.logs.exp() if self.factor == 1 else (self.factor * self.logs).exp()
-        return conv(x, self.weight * gain[:, None, None, None], self.bias * gain)
+        return self.weight * gain[:, None, None, None], self.bias * gain
+
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W); relu: applies it to the result."""
+        return conv(x, *self.with_gain(), relu)
 
     def initialise(self, x: Tensor) -> Tensor:
         """Sets b and logs so that every channel of the output has mean 0 and variance 1; returns it."""
@@ -84,13 +72,13 @@ class CouplingNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W); zero before training."""
-        h = self.first(x)
         if self.position is None:
-            h = F.relu(h, inplace=True)
+            h = self.first(x, relu=True)
         else:  # with channels last, where the sum of the position's gradients over the batch is fast
-            rows = h.permute(0, 2, 3, 1) + self.position[0].permute(1, 2, 0)
+            weight, bias = self.first.with_gain()
+            rows = conv(x, weight).permute(0, 2, 3, 1) + (self.position[0].permute(1, 2, 0) + bias)
             h = F.relu(rows, inplace=True).permute(0, 3, 1, 2)
-        return self.last(F.relu(self.middle(h)))
+        return self.last(self.middle(h, relu=True))
 
     def initialise(self, x: Tensor) -> Tensor:
         """Initialises the hidden layers so that their channels have mean 0 and variance 1 on x; returns the output."""

@@ -1,0 +1,125 @@
+"""Convolutions that preserve the sides of images, computed on a CPU in the ways that are fast for few channels.
+
+On a CPU torch computes up to 16 channels in the time of one: those of the result forwards and in the gradient of the
+weights, those of the input in its gradient. `conv` has the value and gradients of F.conv2d, up to rounding. Shapes: B
+images, C (I, O) channels, H height, W width, K side of the kernel, odd.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor
+from torch.autograd import Function
+
+FEW, MANY = 4, 4_096  # channels up to which, and pixels of a batch from which, gradients are faster as products
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """F.conv2d with padding that preserves the sides: x (B, I, H, W), weight (O, I, K, K) to (B, O, H, W).
+
+    relu: applies it to the result. A 1x1 convolution of small images is fastest as a matrix product.
+    """
+    if x.device.type == "cpu" and weight.shape[2] == 1:
+        rows = F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias)
+        return (F.relu(rows, inplace=True) if relu else rows).permute(0, 3, 1, 2)
+    convolution = NarrowConv.apply if has_fast_gradients(x, weight) else convolve
+    result = convolution(x, weight, bias)
+    return F.relu(result, inplace=True) if relu else result
+
+
+def has_fast_gradients(x: Tensor, weight: Tensor) -> bool:
+    """Whether the gradients of conv are asked for and are faster by NarrowConv than by torch, in float32 on a CPU."""
+    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    return min(weight.shape[:2]) <= FEW and len(x) * x.shape[2] * x.shape[3] >= MANY
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of conv, with those of torch.
+
+    On a CPU, for at most 4 output channels and even sides, a convolution with a kernel larger by one and stride 2,
+    whose output channels are the four pixels of each 2x2 block, computes the same sums in half the time.
+    """
+    outputs, padding = len(weight), weight.shape[2] // 2
+    if x.device.type != "cpu" or outputs > 4 or x.shape[2] % 2 or x.shape[3] % 2 or min(x.shape[2:]) < 8:
+        return F.conv2d(x, weight, bias, padding=padding)
+    shifted = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+    biases = None if bias is None else bias.repeat_interleave(4)
+    blocks = F.conv2d(x, torch.stack(shifted, dim=1).flatten(0, 1), biases, stride=2, padding=padding)
+    return F.pixel_shuffle(blocks, 2)
+
+
+class NarrowConv(Function):
+    """convolve for few channels of the input or of the result, whose gradients are products of matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, I, H, W) to (B, O, H, W)."""
+        ctx.save_for_backward(x, weight)
+        return convolve(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients of x, weight and bias, each None where autograd needs none; differentiable themselves."""
+        (x, weight), (grad,) = ctx.saved_tensors, grads
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            input_grad(grad, x, weight) if of_x else None,
+            weight_grad(grad, x, weight) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+def input_grad(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient (B, I, H, W) of x for the gradient `grad` (B, O, H, W) of the result."""
+    outputs, inputs, kernel, _ = weight.shape
+    if inputs > FEW:
+        return torch_grads(grad, x, weight, (True, False, False))[0]
+    by_offset = weight.permute(2, 3, 1, 0).reshape(-1, outputs)
+    shape = Size((inputs, len(x), *x.shape[2:]))
+    return sum_neighbours(by_offset @ channels_last_rows(grad).T, shape, kernel).transpose(0, 1)
+
+
+def weight_grad(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient (O, I, K, K) of the weights for the gradient `grad` (B, O, H, W) of the result."""
+    outputs, inputs, kernel, _ = weight.shape
+    if outputs > FEW:
+        return torch_grads(grad, x, weight, (False, True, False))[1]
+    by_offset = neighbours(grad.transpose(0, 1), kernel) @ channels_last_rows(x)
+    return by_offset.view(kernel, kernel, outputs, inputs).flip(0, 1).permute(2, 3, 0, 1)
+
+
+def torch_grads(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
+    """The gradients of x, weight and bias by torch, of those that are wanted."""
+    padding = [weight.shape[2] // 2] * 2
+    arguments = ([len(weight)], [1, 1], padding, [1, 1], False, [0, 0], 1, wanted)
+    return torch.ops.aten.convolution_backward(grad, x, weight, *arguments)
+
+
+def channels_last_rows(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B H W, C)."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def neighbours(x: Tensor, kernel: int) -> Tensor:
+    """The pixels around each pixel of x (C, B, H, W), 0 outside the image: (K K C, B H W).
+
+    Row (i, j, c) has those of channel c that are i - K // 2 below and j - K // 2 to the right.
+    """
+    padded = F.pad(x, [kernel // 2] * 4)
+    around = padded.unfold(2, kernel, 1).unfold(3, kernel, 1)  # (C, B, H, W, K, K)
+    return around.permute(4, 5, 0, 1, 2, 3).reshape(-1, x[0].numel())
+
+
+def sum_neighbours(values: Tensor, shape: Size, kernel: int) -> Tensor:
+    """The adjoint of neighbours: adds values (K K C, B H W) at their offsets, to `shape` (C, B, H, W)."""
+    _, _, height, width = shape
+    margin = kernel // 2
+    total = values.new_zeros(*shape[:2], height + 2 * margin, width + 2 * margin)
+    for offset, part in enumerate(values.view(kernel * kernel, *shape)):
+        i, j = divmod(offset, kernel)
+        total[:, :, i : i + height, j : j + width] += part
+    return total[:, :, margin : margin + height, margin : margin + width]
