@@ -11,9 +11,9 @@ nothing else.
     ceiling     = the same operations / CPU seconds of the fastest variants / the same rate
     with memory = the same, plus the bytes that the step's other operations read and write over the rate of a sum
 
-Operations are those of the calls as recorded, two for a multiplication with an addition. Every time is CPU seconds, one
-thread, the least of the rounds: the one that other processes disturbed least. A second table shows how the time of a
-step is divided among groups of operations.
+Operations are those of the model as it is defined (training_rate.py), two for a multiplication with an addition; those
+of a kernel are its own, which can be more. Every time is CPU seconds, one thread, the least of the rounds: the one that
+other processes disturbed least. A second table shows how the time of a step is divided among groups of operations.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # tools
+
+from training_rate import operations
 
 from genbench.train.loop import Training
 from tools.gpu.subjects import SIZES, at_preset, training
@@ -309,8 +311,7 @@ def measure(run: Training, show: Callable[[str], None] | None = None) -> Ceiling
         if show:
             show(described(kernel, one, least, name))
     rate, step = product_rate(), least_seconds(run.step, seconds=10 * SECONDS)
-    flops = sum(kernel.calls * kernel.flops for kernel in noted.kernels.values())
-    return Ceiling(flops, rate, step, recorded, best, noted.moved / memory_rate(), dict(noted.seconds))
+    return Ceiling(operations(run), rate, step, recorded, best, noted.moved / memory_rate(), dict(noted.seconds))
 
 
 def described(kernel: Kernel, recorded: float, best: float, name: str) -> str:

@@ -3,8 +3,8 @@
     share = operations of a step / its CPU seconds / the rate of products of 1024x1024 matrices
 
 Every model at 28x28 with its preset and batch, on random images, alternating with the products; each number is the
-median of the rounds. Operations are those of products and convolutions as they are executed, backward pass included,
-two for a multiplication with an addition.
+median of the rounds. Operations are those of the products and convolutions that the model is defined by, backward pass
+included, two for a multiplication with an addition; what a faster way computes in addition does not count.
 
     python benchmarks/training_rate.py --products       the rates of products and convolutions in fp32 and bf16
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from torch import Tensor, nn
 from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # tools
 from genbench.train.loop import Training
 from tools.gpu.subjects import SIZES, at_preset, training
 from tools.gpu.train import NoTracker
+from zoo import cyclegan, glow_networks
 
 SIDE = 1024
 ROUNDS, SECONDS = 5, 0.3
@@ -43,9 +45,18 @@ def cpu_seconds(call: Callable[[], object], seconds: float) -> float:
     return (time.process_time() - start) / calls
 
 
+def plain_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """zoo.convolution.conv without its faster ways."""
+    result = nn.functional.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
+    return result.relu() if relu else result
+
+
 def operations(run: Training) -> int:
-    """Of one step."""
-    with patch.object(flop_counter, "ModuleTracker", NoTracker), FlopCounterMode(display=False) as counter:
+    """Of one step, with convolutions computed as they are defined."""
+    glow = patch.object(glow_networks, "conv", plain_conv)
+    last = patch.object(cyclegan.LastConv, "forward", nn.Conv2d.forward)
+    tracker = patch.object(flop_counter, "ModuleTracker", NoTracker)
+    with glow, last, tracker, FlopCounterMode(display=False) as counter:
         run.step()
     return counter.get_total_flops()
 
