@@ -29,14 +29,10 @@ class GainConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.logs = nn.Parameter(torch.zeros(outputs))
 
-    def with_gain(self) -> tuple[Tensor, Tensor]:
-        """Weight (outputs, inputs, K, K) and bias (outputs,), multiplied by the gain."""
-        gain = self.logs.exp() if self.factor == 1 else (self.factor * self.logs).exp()
-        return self.weight * gain[:, None, None, None], self.bias * gain
-
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W); relu: applies it to the result."""
-        return conv(x, *self.with_gain(), relu)
+        gain = self.logs.exp() if self.factor == 1 else (self.factor * self.logs).exp()
+        return conv(x, self.weight * gain[:, None, None, None], self.bias * gain, relu)
 
     def initialise(self, x: Tensor) -> Tensor:
         """Sets b and logs so that every channel of the output has mean 0 and variance 1; returns it."""
@@ -75,8 +71,7 @@ class CouplingNetwork(nn.Module):
         if self.position is None:
             h = self.first(x, relu=True)
         else:  # with channels last, where the sum of the position's gradients over the batch is fast
-            weight, bias = self.first.with_gain()
-            rows = conv(x, weight).permute(0, 2, 3, 1) + (self.position[0].permute(1, 2, 0) + bias)
+            rows = self.first(x).permute(0, 2, 3, 1) + self.position[0].permute(1, 2, 0)
             h = F.relu(rows, inplace=True).permute(0, 3, 1, 2)
         return self.last(self.middle(h, relu=True))
 
