@@ -16,7 +16,7 @@ LAYERS = [
     "cli", "commands", "estimate", "selftest", "runner", "speed", "check", "report", "evaluate", "plan", "sources",
     "adapters", "lint",
     "metrics", "features", "data", "draw", "train", "suite", "code_hash", "code_parts", "registry", "neighbours",
-    "builtin", "hub",
+    "builtin", "hub", "exported",
     "store", "records", "provenance", "halving", "team", "contention", "nvml", "protocol", "keys",
     "declared", "returned", "contract", "options", "space", "processes", "dispatch", "screen", "surroundings",
     "machine", "interruption", "supervision", "progress", "reasons", "text",
@@ -36,6 +36,7 @@ ZOO_SIBLINGS = {
     "stylegan": {"gan", "nets", "stylegan_layers"},
     "flows": {"nets"},
     "glow": {"flows", "nets", "glow_networks"},
+    "glow_networks": {"convolution"},
     "realnvp": {"flows", "nets"},
     "probability_flow": {"denoising"},
     "latent_diffusion": {

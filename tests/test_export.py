@@ -15,7 +15,7 @@ from genbench.commands.export import beside_noise, export_cell, write_decoder, w
 from genbench.commands.folding import constant_folded
 from genbench.commands.sample import trained_cell
 from genbench.contract import Condition, DataSpec, Decodes, TextConditional
-from genbench.errors import GenbenchError, ModelError, Undefined
+from genbench.errors import GenbenchError, ModelError, SuiteError, Undefined
 from genbench.evaluate.cell import evaluate
 from genbench.plan.planner import make_plan
 from genbench.progress import silent
@@ -59,9 +59,10 @@ def test_a_row_with_the_folder_for_weights_draws_the_same_bits(suite, tmp_path):
     plan = train(suite, "vae")
     evaluate(plan.cells[0], False, Store(), "cpu", silent)
     export_cell("vae", suite, tmp_path / "out")
-    row = {"name": "vae", "weights": str(tmp_path / "out")}  # neither config nor sampler
-    again = Suite.model_validate(SUITE | {"models": [row]})
-    assert torch.equal(drawn(again, "vae"), drawn(read_suite(suite), "vae"))
+    rows = [{key: name, "weights": str(tmp_path / "out")} for key, name in (("name", "back"), ("label", "again"))]
+    again = Suite.model_validate(SUITE | {"models": [{"name": "vae", "weights": str(tmp_path / "out")}, *rows]})
+    for label in ("vae", "back", "again"):  # neither config nor sampler
+        assert torch.equal(drawn(again, label), drawn(read_suite(suite), "vae"))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| fid | " in card
     assert "fid 3 (tolerance 0): nobody 2020" in card
@@ -72,6 +73,21 @@ def test_a_row_with_the_folder_for_weights_draws_the_same_bits(suite, tmp_path):
     assert torch.allclose(model.sample(3, seeded(0)), same, atol=1e-5)  # another memory layout
     with pytest.raises(GenbenchError, match="found a folder with files, allowed: a new or empty one"):
         export_cell("vae", suite, tmp_path / "out")
+
+
+def test_weights_of_unknown_models_and_damaged_folders_are_named(tmp_path):
+    out, path = tmp_path / "out", tmp_path / "small.yaml"
+    out.mkdir()
+    path.write_text(yaml.safe_dump(SUITE | {"models": [{"name": "back", "weights": "out"}]}))
+    for settings, message in (
+        ('{"genbench": "1", "name": "nobodys"}', "models[0].name: unknown model 'back'; allowed: cgan"),
+        ('{"name": "vae"}', "models[0].name: unknown model 'back'; allowed: cgan"),
+        ("{", "models[0].weights: "),
+    ):
+        (out / "config.json").write_text(settings)
+        with pytest.raises(SuiteError) as error:
+            read_suite(path)
+        assert message in str(error.value)
 
 
 @pytest.mark.parametrize("present", [False, True])

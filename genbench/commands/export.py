@@ -25,12 +25,12 @@ from genbench.commands.sample import trained_cell
 from genbench.contract import ClassConditional, Condition, Decodes, Draws, TextConditional
 from genbench.errors import GenbenchError
 from genbench.evaluate.cell import stored_record
+from genbench.exported import CONFIG_FILE, WEIGHTS_FILE
 from genbench.files import delete, emptied_after_error
 from genbench.plan.cells import Cell
 from genbench.records import Record
 from genbench.sources.base import Opened
 from genbench.sources.build import write_weights
-from genbench.sources.checkpoints import CONFIG_FILE, WEIGHTS_FILE
 from genbench.sources.network import NetworkSource
 from genbench.space import seeded
 from genbench.store import make_folder

@@ -13,6 +13,7 @@ from genbench.contract import Draws, Model, Recipe
 from genbench.data.prompts import Prompts
 from genbench.declared import check_declared
 from genbench.errors import DataError, ModelError, SuiteError
+from genbench.exported import exported_options
 from genbench.hub import PREFIX
 from genbench.machine import pinned_globals
 from genbench.metrics.facts import Capabilities
@@ -22,7 +23,7 @@ from genbench.reasons import explain
 from genbench.registry import resolve_model
 from genbench.returned import plain_options
 from genbench.sources.base import DataPlan, Source
-from genbench.sources.checkpoints import exported_options, weights_file, weights_hash
+from genbench.sources.checkpoints import weights_file, weights_hash
 from genbench.sources.files import made_elsewhere
 from genbench.sources.network import Network
 from genbench.sources.read_files import ReadFile, read_files

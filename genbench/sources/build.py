@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from genbench import returned
 from genbench.contract import DataSpec, Draws
 from genbench.errors import ModelError
+from genbench.exported import exported_options, settings_beside
 from genbench.files import refuse_absent
 from genbench.machine import pinned_globals
 from genbench.options import override
 from genbench.reasons import one_line
 from genbench.registry import resolve_model
-from genbench.sources.checkpoints import exported_options, read_state, settings_beside, weights_file
+from genbench.sources.checkpoints import read_state, weights_file
 from genbench.sources.components import pipeline_settings
 from genbench.surroundings import restored
 

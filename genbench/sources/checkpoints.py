@@ -21,14 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genbench.errors import ModelError
-from genbench.files import read_json_object, refuse_absent, refuse_inflated
+from genbench.files import refuse_absent, refuse_inflated
 from genbench.keys import digest, file_hash
 from genbench.sources.components import is_pipeline_folder, pipeline_hash
 from genbench.sources.misfits import Misfits, misfits
 
 State = dict[str, Tensor]
 Adopts = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a folder that `genbench export` writes
 NAMES = ("model", "diffusion_pytorch_model", "pytorch_model")  # of the weights in a folder, without suffix
 ENDS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".fp16.safetensors", ".fp16.bin")
 NETWORKS = ("", "unet", "transformer")  # of a folder, where its weights may be
@@ -110,22 +109,6 @@ def weights_hash(file: Path, components: Sequence[str] = ()) -> str:
     if not file.name.endswith(".index.json"):
         return file_hash(file)
     return digest({name: file_hash(file.parent / name) for name in _shard_names(file)} | {"index": file_hash(file)})
-
-
-def exported_options(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and sampler of a model that `genbench export` wrote to a folder; {} and {} for anything else."""
-    settings = settings_beside(path / WEIGHTS_FILE) if path.is_dir() else {}
-    known = "genbench" in settings
-    config, sampler = (settings.get(part, {}) if known else {} for part in ("config", "sampler"))
-    if not (isinstance(config, dict) and isinstance(sampler, dict)):
-        raise ModelError(f"{path / CONFIG_FILE}: config and sampler: found no mappings")
-    return config, sampler
-
-
-def settings_beside(file: Path) -> dict[str, Any]:
-    """The config.json beside a file of weights; {} where there is none."""
-    path = file.parent / CONFIG_FILE
-    return read_json_object(path, ModelError) if path.is_file() else {}
 
 
 def _loaded(path: Path) -> Any:

@@ -227,15 +227,16 @@ WeightsOfFile = Annotated[
 class ModelEntry(SuiteMapping):
     """One row of the leaderboard: a model to train, a model with weights, one with another row's weights, or samples.
 
-    name: a name of the registry, file.py:Class, or any name with source; not needed with weights_of and label, which
-    use the other entry's class. label: its name in results (default: name). source: module:Class, file.py:Class with
-    the file relative to the suite, or scheme:artefact. config: changes to the model's own config. train: changes to its
-    recipe. sampler: options of drawing, which need no new weights. weights: a file or folder of weights, or {file, key,
-    strip}. weights_of: the label of the entry whose weights it uses. samples: a file or folder of images made
-    elsewhere. files: further files that its class reads and does not declare. budget: of training (default: the
-    suite's, else the recipe's). preset: as of the suite. claims: published figures. seeds: of this row (default: the
-    suite's). grid: lists of values for keys such as config.width, sampler.steps, train.lr or budget.images; a row for
-    each combination, whose label ends with the values. A list for seed is the seeds of each of these rows.
+    name: a name of the registry, file.py:Class, or any name with source; not needed with label and weights_of, which
+    use the other entry's class, or label and weights of `genbench export`, whose class they are. label: its name in
+    results (default: name). source: module:Class, file.py:Class with the file relative to the suite, or
+    scheme:artefact. config: changes to the model's own config. train: changes to its recipe. sampler: options of
+    drawing, which need no new weights. weights: a file or folder of weights, or {file, key, strip}. weights_of: the
+    label of the entry whose weights it uses. samples: a file or folder of images made elsewhere. files: further files
+    that its class reads and does not declare. budget: of training (default: the suite's, else the recipe's). preset: as
+    of the suite. claims: published figures. seeds: of this row (default: the suite's). grid: lists of values for keys
+    such as config.width, sampler.steps, train.lr or budget.images; a row for each combination, whose label ends with
+    the values. A list for seed is the seeds of each of these rows.
     """
 
     name: ModelName = ""

@@ -10,6 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genbench.errors import ModelError
+from genbench.exported import exported_settings
+from genbench.hub import PREFIX as HUB
 from genbench.options import nearest
 from genbench.registry import MODELS, is_target
 from genbench.suite.entries import ModelEntry
@@ -28,19 +31,32 @@ def expanded(suite: SuiteFields) -> tuple[list[ModelEntry], list[int]]:
     """
     rows = [(row, number) for number, entry in enumerate(suite.models) for row in _rows(entry, suite, number)]
     owners = {row.label: row for row, _ in rows if row.name}
-    return [_with_class(row, owners) for row, _ in rows], [number for _, number in rows]
+    return [_with_class(row, owners, suite, number) for row, number in rows], [number for _, number in rows]
 
 
-def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry]) -> ModelEntry:
-    """An entry that only says whose weights it uses, with the class of that entry.
+def _with_class(entry: ModelEntry, owners: dict[str, ModelEntry], suite: SuiteFields, number: int) -> ModelEntry:
+    """An entry that only says whose weights it uses, with the class of that entry or of the exported model.
 
     A name that is no model's, nor nearly one, is then its label.
     """
-    owner = owners.get(entry.weights_of or "")
     named = bool(entry.name) and (is_target(entry.name) or entry.name in MODELS or nearest(entry.name, MODELS) != "")
-    if entry.source is not None or owner is None or owner is entry or named:
+    if entry.source is not None or named:
         return entry
-    return entry.model_copy(update={"name": owner.name, "source": owner.source, "label": entry.label})
+    owner = owners.get(entry.weights_of or "")
+    if owner is not None and owner is not entry:
+        return entry.model_copy(update={"name": owner.name, "source": owner.source, "label": entry.label})
+    exported = _exported_name(entry, suite, number)
+    return entry.model_copy(update={"name": exported, "label": entry.label}) if exported in MODELS else entry
+
+
+def _exported_name(entry: ModelEntry, suite: SuiteFields, number: int) -> str:
+    """The model's name that the exported folder of the entry's weights states; "" for other weights, or none."""
+    if entry.weights is None or entry.weights.file.startswith(HUB):
+        return ""
+    try:
+        return str(exported_settings(suite.path(entry.weights.file)).get("name", ""))
+    except ModelError as error:
+        raise suite.source.error([(("models", number, "weights"), str(error))]) from None
 
 
 def _rows(entry: ModelEntry, suite: SuiteFields, number: int) -> list[ModelEntry]:
