@@ -56,6 +56,14 @@ def test_a_case_is_tried_until_it_is_recognisable_or_was_tried_as_long():
     assert not is_settled([replace(TRIAL, seen="partly")], "vae", "32", 3)
 
 
+def test_a_training_is_repeated_for_a_sampler_of_its_weights():
+    trained = replace(TRIAL, model="ddpm", key=preset_key("ddpm", "32"))
+    sampled = replace(TRIAL, model="ddim", key=preset_key("ddim", "32"), garments=0.4)
+    assert is_settled([trained], "ddpm", "32", 15)
+    assert not is_settled([trained, sampled], "ddpm", "32", 15)
+    assert is_settled([trained, sampled], "ddpm", "32", 2)
+
+
 def test_the_key_of_a_preset_depends_on_its_networks_and_step_sizes_and_not_on_its_length(monkeypatch):
     kind, key = resolve_model("dcgan"), preset_key("dcgan", "32")
     assert len({key, preset_key("dcgan", "64"), preset_key("gan", "32")}) == 3

@@ -133,9 +133,14 @@ def write_samples(pixels: Tensor, path: Path) -> None:
 
 
 def is_settled(trials: list[Trial], model: str, size: str, minutes: float) -> bool:
-    """Whether a trial of the present preset was as long, or recognisable after fewer minutes."""
-    own = [t for t in trials if (t.model, t.size) == (model, size) and is_present(t)]
-    return any(t.minutes >= minutes or t.judgement == "recognisable" for t in own)
+    """Whether a trial of the present preset was as long, or recognisable after fewer minutes.
+
+    With the model those that draw with its weights, as far as they were tried.
+    """
+    present = [t for t in trials if t.size == size and is_present(t)]
+    known = [t.model for t in present if t.minutes >= minutes or t.judgement == "recognisable"]
+    needed = {model} | {t.model for t in present if t.model in SAMPLERS.get(model, ())}
+    return needed <= set(known)
 
 
 def print_costs(cases: list[tuple[str, str]], out: Path) -> None:
