@@ -193,10 +193,8 @@ def others(rows: NDArray[Any], k: int) -> Others:
 
 def _likely(bounds: Bounds, start: int, first: int, upper: Block, known: Others, of: str) -> tuple[Numbers, Numbers]:
     """Pairs (P,), (P,) of a row and one that may be among its nearest others; of: "x" or "y", whose rows."""
-    k, (begin, turned, shape) = (
-        known.squared.shape[1],
-        (start, upper, (-1, 1)) if of == "x" else (first, upper.T, (-1,)),
-    )
+    k = known.squared.shape[1]
+    begin, turned, shape = (start, upper, (-1, 1)) if of == "x" else (first, upper.T, (-1,))
     farthest = known.squared[begin : begin + len(turned), -1]
     if np.isinf(farthest).any() and turned.shape[1] > k:
         kth = bounds.at.get(bounds.at.kth_largest(turned, k))
