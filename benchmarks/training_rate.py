@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # tools
 from genbench.train.loop import Training
 from tools.gpu.subjects import SIZES, at_preset, training
 from tools.gpu.train import NoTracker
-from zoo import cyclegan, glow_networks
+from zoo import cyclegan, glow, glow_networks
 
 SIDE = 1024
 ROUNDS, SECONDS = 5, 0.3
@@ -53,10 +53,11 @@ def plain_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool
 
 def operations(run: Training) -> int:
     """Of one step, with convolutions computed as they are defined."""
-    glow = patch.object(glow_networks, "conv", plain_conv)
+    networks = patch.object(glow_networks, "conv", plain_conv)
+    steps = patch.object(glow, "is_faster_fused", lambda x: False)
     last = patch.object(cyclegan.LastConv, "forward", nn.Conv2d.forward)
     tracker = patch.object(flop_counter, "ModuleTracker", NoTracker)
-    with glow, last, tracker, FlopCounterMode(display=False) as counter:
+    with networks, steps, last, tracker, FlopCounterMode(display=False) as counter:
         run.step()
     return counter.get_total_flops()
 

@@ -35,8 +35,9 @@ ZOO_SIBLINGS = {
     "mean_flow": {"nets", "edm", "denoising", "portable", "probability_flow"},
     "stylegan": {"gan", "nets", "stylegan_layers"},
     "flows": {"nets"},
-    "glow": {"flows", "nets", "glow_networks"},
+    "glow": {"flows", "nets", "glow_networks", "glow_step"},
     "glow_networks": {"convolution"},
+    "glow_step": {"convolution", "glow_networks"},
     "realnvp": {"flows", "nets"},
     "probability_flow": {"denoising"},
     "latent_diffusion": {

@@ -36,7 +36,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,7 @@ from genbench.errors import ModelError
 from genbench.space import dequantise
 from zoo.flows import PixelFlow
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
+from zoo.glow_step import fused_step, is_faster_fused
 from zoo.nets import affordable, halvings
 
 Shape = tuple[int, int, int]
@@ -289,6 +290,7 @@ class Flow(nn.Module):
     def __init__(self, shape: Shape, config: GlowConfig) -> None:
         super().__init__()
         self.constraint = config.constraint
+        self.least = config.least_scale if config.coupling == "affine" else None
         self.levels: Any = nn.ModuleList()  # of a ModuleList each
         self.shapes: list[Shape] = []  # of the latents of each level
         for level in range(config.levels):
@@ -311,13 +313,19 @@ class Flow(nn.Module):
             matrices, shifts, log_abs_det = merged(steps[0::3], steps[1::3])
             log_det = log_det + h.shape[2] * h.shape[3] * log_abs_det
             for matrix, shift, coupling in zip(matrices, shifts, steps[2::3], strict=True):
-                h, change = coupling(mix(matrix, h, shift))
+                h, change = self.step(h, matrix, shift, coupling)
                 log_det = log_det + change
             h, change = prior(h)
             log_det = log_det + change
             latents.append(h[:, -shape[0] :].flatten(1))
             h = h[:, : -shape[0]]
         return torch.cat(latents, dim=1), log_det
+
+    def step(self, x: Tensor, matrix: Tensor, shift: Tensor, coupling: ConditionalAffine) -> tuple[Tensor, Tensor]:
+        """The coupling's z and log_det at matrix x + shift."""
+        if self.training and self.least is not None and is_faster_fused(x):
+            return fused_step(x, matrix, shift, cast(CouplingNetwork, coupling.network), self.least)
+        return coupling(mix(matrix, x, shift))
 
     def inverse(self, z: Tensor) -> Tensor:
         """Pixels y (B, C, H, W) of latents z (B, D)."""

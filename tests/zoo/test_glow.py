@@ -197,7 +197,7 @@ def test_hidden_channels_are_normalised_on_the_first_batch():
 def test_restored_weights_are_not_initialised_again(tmp_path):
     trained = shaken(prepared(), size=0.05)
     write_weights(trained, tmp_path / "glow.safetensors")
-    restored = Glow(DIGITS, TINY)
+    restored = Glow(DIGITS, TINY).eval()
     read_weights(restored, tmp_path / "glow.safetensors")
     restored.prepare(batch_of(random_pixels(16, DIGITS, seed=9), 17), seeded(1))
     pixels = random_pixels(3, DIGITS, seed=4)
