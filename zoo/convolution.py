@@ -109,17 +109,60 @@ def neighbours(x: Tensor, kernel: int) -> Tensor:
 
     Row (i, j, c) has those of channel c that are i - K // 2 below and j - K // 2 to the right.
     """
-    padded = F.pad(x, [kernel // 2] * 4)
-    around = padded.unfold(2, kernel, 1).unfold(3, kernel, 1)  # (C, B, H, W, K, K)
-    return around.permute(4, 5, 0, 1, 2, 3).reshape(-1, x[0].numel())
+    around = x.new_empty(kernel, kernel, *x.shape)
+    row, middle = around[kernel // 2], kernel // 2
+    row[middle] = x
+    for k in others(kernel):
+        shift(row[middle], row[k], -1, k - middle)
+    for k in others(kernel):
+        shift(row, around[k], -2, k - middle)
+    return around.view(-1, x[0].numel())
 
 
 def sum_neighbours(values: Tensor, shape: Size, kernel: int) -> Tensor:
-    """The adjoint of neighbours: adds values (K K C, B H W) at their offsets, to `shape` (C, B, H, W)."""
-    _, _, height, width = shape
-    margin = kernel // 2
-    total = values.new_zeros(*shape[:2], height + 2 * margin, width + 2 * margin)
-    for offset, part in enumerate(values.view(kernel * kernel, *shape)):
-        i, j = divmod(offset, kernel)
-        total[:, :, i : i + height, j : j + width] += part
-    return total[:, :, margin : margin + height, margin : margin + width]
+    """The adjoint of neighbours: adds values (K K C, B H W) at their offsets, to `shape` (C, B, H, W).
+
+    The values are changed.
+    """
+    around = values.contiguous().view(kernel, kernel, *shape)
+    row, middle = around[kernel // 2], kernel // 2
+    for k in others(kernel):
+        add_shifted(around[k], row, -2, k - middle)
+    for k in others(kernel):
+        add_shifted(row[k], row[middle], -1, k - middle)
+    return row[middle]
+
+
+def others(kernel: int) -> list[int]:
+    """The indices of a kernel's pixels along a side, without the middle one."""
+    return [k for k in range(kernel) if k != kernel // 2]
+
+
+def shift(x: Tensor, into: Tensor, dim: int, by: int) -> None:
+    """Sets each pixel of `into` to that of x that is `by` further along dim, to 0 where that is outside the image."""
+    further, pixels = lagged(x, into, dim, by)
+    pixels.copy_(further)
+    without_partner(into, dim, by).zero_()
+
+
+def add_shifted(x: Tensor, to: Tensor, dim: int, by: int) -> None:
+    """The adjoint of shift: adds each pixel of x to that of `to` that is `by` further along dim, if there is one."""
+    without_partner(x, dim, by).zero_()
+    further, pixels = lagged(to, x, dim, by)
+    further.add_(pixels)
+
+
+def lagged(x: Tensor, y: Tensor, dim: int, by: int) -> tuple[Tensor, Tensor]:
+    """The numbers of x and of y in two rows, those of x `by` further along dim: long rows are fast to copy and add.
+
+    At the borders of images the rows pair a pixel with one of another line or image.
+    """
+    step = by * x.stride(dim)
+    length = max(x.numel() - abs(step), 0)
+    return x.view(-1)[max(step, 0) :][:length], y.view(-1)[max(-step, 0) :][:length]
+
+
+def without_partner(x: Tensor, dim: int, by: int) -> Tensor:
+    """The pixels of x for which the one `by` further along dim is outside the image."""
+    size, width = x.shape[dim], min(abs(by), x.shape[dim])
+    return x.narrow(dim, size - width if by > 0 else 0, width)

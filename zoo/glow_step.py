@@ -57,8 +57,8 @@ class Network(NamedTuple):
     first: Tensor
     middle: Tensor
     last: Tensor
-    biases: list[Tensor]
-    gains: list[Tensor]
+    biases: Sequence[Tensor]
+    gains: Sequence[Tensor]
 
     @classmethod
     def of(cls, parameters: Sequence[Tensor]) -> Network:
@@ -103,7 +103,8 @@ class FusedStep(Function):
         moved, gate = z[half:] + move, (raw + 2).sigmoid_()
         scale = gate * (1 - least) + least
         torch.mul(moved, scale, out=z[half:])
-        ctx.save_for_backward(pixels, matrix, patches, first, second, moved, gate, *parameters)
+        activations = (pixels, matrix, patches, first, second, moved, gate)
+        ctx.save_for_backward(*activations, *network[:3], *network.biases, *network.gains, *parameters)
         ctx.least, ctx.shape, ctx.has_position = least, (channels, images, *sides), position is not None
         return z.view(ctx.shape).transpose(0, 1), scale.log().view(half, images, -1).sum((0, 2))
 
@@ -111,7 +112,8 @@ class FusedStep(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of forward's arguments, of those of z and log_det."""
-        pixels, matrix, patches, first, second, moved, gate, *parameters = ctx.saved_tensors
+        pixels, matrix, patches, first, second, moved, gate, *rest = ctx.saved_tensors
+        network, parameters = Network(*rest[:3], rest[3:6], rest[6:9]), rest[9:]
         d_z, (channels, images, *_) = grads[0].transpose(0, 1).flatten(1), ctx.shape
         half, least = channels // 2, ctx.least
         scale = gate * (1 - least) + least
@@ -119,20 +121,20 @@ class FusedStep(Function):
         d_u = torch.cat([d_z[:half], d_z[half:] * scale])
         d_raw = (d_z[half:] * moved + d_log_scale / scale) * (gate * (1 - gate) * (1 - least))
         d_result = torch.stack([d_u[half:], d_raw], dim=1).view(ctx.shape)
-        d_a, d_position, d_parameters = network_grads(parameters, d_result, patches, first, second)
+        d_a, d_position, d_parameters = network_grads(network, parameters, d_result, patches, first, second)
         d_u[:half] += d_a
         d_x = (matrix.T @ d_u).view(ctx.shape).transpose(0, 1)
         return None, d_x, d_u @ pixels.T, d_u.sum(1), d_position if ctx.has_position else None, *d_parameters
 
 
 def network_grads(
-    parameters: Sequence[Tensor], d_result: Tensor, patches: Tensor, first: Tensor, second: Tensor
+    network: Network, parameters: Sequence[Tensor], d_result: Tensor, patches: Tensor, first: Tensor, second: Tensor
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """d_a (C / 2, N), d_position (1, width, H, W) and the gradients of the parameters, of that of the result.
 
     d_result: (C, B, H, W). parameters: those of Network.of.
     """
-    network, (channels, images, *sides) = Network.of(parameters), d_result.shape
+    channels, images, *sides = d_result.shape
     around = neighbours(d_result, 3)
     d_second = relu_grad(around.T @ network.last, second)
     d_first = relu_grad(d_second @ network.middle, first)
