@@ -3,7 +3,7 @@
 Implemented: activation normalisation with data-dependent initialisation, invertible 1x1 convolutions (free or in LU
 form), affine and additive couplings, the multi-scale architecture of figure 2b, the released code's learned priors of
 the latents of each level, sampling with a temperature. The density of the dequantised pixels is exact. The networks in
-the couplings are in zoo.glow_networks.
+the couplings are in zoo.glow_networks; in training on a CPU, zoo.glow_step computes a step of the flow.
 
 Deviations
 - Latents are N(0, I): each learned prior is the last affine layer of its level; that of the top level, with one mean
@@ -48,7 +48,7 @@ from genbench.errors import ModelError
 from genbench.space import dequantise
 from zoo.flows import PixelFlow
 from zoo.glow_networks import CouplingNetwork, GainConv, ZeroConv, whitening
-from zoo.glow_step import fused_step, is_faster_fused
+from zoo.glow_step import fused_steps, is_faster_fused
 from zoo.nets import affordable, halvings
 
 Shape = tuple[int, int, int]
@@ -312,20 +312,26 @@ class Flow(nn.Module):
             *steps, prior = level
             matrices, shifts, log_abs_det = merged(steps[0::3], steps[1::3])
             log_det = log_det + h.shape[2] * h.shape[3] * log_abs_det
-            for matrix, shift, coupling in zip(matrices, shifts, steps[2::3], strict=True):
-                h, change = self.step(h, matrix, shift, coupling)
-                log_det = log_det + change
+            h, change = self.transform(h, matrices, shifts, steps[2::3])
+            log_det = log_det + change
             h, change = prior(h)
             log_det = log_det + change
             latents.append(h[:, -shape[0] :].flatten(1))
             h = h[:, : -shape[0]]
         return torch.cat(latents, dim=1), log_det
 
-    def step(self, x: Tensor, matrix: Tensor, shift: Tensor, coupling: ConditionalAffine) -> tuple[Tensor, Tensor]:
-        """The coupling's z and log_det at matrix x + shift."""
+    def transform(
+        self, x: Tensor, matrices: Tensor, shifts: Tensor, couplings: Sequence[ConditionalAffine]
+    ) -> tuple[Tensor, Tensor]:
+        """Z and the couplings' log_det of a level's steps for x; matrices, shifts: of merged."""
         if self.training and self.least is not None and is_faster_fused(x):
-            return fused_step(x, matrix, shift, cast(CouplingNetwork, coupling.network), self.least)
-        return coupling(mix(matrix, x, shift))
+            networks = [cast(CouplingNetwork, coupling.network) for coupling in couplings]
+            return fused_steps(x, matrices, shifts, networks, self.least)
+        log_det = x.new_zeros(len(x))
+        for matrix, shift, coupling in zip(matrices, shifts, couplings, strict=True):
+            x, change = coupling(mix(matrix, x, shift))
+            log_det = log_det + change
+        return x, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
         """Pixels y (B, C, H, W) of latents z (B, D)."""
