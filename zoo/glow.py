@@ -290,7 +290,7 @@ class Flow(nn.Module):
     def __init__(self, shape: Shape, config: GlowConfig) -> None:
         super().__init__()
         self.constraint = config.constraint
-        self.least = config.least_scale if config.coupling == "affine" else None
+        self.least = config.least_scale if config.coupling == "affine" else None  # scale of a coupling
         self.levels: Any = nn.ModuleList()  # of a ModuleList each
         self.shapes: list[Shape] = []  # of the latents of each level
         for level in range(config.levels):
