@@ -98,11 +98,20 @@ def test_the_page_states_what_was_not_tried_and_what_another_preset_drew(tmp_pat
     gone, here = "recognisable after 2.0 min (earlier preset)", "partly after 2.0 min"
     assert dict(zip(SIZES, cells_of(page, "| [`vae`]"), strict=True)) == {**dict.fromkeys(SIZES, "not tried"),
                                                                          "32": here, "64": gone}  # fmt: skip
-    assert cells_of(page, "| 32 |")[:3] == ["", "", ""]
-    assert "`vae`" in cells_of(page, "| 32 |")[3]
-    assert "`vae`" in cells_of(page, "| 64 |")[3]  # with the preset of now
+    assert cells_of(page, "| size |") == ["not known"]
+    assert "`vae`" in cells_of(page, "| 32 |")[0]
+    assert "`vae`" in cells_of(page, "| 64 |")[0]  # with the preset of now
     assert "1 of 75 cases were tried." in page.read_text()
     assert "*Not known*: 75, not tried, or not recognisable after 2.0 to 2.0 minutes;" in page.read_text()
+
+
+def test_the_page_does_not_name_states_without_cases(tmp_path):
+    page = tmp_path / "page.md"
+    write_page(
+        page, [replace(TRIAL, model=m, size="16", minutes=15.0, garments=0.4, key=preset_key(m, "16")) for m in ROWS]
+    )
+    assert cells_of(page, "| size |") == [TRIED, FOLLOWS]
+    assert "not known" not in page.read_text().lower()
 
 
 @pytest.mark.parametrize(
