@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
 from genbench.contract import DataSpec
+from genbench.errors import CellFailure
 from genbench.registry import resolve_model
 from genbench.space import seeded
 from tools.preset_page import (
@@ -26,7 +28,7 @@ from tools.preset_page import (
     write_trials,
 )
 from tools.preset_pictures import Judge, bent, shuffled, spoiled
-from tools.preset_trial import SHOWN, is_settled, write_samples
+from tools.preset_trial import NOTHING, SHOWN, Trials, is_settled, write_samples
 
 TRIAL = Trial(
     "vae", "32", 2.0, 118, 16_000, 7.4, 3_000_000, 0.9, 8.0, 50.0, preset_key("vae", "32"), "a processor", 100
@@ -180,3 +182,22 @@ def test_samples_are_written_as_two_rows(tmp_path):
     write_samples(torch.zeros(SHOWN + 5, 3, 40, 48, dtype=torch.uint8), tmp_path / "x.jpg")
     with Image.open(tmp_path / "x.jpg") as image:
         assert image.size == (480, 80)
+
+
+def test_samples_that_are_not_finite_are_judged_as_no_garments(tmp_path):
+    """A training of half a minute can end in a model that draws NaN only: it is recorded, and no picture remains."""
+
+    class Diverged:
+        def draw(self, opened):
+            raise CellFailure("100 of 100 images have values that are not finite")
+
+    picture = tmp_path / "glow-64.jpg"
+    picture.write_bytes(b"of an earlier trial")
+    opened = SimpleNamespace(source=Diverged())
+    assert Trials.judged(SimpleNamespace(), opened, picture) is NOTHING
+    assert not picture.exists()
+    failed = replace(TRIAL, garments=NOTHING.garments, classes=NOTHING.classes, distance=NOTHING.distance)
+    assert failed.judgement == "no"
+    write_trials(tmp_path / "trials.csv", [failed])
+    write_page(tmp_path / "page.md", read_trials(tmp_path / "trials.csv"))
+    assert "32: no picture, the values of the samples were not finite." in (tmp_path / "page.md").read_text()

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from genbench import data
+from genbench.errors import CellFailure
 from genbench.machine import processor_name
 from genbench.plan.planner import Plan, make_plan
 from genbench.progress import silent
@@ -48,11 +49,21 @@ from tools.preset_page import (
     write_page,
     write_trials,
 )
-from tools.preset_pictures import SPOIL, Judge, brought_to_judge, entry_of, make_judge, to_bytes, write_pictures
+from tools.preset_pictures import (
+    SPOIL,
+    Judge,
+    Verdict,
+    brought_to_judge,
+    entry_of,
+    make_judge,
+    to_bytes,
+    write_pictures,
+)
 
 HELD_OUT, COLUMNS, SHOWN = 100, 10, 20  # pictures that show what the classifier does; columns and number of those shown
 STEPS, LONG = 18, 2.0  # steps of a stage that measure the cost of an image, and seconds after which they end
 SAMPLERS = {"ddpm": ("ddim",)}  # that draw with the weights of a model
+NOTHING = Verdict(0.0, 0.0, float("nan"))  # of a model that draws no picture
 
 
 class Trials:
@@ -86,15 +97,24 @@ class Trials:
         spent, trials = time.process_time() - start, []
         for cell in plan.cells[: 1 + len(SAMPLERS.get(model, ()))]:
             opened = Opened(cell.source, cell.data, cell.drawing, store, "cpu", silent)
-            pixels = cell.source.draw(opened).images.pixels
-            write_samples(pixels, PAGE.parent / "presets" / f"{cell.source.label}-{size}.jpg")
-            verdict = self.judge.verdict(pixels, self.real)
+            verdict = self.judged(opened, PAGE.parent / "presets" / f"{cell.source.label}-{size}.jpg")
             trials.append(Trial(
                 cell.source.label, size, minutes, round(spent), source.fit.images, round(1000 * seconds, 2), parameters,
                 round(verdict.garments, 2), round(verdict.classes, 1), round(verdict.distance, 1),
                 preset_key(model, size), processor_name(), self.drawn,
             ))  # fmt: skip
         return trials
+
+    def judged(self, opened: Opened, path: Path) -> Verdict:
+        """Draws, writes the samples to path, and judges them; NOTHING, and no file, where the values are not finite."""
+        try:
+            pixels = opened.source.draw(opened).images.pixels
+        except CellFailure as error:
+            print(error, flush=True)
+            path.unlink(missing_ok=True)
+            return NOTHING
+        write_samples(pixels, path)
+        return self.judge.verdict(pixels, self.real)
 
 
 def planned(model: str, size: str, out: Path, images: int, drawn: int = 100) -> Plan:
