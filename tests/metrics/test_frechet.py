@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genbench.errors import CellFailure, GenbenchError
+from genbench.errors import CellFailure, Degenerate, GenbenchError
 from genbench.metrics import covariance_trace, frechet, frechet_distance
-from genbench.metrics.frechet import FrechetComparison, feature_moments, first_derivatives
+from genbench.metrics.frechet import FrechetComparison, feature_moments, fid, first_derivatives
 from genbench.registry import METRICS
 
 
@@ -30,6 +30,12 @@ def reference_fid(fake, real):
 
     statistics = [fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (fake, real)]
     return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, fid])
+def test_a_reference_of_one_row_repeated_is_refused_by_name(distance):
+    with pytest.raises(Degenerate, match=f"^{distance.__name__}: all 30 reference samples are the same"):
+        distance(fake=normal(0, 30, 4), real=np.ones((30, 4)))
 
 
 def test_isotropic_gaussians():
