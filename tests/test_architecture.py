@@ -32,7 +32,7 @@ ZOO_SIBLINGS = {
     "edm": {"nets", "denoising", "portable", "probability_flow", "solvers"},
     "flow_matching": {"nets", "denoising", "portable", "probability_flow", "solvers"},
     "discrete": {"ddpm", "denoising", "probability_flow"},
-    "mean_flow": {"nets", "edm", "denoising", "portable", "probability_flow"},
+    "mean_flow": {"nets", "edm", "denoising", "portable", "probability_flow", "tangents"},
     "stylegan": {"gan", "nets", "stylegan_layers"},
     "flows": {"nets"},
     "glow": {"flows", "nets", "glow_networks", "glow_step"},

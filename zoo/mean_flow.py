@@ -40,6 +40,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Gt
 from torch import Generator, Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genbench.contract import (
@@ -64,6 +65,7 @@ from zoo.edm import paper_sizes
 from zoo.nets import TimeEmbedding, UNetSizes, sinusoid, small_recipe, small_sizes
 from zoo.portable import unet_part
 from zoo.probability_flow import flow_estimate, line_nodes
+from zoo.tangents import FewerOperations
 
 TIME_SCALE = 8  # with DDPM's 1000 the fastest sinusoids dominate du / dt, and one step gives blurred images
 LINE = Line(signal=1, spread=0, signal_slope=-1, spread_slope=1)
@@ -137,15 +139,14 @@ def mean_velocity(network: Network, z: Tensor, t: Tensor, r: Tensor, velocity: T
 
     z, velocity: (B, ...). t, r: (B,). du / dt is the derivative along the flow, with r fixed (eq. 8).
     """
-
-    def at(z: Tensor, t: Tensor) -> Tensor:
-        return network(z, torch.stack([t, r], dim=1))
-
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # fused kernels have no forward-mode derivative
+    attention = sdpa_kernel(SDPBackend.MATH)  # other kernels of attention have no forward-mode derivative
+    with attention, FewerOperations(), warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", FutureWarning)  # torch's first use of it imports modules that warn
-        u, slope = torch.func.jvp(at, (z, t), (velocity, torch.ones_like(t)))
+        times = torch.stack([forward_ad.make_dual(t, torch.ones_like(t)), r], dim=1)
+        u, slope = forward_ad.unpack_dual(network(forward_ad.make_dual(z, velocity), times))
     length = (t - r).view(-1, *[1] * (z.dim() - 1))
-    return u, (velocity - length * slope).detach()
+    change = 0 if slope is None else length * slope  # None: the result depends on neither z nor t
+    return u, (velocity - change).detach()
 
 
 def weighted(error: Tensor, power: float, offset: float) -> Tensor:
