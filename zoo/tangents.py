@@ -8,7 +8,7 @@ tangent of its weights, which is 0, and for a group normalisation about twenty o
     group normalisation    w J x'; the Jacobian J of the normalisation is symmetric, so J x' is its backward pass
 
 Values, gradients and tangents are those of torch, up to rounding. Only x may have a tangent, and the tangents
-themselves have no gradient. Under autocast torch's own are used.
+themselves have no gradient. Under autocast, and on devices other than a CPU and CUDA, torch's own are used.
 
 Symbols   x (B, C, H, W), x' its tangent     w weights
 """
@@ -30,10 +30,13 @@ class FewerOperations(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls func or what replaces it."""
-        faster = FASTER.get(func)
-        if faster is None or not args or torch.is_autocast_enabled(args[0].device.type):
-            return func(*args, **(kwargs or {}))
-        return faster(*args, **(kwargs or {}))
+        is_replaced = func in FASTER and args and is_supported(args[0].device.type)
+        return (FASTER[func] if is_replaced else func)(*args, **(kwargs or {}))
+
+
+def is_supported(device: str) -> bool:
+    """Whether there are kernels for this type of device, with float32 or float64 as they are."""
+    return device in ("cpu", "cuda") and not torch.is_autocast_enabled(device)
 
 
 class Convolution(Function):
