@@ -11,7 +11,17 @@ from genbench.contract import Batch, DataSpec
 from genbench.errors import ModelError
 from genbench.space import seeded
 from zoo.flow_matching import FlowMatching
-from zoo.mean_flow import LINE, MeanFlow, MeanFlowConfig, MeanFlowSampler, mean_velocity, two_times, weighted
+from zoo.mean_flow import (
+    LINE,
+    TIME_SCALE,
+    MeanFlow,
+    MeanFlowConfig,
+    MeanFlowSampler,
+    mean_velocity,
+    two_times,
+    weighted,
+)
+from zoo.nets import sinusoid
 
 DATA = DataSpec(1, 4, 4, 17)
 TINY = MeanFlowConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0, groups=2)
@@ -194,3 +204,19 @@ def test_an_embedding_that_cannot_be_halved_is_refused():
     with pytest.raises(ModelError, match=r"MeanFlow: config.channels: found 6, allowed: a multiple of 4, at least 8"):
         MeanFlow(DATA, replace(TINY, channels=6))
     assert LINE.level(0.0)[1:3] == (1, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_exported_embedding_is_that_of_steps_of_equal_length(steps):
+    """As UNet2DModel computes it: sin, then cos of t 10,000^(-i / (half - freq_shift)) for i below half."""
+    made = MeanFlow(DATA, TINY, MeanFlowSampler(steps))
+    unet, t = made.for_diffusers().parts["unet"], torch.tensor([0.3, 0.8, 1.0])
+    half = unet.settings["block_out_channels"][0] // 2
+    powers = torch.arange(half) / (half - unet.settings["freq_shift"])
+    angles = TIME_SCALE * t[:, None] * 10_000.0**-powers
+    weight, bias = (unet.weights(f"time_embedding.linear_1.{name}") for name in ("weight", "bias"))
+    theirs = torch.cat([angles.sin(), angles.cos()], dim=1) @ weight.T + bias
+    embed, (t, interval) = made.network.embed, (TIME_SCALE * t, torch.full_like(t, TIME_SCALE / steps))
+    sinusoids = torch.cat([sinusoid(t, half), sinusoid(interval, half)], dim=1)
+    assert torch.allclose(theirs, embed.first(sinusoids), atol=1e-5)
+    assert weight.shape == embed.first.weight.shape

@@ -68,6 +68,18 @@ def test_a_tangent_needs_one_convolution():
         assert operations() == theirs * 2 // 3 > 0
 
 
+def test_normalisations_of_images_have_few_operations_and_others_those_of_torch(monkeypatch):
+    used, plain = [], tangents.normalisation_grads
+    monkeypatch.setattr(tangents, "normalisation_grads", lambda grad, *rest: used.append(1) or plain(grad, *rest))
+    for shape in ((2, 4, 5, 6), (2, 4, 5)):
+        x, tangent = torch.randn(2, *shape, dtype=torch.float64, generator=seeded(1)).unbind()
+        theirs = derivatives(lambda x, w, b: F.group_norm(x, 2, w, b), x, tangent, (GAIN, SHIFT))
+        with FewerOperations():
+            ours = derivatives(lambda x, w, b: F.group_norm(x, 2, w, b), x, tangent, (GAIN, SHIFT))
+        assert all(torch.allclose(*pair, rtol=0, atol=1e-12) for pair in zip(ours, theirs, strict=True))
+    assert len(used) == 2  # of the images: the tangent and the gradient
+
+
 def test_under_autocast_the_functions_are_those_of_torch(monkeypatch):
     monkeypatch.setattr(tangents, "FASTER", dict.fromkeys(tangents.FASTER))
     x = torch.randn(2, 4, 5, 6)
