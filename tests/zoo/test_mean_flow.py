@@ -22,6 +22,7 @@ from zoo.mean_flow import (
     weighted,
 )
 from zoo.nets import sinusoid
+from zoo.portable import unet_part
 
 DATA = DataSpec(1, 4, 4, 17)
 TINY = MeanFlowConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0, groups=2)
@@ -220,3 +221,11 @@ def test_the_exported_embedding_is_that_of_steps_of_equal_length(steps):
     sinusoids = torch.cat([sinusoid(t, half), sinusoid(interval, half)], dim=1)
     assert torch.allclose(theirs, embed.first(sinusoids), atol=1e-5)
     assert weight.shape == embed.first.weight.shape
+
+
+def test_the_table_of_an_exported_network_has_its_times_multiplied_by_the_scale():
+    network = MeanFlow(DATA, TINY).network
+    unet = unet_part(network, DATA.shape, [0, 3])
+    assert unet.settings["num_train_timesteps"] == 2
+    angles = torch.tensor([0.0, 3 * TIME_SCALE])
+    assert torch.allclose(unet.weights("time_proj.weight"), sinusoid(angles, network.embed.dims))
