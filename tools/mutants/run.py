@@ -32,7 +32,9 @@ from report import read_equivalent, read_results, reason, write_report, write_re
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "mutants"
-COPIED = ["genbench", "zoo", "tests", "benchmarks", "suites", "examples", "docs", "tools", "pyproject.toml", "README.md"]
+COPIED = [
+    "genbench", "zoo", "tests", "benchmarks", "suites", "examples", "docs", "tools", "pyproject.toml", "README.md",
+]  # fmt: skip
 MUTATED = ["zoo/*.py", "genbench/metrics/*.py", "genbench/space.py", "genbench/train/*.py", "genbench/draw/*.py"]
 TRAIN = [
     "tests/test_train.py",
