@@ -200,4 +200,4 @@ def test_samples_that_are_not_finite_are_judged_as_no_garments(tmp_path):
     assert failed.judgement == "no"
     write_trials(tmp_path / "trials.csv", [failed])
     write_page(tmp_path / "page.md", read_trials(tmp_path / "trials.csv"))
-    assert "32: no picture, the values of the samples were not finite." in (tmp_path / "page.md").read_text()
+    assert "32: no picture, because drawing failed." in (tmp_path / "page.md").read_text()

@@ -38,9 +38,9 @@ class Trial:
     """One training with `preset: small` and what its samples are.
 
     minutes: asked for. seconds: of the processor's time, spent. images: trained on. ms_per_image: of training.
-    garments, classes, distance: as in tools.preset_pictures.Verdict; the distance is nan where the samples are not
-    finite. key: of the preset. machine: its processor. drawn: samples that are judged. seen: a judgement by eye on
-    them, written into the table where it is lower than the classifier's.
+    garments, classes, distance: as in tools.preset_pictures.Verdict; the distance is nan where drawing failed, as it
+    does when samples are not finite. key: of the preset. machine: its processor. drawn: samples that are judged. seen:
+    a judgement by eye on them, written into the table where it is lower than the classifier's.
     """
 
     model: str
@@ -242,7 +242,7 @@ def section(trials: list[Trial], model: str) -> Iterator[str]:
     yield ""
     for t in shown:
         if math.isnan(t.distance):
-            yield f"{t.size}: no picture, the values of the samples were not finite.\n"
+            yield f"{t.size}: no picture, because drawing failed.\n"
             continue
         yield f'{t.size}: <img src="presets/{model}-{t.size}.jpg" width="640" alt="samples of {model} at {t.size}">\n'
 

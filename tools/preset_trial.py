@@ -106,7 +106,7 @@ class Trials:
         return trials
 
     def judged(self, opened: Opened, path: Path) -> Verdict:
-        """Draws, writes the samples to path, and judges them; NOTHING, and no file, where the values are not finite."""
+        """Draws, writes the samples to path, and judges them; NOTHING, and no file, where drawing fails."""
         try:
             pixels = opened.source.draw(opened).images.pixels
         except CellFailure as error:

@@ -7,8 +7,9 @@ tangent of its weights, which is 0, and for a group normalisation about twenty o
     convolution            x' * w
     group normalisation    w J x'; the Jacobian J of the normalisation is symmetric, so J x' is its backward pass
 
-Values, gradients and tangents are those of torch, up to rounding. Only x may have a tangent, and the tangents
-themselves have no gradient. Under autocast, and on devices other than a CPU and CUDA, torch's own are used.
+Values, gradients and tangents are those of torch, up to rounding. Only x may have a tangent, others raise
+NotImplementedError; the tangents themselves have no gradient. Under autocast, and on devices other than a CPU and CUDA,
+torch's own are used.
 
 Symbols   x (B, C, H, W), x' its tangent     w weights
 """
@@ -66,6 +67,7 @@ class Convolution(Function):
     @torch.no_grad()
     def jvp(ctx: Any, tangent: Tensor, *others: Tensor | None) -> Tensor:
         """X' * w."""
+        refuse(others)
         return F.conv2d(tangent, ctx.saved_tensors[1], None, *ctx.options)
 
 
@@ -97,6 +99,7 @@ class Normalisation(Function):
     @torch.no_grad()
     def jvp(ctx: Any, tangent: Tensor, *others: Tensor | None) -> tuple[Tensor, None, None]:
         """W J x'."""
+        refuse(others)
         x, weight, mean, scale = ctx.saved_tensors
         product = normalisation_grads(tangent, x, None, mean, scale, ctx.groups, (True, False, False))[0]
         return product * weight[:, None, None], None, None
@@ -107,6 +110,12 @@ def keep(ctx: Any, *tensors: Tensor) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
+
+
+def refuse(tangents: tuple[Tensor | None, ...]) -> None:
+    """Raises NotImplementedError for tangents of anything but the images."""
+    if any(tangent is not None for tangent in tangents):
+        raise NotImplementedError("FewerOperations: found a tangent of a weight or bias, allowed: only of the images")
 
 
 def extents(x: Tensor) -> tuple[int, int, int]:

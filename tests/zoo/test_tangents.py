@@ -80,6 +80,18 @@ def test_normalisations_of_images_have_few_operations_and_others_those_of_torch(
     assert len(used) == 2  # of the images: the tangent and the gradient
 
 
+@pytest.mark.parametrize("case", ["convolution", "normalisation"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_tangents_of_weights_are_refused(case, which):
+    function, weights = CASES[case]
+    x, tangent = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, generator=seeded(1)).unbind()
+    with FewerOperations(), forward_ad.dual_level():
+        moving = [forward_ad.make_dual(w, torch.ones_like(w)) if i == which else w for i, w in enumerate(weights)]
+        x = forward_ad.make_dual(x, tangent)
+        with pytest.raises(NotImplementedError, match="of a weight or bias"):
+            function(x, *moving)
+
+
 def test_under_autocast_the_functions_are_those_of_torch(monkeypatch):
     monkeypatch.setattr(tangents, "FASTER", dict.fromkeys(tangents.FASTER))
     x = torch.randn(2, 4, 5, 6)
