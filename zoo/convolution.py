@@ -159,7 +159,12 @@ def lagged(x: Tensor, y: Tensor, dim: int, by: int) -> tuple[Tensor, Tensor]:
     """
     step = by * x.stride(dim)
     length = max(x.numel() - abs(step), 0)
-    return x.view(-1)[max(step, 0) :][:length], y.view(-1)[max(-step, 0) :][:length]
+    return pixels_from(x, max(step, 0), length), pixels_from(y, max(-step, 0), length)
+
+
+def pixels_from(x: Tensor, start: int, length: int) -> Tensor:
+    """x.view(-1)[start : start + length] of a contiguous x, in one operation."""
+    return x.as_strided((length,), (1,), x.storage_offset() + start)
 
 
 def without_partner(x: Tensor, dim: int, by: int) -> Tensor:
