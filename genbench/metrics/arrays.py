@@ -45,9 +45,9 @@ def _refuse_values_not_finite(name: str, array: NDArray[Any]) -> None:
         raise CellFailure(f"{name}: {bad} of {len(array)} rows hold a value that is not finite")
 
 
-def pair(fake: Any, real: Any, least: int = 2) -> tuple[Array, Array]:
+def pair(fake: Any, real: Any) -> tuple[Array, Array]:
     """Features fake (N, D) and real (M, D) as float64; raises as `checked_pair`."""
-    checked = checked_pair(fake, real, least)
+    checked = checked_pair(fake, real)
     return checked[0].astype(np.float64, copy=False), checked[1].astype(np.float64, copy=False)
 
 

@@ -78,6 +78,22 @@ def test_loss_is_that_of_the_mixture():
     assert found == pytest.approx((-exact.log_prob(rows.double()) / 3).numpy(), rel=1e-5)
 
 
+def test_loss_of_a_row_far_from_all_centres_is_finite():
+    """One centre of variance 1: -log p(x) is |x - c|^2 / 2 plus the normalisation, although p(x) itself is 0."""
+    rows = torch.tensor([[0.0, 0.0], [3000.0, 4000.0]])
+    found = mixture.losses_per_dim(rows, torch.zeros(1, 2), torch.zeros(1))
+    assert found - found[0] == pytest.approx([0.0, 5000.0**2 / 4])
+
+
+def test_fitting_ends_after_seven_passes_when_the_loss_is_settled(monkeypatch):
+    starts, of_batch = [], mixture._of_batch
+    monkeypatch.setattr(mixture, "_SETTLED", np.inf)
+    monkeypatch.setattr(mixture, "_of_batch", lambda *args: starts.append(args[4]) or of_batch(*args))
+    train, _, fake = standardised(sets())
+    mixture.fitted_log_variances(fake, train)
+    assert starts.count(0) == 7
+
+
 def test_bad_samples_missing_modes_and_copies_all_raise_it():
     good = FLD.compute(**sets())
     two_modes = {name: x + 6 * (np.arange(len(x)) % 2)[:, None] for name, x in sets().items()}

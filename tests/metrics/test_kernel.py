@@ -67,6 +67,23 @@ def test_subsets_by_the_products_of_all_rows_are_those_by_the_products_of_each(m
     assert by_all.effects == pytest.approx(np.array([e.effects for e in each]), abs=1e-5)
 
 
+@pytest.mark.parametrize(("n", "m", "of_all"), [(90, 40, False), (40, 90, False), (90, 20, True), (20, 90, True)])
+def test_subsets_are_estimated_by_the_fewer_products(n, m, of_all, monkeypatch):
+    """9 pairs of subsets of 20 rows have 2 * 9 * 20^2 = 7,200 products, all rows n^2 / 2 + m^2 / 2 + n m."""
+    fake, real = normal(0, n, 5).astype("f4"), normal(1, m, 5).astype("f4") + 0.5
+    drawn, calls = kernel.subset_rows(n, m, 9, 20, seed=1), []
+    compute = kernel._estimates_of_all_products
+    monkeypatch.setattr(kernel, "_estimates_of_all_products", lambda *a: calls.append(a) or compute(*a))
+    found, expected = kernel.subset_estimates(fake, real, drawn), compute(fake, real, drawn)
+    assert bool(calls) == of_all
+    assert found.values == pytest.approx(expected.values, rel=1e-4)
+    assert found.effects == pytest.approx(expected.effects, abs=1e-5)
+
+
+def test_products_are_computed_in_float32():
+    assert gram.single(normal(0, 5, 2)).dtype == np.float32
+
+
 def test_second_order_variance_is_that_of_the_centred_kernel():
     x = normal(0, 60, 5) + 0.3
     k = (x @ x.T / 5 + 1) ** 3

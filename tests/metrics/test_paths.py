@@ -162,5 +162,7 @@ def test_refusals():
         perceptual_path_length(distances=[])
     with pytest.raises(GenbenchError, match="0 <= lower < upper <= 100"):
         perceptual_path_length(distances=[1.0], lower=99, upper=1)
+    with pytest.raises(GenbenchError, match=r"percentiles 1\.\.100\.5; allowed"):
+        perceptual_path_length(distances=[1.0], lower=1, upper=100.5)
     with pytest.raises(CellFailure, match="1 of 2 distances are not finite"):
         perceptual_path_length(distances=[1.0, np.inf])
