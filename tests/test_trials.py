@@ -10,12 +10,16 @@ import pytest
 from rich.console import Console
 
 import genbench
+from genbench.plan.planner import make_plan
+from genbench.progress import silent
 from genbench.records import FAILED, OK
 from genbench.runner import run as runner
-from genbench.runner import trials
+from genbench.runner import trials, tryouts
 from genbench.runner.execution import Execution, LaunchRequest
 from genbench.runner.tryouts import Trial, TrialResult
 from genbench.screen import Screen
+from genbench.sources.pace import Pace
+from genbench.store import Store
 from genbench.suite.schema import Suite
 
 MODELS = """
@@ -180,3 +184,20 @@ def test_a_trial_that_takes_too_long_says_nothing(folder, monkeypatch):
 def test_a_failure_in_a_process_leaves_the_models_after_it_to_another(folder):
     judged = verdicts(folder, "Dies", "Base", "Lossy", "Mean", "Free")
     assert [bool(verdict.failure) for verdict in judged] == [True, False, True, False, True]
+
+
+def test_a_training_is_tried_once_and_one_in_the_store_is_only_timed(folder, monkeypatch):
+    tried = []
+    monkeypatch.setattr(tryouts, "try_training", lambda model, *_: tried.append(type(model).__name__))
+    monkeypatch.setattr(tryouts, "pace_of", lambda *_: Pace(3.0, 0.5))
+    again = {"name": "again", "source": f"{folder}/m.py:Mean", "weights_of": "base"}
+    planned = make_plan(suite(folder, "Base", again, "Lossy"))
+    store = Store(folder / "store")
+    first = list(trials.cells_by_trial(planned.cells, store))
+    assert [verdict.image for verdict in tryouts.try_task(tuple(first[:2]), "cpu", silent)] == [0.5, 0.5]
+    assert tried == ["Base"]
+    monkeypatch.setattr(store, "intact", lambda *_: True)
+    (trained, *_) = trials.cells_by_trial(planned.cells, store)
+    assert tryouts.try_task((trained,), "cpu", silent)[0].image == 0.5
+    assert tried == ["Base"]
+    assert trained != first[0]

@@ -29,9 +29,10 @@ def cells_by_trial(cells: Iterable[Cell], store: Store) -> dict[Trial, list[Cell
     by_trial: dict[Trial, list[Cell]] = {}
     for cell, source in ((cell, cell.source) for cell in cells):
         if isinstance(source, NetworkSource) and not store.has(Kind.SAMPLES, cell.samples_key):
-            trained = store.intact(Kind.WEIGHTS, source.weights_key)
-            fit = source.fit if isinstance(source, Trained) and not trained else None
-            by_trial.setdefault(Trial(source.network, cell.data, cell.drawing.precision, fit), []).append(cell)
+            fit = source.fit if isinstance(source, Trained) else None
+            trained = fit is not None and store.intact(Kind.WEIGHTS, source.weights_key)
+            trial = Trial(source.network, cell.data, cell.drawing.precision, fit, trained)
+            by_trial.setdefault(trial, []).append(cell)
     return by_trial
 
 

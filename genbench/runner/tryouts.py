@@ -33,6 +33,7 @@ class TrialResult:
 class Trial:
     """A model to be tried on a few images with fresh weights. precision: of its drawing. fit: its training, if any.
 
+    trained: the weights are in the store, and only the time of an image is taken from the training.
     Trials are equal where they do the same: a training's seed does not matter.
     """
 
@@ -40,11 +41,16 @@ class Trial:
     plan: DataPlan
     precision: str
     fit: Fit | None
+    trained: bool = False
+
+    @property
+    def _training(self) -> str:
+        fit = None if self.fit is None else (self.fit.label, self.fit.network, self.fit.recipe.batch)
+        return repr((fit, self.plan, self.trained))
 
     @property
     def _identity(self) -> str:
-        fit = None if self.fit is None else (self.fit.label, self.fit.network, self.fit.recipe.batch)
-        return repr((self.network, self.plan, self.precision, fit))
+        return repr((self.network, self.precision, self._training))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Trial) and self._identity == other._identity
@@ -52,10 +58,13 @@ class Trial:
     def __hash__(self) -> int:
         return hash(self._identity)
 
-    def verdict(self, device: str) -> TrialResult:
-        """What happens. A lack of memory does not count: a training may divide its batch."""
+    def verdict(self, device: str, paces: dict[str, Pace]) -> TrialResult:
+        """What happens. A lack of memory does not count: a training may divide its batch.
+
+        paces: of the trainings that were tried, which are not tried again; this one's is added.
+        """
         try:
-            model, pace = self._drawing(device)
+            model, pace = self._drawing(device, paces)
         except Exception as error:
             return TrialResult() if out_of_memory(error) else TrialResult(explain(error))
         image = pace.image * (returned.evaluations(model) or 1)
@@ -65,27 +74,29 @@ class Trial:
             return TrialResult(no_likelihood=explain(error), training=pace.training, image=image)
         return TrialResult(training=pace.training, image=image)
 
-    def _drawing(self, device: str) -> tuple[Draws, Pace]:
+    def _drawing(self, device: str, paces: dict[str, Pace]) -> tuple[Draws, Pace]:
         """The model after a loss, where it is trained, and a drawing; the pace of its training."""
-        fit, model, pace = self.fit, None, Pace()
-        if fit is not None:
+        fit, model = self.fit, None
+        if fit is not None and self._training not in paces:
             model = fit.network.build(self.plan, 0).to(device)
             assert isinstance(model, Model)
-            try_training(model, self.plan, fit.recipe.batch)
-            pace = pace_of(model, self.plan, fit)
+            if not self.trained:
+                try_training(model, self.plan, fit.recipe.batch)
+            paces[self._training] = pace_of(model, self.plan, fit)
         if fit is None or model is None or fit.network != self.network:
             model = self.network.build(self.plan, 0).to(device)
         try_drawing(model, self.plan, self.precision)
-        return model, pace
+        return model, paces.get(self._training, Pace())
 
 
 def try_task(trials: tuple[Trial, ...], device: str, report: Report) -> list[TrialResult]:
     """Verdicts in order, up to the first failure: a failure on a GPU may spoil what comes after it in the process."""
     device = choose_device(device) if device == "auto" else device
     verdicts: list[TrialResult] = []
+    paces: dict[str, Pace] = {}
     for number, trial in enumerate(trials):
         report(Progress("try", number, len(trials), "models"))
-        verdicts.append(trial.verdict(device))
+        verdicts.append(trial.verdict(device, paces))
         if verdicts[-1].failure:
             break
     return verdicts
