@@ -88,8 +88,6 @@ def inception_score_value(*, probabilities: Any) -> Value:
     parts = [divergences(p) for p in splits]
     scores = np.exp([kl.mean() for kl in parts])
     value = float(scores.mean())
-    if min(len(kl) for kl in parts) < 8:
-        return Value(value)
     effects = [s * kl / len(parts) for s, kl in zip(scores, parts, strict=True)]
     squares = second_derivatives(splits, parts, scores) / len(parts) ** 2
     how = "normal 95 %: +- 1.96 standard errors, first and second order in the samples of each split"

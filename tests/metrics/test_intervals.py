@@ -9,6 +9,8 @@ from scipy.special import stdtrit
 from scipy.stats import skew
 
 from genbench.metrics import gram, kernel, second_order
+from genbench.metrics.arrays import with_normal_interval
+from genbench.metrics.base import Value
 from genbench.metrics.frechet import Moments, distance, feature_moments, with_influence
 from genbench.metrics.inception_score import divergences, second_derivatives
 from genbench.metrics.kernel import FEW
@@ -54,6 +56,10 @@ def test_the_ends_of_a_skewed_mean_are_those_of_halls_transformation(sign):
     assert moved == pytest.approx(stdtrit(59, [0.025, 0.975]), rel=1e-9)
     further, nearer = (value.hi - x.mean(), x.mean() - value.lo)[::sign]
     assert further > 1.2 * nearer
+
+
+def test_one_score_has_a_value_of_its_kind_without_an_interval():
+    assert with_normal_interval(0.5, np.array([0.5]), "", kind="bound") == Value(0.5, kind="bound")
 
 
 def test_one_outlier_and_no_spread_at_all_have_finite_intervals():

@@ -112,7 +112,9 @@ def test_a_pass_that_is_given_is_used_and_gives_the_same():
         assert metric.compute(**sets, near=near) == metric.compute(**sets)
         other = world(5, shift=0.9)["fake"]
         of_other = NeighbourPass(other, sets["train"])
-        assert metric.compute(**sets, near=of_other) == metric.compute(**{**sets, "fake": other}) != metric.compute(**sets)
+        assert (
+            metric.compute(**sets, near=of_other) == metric.compute(**{**sets, "fake": other}) != metric.compute(**sets)
+        )
 
 
 @pytest.mark.parametrize("shift", [-0.3, 0.0, 0.4])

@@ -172,6 +172,13 @@ def test_the_bound_of_each_kind_holds_where_all_roundings_add_up(kind):
     assert 0.4 * kind.inputs * norms <= wrong <= kind.error(2048) * norms
 
 
+def test_rounding_the_result_adds_half_of_its_largest_size(kind):
+    """A product is at most (1 + d)^2 (1 + g) / 2 times |x|^2 + |y|^2, and is rounded by r of that."""
+    total = (100 + 6) * kind.sums
+    largest = (1 + kind.inputs) ** 2 * (1 + total / (1 - total)) / 2
+    assert kind.error(100) - kind._replace(result=0.0).error(100) == pytest.approx(kind.result * largest, rel=1e-9)
+
+
 def test_inputs_are_rounded_to_nearest_and_ties_to_even():
     rows = np.concatenate([normal(0, 1, 1000)[0], 1 + np.arange(8) / 256, [0, -0.0, 1e-30, -1e30]]).astype("f4")[None]
     assert FLOAT32.rounded(rows) is rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genbench.errors import Degenerate, GenbenchError
-from genbench.metrics import clip_agreement, clip_score, get
+from genbench.metrics import clip_agreement, clip_score, get, prompted
 from genbench.metrics.prompted import nearest_is_own
 
 
@@ -78,3 +78,13 @@ def test_a_text_that_is_nearer_by_little_wins():
     fake, near = np.ones((1, 3)), np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0 + 1e-6]])
     assert nearest_is_own(fake, near, [0]).tolist() == [True]
     assert nearest_is_own(fake, near, [1]).tolist() == [False]
+
+
+def test_two_texts_that_differ_by_less_than_rounding_are_compared_with_the_same_sums(monkeypatch):
+    """In two dimensions the similarities 1 and 1 - 8e-16 differ by less than the margin, 8 eps = 1.8e-15."""
+    compared = []
+    exactly = prompted._leads_exactly
+    monkeypatch.setattr(prompted, "_leads_exactly", lambda x, *rest: compared.append(len(x)) or exactly(x, *rest))
+    texts = np.array([[1.0, 0.0], [np.cos(4e-8), np.sin(4e-8)]])
+    assert nearest_is_own(texts[:1], texts, [0]).all()
+    assert compared == [1]

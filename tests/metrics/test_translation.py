@@ -10,7 +10,7 @@ from genbench.contract import DataSpec, Loss, Model, Translates
 from genbench.errors import CellFailure, GenbenchError
 from genbench.metrics import frechet_distance
 from genbench.metrics.readings import TRANSLATION
-from genbench.metrics.translation import TRANSLATIONS, Direction, both, l1, ssim, there_and_back
+from genbench.metrics.translation import TRANSLATIONS, Direction, both, distances, l1, ssim, there_and_back
 
 METRICS = {m.name: m for m in TRANSLATIONS}
 NAMES = ("cycle_error", "paired_l1", "paired_ssim", "paired_lpips", "fid_a_to_b", "fid_b_to_a")
@@ -163,12 +163,18 @@ def test_what_is_missing_is_said():
         METRICS["paired_lpips"].compute(a_to_b=direction(0, perceptual=np.full(20, np.nan)), b_to_a=whole)
 
 
+def test_distances_are_computed_in_float64():
+    assert distances(direction(0, perceptual=np.ones(4, dtype="f4"))).dtype == np.float64
+
+
 def test_arrays_that_do_not_fit_are_refused():
     x = images(0)
     with pytest.raises(GenbenchError, match=r"found uint8 in 0..255, allowed: floats in 0..1"):
         l1(x=np.array([0, 255], dtype=np.uint8).reshape(1, 1, 1, 2), y=x)
     with pytest.raises(GenbenchError, match=r"allowed: floats in 0..1"):
         ssim(x=2 * x - 1, y=x)
+    with pytest.raises(GenbenchError, match=r"y: found float32 in .*, allowed: floats in 0..1"):
+        l1(x=x, y=1.5 * x)
     with pytest.raises(GenbenchError, match="must agree"):
         l1(x=x, y=x[:3])
     with pytest.raises(GenbenchError, match=r"x: found an array of shape \(12, 12\), allowed: \(N, C, H, W\)"):
