@@ -19,7 +19,8 @@ from genbench.report.training import TRAINING_TIME
 WIDTH, HEIGHT = 600, 400
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 44
 MOST_LABELS = 40
-LETTER = 6.3  # mean width of a letter of a label, in the SVG's units
+LETTER = 7  # mean width of a letter of a label, in the SVG's units
+REFERENCE = 104  # width of the words "held-out real" at the line, and a gap
 COSTS = ("images_per_second", TRAINING_TIME, "evaluations", "latency", "parameters", "peak_memory")
 SHAPES = {
     "gan": "M-5-5H5V5H-5Z",
@@ -148,7 +149,7 @@ def _labelled(marks: list[Mark], reference: float | None) -> tuple[Mark, ...]:
     """The marks with a label at the first of four places without overlap; those on the front first."""
     taken = [(m.x - 7, m.y - 7, m.x + 7, m.y + 7) for m in marks]
     if reference is not None:
-        taken.append((WIDTH - RIGHT - 80, reference - 16, WIDTH - RIGHT, reference))
+        taken.append((WIDTH - RIGHT - REFERENCE, reference - 16, WIDTH - RIGHT, reference))
     placed: dict[str, tuple[float, float, str]] = {}
     for mark in sorted(marks, key=lambda m: not m.on_front)[:MOST_LABELS]:
         for right, down, anchor in OFFSETS:

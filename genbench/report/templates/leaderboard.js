@@ -165,7 +165,7 @@ function plotOf(figure, number) {
   function labels(shown, best, real) {
     const overlap = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
     const taken = shown.map(([, x, y]) => [x - 7, y - 7, x + 7, y + 7]);
-    if (real !== null) taken.push([right - 80, down(real) - 16, right, down(real)]);
+    if (real !== null) taken.push([right - 104, down(real) - 16, right, down(real)]);
     const order = [...shown].sort(([a], [b]) => best.has(b.dataset.model) - best.has(a.dataset.model));
     for (const [mark, x, y] of order) {
       const text = mark.querySelector("text");
