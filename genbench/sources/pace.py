@@ -30,7 +30,7 @@ class Pace:
 
 @pinned_globals()
 def pace_of(model: Model, plan: DataPlan, fit: Fit) -> Pace:
-    """The pace of a training of this model, which has computed losses before; unknown where one of these fails."""
+    """The pace of a training of this model; unknown where a loss fails."""
     recipe, training, image = fit.recipe, 0.0, 0.0
     with suppress(Exception), own_random_numbers():  # the training itself will tell what is wrong
         for stage, steps in zip(model.stages, stage_lengths(recipe, fit.images, model.stages), strict=True):
