@@ -27,7 +27,7 @@ import os
 import time
 
 import torch
-from genbench.contract import Decodes, DequantisedDensity, Loss, Model, Recipe
+from genbench.contract import Decodes, DequantisedDensity, Loss, Model, Recipe, Steps
 
 
 class Base(Model):
@@ -68,6 +68,18 @@ class Hangs(Base):
 
 class Free(Base):
     evaluations = -5
+
+
+class Pixels(Base):
+    evaluations = 16
+
+
+class Denoises(Base, Steps):
+    evaluations = 3
+
+    @property
+    def denoiser(self):
+        return self.net
 
 
 class Hungry(Base):
@@ -201,3 +213,10 @@ def test_a_training_is_tried_once_and_one_in_the_store_is_only_timed(folder, mon
     assert tryouts.try_task((trained,), "cpu", silent)[0].image == 0.5
     assert tried == ["Base"]
     assert trained != first[0]
+
+
+def test_only_evaluations_of_a_denoiser_multiply_the_time_of_an_image(folder, monkeypatch):
+    monkeypatch.setattr(tryouts, "pace_of", lambda *_: Pace(3.0, 0.5))
+    planned = make_plan(suite(folder, "Base", "Pixels", "Denoises"))
+    wanted = tuple(trials.cells_by_trial(planned.cells, Store(folder / "store")))
+    assert [verdict.image for verdict in tryouts.try_task(wanted, "cpu", silent)] == [0.5, 0.5, 1.5]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from genbench import returned
-from genbench.contract import Draws, Model
+from genbench.contract import Draws, Model, Steps
 from genbench.machine import choose_device
 from genbench.progress import Progress, Report
 from genbench.reasons import explain, out_of_memory
@@ -67,7 +67,8 @@ class Trial:
             model, pace = self._drawing(device, paces)
         except Exception as error:
             return TrialResult() if out_of_memory(error) else TrialResult(explain(error))
-        image = pace.image * (returned.evaluations(model) or 1)
+        # Other models' evaluations may be of a part of the network, as PixelCNN's are: about a pass for an image.
+        image = pace.image * (returned.evaluations(model) or 1 if isinstance(model, Steps) else 1)
         try:
             try_likelihoods(model, self.plan)
         except Exception as error:
