@@ -11,7 +11,9 @@ Grosse and Salakhutdinov 2016 (arXiv:1509.00519, section 3). Options, in additio
 Deviations
 - Convolutions instead of one hidden layer of 500 units; Adam instead of Adagrad, up to 16x16 with decoupled weight
   decay, between 17x17 and 31x31 with clipped gradients; averaged weights.
-- The output has a bias per pixel, initialised from the mean of the first batch.
+- The output has a bias per pixel, initialised from the mean of the first batch. The decoder's log scales are clamped,
+  and log-variances of q are 5 tanh(. / 5) of the networks' outputs: without that a single image's variance can grow
+  until its latents overflow.
 - Below 32x32 the presets have a learned prior and, for grey images from 17x17 pixels, details. With a single Gaussian
   layer and the prior N(0, I), latents far from all encoded images decode to mixtures of images, and fine detail becomes
   noise of p(x|z).
@@ -66,7 +68,7 @@ from zoo.vae_likelihoods import LIKELIHOODS
 NotNegative = Annotated[int, Ge(0)]
 LARGEST_LOG_STRETCH = 2.0  # of one coupling of the prior
 LARGEST_LOG_SPREAD = 3.0  # of the factor on a detail
-LARGEST_LOG_VAR = 5.0  # of a detail's posterior
+LARGEST_LOG_VAR = 5.0  # of a posterior
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Encoder(nn.Module):
         for block in self.blocks:
             features.append(block(features[-1]))
         mean, log_var = self.last(features[-1]).to(x.dtype).chunk(2, dim=1)
-        return mean, log_var, features[:0:-1]
+        return mean, bounded(log_var, LARGEST_LOG_VAR), features[:0:-1]
 
 
 class Detail(nn.Module):
