@@ -479,15 +479,21 @@ def test_evidence_of_all_images_sums_to_one_and_bounds_stay_below(likelihood, le
 def test_loss_is_a_sum_over_pixels_and_latents_and_a_mean_over_the_batch():
     data = DataSpec(1, 8, 8, 17)
     model = shaken(VAE(data, TINY), seed=0, size=0.1)
-    with torch.no_grad():
-        model.encoder.last[-1].bias[1] = -60.0  # the only log-variance: z is its mean
-        model.encoder.last[-1].weight[1] = 0.0
+    model.standard_normal = lambda n, gen: torch.zeros(n, 1)  # z is its mean
     pixels = torch.randint(0, 17, (1, 1, 8, 8), generator=seeded(0)).to(torch.uint8)
     one = model.loss(batch_of(pixels, 17), "all", 0, seeded(1))
     copies = model.loss(batch_of(pixels.expand(6, -1, -1, -1), 17), "all", 0, seeded(2))
     assert copies.total.item() == pytest.approx(one.total.item(), rel=1e-6)
     assert one.total.item() == pytest.approx(-model.log_prob_bound(pixels, seeded(3)).item(), rel=1e-6)
     assert one.terms["bits_per_dim"].item() == pytest.approx(one.total.item() / (64 * math.log(2)), rel=1e-6)
+
+
+def test_no_image_has_latents_of_a_huge_variance():
+    model = VAE(DataSpec(1, 8, 8, 17), VAEConfig(latent=3, channels=4, halvings=1, hidden=8, details=(2,)))
+    with torch.no_grad():
+        model.encoder.last[-1].bias[3:] = torch.tensor([60.0, -60.0, 0.5])
+        _, log_var, _ = model.encoder(torch.zeros(1, 1, 8, 8))
+    assert log_var[0].tolist() == pytest.approx([5, -5, 5 * math.tanh(0.1)], abs=0.2)
 
 
 def test_beta_weighs_the_kl_in_the_loss_and_nothing_in_the_bound():
