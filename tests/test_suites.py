@@ -16,6 +16,8 @@ SWEEPS = {
     ("fashion_mnist_cpu", "ddpm"): ("steps", [5, 10, 20, 50]),
     ("fashion_mnist_cpu", "stylegan"): ("psi", [0.7, 0.5]),
     ("fashion_mnist_cpu", "glow"): ("temperature", [0.9, 0.7]),
+    ("fashion_mnist_cpu", "mean_flow"): ("steps", [2]),
+    ("fashion_mnist", "mean_flow"): ("steps", [2]),
     ("cifar10", "ddpm"): ("steps", [10, 20, 50, 100]),
     ("text_to_image", "guidance-1.5"): ("guidance", [0.0, 1.0, 2.0, 4.0, 7.5]),
 }
