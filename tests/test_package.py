@@ -92,7 +92,7 @@ def test_the_public_names_exist_and_are_listed():
 def test_a_result_is_read_and_shows_its_table():
     result = read_result(str(DIGITS))
     lines = repr(result).splitlines()
-    assert lines[0].startswith("digits: 270 values, 0 failed; page: ")
+    assert lines[0].startswith("digits: 350 values, 0 failed; page: ")
     assert lines[1].split()[:3] == ["model", "fid", "fd_infinity"]
     vae = result.leaderboard.set_index("model").loc["vae"]
     assert any(line.split()[:2] == ["vae", f"{vae.fid:.4g}"] for line in lines)
