@@ -49,11 +49,13 @@ MARGIN = (1, 1, 2, 0)  # zeros left, right, above and below the input of every c
 class PixelCNNConfig:
     """Sizes; the defaults are the released code's for CIFAR-10.
 
-    width: channels of both streams. blocks: residual blocks in each half. components: K. dropout: probability.
+    width: channels of both streams. scales: resolutions, each half of the one before. blocks: residual blocks at each
+    of them before and after the lower ones, with one more after. components: K. dropout: probability.
     """
 
     width: Count = 160
-    blocks: Count = 15
+    scales: Count = 3
+    blocks: Count = 5
     components: Count = 10
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
 
@@ -143,40 +145,75 @@ class Region(NamedTuple):
     left: int
     right: int
 
+    @property
+    def halved(self) -> Region:
+        """The positions (i, j) of half the resolution for which (2 i, 2 j) is in the region."""
+        return Region(*((v + 1) // 2 for v in self))
+
+
+class Place(NamedTuple):
+    """The region that a layer computes, of images with these sides; cache: of its inputs, without one none is kept."""
+
+    region: Region
+    sides: tuple[int, int]
+    cache: Cache | None = None
+
+    @property
+    def halved(self) -> Place:
+        """The same at half the resolution."""
+        height, width = self.sides
+        return Place(self.region.halved, ((height + 1) // 2, (width + 1) // 2), self.cache)
+
 
 class Cache:
-    """The inputs of all convolutions, with their margins, for images (B, ., H, W) that are drawn pixel by pixel."""
+    """Features of whole images, with margins, that are computed pixel by pixel: of each layer its input."""
 
-    def __init__(self, height: int, width: int) -> None:
-        self.sides, self.inputs = (height, width), dict[nn.Module, Tensor]()
+    def __init__(self) -> None:
+        self.features = dict[nn.Module, Tensor]()
 
-    def write(self, layer: nn.Module, x: Tensor, region: Region) -> Tensor:
-        """The layer's whole input after x (B, C, h, w) has been written to the region."""
-        if layer not in self.inputs:
-            zeros = F.pad(x.new_zeros(*x.shape[:2], *self.sides), MARGIN)
-            self.inputs[layer] = zeros.contiguous(memory_format=torch.channels_last)  # a pixel's features are together
+    def write(self, layer: nn.Module, x: Tensor, region: Region, sides: tuple[int, int]) -> Tensor:
+        """The layer's features of the whole image after x (B, C, h, w) has been written to the region."""
+        if layer not in self.features:
+            zeros = F.pad(x.new_zeros(*x.shape[:2], *sides), MARGIN)
+            self.features[layer] = zeros.contiguous(memory_format=torch.channels_last)  # a pixel's are together
         top, bottom, left, right = region
-        self.inputs[layer][:, :, 2 + top : 2 + bottom, 1 + left : 1 + right] = x
-        return self.inputs[layer]
+        self.features[layer][:, :, 2 + top : 2 + bottom, 1 + left : 1 + right] = x
+        return self.features[layer]
+
+    def read(self, layer: nn.Module, region: Region) -> Tensor:
+        """What was written to the region."""
+        top, bottom, left, right = region
+        return self.features[layer][:, :, 2 + top : 2 + bottom, 1 + left : 1 + right]
 
 
 class ShiftedConv(nn.Module):
-    """A convolution whose output at (i, j) sees rows i - up and below, columns j - back and to the right.
+    """A convolution whose output at (i, j) sees rows s i - up and below, columns s j - back and to the right.
 
-    kernel: (rows, columns); the last row seen is i - up + rows - 1.
+    kernel: (rows, columns); the last row seen is s i - up + rows - 1. stride: s.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], up: int, back: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int], up: int = 1, back: int = 1, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.conv = scaled(nn.Conv2d(inputs, outputs, kernel))
-        self.kernel, self.up, self.back = kernel, up, back
+        self.conv = scaled(nn.Conv2d(inputs, outputs, kernel, stride))
+        self.kernel, self.up, self.back, self.stride = kernel, up, back, stride
 
-    def forward(self, x: Tensor, region: Region, cache: Cache | None = None) -> Tensor:
-        """The output in the region, (B, outputs, h, w); x: the input in the region, without a cache in the image."""
-        whole = F.pad(x, MARGIN) if cache is None else cache.write(self, x, region)
-        top, bottom, left, right = region
-        rows = slice(top + 2 - self.up, bottom + 1 - self.up + self.kernel[0])
-        columns = slice(left + 1 - self.back, right - self.back + self.kernel[1])
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        """The output in the place's region, (B, outputs, h, w); x: the input there, without a cache in the image."""
+        return self.at(place.region, self.with_margins(x, place))
+
+    def with_margins(self, x: Tensor, place: Place) -> Tensor:
+        """The input of the whole image, with margins."""
+        if place.cache is None:
+            return F.pad(x, MARGIN)
+        return place.cache.write(self, x, place.region, place.sides)
+
+    def at(self, region: Region, whole: Tensor) -> Tensor:
+        """The output in a region of the output."""
+        s, (top, bottom, left, right) = self.stride, region
+        rows = slice(s * top + 2 - self.up, s * (bottom - 1) + 2 - self.up + self.kernel[0])
+        columns = slice(s * left + 1 - self.back, s * (right - 1) + 1 - self.back + self.kernel[1])
         return convolved(self.conv, whole[:, :, rows, columns])
 
 
@@ -186,6 +223,29 @@ def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return conv(x)
     rows, weight = (v.permute(0, 2, 3, 1).flatten(1) for v in (x, conv.weight))
     return F.linear(rows, weight, conv.bias)[..., None, None]
+
+
+class Doubling(nn.Module):
+    """A transposed convolution with stride 2: the output in rows 2 i and 2 i + 1 comes from row i.
+
+    With a kernel of two columns the same is true of columns; with three, column 2 j + 1 comes from j and j + 1.
+    """
+
+    def __init__(self, width: int, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        conv = nn.ConvTranspose2d(width, width, kernel, stride=2)
+        self.conv = scaled(conv, 2.0)  # an output has a quarter of the products that the kernel has
+        self.cut = kernel[1] - 2
+
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        """Features (B, C, h, w) of the place at half the resolution to those of the place's region."""
+        (top, _, left, _), (height, width) = place.region, place.sides
+        wide = self.conv(x)[:, :, : height - top, self.cut : self.cut + width - left]
+        if place.cache is None:
+            return wide
+        whole = Region(top, top + wide.shape[2], left, left + wide.shape[3])
+        place.cache.write(self, wide, whole, place.sides)
+        return place.cache.read(self, place.region)
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -202,20 +262,84 @@ class GatedBlock(nn.Module):
     def __init__(self, width: int, kernel: tuple[int, int], rate: float, others: int) -> None:
         super().__init__()
         self.rate = rate
-        self.first = ShiftedConv(2 * width, width, kernel, 1, 1)
-        self.second = ShiftedConv(2 * width, 2 * width, kernel, 1, 1)
+        self.first = ShiftedConv(2 * width, width, kernel)
+        self.second = ShiftedConv(2 * width, 2 * width, kernel)
         scaled(self.second.conv, 0.1)  # an untrained block is nearly the identity
         self.others = scaled(nn.Conv2d(2 * others, width, 1)) if others else None
 
-    def forward(
-        self, x: Tensor, others: Tensor | None, place: tuple[Region, Cache | None], gen: Generator | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, others: list[Tensor], place: Place, gen: Generator | None) -> Tensor:
         """(B, C, h, w) to the same; gen: for dropout, in training only."""
-        h = self.first(concat_elu(x), *place)
-        if self.others is not None and others is not None:
-            h = h + convolved(self.others, concat_elu(others))
-        a, b = self.second(dropout(concat_elu(h), self.rate, gen), *place).chunk(2, dim=1)
+        h = self.first(concat_elu(x), place)
+        if self.others is not None:
+            h = h + convolved(self.others, concat_elu(torch.cat(others, dim=1)))
+        a, b = self.second(dropout(concat_elu(h), self.rate, gen), place).chunk(2, dim=1)
         return x + a * b.sigmoid()
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of one stream at one resolution. inner: of the resolutions below, None where they were not computed.
+
+    encoded: the input and the output of each block of the first half. decoded: of each block of the second.
+    """
+
+    encoded: list[Tensor]
+    decoded: list[Tensor]
+    inner: Features | None
+
+    def column(self, j: int) -> Features:
+        """The features at column j, and at column j / 2 of half the resolution."""
+        encoded, decoded = ([f[..., j : j + 1] for f in half] for half in (self.encoded, self.decoded))
+        return Features(encoded, decoded, self.inner and self.inner.column(j // 2))
+
+
+class Stream(nn.Module):
+    """Blocks at one resolution with, between the two halves of them, a stream of half the resolution.
+
+    kernel: (rows, columns) of the blocks. others: channels of another stream's features. scales: resolutions.
+    """
+
+    def __init__(self, c: PixelCNNConfig, kernel: tuple[int, int], others: int, scales: int) -> None:
+        super().__init__()
+
+        def made(blocks: int, others: int) -> nn.ModuleList:
+            return nn.ModuleList([GatedBlock(c.width, kernel, c.dropout, others) for _ in range(blocks)])
+
+        self.encoding = made(c.blocks, others)
+        if scales > 1:
+            self.halving = ShiftedConv(c.width, c.width, kernel, stride=2)
+            self.inner = Stream(c, kernel, others, scales - 1)
+            self.doubling = Doubling(c.width, kernel)
+        self.decoding = made(c.blocks + (scales > 1), others + c.width)
+        self.scales = scales
+
+    def forward(self, x: Tensor, other: Features | None, place: Place, gen: Generator | None) -> Features:
+        """The features in the place's region; x: after the first convolution; other: of the other stream there."""
+        encoded = [x]
+        for i, block in enumerate(self.encoding, 1):
+            encoded.append(block(encoded[-1], other.encoded[i : i + 1] if other else [], place, gen))
+        skips, inner, decoded = list(encoded), None, list[Tensor]()
+        if self.scales > 1:
+            h, inner = self.below(encoded[-1], other and other.inner, place, gen)
+        else:
+            h = skips.pop()
+        for i, block in enumerate(self.decoding):
+            h = block(h, [*(other.decoded[i : i + 1] if other else []), skips.pop()], place, gen)
+            decoded.append(h)
+        return Features(encoded, decoded, inner)
+
+    def below(
+        self, x: Tensor, other: Features | None, place: Place, gen: Generator | None
+    ) -> tuple[Tensor, Features | None]:
+        """What half the resolution contributes to the place, and its features; of x, the last of the first half.
+
+        Position (i, j) of half the resolution is computed with (2 i, 2 j), and contributes to the next three as well.
+        """
+        whole = self.halving.with_margins(x, place)
+        if place.cache is not None and (place.region.top % 2 or place.region.left % 2):
+            return place.cache.read(self.doubling, place.region), None
+        features = self.inner(self.halving.at(place.region.halved, whole), other, place.halved, gen)
+        return self.doubling(features.decoded[-1], place), features
 
 
 class CausalNetwork(nn.Module):
@@ -223,39 +347,28 @@ class CausalNetwork(nn.Module):
 
     def __init__(self, channels: int, outputs: int, c: PixelCNNConfig) -> None:
         super().__init__()
-        self.above = ShiftedConv(channels + 1, c.width, (2, 3), 2, 1)
-        self.row_above = ShiftedConv(channels + 1, c.width, (1, 3), 1, 1)
-        self.to_the_left = ShiftedConv(channels + 1, c.width, (2, 1), 1, 1)
-        halves = [(i, 0 if i < c.blocks else c.width) for i in range(2 * c.blocks)]
-        self.upper = nn.ModuleList([GatedBlock(c.width, (2, 3), c.dropout, skip) for _, skip in halves])
-        self.left = nn.ModuleList([GatedBlock(c.width, (2, 2), c.dropout, c.width + skip) for _, skip in halves])
+        self.above = ShiftedConv(channels + 1, c.width, (2, 3), up=2)
+        self.row_above = ShiftedConv(channels + 1, c.width, (1, 3))
+        self.to_the_left = ShiftedConv(channels + 1, c.width, (2, 1))
+        self.upper = Stream(c, (2, 3), 0, c.scales)
+        self.left = Stream(c, (2, 2), c.width, c.scales)
         self.last = scaled(nn.Conv2d(2 * c.width, outputs, 1), 0.1)
 
-    def upper_stream(self, first: Tensor, place: tuple[Region, Cache | None], gen: Generator | None) -> list[Tensor]:
-        """The features of the rows above after the first convolution and each block."""
-        features = [first]
-        half = len(self.upper) // 2
-        for i, block in enumerate(self.upper):
-            skip = features[2 * half - 1 - i] if i >= half else None
-            features.append(block(features[-1], skip, place, gen))
-        return features
+    def upper_stream(self, seen: Tensor, place: Place, gen: Generator | None) -> Features:
+        """The features of the rows above, of images with ones (B, C + 1, H, W)."""
+        return self.upper(self.above(seen, place._replace(cache=None)), None, place, gen)
 
-    def left_stream(
-        self, first: Tensor, upper: list[Tensor], place: tuple[Region, Cache | None], gen: Generator | None
-    ) -> Tensor:
+    def left_stream(self, seen: Tensor, upper: Features, place: Place, gen: Generator | None) -> Tensor:
         """The parameters (B, outputs, h, w), given the other stream's features in the same region."""
-        features, half = [first], len(self.left) // 2
-        for i, block in enumerate(self.left):
-            others = [upper[i + 1], features[2 * half - 1 - i]] if i >= half else [upper[i + 1]]
-            features.append(block(features[-1], torch.cat(others, dim=1), place, gen))
-        return convolved(self.last, concat_elu(features[-1]))
+        uncached = place._replace(cache=None)
+        first = self.row_above(seen, uncached) + self.to_the_left(seen, uncached)
+        return convolved(self.last, concat_elu(self.left(first, upper, place, gen).decoded[-1]))
 
     def forward(self, x: Tensor, gen: Generator | None = None) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] to parameters (B, outputs, H, W); gen: for dropout, in training only."""
-        region = Region(0, x.shape[2], 0, x.shape[3])
-        place, seen = (region, None), with_ones(x)
-        upper = self.upper_stream(self.above(seen, *place), place, gen)
-        return self.left_stream(self.row_above(seen, *place) + self.to_the_left(seen, *place), upper, place, gen)
+        height, width = x.shape[2:]
+        place, seen = Place(Region(0, height, 0, width), (height, width)), with_ones(x)
+        return self.left_stream(seen, self.upper_stream(seen, place, gen), place, gen)
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -292,7 +405,7 @@ class PixelCNN(Model, ExactLikelihood):
     @classmethod
     def small(cls, data: DataSpec) -> tuple[PixelCNNConfig, Recipe]:
         """Fewer and narrower blocks, larger steps."""
-        config = PixelCNNConfig(width=32, blocks=3 if data.height < 16 else 4, components=5, dropout=0.0)
+        config = PixelCNNConfig(width=32, scales=1, blocks=3, components=5, dropout=0.0)
         batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, affordable(data, 100_000, 12_000))
         recipe = Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
         return config, recipe
@@ -316,19 +429,15 @@ class PixelCNN(Model, ExactLikelihood):
     def sample(self, n: int, gen: Generator, condition: Condition | None = None) -> Tensor:
         """Draws n images (n, C, H, W) in [-1, 1], one pixel after the other with cached activations."""
         data, network = self.data, self.network
-        shape = (data.height, data.width)
+        shape, cache = (data.height, data.width), Cache()
         choice = open_uniform((n, self.config.components, *shape), gen)
         uniform = open_uniform((n, *data.shape), gen)
-        x, cache = torch.zeros(n, *data.shape, device=gen.device), Cache(*shape)
+        x = torch.zeros(n, *data.shape, device=gen.device)
         for i in range(data.height):
-            row = (Region(i, i + 1, 0, data.width), None)
-            known = with_ones(x)
-            upper = network.upper_stream(network.above(known, *row), (row[0], cache), None)
+            upper = network.upper_stream(with_ones(x), Place(Region(i, i + 1, 0, data.width), shape, cache), None)
             for j in range(data.width):
-                place = Region(i, i + 1, j, j + 1)
-                seen = with_ones(x)
-                first = network.row_above(seen, place) + network.to_the_left(seen, place)
-                parameters = network.left_stream(first, [u[..., j : j + 1] for u in upper], (place, cache), None)
+                place = Place(Region(i, i + 1, j, j + 1), shape, cache)
+                parameters = network.left_stream(with_ones(x), upper.column(j), place, None)
                 m = mixture(parameters, self.config.components, data.channels)
                 here = (slice(None), slice(None), slice(i, i + 1), slice(j, j + 1))
                 x[here] = draw_pixels(m, choice[here], uniform[here], data.levels)

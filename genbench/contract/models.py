@@ -54,7 +54,7 @@ class Draws(nn.Module, ABC):
     Both declare bounds and choices in their annotations (genbench.options). A rule between several fields is checked
     in __post_init__, which raises ValueError("field: found ..., allowed: ..."); a rule between an option and the data
     is checked in the model's __init__, which raises ModelError("Model: config.field: found ..., allowed: ...").
-    family: "gan", "vae", "flow", "diffusion" or another word, shown beside the name.
+    family: "gan", "vae", "flow", "diffusion", "flow matching", "autoregressive" or other words, shown beside the name.
     components: networks of a diffusers pipeline, by the names of their folders, that `adopted` reads together.
 
         class Exported(Draws):

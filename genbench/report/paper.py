@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("pdf", "png", "eps")
 INCHES = (4.8, 3.4)  # fits one column of most papers' pages
-MARKERS = {"gan": "s", "vae": "D", "flow": "^", "diffusion": "o"}
+MARKERS = {"gan": "s", "vae": "D", "flow": "^", "diffusion": "o", "flow matching": "v", "autoregressive": "*"}
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
 
 

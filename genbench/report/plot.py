@@ -27,14 +27,27 @@ SHAPES = {
     "vae": "M0-6.5L6.5 0 0 6.5-6.5 0Z",
     "flow": "M0-6L6 5H-6Z",
     "diffusion": "M-5.5 0A5.5 5.5 0 1 0 5.5 0A5.5 5.5 0 1 0-5.5 0Z",
+    "flow matching": "M0 6L6-5H-6Z",
+    "autoregressive": "M0-7 1.8-2.4 6.7-2.2 2.9.9 4.1 5.7 0 3-4.1 5.7-2.9.9-6.7-2.2-1.8-2.4Z",
 }
 OTHER_SHAPE = "M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z"
-OFFSETS = ((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 18, "middle"))
+OFFSETS = (
+    (9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 18, "middle"),
+    (7, -6, "start"), (-7, -6, "end"), (7, 14, "start"), (-7, 14, "end"),
+)  # fmt: skip
+FAR_OFFSETS = (
+    (22, -22, "start"), (-22, -22, "end"), (22, 30, "start"), (-22, 30, "end"), (0, -38, "middle"), (0, 46, "middle"),
+    (40, -46, "start"), (-40, -46, "end"), (40, 54, "start"), (-40, 54, "end"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One model's point: its place in SVG units, the ends of its intervals, and its label (no `text`: none)."""
+    """One model's point: its place in SVG units, the ends of its intervals, and the place of its label.
+
+    label: x, y and the end of the text that is there, None where the label has no place. leader: whether a line leads
+    from the point to the label.
+    """
 
     model: str
     family: str
@@ -46,6 +59,7 @@ class Mark:
     on_front: bool
     said: str
     label: tuple[float, float, str] | None = None
+    leader: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class Plot:
 
 def family_class(family: str) -> str:
     """The CSS class of a family's colour."""
-    return f"f-{family}" if family in SHAPES else "f-other"
+    return f"f-{family.replace(' ', '-')}" if family in SHAPES else "f-other"
 
 
 def family_shape(family: str) -> str:
@@ -101,7 +115,7 @@ def quality_cost(board: Board, held_out: Row | None) -> Plot | None:
     best, caption = _front(rows, x_column, y_column)
     entry = held_out.entries.get(y.metric) if held_out else None
     reference = _down(y.place(entry.number)) if entry is not None and entry.ok else None
-    marks = _labelled([_mark(row, x, y, row.model in best) for row in rows], reference)
+    marks = labelled([_mark(row, x, y, row.model in best) for row in rows], reference)
     choices = tuple((m, title(c)) for m, (c, _) in found.items())
     return Plot(
         x, y, title(x_column), title(y_column), marks, reference, caption, choices, _data(board, found, held_out)
@@ -145,20 +159,30 @@ def _said(row: Row, metric: str) -> str:
     return " ".join(filter(None, (name_of(metric), signed(entry.kind, text.value), text.spread, busy)))
 
 
-def _labelled(marks: list[Mark], reference: float | None) -> tuple[Mark, ...]:
-    """The marks with a label at the first of four places without overlap; those on the front first."""
+def labelled(marks: list[Mark], reference: float | None) -> tuple[Mark, ...]:
+    """The marks with a label at the first place without overlap: near the point or, where none is free, farther away.
+
+    Those on the front come first.
+    """
     taken = [(m.x - 7, m.y - 7, m.x + 7, m.y + 7) for m in marks]
     if reference is not None:
         taken.append((WIDTH - RIGHT - REFERENCE, reference - 16, WIDTH - RIGHT, reference))
-    placed: dict[str, tuple[float, float, str]] = {}
-    for mark in sorted(marks, key=lambda m: not m.on_front)[:MOST_LABELS]:
-        for right, down, anchor in OFFSETS:
-            box = _box(mark, right, down, anchor)
-            if not any(_overlap(box, other) for other in taken) and box[0] > LEFT and box[2] < WIDTH and box[1] > 0:
-                placed[mark.model] = (mark.x + right, mark.y + down, anchor)
-                taken.append(box)
-                break
-    return tuple(replace(m, label=placed.get(m.model)) for m in marks)
+    order = sorted(marks, key=lambda m: not m.on_front)[:MOST_LABELS]
+    placed: dict[str, Mark] = {}
+    for offsets in (OFFSETS, FAR_OFFSETS):
+        for mark in (m for m in order if m.model not in placed):
+            found = next((o for o in offsets if _free(_box(mark, *o), taken)), None)
+            if found is not None:
+                right, down, anchor = found
+                label = mark.x + right, mark.y + down, anchor
+                placed[mark.model] = replace(mark, label=label, leader=offsets is FAR_OFFSETS)
+                taken.append(_box(mark, *found))
+    return tuple(placed.get(m.model, m) for m in marks)
+
+
+def _free(box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> bool:
+    inside = box[0] > LEFT and box[2] < WIDTH and box[1] > 0 and box[3] < HEIGHT - BOTTOM
+    return inside and not any(_overlap(box, other) for other in taken)
 
 
 def _box(mark: Mark, right: float, down: float, anchor: str) -> tuple[float, float, float, float]:
@@ -184,7 +208,8 @@ def _data(board: Board, found: dict[str, tuple[Column, Axis]], held_out: Row | N
         row.model: {metric: _places(row, metric, scale) for metric, (_, scale) in found.items() if _has(row, metric)}
         for row in board.models
     }
-    return {"metrics": metrics, "models": models, "area": [LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM]}
+    area = [LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM]
+    return {"metrics": metrics, "models": models, "area": area, "offsets": [OFFSETS, FAR_OFFSETS]}
 
 
 def _places(row: Row, metric: str, scale: Axis) -> list[Any]:

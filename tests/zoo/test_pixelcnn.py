@@ -12,9 +12,13 @@ from genbench.contract import Batch, DataSpec
 from genbench.space import seeded, to_pixels, to_unit_range
 from zoo import pixelcnn
 from zoo.pixelcnn import (
+    Doubling,
     Mixture,
     PixelCNN,
     PixelCNNConfig,
+    Place,
+    Region,
+    ShiftedConv,
     dependent_means,
     draw_pixels,
     log_logistic,
@@ -23,7 +27,7 @@ from zoo.pixelcnn import (
     open_uniform,
 )
 
-TINY = PixelCNNConfig(width=6, blocks=2, components=3, dropout=0.0)
+TINY = PixelCNNConfig(width=6, scales=2, blocks=1, components=3, dropout=0.0)
 COLOUR = DataSpec(3, 4, 5, 17)
 
 
@@ -111,22 +115,60 @@ def test_drawn_colours_are_as_frequent_as_their_masses(channels):
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
-def test_each_pixel_sees_all_pixels_before_it_and_no_others():
+@pytest.mark.parametrize(("scales", "blocks"), [(1, 2), (2, 1), (3, 2)])
+def test_each_pixel_sees_all_pixels_before_it_and_no_others(scales, blocks):
     """The gradient of every pixel's parameters, on an image that is not square."""
-    made = model(size=0.5)
+    made = model(config=replace(TINY, scales=scales, blocks=blocks), size=0.5)
     x = torch.randn(1, *COLOUR.shape, generator=seeded(1), requires_grad=True)
     outputs = made.network(x)
     seen = torch.zeros(20, 20)
     for k in range(20):
         (gradient,) = torch.autograd.grad(outputs.flatten(2)[0, :, k].square().sum(), x, retain_graph=True)
         seen[k] = gradient[0].abs().sum(0).flatten()
-    assert (seen.triu() == 0).all()
-    assert (seen[1:] > 0).float().sum() == sum(reach(i, j) for i in range(4) for j in range(5))
+    assert torch.equal(seen > 0, torch.ones(20, 20).tril(-1) > 0)  # the network is deeper than the image is wide
 
 
-def reach(i, j):
-    """How many earlier pixels are within reach: all of them, as the network is deeper than the image is wide."""
-    return i * 5 + j
+def test_lower_resolutions_see_farther():
+    """The last pixel of 20x20: with one block in each half it sees 7 rows up at one resolution, and all at three."""
+    data, farthest = DataSpec(1, 20, 20), {}
+    for scales in (1, 3):
+        x = torch.zeros(1, *data.shape, requires_grad=True)
+        made = model(data, replace(TINY, scales=scales))
+        made.network(x)[0, :, -1, -1].square().sum().backward()
+        farthest[scales] = 19 - int(x.grad[0, 0].abs().sum(1).nonzero()[0])
+    assert farthest == {1: 7, 3: 19}
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+@pytest.mark.parametrize("kernel", [(2, 3), (2, 2)])
+def test_halving_sees_the_row_above_and_the_column_to_the_left_of_every_second_position(height, width, kernel):
+    conv = ShiftedConv(2, 3, kernel, stride=2).double()
+    place = Place(Region(0, height, 0, width), (height, width)).halved
+    x = torch.randn(1, 2, height, width, generator=seeded(0), dtype=torch.float64)
+    found = conv.at(place.region, conv.with_margins(x, place))[0]
+    assert found.shape == (3, *place.sides) == (3, (height + 1) // 2, (width + 1) // 2)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))[0]  # position (i, j) is at (i + 1, j + 1)
+    for i, j in itertools.product(*map(range, place.sides)):
+        patch = padded[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + kernel[1]]
+        expected = (conv.conv.weight * patch).sum((1, 2, 3)) + conv.conv.bias
+        assert torch.allclose(found[:, i, j], expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+@pytest.mark.parametrize("kernel", [(2, 3), (2, 2)])
+def test_doubling_takes_rows_from_half_their_number(height, width, kernel):
+    """Columns too; with three columns, column 2 j + 1 also comes from j + 1."""
+    double = Doubling(2, kernel).double()
+    x = torch.randn(1, 2, (height + 1) // 2, (width + 1) // 2, generator=seeded(0), dtype=torch.float64)
+    found = double(x, Place(Region(0, height, 0, width), (height, width)))[0]
+    weight, cut = double.conv.weight, kernel[1] - 2
+    for i, j in itertools.product(range(height), range(width)):
+        expected = double.conv.bias.clone()
+        for k in range(x.shape[3]):
+            column = j + cut - 2 * k
+            if 0 <= column < kernel[1]:
+                expected = expected + x[0, :, i // 2, k] @ weight[:, :, i % 2, column]
+        assert torch.allclose(found[:, i, j], expected)
 
 
 def test_first_pixel_knows_nothing_and_margins_differ_from_black():
@@ -141,7 +183,7 @@ def test_first_pixel_knows_nothing_and_margins_differ_from_black():
 @pytest.mark.parametrize("data", [DataSpec(1, 2, 2, 3), DataSpec(2, 1, 3, 2), DataSpec(3, 1, 2, 3)])
 def test_masses_of_all_images_sum_to_one(data):
     every = torch.cartesian_prod(*[torch.arange(data.levels)] * data.dims).view(-1, *data.shape).to(torch.uint8)
-    found = model(data, size=0.7).log_prob(every)
+    found = model(data).log_prob(every)
     assert (found.dtype, found.shape) == (torch.float64, (data.levels**data.dims,))
     assert float(found.detach().exp().sum()) == pytest.approx(1, abs=1e-5)  # the network's float32
 
@@ -164,10 +206,11 @@ def test_loss_is_bits_per_dim_of_the_same_mass():
 # ---- sampling -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scales", [1, 2, 3])
 @pytest.mark.parametrize("data", [COLOUR, DataSpec(1, 8, 12, 17)])
 @torch.no_grad()
-def test_cached_sampling_is_sampling_with_a_whole_pass_for_each_pixel(data):
-    made = model(data)
+def test_cached_sampling_is_sampling_with_a_whole_pass_for_each_pixel(data, scales):
+    made = model(data, replace(TINY, scales=scales))
     gen = seeded(5)
     choice = open_uniform((3, 3, data.height, data.width), gen)
     uniform = open_uniform((3, *data.shape), gen)
@@ -180,18 +223,24 @@ def test_cached_sampling_is_sampling_with_a_whole_pass_for_each_pixel(data):
     assert torch.equal(made.sample(3, seeded(5)), x)
 
 
+@pytest.mark.parametrize("scales", [1, 3])
 @torch.no_grad()
-def test_a_sample_costs_about_as_many_multiplications_as_one_pass(monkeypatch):
+def test_a_sample_costs_as_many_multiplications_as_one_pass(monkeypatch, scales):
     """Outputs of all convolutions, weighted by the size of their kernels."""
-    made, work = model(DataSpec(1, 8, 8, 17), replace(TINY, width=12)), []
-    plain = pixelcnn.convolved
+    made, work = model(DataSpec(1, 8, 8, 17), replace(TINY, scales=scales)), []
+    plain, transposed = pixelcnn.convolved, torch.nn.ConvTranspose2d.forward
 
     def counted(conv, x):
         y = plain(conv, x)
         work.append(y[0, 0].numel() * conv.weight.numel())
         return y
 
+    def counted_transposed(conv, x):
+        work.append(x[0, 0].numel() * conv.weight.numel())
+        return transposed(conv, x)
+
     monkeypatch.setattr(pixelcnn, "convolved", counted)
+    monkeypatch.setattr(torch.nn.ConvTranspose2d, "forward", counted_transposed)
     made.network(torch.zeros(1, 1, 8, 8))
     one_pass, _ = sum(work), work.clear()
     made.sample(1, seeded(0))
@@ -208,7 +257,7 @@ def test_a_convolution_at_one_place_is_a_product(kernel):
 @torch.no_grad()
 def test_samples_are_as_frequent_as_their_masses():
     data, n = DataSpec(1, 1, 2, 3), 100_000
-    made = model(data, size=0.7)
+    made = model(data)
     pixels = to_pixels(made.sample(n, seeded(0)), 3).flatten(1)
     every = torch.cartesian_prod(torch.arange(3), torch.arange(3)).to(torch.uint8)
     masses = made.log_prob(every.view(-1, 1, 1, 2)).exp()
@@ -229,5 +278,5 @@ def test_dropout_only_in_training_mode():
 
 def test_at_32_pixels_sizes_are_the_released_codes():
     config, recipe = PixelCNN.preset(DataSpec(3, 32, 32)), PixelCNN.recipe(DataSpec(3, 32, 32))
-    assert config == PixelCNNConfig(width=160, blocks=15, components=10, dropout=0.5)
+    assert config == PixelCNNConfig(width=160, scales=3, blocks=5, components=10, dropout=0.5)
     assert (recipe.lr, recipe.batch, recipe.ema) == (1e-3, 128, 0.9995)

@@ -123,7 +123,7 @@ function better(one, other, sign) {
 
 function plotOf(figure, number) {
   const svg = figure.querySelector("svg.plot");
-  const { metrics, models, area: [left, top, right, bottom] } = JSON.parse(svg.dataset.plot);
+  const { metrics, models, area: [left, top, right, bottom], offsets } = JSON.parse(svg.dataset.plot);
   const [ySelect, xSelect] = [figure.querySelector("select.y"), figure.querySelector("select.x")];
   const marks = all(".mark", svg);
   const standard = [xSelect.value, ySelect.value];
@@ -167,18 +167,28 @@ function plotOf(figure, number) {
     const taken = shown.map(([, x, y]) => [x - 7, y - 7, x + 7, y + 7]);
     if (real !== null) taken.push([right - 104, down(real) - 16, right, down(real)]);
     const order = [...shown].sort(([a], [b]) => best.has(b.dataset.model) - best.has(a.dataset.model));
-    for (const [mark, x, y] of order) {
-      const text = mark.querySelector("text");
-      const width = text.getComputedTextLength();
-      text.setAttribute("visibility", "hidden");
-      for (const [dx, dy, anchor] of [[9, 4, "start"], [-9, 4, "end"], [0, -10, "middle"], [0, 18, "middle"]]) {
-        const from = x + dx - { start: 0, middle: width / 2, end: width }[anchor];
-        const box = [from, y + dy - 10, from + width, y + dy + 3];
-        set(text, { x: x + dx, y: y + dy, "text-anchor": anchor });
-        if (box[0] < left || box[2] > 600 || box[1] < 0 || taken.some((other) => overlap(box, other))) continue;
-        text.removeAttribute("visibility");
-        taken.push(box);
-        break;
+    const free = (box) => box[0] >= left && box[2] <= 600 && box[1] >= 0 && box[3] <= bottom
+      && !taken.some((other) => overlap(box, other));
+    const waiting = new Set(order);
+    for (const [mark] of order) {
+      for (const part of ["text", ".leader"]) mark.querySelector(part).setAttribute("visibility", "hidden");
+    }
+    for (const [far, places] of offsets.entries()) {
+      for (const entry of waiting) {
+        const [mark, x, y] = entry;
+        const [text, leader] = [mark.querySelector("text"), mark.querySelector(".leader")];
+        const width = text.getComputedTextLength();
+        const box = ([dx, dy, anchor]) => {
+          const from = x + dx - { start: 0, middle: width / 2, end: width }[anchor];
+          return [from, y + dy - 10, from + width, y + dy + 3];
+        };
+        const found = places.find((place) => free(box(place)));
+        if (!found) continue;
+        const [dx, dy, anchor] = found;
+        set(text, { x: x + dx, y: y + dy, "text-anchor": anchor, visibility: "inherit" });
+        set(leader, { x1: x, y1: y, x2: x + dx, y2: y + dy - 4, visibility: far ? "inherit" : "hidden" });
+        taken.push(box(found));
+        waiting.delete(entry);
       }
     }
   }
