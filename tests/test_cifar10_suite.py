@@ -25,7 +25,7 @@ PARAMETERS = {
     "edm": 53_634_563,  # 55.7 M with DDPM++'s blocks, Karras et al. 2022
     "flow_matching": 35_746_307,  # 35.7 M, Tong et al. 2024
     "mean_flow": 53_634_563,
-    "pixelcnn": 49_246_880,
+    "pixelcnn": 53_653_920,
     "glow": 44_052_816,  # 44 M, Kingma and Dhariwal 2018
     "realnvp": 6_356_239,
     "dcgan": 1_732_224,

@@ -3,19 +3,20 @@
 Implemented: the probability of an image is the product over its pixels, in raster order, of the probability of a pixel
 given those before it. A network with causal convolutions computes the parameters of all of them in one pass. One stream
 sees the rows above, the other the row above and the pixels to the left (van den Oord et al. 2016, arXiv:1606.05328).
-Both consist of gated residual blocks, and the second half of the blocks receives the features of the first (section
-2.4). A pixel's grey levels have a mixture of discretised logistic distributions (eq. 2), whose means depend linearly on
-the channels before (eq. 3). The probabilities of all images sum to 1, so bits/dim is an exact mass.
+Both consist of gated residual blocks at three resolutions: strided convolutions halve it twice, and transposed ones
+double it again (section 2.3). The second half of the blocks receives the features of the first (section 2.4). A pixel's
+grey levels have a mixture of discretised logistic distributions (eq. 2), whose means depend linearly on the channels
+before (eq. 3). The probabilities of all images sum to 1, so bits/dim is an exact mass.
 
-A sample needs the pixels one after the other. Each convolution keeps its input, and a new pixel evaluates each layer of
-the second stream at one position and, once in each row, of the first stream in one row. Thus a sample costs about as
-many operations as one pass over the image, but one call of the network a pixel, so that small batches take longer.
+A sample needs the pixels one after the other. Each convolution keeps its input. A new pixel evaluates each layer of the
+second stream at one position and, once in each row, of the first stream in one row. Half the resolution is evaluated at
+every second pixel of every second row. Thus a sample costs about as many operations as one pass over the image, but one
+call of the network a pixel, so that small batches take longer.
 
 Deviations
-- All layers have the full resolution; the paper halves it twice and has 3 times 5 blocks in each half (here also 15).
 - Xavier weights without weight normalisation and data-dependent initialisation.
 - The step size does not decay (0.999995 a step there). How long the paper trained is not stated; here 50 M images.
-- Below 32x32 there are few narrow blocks, fewer components, and no dropout.
+- Below 32x32 there are few narrow blocks, fewer components and no dropout, below 16x16 one resolution.
 
 Symbols
     paper           here                            shape
@@ -29,7 +30,7 @@ Symbols
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -404,11 +405,12 @@ class PixelCNN(Model, ExactLikelihood):
 
     @classmethod
     def small(cls, data: DataSpec) -> tuple[PixelCNNConfig, Recipe]:
-        """Fewer and narrower blocks, larger steps."""
-        config = PixelCNNConfig(width=32, scales=1, blocks=3, components=5, dropout=0.0)
-        batch, images = (64, 60_000) if min(data.height, data.width) < 16 else (16, affordable(data, 100_000, 12_000))
-        recipe = Recipe(lr=2e-3, batch=batch, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=images)
-        return config, recipe
+        """Fewer and narrower blocks, larger steps; below 16x16 one resolution."""
+        recipe = Recipe(lr=2e-3, batch=64, warmup=100, decay="cosine", clip=1.0, ema=0.995, images=60_000)
+        if min(data.height, data.width) < 16:
+            return PixelCNNConfig(width=32, scales=1, blocks=3, components=5, dropout=0.0), recipe
+        config = PixelCNNConfig(width=24, blocks=1, components=5, dropout=0.0)
+        return config, replace(recipe, batch=16, images=affordable(data, 100_000, 30_000))
 
     def mixture(self, x: Tensor, gen: Generator | None = None) -> Mixture:
         """The distributions of all pixels of images x in [-1, 1], each given those before it."""
