@@ -28,7 +28,7 @@ from torch import Generator, Tensor, nn
 from genbench.contract import Count, DataSpec, Recipe
 from genbench.errors import ModelError
 
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 # ---- blocks -----------------------------------------------------------------------------------------------------

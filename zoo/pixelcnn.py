@@ -234,8 +234,9 @@ class Doubling(nn.Module):
 
     def __init__(self, width: int, kernel: tuple[int, int]) -> None:
         super().__init__()
-        conv = nn.ConvTranspose2d(width, width, kernel, stride=2)
-        self.conv = scaled(conv, 2.0)  # an output has a quarter of the products that the kernel has
+        self.conv = nn.ConvTranspose2d(width, width, kernel, stride=2)
+        nn.init.xavier_uniform_(self.conv.weight, 2.0)  # an output has a quarter of the products that the kernel has
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
         self.cut = kernel[1] - 2
 
     def forward(self, x: Tensor, place: Place) -> Tensor:
