@@ -207,7 +207,7 @@ def test_loss_is_bits_per_dim_of_the_same_mass():
 
 
 @pytest.mark.parametrize("scales", [1, 2, 3])
-@pytest.mark.parametrize("data", [COLOUR, DataSpec(1, 8, 12, 17)])
+@pytest.mark.parametrize("data", [COLOUR, DataSpec(1, 8, 12, 17), DataSpec(2, 7, 3, 5)])
 @torch.no_grad()
 def test_cached_sampling_is_sampling_with_a_whole_pass_for_each_pixel(data, scales):
     made = model(data, replace(TINY, scales=scales))
