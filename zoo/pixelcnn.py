@@ -177,28 +177,25 @@ class Cache:
         if layer not in self.features:
             zeros = F.pad(x.new_zeros(*x.shape[:2], *sides), MARGIN)
             self.features[layer] = zeros.contiguous(memory_format=torch.channels_last)  # a pixel's are together
-        top, bottom, left, right = region
-        self.features[layer][:, :, 2 + top : 2 + bottom, 1 + left : 1 + right] = x
+        self.read(layer, region).copy_(x)
         return self.features[layer]
 
     def read(self, layer: nn.Module, region: Region) -> Tensor:
-        """What was written to the region."""
+        """The layer's features in the region, a part of the whole image's."""
         top, bottom, left, right = region
         return self.features[layer][:, :, 2 + top : 2 + bottom, 1 + left : 1 + right]
 
 
 class ShiftedConv(nn.Module):
-    """A convolution whose output at (i, j) sees rows s i - up and below, columns s j - back and to the right.
+    """A convolution whose output at (i, j) sees rows s i - up and below, columns s j - 1 and to the right.
 
     kernel: (rows, columns); the last row seen is s i - up + rows - 1. stride: s.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: tuple[int, int], up: int = 1, back: int = 1, stride: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], up: int = 1, stride: int = 1) -> None:
         super().__init__()
         self.conv = scaled(nn.Conv2d(inputs, outputs, kernel, stride))
-        self.kernel, self.up, self.back, self.stride = kernel, up, back, stride
+        self.kernel, self.up, self.stride = kernel, up, stride
 
     def forward(self, x: Tensor, place: Place) -> Tensor:
         """The output in the place's region, (B, outputs, h, w); x: the input there, without a cache in the image."""
@@ -206,15 +203,13 @@ class ShiftedConv(nn.Module):
 
     def with_margins(self, x: Tensor, place: Place) -> Tensor:
         """The input of the whole image, with margins."""
-        if place.cache is None:
-            return F.pad(x, MARGIN)
-        return place.cache.write(self, x, place.region, place.sides)
+        return F.pad(x, MARGIN) if place.cache is None else place.cache.write(self, x, place.region, place.sides)
 
     def at(self, region: Region, whole: Tensor) -> Tensor:
         """The output in a region of the output."""
         s, (top, bottom, left, right) = self.stride, region
         rows = slice(s * top + 2 - self.up, s * (bottom - 1) + 2 - self.up + self.kernel[0])
-        columns = slice(s * left + 1 - self.back, s * (right - 1) + 1 - self.back + self.kernel[1])
+        columns = slice(s * left, s * (right - 1) + self.kernel[1])
         return convolved(self.conv, whole[:, :, rows, columns])
 
 
@@ -320,11 +315,9 @@ class Stream(nn.Module):
         encoded = [x]
         for i, block in enumerate(self.encoding, 1):
             encoded.append(block(encoded[-1], other.encoded[i : i + 1] if other else [], place, gen))
-        skips, inner, decoded = list(encoded), None, list[Tensor]()
-        if self.scales > 1:
-            h, inner = self.below(encoded[-1], other and other.inner, place, gen)
-        else:
-            h = skips.pop()
+        skips, decoded = list(encoded), list[Tensor]()
+        inner_of_other = other and other.inner
+        h, inner = self.below(encoded[-1], inner_of_other, place, gen) if self.scales > 1 else (skips.pop(), None)
         for i, block in enumerate(self.decoding):
             h = block(h, [*(other.decoded[i : i + 1] if other else []), skips.pop()], place, gen)
             decoded.append(h)

@@ -12,6 +12,7 @@ from genbench.report.paper import MARKERS
 from genbench.report.plot import HEIGHT, LEFT, SHAPES, WIDTH, Mark, family_class, family_shape, labelled
 
 LETTER, GREY = 7, DataSpec(1, 8, 8)
+NEIGHBOURS = [p for p in itertools.product((-1, 0, 1), repeat=2) if p != (0, 0)]
 
 
 def mark(name, x, y, on_front=False):
@@ -50,9 +51,6 @@ def test_a_point_among_others_has_its_label_farther_away_with_a_line():
         assert bottom < HEIGHT
 
 
-NEIGHBOURS = [p for p in itertools.product((-1, 0, 1), repeat=2) if p != (0, 0)]
-
-
 def test_labels_near_the_points_and_on_the_front_come_first():
     close = [mark("behind", 300, 200), mark("in_front", 300, 200, on_front=True)]
     behind, in_front = labelled(close, None)
@@ -66,13 +64,11 @@ def test_each_family_of_the_zoo_has_its_own_symbol_and_colour(name):
     others = [f for f in SHAPES if f != family]
     assert family_shape(family) not in [family_shape(f) for f in [*others, "unheard of"]]
     assert MARKERS[family] not in [MARKERS[f] for f in others]
-    for sheet in ("plot.css", "leaderboard.css"):
-        css = (files("genbench.report") / "templates" / sheet).read_text()
-        for theme in re.findall(r":root \{.*?\}", css, flags=re.S):
-            colours = dict(re.findall(r"--(f-[\w-]+): (#\w+)", theme))
-            if colours:
-                assert len({colours[family_class(f)] for f in [*SHAPES, "unheard of"]}) == len(SHAPES) + 1
-    assert (
-        f".{family_class(family)} {{ color: var(--{family_class(family)}); }}"
-        in (files("genbench.report") / "templates" / "plot.css").read_text()
-    )
+    sheets = [(files("genbench.report") / "templates" / f"{s}.css").read_text() for s in ("plot", "leaderboard")]
+    themes = [
+        dict(re.findall(r"--(f-[\w-]+): (#\w+)", t)) for s in sheets for t in re.findall(r":root \{[^}]*--f-[^}]*", s)
+    ]
+    assert len(themes) == 3  # light, dark, print
+    for colours in themes:
+        assert len({colours[family_class(f)] for f in [*SHAPES, "unheard of"]}) == len(SHAPES) + 1
+    assert f".{family_class(family)} {{ color: var(--{family_class(family)}); }}" in sheets[0]
